@@ -1,0 +1,91 @@
+//! A request: one decoded unit towards the server, as policy and record see it.
+
+use std::sync::Arc;
+
+/// One object of a protocol's vocabulary.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Object {
+    /// Name of an [`crate::vocabulary::ObjectKind`], such as `Table`.
+    pub kind: &'static str,
+    /// From the target down: `[target, database, schema, table]`.
+    pub path: Box<[Arc<str>]>,
+}
+
+impl Object {
+    /// The entity id: segments joined by `/`, `%` and `/` inside a segment escaped.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let mut id = String::with_capacity(32);
+        for (index, segment) in self.path.iter().enumerate() {
+            if index > 0 {
+                id.push('/');
+            }
+            for c in segment.chars() {
+                match c {
+                    '%' => id.push_str("%25"),
+                    '/' => id.push_str("%2F"),
+                    other => id.push(other),
+                }
+            }
+        }
+        id
+    }
+}
+
+/// Value of a context attribute.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AttrValue {
+    Bool(bool),
+    Long(i64),
+    String(Arc<str>),
+    StringSet(Box<[Arc<str>]>),
+}
+
+/// One effect on one object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Access {
+    /// Name of an [`crate::vocabulary::ActionKind`], such as `select`.
+    pub action: &'static str,
+    pub object: Object,
+}
+
+/// What policy decides on: every effect × object of one statement, and its context.
+///
+/// Two requests with equal `Intent` from one principal to one target get the same decision as
+/// long as policy, time and approvals do not enter it: it is the key of the decision cache.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Intent {
+    /// Sorted, without duplicates, never empty.
+    pub accesses: Box<[Access]>,
+    /// Sorted by name; names of [`crate::vocabulary::AttrKind`].
+    pub context: Box<[(&'static str, AttrValue)]>,
+}
+
+impl Intent {
+    /// Sorts and deduplicates both lists.
+    #[must_use]
+    pub fn new(
+        mut accesses: Vec<Access>,
+        mut context: Vec<(&'static str, AttrValue)>,
+    ) -> Self {
+        accesses.sort();
+        accesses.dedup();
+        context.sort();
+        context.dedup_by(|a, b| a.0 == b.0);
+        Self { accesses: accesses.into(), context: context.into() }
+    }
+}
+
+/// One decoded request, ready for `govern`.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub intent: Arc<Intent>,
+    /// The statement as the record and a reviewer see it, secrets already replaced by digests.
+    pub statement: Arc<str>,
+    /// Parameters as a JSON array text, secrets already replaced; empty when there are none.
+    pub parameters: String,
+    /// 64-bit keyed digest of the normalised statement; 0 when the protocol has none.
+    pub shape: u64,
+    /// Bytes the client sent for it.
+    pub bytes_in: u64,
+}

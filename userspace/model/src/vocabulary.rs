@@ -1,0 +1,53 @@
+//! What a protocol can say to policy: its object kinds, actions and context attributes.
+//!
+//! Each protocol crate exports one `Vocabulary`; `decide` generates the Cedar schema from it, so
+//! that policies are validated against the very names that requests are made of.
+
+/// Type of a context attribute in Cedar terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttrType {
+    Bool,
+    Long,
+    String,
+    /// A set of strings.
+    StringSet,
+}
+
+/// One attribute of the request context. Every attribute is optional in the schema unless
+/// `required`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttrKind {
+    pub name: &'static str,
+    pub ty: AttrType,
+    pub required: bool,
+    pub doc: &'static str,
+}
+
+/// One kind of object and the kind it lives in; `None` means directly in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectKind {
+    pub name: &'static str,
+    pub parent: Option<&'static str>,
+    pub doc: &'static str,
+}
+
+/// One action and the object kinds it applies to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActionKind {
+    pub name: &'static str,
+    pub on: &'static [&'static str],
+    pub doc: &'static str,
+}
+
+/// All of one protocol. `namespace` is the Cedar namespace, such as `Postgres`.
+///
+/// Object kinds form a tree below the shared `Weir::Target`. An object's path starts with the
+/// target's name; the entity id is the path joined by `/`, with `%` and `/` inside a segment
+/// written `%25` and `%2F`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    pub namespace: &'static str,
+    pub objects: &'static [ObjectKind],
+    pub actions: &'static [ActionKind],
+    pub context: &'static [AttrKind],
+}
