@@ -1,1 +1,19 @@
-//! placeholder
+//! The life of one request, as a pure machine: decide → (hold) → record → forward → mask → record.
+//!
+//! The one place that knows this order. Knows no protocol, owns no socket, reads no clock. A
+//! protocol crate hands in a decoded [`weir_model::request::Request`] and gets a [`Ruling`]; the
+//! bytes that `relay` may write exist only as [`ServerBytes`] and [`ClientBytes`].
+
+#![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod bytes;
+mod governor;
+mod session;
+
+pub use crate::bytes::{ClientBytes, OwnToClient, OwnToServer, ServerBytes, Unproven};
+pub use crate::governor::{Governor, Hold, Refusal, Reply, Ruling, Verdict};
+pub use crate::session::{
+    CancelKey, CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Output,
+    Session, Side,
+};

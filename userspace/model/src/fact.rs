@@ -96,12 +96,12 @@ pub struct Fact {
     pub parameters: String,
     pub shape: u64,
     /// Actions, such as `select`.
-    pub effects: Vec<String>,
+    pub effects: Arc<[String]>,
     /// `Kind:id`, such as `Table:demo/shop/public/customers`.
-    pub objects: Vec<String>,
+    pub objects: Arc<[String]>,
     pub decision: DecisionKind,
     /// Deciding policy id, or the fixed name of a rule of Weir's own (`weir:…`).
-    pub rule: String,
+    pub rule: Arc<str>,
     pub reason: String,
     pub approval_id: u128,
     pub approver: String,
@@ -119,7 +119,7 @@ pub struct Fact {
     pub truncated: bool,
     pub masked_values: u64,
     /// `object: kind` of each mask that was applied.
-    pub mask_rules: Vec<String>,
+    pub mask_rules: Arc<[String]>,
     /// `ok`, or the protocol's error code.
     pub status: String,
     pub labels: Vec<(String, String)>,
@@ -138,10 +138,10 @@ impl Fact {
             statement: Arc::from(""),
             parameters: String::new(),
             shape: 0,
-            effects: Vec::new(),
-            objects: Vec::new(),
+            effects: Arc::default(),
+            objects: Arc::default(),
             decision: DecisionKind::None,
-            rule: String::new(),
+            rule: Arc::from(""),
             reason: String::new(),
             approval_id: 0,
             approver: String::new(),
@@ -154,7 +154,7 @@ impl Fact {
             response_masked: String::new(),
             truncated: false,
             masked_values: 0,
-            mask_rules: Vec::new(),
+            mask_rules: Arc::default(),
             status: String::new(),
             labels: Vec::new(),
         }

@@ -1,5 +1,6 @@
 //! A request: one decoded unit towards the server, as policy and record see it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// One object of a protocol's vocabulary.
@@ -76,10 +77,34 @@ impl Intent {
     }
 }
 
+/// The intent as the record shows it; made once per statement, shared by its executions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Actions without duplicates, sorted.
+    pub effects: Arc<[String]>,
+    /// `Kind:id` without duplicates, sorted.
+    pub objects: Arc<[String]>,
+}
+
+impl Recorded {
+    #[must_use]
+    pub fn of(intent: &Intent) -> Self {
+        let effects: BTreeSet<String> =
+            intent.accesses.iter().map(|access| access.action.to_owned()).collect();
+        let objects: BTreeSet<String> = intent
+            .accesses
+            .iter()
+            .map(|access| format!("{}:{}", access.object.kind, access.object.id()))
+            .collect();
+        Self { effects: effects.into_iter().collect(), objects: objects.into_iter().collect() }
+    }
+}
+
 /// One decoded request, ready for `govern`.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub intent: Arc<Intent>,
+    pub recorded: Recorded,
     /// The statement as the record and a reviewer see it, secrets already replaced by digests.
     pub statement: Arc<str>,
     /// Parameters as a JSON array text, secrets already replaced; empty when there are none.

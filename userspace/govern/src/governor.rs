@@ -1,0 +1,371 @@
+//! One session's requests, from submission to completion.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use weir_decide::{Bound, Denial, HoldNeeded, Lifted, Outcome, Permit};
+use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
+use weir_model::ident::{ApprovalId, SessionId};
+use weir_model::request::Request;
+use weir_model::time::Now;
+
+/// Requests that may be open (forwarded, reply not finished) at once; a protocol stops reading
+/// from its client at this limit.
+const OPEN_MAX: usize = 65_536;
+
+/// Decides, numbers and records the requests of one session.
+pub struct Governor {
+    session: SessionId,
+    context: Arc<FactContext>,
+    bound: Box<Bound>,
+    last_seq: u32,
+    facts: Vec<Fact>,
+    open: VecDeque<OpenRequest>,
+}
+
+/// A forwarded request whose reply is not complete.
+struct OpenRequest {
+    seq: u32,
+    started_us: u64,
+    server_us: u64,
+    held_ms: u32,
+}
+
+/// What policy said of one request.
+#[derive(Debug)]
+pub enum Ruling {
+    /// Forward it once a receipt covers `permit.seq()`.
+    Permit(Arc<Permit>),
+    /// Tell the client; it is recorded already.
+    Denial(Refusal),
+    /// Ask a human; nothing is forwarded meanwhile.
+    Hold(Box<Hold>),
+}
+
+/// A denial and its place in the session.
+#[derive(Debug)]
+pub struct Refusal {
+    pub seq: u32,
+    pub denial: Denial,
+}
+
+/// A request that waits. Consumed by [`Governor::resolve`].
+#[derive(Debug)]
+pub struct Hold {
+    pub seq: u32,
+    pub request: Request,
+    pub needed: HoldNeeded,
+    since_us: u64,
+}
+
+/// What came of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Approved { approval: ApprovalId, approver: String },
+    Rejected { approval: ApprovalId, approver: String, justification: String },
+    Expired { approval: ApprovalId },
+    /// The client cancelled or left.
+    Abandoned { approval: ApprovalId },
+}
+
+/// The reply's side of a request.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// `ok`, or the protocol's error code.
+    pub status: String,
+    pub rows: u64,
+    pub bytes_out: u64,
+    pub response_masked: String,
+    pub truncated: bool,
+    pub masked_values: u64,
+    pub mask_rules: Arc<[String]>,
+}
+
+impl Governor {
+    /// `context` must carry the same session id.
+    #[must_use]
+    pub fn new(session: SessionId, context: Arc<FactContext>, bound: Box<Bound>) -> Self {
+        Self { session, context, bound, last_seq: 0, facts: Vec::new(), open: VecDeque::new() }
+    }
+
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.session
+    }
+
+    #[must_use]
+    pub const fn context(&self) -> &Arc<FactContext> {
+        &self.context
+    }
+
+    /// Number of the newest fact.
+    #[must_use]
+    pub const fn last_seq(&self) -> u32 {
+        self.last_seq
+    }
+
+    /// Replaces the policy; open requests keep their permits, later ones are decided anew.
+    pub fn rebind(&mut self, bound: Box<Bound>) {
+        self.bound = bound;
+        let mut context = FactContext::clone(&self.context);
+        context.policy_version = self.bound.policy_version();
+        self.context = Arc::new(context);
+    }
+
+    #[must_use]
+    pub fn policy_version(&self) -> u32 {
+        self.bound.policy_version()
+    }
+
+    /// True while another request may be opened.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open.len() < OPEN_MAX
+    }
+
+    fn next_fact(&mut self, kind: FactKind, now: Now) -> Fact {
+        self.last_seq += 1;
+        Fact::new(Arc::clone(&self.context), kind, self.last_seq, now.wall_us)
+    }
+
+    fn request_fact(&mut self, request: &Request, now: Now) -> Fact {
+        let mut fact = self.next_fact(FactKind::Request, now);
+        fact.statement = Arc::clone(&request.statement);
+        fact.parameters.clone_from(&request.parameters);
+        fact.shape = request.shape;
+        fact.effects = Arc::clone(&request.recorded.effects);
+        fact.objects = Arc::clone(&request.recorded.objects);
+        fact.bytes_in = request.bytes_in;
+        fact
+    }
+
+    /// Decides a request and records the decision.
+    pub fn submit(&mut self, request: Request, now: Now) -> Ruling {
+        let mut fact = self.request_fact(&request, now);
+        let seq = fact.seq;
+        let outcome =
+            self.bound.decide(seq, self.session, &request.intent, &Lifted::none(), now);
+        match outcome {
+            Outcome::Permit(permit) => {
+                fact.decision = DecisionKind::Allow;
+                fact.rule = Arc::from(permit.rule());
+                self.facts.push(fact);
+                self.opened(seq, now.mono_us, 0);
+                Ruling::Permit(Arc::new(permit))
+            }
+            Outcome::Denial(denial) => {
+                fact.decision = DecisionKind::Deny;
+                fact.rule = Arc::clone(&denial.rule);
+                fact.reason.clone_from(&denial.reason);
+                self.facts.push(fact);
+                Ruling::Denial(Refusal { seq, denial })
+            }
+            Outcome::Hold(needed) => {
+                fact.decision = DecisionKind::Hold;
+                fact.rule = Arc::from(needed.rules.join(", "));
+                fact.reason.clone_from(&needed.reason);
+                self.facts.push(fact);
+                Ruling::Hold(Box::new(Hold { seq, request, needed, since_us: now.mono_us }))
+            }
+        }
+    }
+
+    /// Decides without executing: a statement that is only prepared. A hold is met later, when it
+    /// is executed, so here it is as good as a permit; `None` then, and nothing may run.
+    ///
+    /// The preparation itself is recorded, since its text reaches the server.
+    pub fn prepare(&mut self, request: &Request, now: Now) -> Ruling {
+        let mut fact = self.request_fact(request, now);
+        fact.labels.push(("phase".to_owned(), "prepare".to_owned()));
+        let seq = fact.seq;
+        let outcome =
+            self.bound.decide(seq, self.session, &request.intent, &Lifted::none(), now);
+        let outcome = match outcome {
+            Outcome::Hold(needed) => {
+                let lifted = Lifted::approved(ApprovalId(0), needed.rules.clone());
+                self.bound.decide(seq, self.session, &request.intent, &lifted, now)
+            }
+            settled @ (Outcome::Permit(_) | Outcome::Denial(_)) => settled,
+        };
+        match outcome {
+            Outcome::Permit(permit) => {
+                fact.decision = DecisionKind::Allow;
+                fact.rule = Arc::from(permit.rule());
+                self.facts.push(fact);
+                Ruling::Permit(Arc::new(permit))
+            }
+            Outcome::Denial(denial) => {
+                fact.decision = DecisionKind::Deny;
+                fact.rule = Arc::clone(&denial.rule);
+                fact.reason.clone_from(&denial.reason);
+                self.facts.push(fact);
+                Ruling::Denial(Refusal { seq, denial })
+            }
+            Outcome::Hold(needed) => {
+                // Lifting the named rules leaves no hold; anything else is refused.
+                let denial = Denial {
+                    rule: Arc::from("weir:hold-not-liftable"),
+                    reason: needed.reason,
+                    access: None,
+                    advice: None,
+                };
+                fact.decision = DecisionKind::Deny;
+                fact.rule = Arc::clone(&denial.rule);
+                self.facts.push(fact);
+                Ruling::Denial(Refusal { seq, denial })
+            }
+        }
+    }
+
+    /// Records and refuses what could not become a request: undecodable, unsupported, too large.
+    ///
+    /// `rule` is a fixed name of ours (`weir:…`), `statement` what was understood of it.
+    pub fn refuse(
+        &mut self,
+        rule: &'static str,
+        reason: &str,
+        statement: Arc<str>,
+        now: Now,
+    ) -> Refusal {
+        let mut fact = self.next_fact(FactKind::Request, now);
+        fact.statement = statement;
+        fact.decision = DecisionKind::Deny;
+        fact.rule = Arc::from(rule);
+        reason.clone_into(&mut fact.reason);
+        let seq = fact.seq;
+        self.facts.push(fact);
+        let denial = Denial {
+            rule: Arc::from(rule),
+            reason: reason.to_owned(),
+            access: None,
+            advice: None,
+        };
+        Refusal { seq, denial }
+    }
+
+    /// Ends a hold. Approved: decides again with only the named rules lifted.
+    pub fn resolve(&mut self, hold: Hold, verdict: &Verdict, now: Now) -> Ruling {
+        let held_us = now.mono_us.saturating_sub(hold.since_us);
+        let held_ms = u32::try_from(held_us / 1000).unwrap_or(u32::MAX);
+        let mut fact = self.next_fact(FactKind::Approval, now);
+        fact.reply_to = hold.seq;
+        fact.held_ms = held_ms;
+        fact.statement = Arc::clone(&hold.request.statement);
+        fact.rule = Arc::from(hold.needed.rules.join(", "));
+        let (decision, approval) = match verdict {
+            Verdict::Approved { approval, approver } => {
+                fact.approver.clone_from(approver);
+                (DecisionKind::Approved, *approval)
+            }
+            Verdict::Rejected { approval, approver, justification } => {
+                fact.approver.clone_from(approver);
+                fact.reason.clone_from(justification);
+                (DecisionKind::Rejected, *approval)
+            }
+            Verdict::Expired { approval } | Verdict::Abandoned { approval } => {
+                (DecisionKind::Expired, *approval)
+            }
+        };
+        fact.decision = decision;
+        fact.approval_id = approval.0;
+        let rule = Arc::clone(&fact.rule);
+        self.facts.push(fact);
+        if decision != DecisionKind::Approved {
+            let reason = refusal_reason(verdict);
+            let denial = Denial { rule, reason, access: None, advice: None };
+            return Ruling::Denial(Refusal { seq: hold.seq, denial });
+        }
+        let lifted = Lifted::approved(approval, hold.needed.rules.clone());
+        let outcome =
+            self.bound.decide(hold.seq, self.session, &hold.request.intent, &lifted, now);
+        match outcome {
+            Outcome::Permit(permit) => {
+                self.opened(hold.seq, hold.since_us, held_ms);
+                Ruling::Permit(Arc::new(permit))
+            }
+            Outcome::Denial(denial) => {
+                // The policy changed while the request waited.
+                let mut late = self.next_fact(FactKind::Error, now);
+                late.reply_to = hold.seq;
+                late.decision = DecisionKind::Deny;
+                late.rule = Arc::clone(&denial.rule);
+                late.reason.clone_from(&denial.reason);
+                self.facts.push(late);
+                Ruling::Denial(Refusal { seq: hold.seq, denial })
+            }
+            Outcome::Hold(needed) => {
+                Ruling::Hold(Box::new(Hold { needed, since_us: now.mono_us, ..hold }))
+            }
+        }
+    }
+
+    fn opened(&mut self, seq: u32, started_us: u64, held_ms: u32) {
+        self.open.push_back(OpenRequest { seq, started_us, server_us: 0, held_ms });
+    }
+
+    /// The server's first byte of the reply to `seq` is here.
+    pub fn first_byte(&mut self, seq: u32, now: Now) {
+        if let Some(open) = self.open.iter_mut().find(|open| open.seq == seq)
+            && open.server_us == 0
+        {
+            open.server_us = now.mono_us.saturating_sub(open.started_us);
+        }
+    }
+
+    /// Records the end of the reply to `seq`. Unknown numbers are recorded without timings.
+    pub fn complete(&mut self, seq: u32, reply: Reply, now: Now) {
+        let open = match self.open.iter().position(|open| open.seq == seq) {
+            Some(index) => self.open.remove(index),
+            None => None,
+        };
+        let mut fact = self.next_fact(FactKind::Reply, now);
+        fact.reply_to = seq;
+        if let Some(open) = open {
+            fact.duration_us = now.mono_us.saturating_sub(open.started_us);
+            fact.server_us = open.server_us;
+            fact.held_ms = open.held_ms;
+        }
+        fact.status = reply.status;
+        fact.rows = reply.rows;
+        fact.bytes_out = reply.bytes_out;
+        fact.response_masked = reply.response_masked;
+        fact.truncated = reply.truncated;
+        fact.masked_values = reply.masked_values;
+        fact.mask_rules = reply.mask_rules;
+        self.facts.push(fact);
+    }
+
+    /// Requests that were forwarded and never answered, oldest first.
+    pub fn unanswered(&self) -> impl Iterator<Item = u32> {
+        self.open.iter().map(|open| open.seq)
+    }
+
+    /// Records a fact about the flow itself (opened, identified, closed, failed).
+    pub fn note(&mut self, kind: FactKind, status: &str, reason: &str, now: Now) {
+        let mut fact = self.next_fact(kind, now);
+        status.clone_into(&mut fact.status);
+        reason.clone_into(&mut fact.reason);
+        self.facts.push(fact);
+    }
+
+    /// Moves the facts made since the last call.
+    pub fn drain_facts(&mut self, sink: &mut Vec<Fact>) {
+        sink.append(&mut self.facts);
+    }
+
+    #[must_use]
+    pub fn has_facts(&self) -> bool {
+        !self.facts.is_empty()
+    }
+}
+
+fn refusal_reason(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Approved { .. } => String::new(),
+        Verdict::Rejected { justification, .. } => {
+            format!("a reviewer denied it: {justification}")
+        }
+        Verdict::Expired { .. } => "nobody decided in time".to_owned(),
+        Verdict::Abandoned { .. } => "the client cancelled the request".to_owned(),
+    }
+}

@@ -1,0 +1,222 @@
+//! What `relay` and a byte-stream protocol say to each other.
+//!
+//! A session is sans-IO: inputs are calls with `Now`, everything it wants is an [`Output`].
+//! `relay` drains facts and outputs after each input, in this order: facts to the spool, the
+//! receipt back in as [`Event::Recorded`], then outputs.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use ::bytes::BytesMut;
+use weir_decide::{Bound, HoldNeeded};
+use weir_model::fact::Fact;
+use weir_model::ident::ApprovalId;
+use weir_model::time::Now;
+use weir_spool::Receipt;
+
+use crate::{ClientBytes, Governor, ServerBytes, Verdict};
+
+/// A decoded conversation of a byte-stream protocol.
+pub trait Session: Send {
+    /// Takes whole frames from the front of `input`; what stays is an incomplete frame, or frames
+    /// that have to wait (see [`Session::wants_client`]). Called again with the same buffer.
+    fn handle_client(&mut self, input: &mut BytesMut, now: Now);
+
+    /// The same for bytes from the server.
+    fn handle_server(&mut self, input: &mut BytesMut, now: Now);
+
+    /// Anything else that happened.
+    fn handle(&mut self, event: Event, now: Now);
+
+    /// Moves the facts made since the last call into `sink`. They must be in the spool before
+    /// [`Event::Recorded`] is given back.
+    fn drain_facts(&mut self, sink: &mut Vec<Fact>);
+
+    /// The next thing to do, in order; `None` when there is nothing until the next input.
+    fn poll_output(&mut self) -> Option<Output>;
+
+    /// Monotonic microseconds at which [`Event::Timeout`] is due, and what for.
+    fn poll_timeout(&self) -> Option<(u64, &'static str)>;
+
+    /// False while the client must wait (held request, unrecorded request, full buffers). The
+    /// relay then stops reading from it, but still notices that it left.
+    fn wants_client(&self) -> bool;
+
+    /// False while output to the client is not wanted.
+    fn wants_server(&self) -> bool;
+}
+
+/// Inputs that are not bytes.
+pub enum Event {
+    /// The client side is encrypted now; asked for by [`Output::UpgradeTls`].
+    TlsUp(Side),
+    /// Identification succeeded; the governor carries principal, policy and session facts.
+    Identified(Box<Governor>),
+    /// It failed; the text is fixed and fit for the agent.
+    Unidentified { code: &'static str, text: &'static str },
+    /// The upstream flow is open; the credential is used once, for the login.
+    Connected(Credential),
+    /// It could not be opened; the text is fixed and fit for the agent.
+    ConnectFailed { text: &'static str },
+    /// All facts drained before this are in the spool.
+    Recorded(Receipt),
+    /// They are not: refuse what waits for them and close.
+    RecordFailed,
+    /// A new policy: decide anew from here on.
+    Policy(Box<Bound>),
+    /// Answer to [`Output::Catalog`]; the protocol knows the type.
+    Catalog(Arc<dyn Any + Send + Sync>),
+    /// No catalog could be had; the text is fixed and fit for the agent.
+    CatalogFailed { text: &'static str },
+    /// The hold has an id that a reviewer can name.
+    HoldOpened(ApprovalId),
+    /// The hold could not be stored: refuse the request.
+    HoldFailed,
+    /// What came of the hold.
+    HoldEnded(Verdict),
+    /// The agent asked, over another flow, to cancel what this session runs.
+    CancelAsked,
+    /// The time given by `poll_timeout` has come.
+    Timeout,
+    /// The client closed its side.
+    ClientClosed,
+    /// The server closed its side.
+    ServerClosed,
+    /// An administrator, revocation or shutdown ends the session; text for the agent.
+    Kill { code: &'static str, text: &'static str },
+}
+
+/// Which end of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server,
+}
+
+/// What the session wants done.
+#[derive(Debug)]
+pub enum Output {
+    ToServer(ServerBytes),
+    ToClient(ClientBytes),
+    /// Everything before this output has to be written first. Bytes already read past the request
+    /// belong to the TLS layer.
+    UpgradeTls(Side),
+    /// Bind the flow's workload to a principal for this database; answered by `Identified` or
+    /// `Unidentified`.
+    Identify,
+    /// Open the upstream flow; answered by `Connected` or `ConnectFailed`.
+    Connect(ConnectRequest),
+    /// Read the catalog; answered by `Catalog` or `CatalogFailed`.
+    Catalog(CatalogRequest),
+    /// Ask a human; answered by `HoldOpened`/`HoldFailed`, then `HoldEnded`.
+    Hold(Box<HoldRequest>),
+    /// The held request is gone (client left or cancelled).
+    AbandonHold(ApprovalId),
+    /// From now on this key cancels this session.
+    RegisterCancel(CancelKey),
+    /// The client of this (short) flow asks to cancel the session with that key.
+    AskCancel(CancelKey),
+    /// Write these bytes on a new upstream flow of its own, then close it.
+    SendCancel(ServerBytes),
+    /// Flush what is pending to the client, then close both flows.
+    Close(CloseReason),
+}
+
+/// What the upstream login needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// Database (or the protocol's equivalent) that the client named.
+    pub database: Arc<str>,
+}
+
+/// Which catalog is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogRequest {
+    pub database: Arc<str>,
+    /// A cached copy with this generation, or older, is of no use; 0 accepts any.
+    pub newer_than: u64,
+}
+
+/// A request that waits for a human.
+#[derive(Debug)]
+pub struct HoldRequest {
+    pub seq: u32,
+    pub needed: HoldNeeded,
+    pub statement: Arc<str>,
+    pub parameters: String,
+    pub database: Arc<str>,
+    /// `effect Kind:id` lines.
+    pub accesses: Vec<String>,
+    /// The hold keeps locks of an open transaction, so its own, shorter limit applies.
+    pub in_transaction: bool,
+}
+
+/// The key with which a client cancels a session: what we handed out, never the server's.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CancelKey {
+    pub pid: i32,
+    /// 4 bytes in protocol 3.0, up to 256 in 3.2.
+    pub secret: Box<[u8]>,
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelKey").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+/// The injected backend credential.
+pub struct Credential {
+    pub user: String,
+    pub password: zeroize::Zeroizing<String>,
+    /// The upstream flow is encrypted and the server's certificate was checked.
+    pub server_proven: bool,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Why a session ends; label and record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client said good-bye or closed.
+    ClientLeft,
+    /// The server did.
+    ServerLeft,
+    /// Bytes that the protocol does not allow.
+    Malformed,
+    /// Legal bytes at the wrong time.
+    Misbehaved,
+    Unidentified,
+    UpstreamFailed,
+    LimitReached,
+    RecordFailed,
+    TimedOut,
+    Killed,
+    /// A flow that did its one thing, such as a cancel request.
+    Done,
+    Internal,
+}
+
+impl CloseReason {
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client_left",
+            Self::ServerLeft => "server_left",
+            Self::Malformed => "malformed",
+            Self::Misbehaved => "misbehaved",
+            Self::Unidentified => "unidentified",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::LimitReached => "limit_reached",
+            Self::RecordFailed => "record_failed",
+            Self::TimedOut => "timed_out",
+            Self::Killed => "killed",
+            Self::Done => "done",
+            Self::Internal => "internal",
+        }
+    }
+}
