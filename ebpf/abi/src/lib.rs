@@ -1,1 +1,37 @@
-//! Kernel to user contract.
+//! Kernel to user contract: layouts, names and numbers that the eBPF programs and user space share.
+//!
+//! Every type is `#[repr(C)]` without implicit padding; a change of any layout is a new
+//! [`ABI_VERSION`] and so a new pin directory.
+
+#![no_std]
+#![cfg_attr(feature = "user", deny(unsafe_code))]
+#![cfg_attr(not(feature = "user"), forbid(unsafe_code))]
+
+pub mod count;
+pub mod flow;
+pub mod names;
+pub mod rule;
+#[cfg(feature = "user")]
+mod user;
+pub mod verdict;
+
+pub use count::{COUNTERS, Counter, CLASSES_MAX, counter_index};
+pub use flow::{Event, FlowKey, Origin};
+pub use rule::{Destination, Netns, PORT_ANY, PORT_SOME};
+pub use verdict::{Reason, UnknownReason};
+
+/// Names the pin directory: `v<ABI_VERSION>` below the configured path.
+pub const ABI_VERSION: u32 = 1;
+
+/// Address family numbers of Linux.
+pub const AF_INET: u32 = 2;
+pub const AF_INET6: u32 = 10;
+
+/// The class of a governed process that no workload claims: it has every protected destination.
+pub const CLASS_NONE: u32 = 0;
+
+/// Ancestors of a cgroup that the programs look at, counted from the root.
+pub const CGROUP_DEPTH_MAX: u32 = 12;
+
+/// An origin that nobody accepted within this time is void, nanoseconds.
+pub const FLOW_LIFE_NS: u64 = 8_000_000_000;

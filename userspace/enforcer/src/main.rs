@@ -1,2 +1,16 @@
-//! placeholder
-fn main() {}
+//! `weir`: the one binary. Reads configuration, builds the parts, supervises them, and is the
+//! command line to a running node.
+
+mod admin;
+mod cli;
+mod config;
+mod daemon;
+mod output;
+mod policies;
+mod privileges;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

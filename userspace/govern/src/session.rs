@@ -44,6 +44,11 @@ pub trait Session: Send {
 
     /// False while output to the client is not wanted.
     fn wants_server(&self) -> bool;
+
+    /// Called once, last. Notes the end of the flow through the governor ([`Governor::note`] with
+    /// `FactKind::Flow`, status `closed`) and answers true; false when there is no governor yet,
+    /// so that `relay` records the flow itself.
+    fn finish(&mut self, reason: CloseReason, now: Now) -> bool;
 }
 
 /// Inputs that are not bytes.

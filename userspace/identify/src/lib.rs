@@ -1,1 +1,69 @@
-//! placeholder
+//! From a workload (or a person) to an Entra principal.
+//!
+//! Weir signs in *as* the workload, to its own audience, and validates what comes back with rules
+//! of its own: [`validate`] is pure and holds every check, [`keys`] decides when keys are fetched,
+//! the rest is one small HTTP client and the caches around it. Tokens never leave this crate.
+
+#![forbid(unsafe_code)]
+
+mod authority;
+mod bind;
+mod config;
+mod device;
+mod entra;
+mod federated;
+mod guid;
+mod http;
+pub mod keys;
+mod refusal;
+mod secret;
+pub mod validate;
+mod verdict;
+
+pub use self::authority::Authority;
+pub use self::bind::WorkloadIdentity;
+pub use self::config::{IdentityConfig, Problem, Problems};
+pub use self::device::{DeviceHandle, DevicePoll, DeviceStart};
+pub use self::entra::{EntraRefusal, RefusalKind};
+pub use self::federated::AssertionProblem;
+pub use self::refusal::Unidentified;
+pub use self::secret::Secret;
+pub use self::verdict::{ClaimsSummary, Verdict};
+
+use self::bind::Bindings;
+use self::config::Settings;
+use self::http::HttpClient;
+use self::keys::fetch::KeyStore;
+use self::validate::Rules;
+
+/// Identity for one node: one authority, its tenants, and what is bound.
+pub struct Identify {
+    settings: Settings,
+    rules: Rules,
+    http: HttpClient,
+    keys: KeyStore,
+    bindings: Bindings,
+}
+
+impl Identify {
+    /// Checks the configuration and loads the root certificates; makes no call.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub fn new(config: IdentityConfig) -> Result<Self, Problems> {
+        let settings = Settings::check(&config)?;
+        let http = HttpClient::new(&settings.authority).map_err(|text| {
+            Problems(vec![Problem { key: "authority".to_owned(), text }])
+        })?;
+        let rules = Rules {
+            authority: settings.authority.clone(),
+            tenants: settings.tenants.clone(),
+            audience: settings.audience.clone(),
+            required_role: settings.required_role.clone(),
+            scope: settings.reviewer_scope.clone(),
+            skew_s: settings.clock_skew_s,
+        };
+        let keys = KeyStore::new(&settings);
+        Ok(Self { settings, rules, http, keys, bindings: Bindings::default() })
+    }
+}

@@ -1,1 +1,17 @@
-//! placeholder
+//! Obligations applied to values. Only this crate makes a [`Masked`].
+//!
+//! Protocol-independent and pure: a protocol says which column of a result is of which kind and
+//! format, and frames what comes out. A value that cannot be masked safely is withheld (NULL).
+
+#![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod key;
+mod plan;
+mod rows;
+mod sample;
+
+pub use crate::key::MaskKey;
+pub use crate::plan::{ColumnPlan, Format, MaskPlan, ValueKind};
+pub use crate::rows::{CellFate, Masked, RowMasker};
+pub use crate::sample::Sample;

@@ -1,1 +1,27 @@
-//! placeholder
+//! Moves bytes between an agent and a server, runs the session in between, keeps the limits.
+//!
+//! A shell: one task per flow, pinned to one worker thread, with one explicit loop. It writes
+//! nothing but [`weir_govern::ServerBytes`] and [`weir_govern::ClientBytes`], and knows a protocol
+//! only in [`protocol`], by one registration line each.
+
+#![forbid(unsafe_code)]
+
+mod bind;
+mod catalog;
+mod connection;
+mod holds;
+mod host;
+mod metrics;
+mod node;
+mod outbox;
+mod protocol;
+mod registry;
+mod stream;
+mod worker;
+
+pub use crate::host::{Host, HostError};
+pub use crate::metrics::Metrics;
+pub use crate::node::{Node, NodeParts, Settings, Target, Targets, WorkloadBinding};
+pub use crate::protocol::Protocol;
+pub use crate::registry::{FlowRow, KillOutcome};
+pub use crate::worker::{Intake, Workers};

@@ -1,0 +1,16 @@
+//! `aya::Pod` for the types that cross the boundary.
+
+#![expect(unsafe_code, reason = "aya::Pod is an unsafe marker trait")]
+
+use crate::{Destination, Event, FlowKey, Netns, Origin};
+
+// SAFETY: `repr(C)`, integers only, sizes asserted to have no padding.
+unsafe impl aya::Pod for Origin {}
+// SAFETY: as above.
+unsafe impl aya::Pod for FlowKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Event {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Destination {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Netns {}

@@ -1,0 +1,64 @@
+//! Sockets that a governed process may not make, and ports it may not take.
+
+use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
+use aya_ebpf::programs::{SockAddrContext, SockContext};
+use weir_abi::Reason;
+
+use crate::class;
+use crate::context::field;
+use crate::count::{self, Refused};
+use crate::maps::NETNS;
+
+const ALLOW: i32 = 1;
+const REFUSE: i32 = 0;
+const SOCK_RAW: u32 = 3;
+const IPPROTO_ICMP: u32 = 1;
+const IPPROTO_DCCP: u32 = 33;
+const IPPROTO_ICMPV6: u32 = 58;
+const IPPROTO_SCTP: u32 = 132;
+
+/// Nobody in the workload can stand in for a listener that is not there.
+pub(crate) fn bind(ctx: &SockAddrContext) -> i32 {
+    let raw = ctx.sock_addr;
+    let port = u32::from(u16::from_be(field!(raw, user_port) as u16));
+    if port == 0 {
+        return ALLOW;
+    }
+    // SAFETY: the hook's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(raw.cast()) };
+    // SAFETY: read at once.
+    let Some(netns) = (unsafe { NETNS.get(&cookie) }) else { return ALLOW };
+    if port != netns.port4 && port != netns.port6 {
+        return ALLOW;
+    }
+    count::refused_task(&Refused {
+        reason: Reason::BindListener,
+        class: netns.class,
+        addr: &[0; 4],
+        port,
+        protocol: field!(raw, protocol),
+    });
+    REFUSE
+}
+
+/// Raw sockets other than ping's, and stream protocols that have no connect hook.
+pub(crate) fn create(ctx: &SockContext) -> i32 {
+    let kind = field!(ctx.sock, type_);
+    let protocol = field!(ctx.sock, protocol);
+    let ping = protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+    let reason = if protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP {
+        Reason::Protocol
+    } else if kind == SOCK_RAW && !ping {
+        Reason::RawSocket
+    } else {
+        return ALLOW;
+    };
+    count::refused_task(&Refused {
+        reason,
+        class: class::of_task(),
+        addr: &[0; 4],
+        port: 0,
+        protocol,
+    });
+    REFUSE
+}

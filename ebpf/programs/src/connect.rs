@@ -1,0 +1,308 @@
+//! The connect, sendmsg and getpeername hooks.
+
+use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_task, bpf_get_netns_cookie,
+    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_set_retval, bpf_setsockopt,
+};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+use aya_ebpf::programs::SockAddrContext;
+use weir_abi::{AF_INET, AF_INET6, CLASS_NONE, Counter, Netns, Origin, Reason};
+
+use crate::class;
+use crate::context::{field, is_mapped, mapped, set_field};
+use crate::count::{self, Refused};
+use crate::maps::{CLIENT, HEARTBEAT, NETNS, OFF_GROUP_LEADER, OFF_START_BOOTTIME};
+
+const ALLOW: i32 = 1;
+const REFUSE: i32 = 0;
+const ECONNREFUSED: i32 = 111;
+const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_MPTCP: u32 = 262;
+const SOL_SOCKET: i32 = 1;
+const SO_BINDTODEVICE: i32 = 25;
+
+/// One call as the steps see it.
+struct Call {
+    addr: [u32; 4],
+    port: u32,
+    family: u32,
+    protocol: u32,
+    class: u32,
+    netns_cookie: u64,
+    netns: Option<Netns>,
+}
+
+pub(crate) fn connect4(ctx: &SockAddrContext) -> i32 {
+    let raw = ctx.sock_addr;
+    let call = call(ctx, mapped(field!(raw, user_ip4)), AF_INET);
+    match decide(ctx, &call) {
+        Verdict::Pass => ALLOW,
+        Verdict::Refuse => REFUSE,
+        Verdict::Redirect(netns) => {
+            set_field!(raw, user_ip4 = netns.v4);
+            set_field!(raw, user_port = u32::from((netns.port4 as u16).to_be()));
+            ALLOW
+        }
+    }
+}
+
+pub(crate) fn connect6(ctx: &SockAddrContext) -> i32 {
+    let raw = ctx.sock_addr;
+    let call = call(ctx, addr6(raw), AF_INET6);
+    match decide(ctx, &call) {
+        Verdict::Pass => ALLOW,
+        Verdict::Refuse => REFUSE,
+        Verdict::Redirect(netns) => {
+            let (to, port) = if is_mapped(&call.addr) {
+                (mapped(netns.v4), netns.port4)
+            } else {
+                (netns.v6, netns.port6)
+            };
+            set_addr6(raw, &to);
+            set_field!(raw, user_port = u32::from((port as u16).to_be()));
+            ALLOW
+        }
+    }
+}
+
+pub(crate) fn peername4(ctx: &SockAddrContext) -> i32 {
+    if let Some(origin) = recorded(ctx, AF_INET) {
+        set_field!(ctx.sock_addr, user_ip4 = origin.addr[3]);
+        set_field!(ctx.sock_addr, user_port = u32::from((origin.port as u16).to_be()));
+    }
+    ALLOW
+}
+
+pub(crate) fn peername6(ctx: &SockAddrContext) -> i32 {
+    if let Some(origin) = recorded(ctx, AF_INET6) {
+        set_addr6(ctx.sock_addr, &origin.addr);
+        set_field!(ctx.sock_addr, user_port = u32::from((origin.port as u16).to_be()));
+    }
+    ALLOW
+}
+
+pub(crate) fn sendmsg4(ctx: &SockAddrContext) -> i32 {
+    let addr = mapped(field!(ctx.sock_addr, user_ip4));
+    sendmsg(&call(ctx, addr, AF_INET))
+}
+
+pub(crate) fn sendmsg6(ctx: &SockAddrContext) -> i32 {
+    let addr = addr6(ctx.sock_addr);
+    sendmsg(&call(ctx, addr, AF_INET6))
+}
+
+fn sendmsg(call: &Call) -> i32 {
+    if class::is_protected(call.class, &call.addr, call.port) {
+        return refuse(call, Reason::Datagram);
+    }
+    ALLOW
+}
+
+enum Verdict {
+    Pass,
+    Refuse,
+    Redirect(Netns),
+}
+
+#[inline(always)]
+fn decide(ctx: &SockAddrContext, call: &Call) -> Verdict {
+    if let Some(netns) = &call.netns
+        && is_listener(netns, call)
+    {
+        refuse(call, Reason::DirectToListener);
+        return Verdict::Refuse;
+    }
+    if !class::is_protected(call.class, &call.addr, call.port) {
+        // A socket that was redirected once and goes elsewhere now must not keep its old answer.
+        forget(ctx);
+        return Verdict::Pass;
+    }
+    match redirect(ctx, call) {
+        Ok(netns) => {
+            count::add(call.class, Counter::Redirected as u32);
+            Verdict::Redirect(netns)
+        }
+        Err(reason) => {
+            forget(ctx);
+            refuse(call, reason);
+            Verdict::Refuse
+        }
+    }
+}
+
+#[inline(always)]
+fn redirect(ctx: &SockAddrContext, call: &Call) -> Result<Netns, Reason> {
+    let kind = field!(ctx.sock_addr, type_);
+    if kind != SOCK_STREAM || !(call.protocol == IPPROTO_TCP || call.protocol == IPPROTO_MPTCP) {
+        return Err(Reason::NotTcp);
+    }
+    // SAFETY: a helper without preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let deadline = HEARTBEAT.get(0).copied().unwrap_or(0);
+    if now > deadline {
+        return Err(Reason::NoHeartbeat);
+    }
+    let Some(netns) = call.netns else { return Err(Reason::NoListener) };
+    if netns.class != call.class {
+        return Err(Reason::WrongNamespace);
+    }
+    let port = if is_mapped(&call.addr) { netns.port4 } else { netns.port6 };
+    if port == 0 {
+        return Err(Reason::NoListener);
+    }
+    // SAFETY: the context's own socket; null when there is no memory.
+    let slot = unsafe { CLIENT.get_or_insert_ptr_mut(ctx, None) };
+    if slot.is_null() {
+        return Err(Reason::NoStorage);
+    }
+    record(ctx, call, now, slot);
+    let mut none = 0_u32;
+    // SAFETY: four zero bytes clear the device binding, which would keep the flow off loopback.
+    unsafe {
+        bpf_setsockopt(
+            ctx.sock_addr.cast(),
+            SOL_SOCKET,
+            SO_BINDTODEVICE,
+            (&raw mut none).cast(),
+            4,
+        );
+    }
+    Ok(netns)
+}
+
+/// Fills the origin in place: a per-CPU scratch could be overwritten by a preempting task.
+#[inline(always)]
+fn record(ctx: &SockAddrContext, call: &Call, now: u64, slot: *mut Origin) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    // SAFETY: `slot` is the socket's storage, checked for null; helpers write within it.
+    unsafe {
+        (*slot).addr = call.addr;
+        (*slot).port = call.port;
+        (*slot).family = call.family;
+        (*slot).pid = (pid_tgid >> 32) as u32;
+        (*slot).tid = pid_tgid as u32;
+        (*slot).uid = bpf_get_current_uid_gid() as u32;
+        (*slot).class = call.class;
+        (*slot).cgroup_id = bpf_get_current_cgroup_id();
+        (*slot).netns_cookie = call.netns_cookie;
+        (*slot).socket_cookie = bpf_get_socket_cookie(ctx.sock_addr.cast());
+        (*slot).start_boottime_ns = leader_start();
+        (*slot).ktime_ns = now;
+        bpf_get_current_comm((&raw mut (*slot).comm).cast(), 16);
+    }
+}
+
+#[inline(always)]
+fn leader_start() -> u64 {
+    let mut leader = 0_u64;
+    let mut start = 0_u64;
+    // SAFETY: probe reads of any address fail instead of faulting.
+    unsafe {
+        let task = bpf_get_current_task();
+        bpf_probe_read_kernel(
+            (&raw mut leader).cast(),
+            8,
+            (task + u64::from(OFF_GROUP_LEADER.load())) as *const _,
+        );
+        bpf_probe_read_kernel(
+            (&raw mut start).cast(),
+            8,
+            (leader + u64::from(OFF_START_BOOTTIME.load())) as *const _,
+        );
+    }
+    start
+}
+
+#[inline(always)]
+fn refuse(call: &Call, reason: Reason) -> i32 {
+    // SAFETY: a helper without preconditions in this hook.
+    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    count::refused_task(&Refused {
+        reason,
+        class: call.class,
+        addr: &call.addr,
+        port: call.port,
+        protocol: call.protocol,
+    });
+    REFUSE
+}
+
+#[inline(always)]
+fn call(ctx: &SockAddrContext, addr: [u32; 4], family: u32) -> Call {
+    let raw = ctx.sock_addr;
+    // SAFETY: the hook's own context.
+    let netns_cookie = unsafe { bpf_get_netns_cookie(raw.cast()) };
+    // SAFETY: copied at once.
+    let netns = unsafe { NETNS.get(&netns_cookie) }.copied();
+    let mut class = class::of_task();
+    if class == CLASS_NONE
+        && let Some(netns) = &netns
+    {
+        // The socket is governed, its present holder is not: the namespace decides.
+        class = netns.class;
+    }
+    Call {
+        addr,
+        port: u32::from(u16::from_be(field!(raw, user_port) as u16)),
+        family,
+        protocol: field!(raw, protocol),
+        class,
+        netns_cookie,
+        netns,
+    }
+}
+
+#[inline(always)]
+fn is_listener(netns: &Netns, call: &Call) -> bool {
+    if is_mapped(&call.addr) {
+        netns.port4 != 0 && call.port == netns.port4 && call.addr[3] == netns.v4
+    } else {
+        netns.port6 != 0
+            && call.port == netns.port6
+            && call.addr[0] == netns.v6[0]
+            && call.addr[1] == netns.v6[1]
+            && call.addr[2] == netns.v6[2]
+            && call.addr[3] == netns.v6[3]
+    }
+}
+
+#[inline(always)]
+fn recorded(ctx: &SockAddrContext, family: u32) -> Option<&'static Origin> {
+    // SAFETY: the context's own socket; null without a record.
+    let slot = unsafe { CLIENT.get_ptr_mut(ctx) };
+    if slot.is_null() {
+        return None;
+    }
+    // SAFETY: checked; the storage lives as long as the socket, so longer than this program.
+    let origin = unsafe { &*slot };
+    (origin.family == family).then_some(origin)
+}
+
+#[inline(always)]
+fn forget(ctx: &SockAddrContext) {
+    // SAFETY: the context's own socket, never null in this hook.
+    let _absent = unsafe {
+        let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
+        CLIENT.delete(sk)
+    };
+}
+
+#[inline(always)]
+fn addr6(raw: *mut bpf_sock_addr) -> [u32; 4] {
+    [
+        field!(raw, user_ip6[0]),
+        field!(raw, user_ip6[1]),
+        field!(raw, user_ip6[2]),
+        field!(raw, user_ip6[3]),
+    ]
+}
+
+#[inline(always)]
+fn set_addr6(raw: *mut bpf_sock_addr, addr: &[u32; 4]) {
+    set_field!(raw, user_ip6[0] = addr[0]);
+    set_field!(raw, user_ip6[1] = addr[1]);
+    set_field!(raw, user_ip6[2] = addr[2]);
+    set_field!(raw, user_ip6[3] = addr[3]);
+}

@@ -1,0 +1,177 @@
+//! `sock_ops`: carries an origin from the client's socket to the accepted one.
+
+use aya_ebpf::bindings::bpf_sock_ops;
+use aya_ebpf::helpers::generated::{
+    bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_sk_storage_get, bpf_sock_ops_cb_flags_set,
+};
+use aya_ebpf::programs::SockOpsContext;
+use weir_abi::{AF_INET, CLASS_NONE, Counter, FLOW_LIFE_NS, FlowKey, Origin};
+
+use crate::class;
+use crate::context::{MAPPED, field, mapped};
+use crate::count;
+use crate::maps::{ACCEPTED, CLIENT, FLOWS, NETNS};
+
+const TCP_CONNECT_CB: u32 = 3;
+const PASSIVE_ESTABLISHED_CB: u32 = 5;
+const STATE_CB: u32 = 10;
+const STATE_CB_FLAG: i32 = 1 << 2;
+const TCP_SYN_SENT: u32 = 2;
+const TCP_CLOSE: u32 = 7;
+const CREATE: u64 = 1;
+
+/// Both ends as the socket sees them, IPv4 in its IPv6 form.
+struct Ends {
+    local: [u32; 4],
+    local_port: u32,
+    remote: [u32; 4],
+    remote_port: u32,
+}
+
+/// Sockets of governed cgroups.
+pub(crate) fn governed(ctx: &SockOpsContext) -> u32 {
+    match field!(ctx.ops, op) {
+        TCP_CONNECT_CB => publish(ctx.ops),
+        STATE_CB => abandon(ctx.ops),
+        _ => {}
+    }
+    1
+}
+
+/// Sockets of Weir's own cgroup: children are born in their listener's.
+pub(crate) fn own(ctx: &SockOpsContext) -> u32 {
+    if field!(ctx.ops, op) == PASSIVE_ESTABLISHED_CB {
+        accept(ctx.ops);
+    }
+    1
+}
+
+/// The source port is known and the SYN not yet sent.
+#[inline(always)]
+fn publish(ops: *mut bpf_sock_ops) {
+    let ends = ends(ops);
+    // SAFETY: the hook's own context.
+    let netns_cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
+    let origin = storage(ops, CLIENT.as_ptr().cast(), 0);
+    if origin.is_null() {
+        missed(netns_cookie, &ends);
+        return;
+    }
+    // SAFETY: checked; the storage outlives this program.
+    let origin = unsafe { &*origin };
+    let key = client_key(netns_cookie, &ends);
+    if FLOWS.insert(&key, origin, 0).is_err() {
+        count::add(origin.class, Counter::FlowLost as u32);
+        return;
+    }
+    count::add(origin.class, Counter::Published as u32);
+    // SAFETY: asks for state changes, so that an abandoned flow is forgotten at once.
+    unsafe { bpf_sock_ops_cb_flags_set(ops, STATE_CB_FLAG) };
+}
+
+/// The ledger: a SYN towards a protected destination that the connect hook did not see.
+#[inline(always)]
+fn missed(netns_cookie: u64, ends: &Ends) {
+    // SAFETY: read at once.
+    let class = unsafe { NETNS.get(&netns_cookie) }.map_or(CLASS_NONE, |netns| netns.class);
+    if class::is_protected(class, &ends.remote, ends.remote_port) {
+        count::add(class, Counter::Missed as u32);
+    }
+}
+
+/// A connect that never completed leaves no origin for somebody else to use.
+#[inline(always)]
+fn abandon(ops: *mut bpf_sock_ops) {
+    // SAFETY: args are valid for this op.
+    let (old, new) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ops).__bindgen_anon_1.args[0]),
+            core::ptr::read_volatile(&raw const (*ops).__bindgen_anon_1.args[1]),
+        )
+    };
+    if old != TCP_SYN_SENT || new != TCP_CLOSE {
+        return;
+    }
+    // SAFETY: the hook's own context.
+    let netns_cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
+    let _absent = FLOWS.remove(&client_key(netns_cookie, &ends(ops)));
+}
+
+/// Runs before `accept(2)` can return the socket.
+#[inline(always)]
+fn accept(ops: *mut bpf_sock_ops) {
+    let ends = ends(ops);
+    // SAFETY: the hook's own context.
+    let netns_cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
+    let key = FlowKey {
+        netns_cookie,
+        src: ends.remote,
+        sport: ends.remote_port,
+        lport: ends.local_port,
+    };
+    // SAFETY: copied below before the entry is removed.
+    let Some(flow) = (unsafe { FLOWS.get(&key) }) else {
+        count::add(CLASS_NONE, Counter::Orphaned as u32);
+        return;
+    };
+    // SAFETY: a helper without preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now.wrapping_sub(flow.ktime_ns) > FLOW_LIFE_NS {
+        count::add(flow.class, Counter::Orphaned as u32);
+    } else {
+        let slot = storage(ops, ACCEPTED.as_ptr().cast(), CREATE);
+        if !slot.is_null() {
+            // SAFETY: checked.
+            unsafe { *slot = *flow };
+            count::add(flow.class, Counter::Accepted as u32);
+        }
+    }
+    let _absent = FLOWS.remove(&key);
+}
+
+#[inline(always)]
+fn storage(ops: *mut bpf_sock_ops, map: *mut core::ffi::c_void, flags: u64) -> *mut Origin {
+    // SAFETY: the context's socket, checked for null as the verifier demands.
+    unsafe {
+        let sk = (*ops).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return core::ptr::null_mut();
+        }
+        bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags).cast()
+    }
+}
+
+#[inline(always)]
+const fn client_key(netns_cookie: u64, ends: &Ends) -> FlowKey {
+    FlowKey { netns_cookie, src: ends.local, sport: ends.local_port, lport: ends.remote_port }
+}
+
+#[inline(always)]
+fn ends(ops: *mut bpf_sock_ops) -> Ends {
+    // remote_port: big-endian in the upper half; local_port: host order.
+    let remote_port = u32::from_be(field!(ops, remote_port)) & 0xffff;
+    let local_port = field!(ops, local_port);
+    let remote6 = [
+        field!(ops, remote_ip6[0]),
+        field!(ops, remote_ip6[1]),
+        field!(ops, remote_ip6[2]),
+        field!(ops, remote_ip6[3]),
+    ];
+    let v4 = field!(ops, family) == AF_INET
+        || (remote6[0] == 0 && remote6[1] == 0 && remote6[2] == MAPPED);
+    if v4 {
+        return Ends {
+            local: mapped(field!(ops, local_ip4)),
+            local_port,
+            remote: mapped(field!(ops, remote_ip4)),
+            remote_port,
+        };
+    }
+    let local = [
+        field!(ops, local_ip6[0]),
+        field!(ops, local_ip6[1]),
+        field!(ops, local_ip6[2]),
+        field!(ops, local_ip6[3]),
+    ];
+    Ends { local, local_port, remote: remote6, remote_port }
+}

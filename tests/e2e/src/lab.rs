@@ -1,0 +1,304 @@
+//! The lab that `WEIR_LAB` names.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// What a command said.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    /// Whether either stream contains the text.
+    #[must_use]
+    pub fn has(&self, text: &str) -> bool {
+        self.out.contains(text) || self.err.contains(text)
+    }
+}
+
+/// A lab that is up.
+pub struct Lab {
+    name: String,
+    xtask: String,
+    /// `lab env --json` at the time of [`Lab::current`].
+    pub env: Value,
+}
+
+impl Lab {
+    /// The lab of this run.
+    ///
+    /// # Errors
+    /// Says how to run these tests when there is no lab: they never pass without one.
+    pub fn current() -> Result<Self> {
+        let hint = "these tests need a lab: run cargo xtask test --tier e2e";
+        let name = std::env::var("WEIR_LAB").context(hint)?;
+        let xtask = std::env::var("WEIR_XTASK").context(hint)?;
+        let mut lab = Self {
+            name,
+            xtask,
+            env: Value::Null,
+        };
+        lab.refresh()?;
+        Ok(lab)
+    }
+
+    /// Reads `lab env --json` again.
+    ///
+    /// # Errors
+    /// When the lab is gone.
+    pub fn refresh(&mut self) -> Result<()> {
+        let said = run(
+            self.xtask(&["lab", "env", "--json", "--name", &self.name]),
+            "",
+        )?;
+        self.env = serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))?;
+        Ok(())
+    }
+
+    /// One of the names that `lab env` prints.
+    ///
+    /// # Errors
+    /// When the lab has no such name.
+    pub fn name(&self, name: &str) -> Result<String> {
+        let value = self
+            .env
+            .pointer(&format!("/names/{name}"))
+            .and_then(Value::as_str);
+        value
+            .map(str::to_owned)
+            .with_context(|| format!("the lab has no {name}"))
+    }
+
+    /// Pid of a process of the lab.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pid(&self, process: &str) -> Result<i64> {
+        let value = self
+            .env
+            .pointer(&format!("/processes/{process}/pid"))
+            .and_then(Value::as_i64);
+        value.with_context(|| format!("the lab has no process {process}"))
+    }
+
+    fn xtask(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.xtask);
+        command.args(arguments);
+        command
+    }
+
+    /// Any command inside an agent.
+    ///
+    /// # Errors
+    /// When it cannot be started; its exit code is no error.
+    pub fn exec(&self, agent: &str, command: &[&str], input: &str) -> Result<Said> {
+        run(self.exec_command(agent, command), input)
+    }
+
+    fn exec_command(&self, agent: &str, command: &[&str]) -> Command {
+        let mut exec = self.xtask(&["lab", "exec", "--name", &self.name, "--agent", agent, "--"]);
+        exec.args(command);
+        exec
+    }
+
+    /// `psql` inside an agent, reading a script; SQLSTATEs are printed.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn psql(&self, agent: &str, script: &str) -> Result<Said> {
+        self.exec(agent, &PSQL, script)
+    }
+
+    /// As [`Lab::psql`], not waiting for its end.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn psql_started(&self, agent: &str, script: &str) -> Result<Child> {
+        start(self.exec_command(agent, &PSQL), script)
+    }
+
+    /// The test Python inside an agent.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn python(&self, agent: &str, script: &str) -> Result<Said> {
+        let python = std::env::var("WEIR_PYTHON").context("WEIR_PYTHON is not set")?;
+        self.exec(agent, &[&python, "-B", "-c", script], "")
+    }
+
+    /// As [`Lab::python`], not waiting for its end.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn python_started(&self, agent: &str, script: &str) -> Result<Child> {
+        let python = std::env::var("WEIR_PYTHON").context("WEIR_PYTHON is not set")?;
+        start(self.exec_command(agent, &[&python, "-B", "-c", script]), "")
+    }
+
+    /// The `weir` command line on the host.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn weir(&self, arguments: &[&str]) -> Result<Said> {
+        let mut command = Command::new(self.name("LAB_WEIR_BINARY")?);
+        command
+            .args(arguments)
+            .args(["--config", &self.name("LAB_CONFIG")?]);
+        run(command, "")
+    }
+
+    /// `weir … --json`.
+    ///
+    /// # Errors
+    /// When it fails or prints no JSON.
+    pub fn weir_json(&self, arguments: &[&str]) -> Result<Value> {
+        let all: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let said = self.weir(&all)?;
+        if said.code != 0 {
+            bail!("weir {all:?}: {said:?}");
+        }
+        serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
+    }
+
+    /// Signs a reviewer in.
+    ///
+    /// # Errors
+    /// When the sign-in fails.
+    pub fn sign_in(&self, user: &str) -> Result<()> {
+        let said = run(
+            self.xtask(&["lab", "login", "--name", &self.name, "--user", user]),
+            "",
+        )?;
+        if said.code != 0 {
+            bail!("sign-in of {user}: {said:?}");
+        }
+        Ok(())
+    }
+
+    /// Starts processes of the lab that have ended.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn start_again(&mut self) -> Result<()> {
+        let said = run(self.xtask(&["lab", "start", "--name", &self.name]), "")?;
+        if said.code != 0 {
+            bail!("lab start: {said:?}");
+        }
+        self.refresh()
+    }
+
+    /// SIGKILL to a process of the lab.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn kill(&self, process: &str) -> Result<()> {
+        let pid = self.pid(process)?.to_string();
+        let mut command = Command::new("kill");
+        command.args(["-KILL", &pid]);
+        let said = run(command, "")?;
+        if said.code != 0 {
+            bail!("kill {process}: {said:?}");
+        }
+        Ok(())
+    }
+
+    /// One statement as the server's superuser, past Weir.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn server(&self, sql: &str) -> Result<String> {
+        let mut command = Command::new("psql");
+        command
+            .args(["-XAtq", "-U", "postgres", "-v", "ON_ERROR_STOP=1"])
+            .args([
+                "-h",
+                &self.name("LAB_DB_SOCKET_DIR")?,
+                "-d",
+                &self.name("LAB_DB_NAME")?,
+            ])
+            .args(["-c", sql])
+            .current_dir("/");
+        let said = run(command, "")?;
+        if said.code != 0 {
+            bail!("{sql}: {said:?}");
+        }
+        Ok(said.out.trim().to_owned())
+    }
+
+    /// One query to the store as its reader, as lines of tab-separated values.
+    ///
+    /// # Errors
+    /// When the store refuses it.
+    pub fn store(&self, sql: &str) -> Result<String> {
+        let python = std::env::var("WEIR_PYTHON").context("WEIR_PYTHON is not set")?;
+        let mut command = Command::new(python);
+        command.args(["-B", "-c", crate::wire::STORE_QUERY]).args([
+            self.name("LAB_CLICKHOUSE_URL")?,
+            self.name("LAB_READER_TOKEN_FILE")?,
+        ]);
+        let said = run(command, sql)?;
+        if said.code != 0 {
+            bail!("{sql}: {said:?}");
+        }
+        Ok(said.out)
+    }
+
+    /// The server's own log of statements.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn server_log(&self) -> Result<String> {
+        let path = self
+            .env
+            .pointer("/database/log")
+            .and_then(Value::as_str)
+            .context("a log")?;
+        let bytes = std::fs::read(path).with_context(|| path.to_owned())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+const PSQL: [&str; 5] = [
+    "psql",
+    "--no-psqlrc",
+    "--no-password",
+    "--set",
+    "VERBOSITY=verbose",
+];
+
+fn start(mut command: Command, input: &str) -> Result<Child> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {command:?}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that ends without reading its input is no failure of ours.
+        let _ended = stdin.write_all(input.as_bytes());
+    }
+    Ok(child)
+}
+
+fn run(command: Command, input: &str) -> Result<Said> {
+    finish(start(command, input)?)
+}
+
+/// Waits for a started command.
+///
+/// # Errors
+/// When it cannot be waited for.
+pub fn finish(child: Child) -> Result<Said> {
+    let output = child.wait_with_output().context("waiting for a command")?;
+    Ok(Said {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}

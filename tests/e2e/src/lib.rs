@@ -1,0 +1,32 @@
+//! Drives a running lab from outside: commands inside agents, the `weir` command line, the server's
+//! own view. Started by `cargo xtask test --tier e2e`, which brings one lab up for all tests.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests of the whole product: they wait by the wall clock and are told their lab by the environment"
+)]
+
+pub mod lab;
+pub mod wire;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// Asks until an answer comes; the limit is for failures, not a wait.
+pub fn until<T>(
+    what: &str,
+    within: Duration,
+    mut ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let limit = Instant::now() + within;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if Instant::now() > limit {
+            bail!("{what}: nothing within {} s", within.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,65 @@
+//! Client programs, in Python, for what psql cannot be made to send.
+
+/// Reads masked columns in text and in binary; prints `FORMAT<TAB>id<TAB>email<TAB>ssn<TAB>card`.
+pub const TEXT_AND_BINARY: &str = "
+import psycopg
+with psycopg.connect('') as connection:
+    for binary in (False, True):
+        cursor = connection.cursor(binary=binary)
+        cursor.execute('select id, email as contact, ssn, card from customers where id = %s', (1,))
+        assert cursor.pgresult.fformat(1) == int(binary), 'wrong format'
+        for row in cursor:
+            print('binary' if binary else 'text', *row, sep='\\t')
+";
+
+/// Sends a 9 MiB comment and a DROP in one message, then looks whether the session still answers.
+pub const LARGE: &str = "
+import psycopg
+connection = psycopg.connect('', autocommit=True)
+try:
+    result = connection.pgconn.exec_(b'/*' + b'x' * (9 << 20) + b'*/ drop table orders')
+    print('status', result.status, result.error_field(67))
+except psycopg.Error as error:
+    print('error', error)
+";
+
+/// Inserts one row per statement until it is cut off; prints each key that was acknowledged.
+pub const LOAD: &str = "
+import psycopg
+first = FIRST
+try:
+    connection = psycopg.connect('', autocommit=True)
+    for key in range(first, first + 100000):
+        connection.execute(f'insert into ledger values ({key}, 1, 1)', prepare=False)
+        print(key, flush=True)
+except psycopg.Error as error:
+    print('cut', type(error).__name__, flush=True)
+";
+
+/// Posts standard input to the store: URL, file with the bearer.
+pub const STORE_QUERY: &str = "
+import sys, urllib.request
+url, token = sys.argv[1], open(sys.argv[2]).read().strip()
+request = urllib.request.Request(
+    url + '/?default_format=TabSeparated', data=sys.stdin.buffer.read(), method='POST',
+    headers={'Authorization': 'Bearer ' + token})
+try:
+    print(urllib.request.urlopen(request, timeout=20).read().decode(), end='')
+except urllib.error.HTTPError as error:
+    sys.exit(f'{error.code} {error.read().decode()}')
+";
+
+/// Connects and says how it went: `open`, or the name of the error.
+#[must_use]
+pub fn connect(host: &str, port: &str) -> String {
+    format!(
+        "
+import socket
+try:
+    socket.create_connection(({host:?}, {port}), timeout=5).close()
+    print('open')
+except OSError as error:
+    print(type(error).__name__)
+"
+    )
+}

@@ -1,0 +1,39 @@
+// What a test does to the directory. Bodies and answers are JSON; `tid` defaults to the first tenant.
+
+import { json, readBody } from './entra.mjs';
+
+export async function control(entra, req, res, pathname) {
+  const body = req.method === 'POST' ? JSON.parse((await readBody(req)) || '{}') : {};
+  const tenant = body.tid ? entra.tenants.get(body.tid) : entra.tenants.values().next().value;
+  if (!tenant) return json(res, 404, { error: 'no such tenant' });
+  switch (`${req.method} ${pathname}`) {
+    case 'POST /control/rotate-keys':
+      return json(res, 200, { kid: await tenant.rotate({ dropOld: body.drop_old === true }) });
+    case 'POST /control/disable':
+    case 'POST /control/enable': {
+      const principal = tenant.find(body.app ?? body.user);
+      if (!principal) return json(res, 404, { error: 'no such principal' });
+      tenant.setDisabled(principal, pathname.endsWith('disable'));
+      return json(res, 200, { ok: true });
+    }
+    case 'POST /control/device':
+      return device(tenant, body, res);
+    case 'POST /control/mint':
+      return json(res, 200, { token: await tenant.mint(body.claims ?? {}, body.header ?? {}) });
+    case 'POST /control/fault':
+      entra.fault = body.path ? body : null;
+      return json(res, 200, { ok: true });
+    case 'GET /control/counts':
+      return json(res, 200, entra.counts);
+    default:
+      return json(res, 404, { error: 'no such control' });
+  }
+}
+
+/** `{user_code, user, approve: true|false}` */
+async function device(tenant, body, res) {
+  const user = tenant.user(body.user);
+  if (typeof body.user_code !== 'string' || !user) return json(res, 400, { error: 'user_code and a known user are needed' });
+  const done = await tenant.answerDevice(body.user_code, user, body.approve !== false);
+  return done ? json(res, 200, { ok: true }) : json(res, 404, { error: 'no such code, or already used' });
+}

@@ -1,0 +1,455 @@
+//! One principal at one target: evaluation and its cache.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid,
+    PolicyId, Request, RestrictedExpression,
+};
+use weir_model::ident::{ApprovalId, Principal, PrincipalKind, SessionId};
+use weir_model::request::{Access, AttrValue, Intent, Object};
+use weir_model::time::Now;
+use weir_model::vocabulary::Vocabulary;
+
+use crate::compile::{Duty, PolicySet};
+use crate::outcome::{Denial, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit};
+
+/// Decisions kept per session; at the limit the cache starts anew.
+const CACHE_MAX: usize = 4096;
+
+/// A target as policy knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetRef {
+    pub name: Arc<str>,
+    /// Cedar namespace of its protocol.
+    pub namespace: &'static str,
+}
+
+/// Forbids that an approval lifts.
+#[derive(Clone, Debug, Default)]
+pub struct Lifted {
+    approval: Option<ApprovalId>,
+    rules: Vec<Arc<str>>,
+}
+
+impl Lifted {
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { approval: None, rules: Vec::new() }
+    }
+
+    #[must_use]
+    pub const fn approved(approval: ApprovalId, rules: Vec<Arc<str>>) -> Self {
+        Self { approval: Some(approval), rules }
+    }
+}
+
+/// One hold rule that applies.
+#[derive(Clone, Debug)]
+struct HoldRule {
+    rule: Arc<str>,
+    groups: Vec<Arc<str>>,
+    reason: String,
+}
+
+/// All that policy says of an intent, before approvals.
+#[derive(Clone, Debug)]
+enum Finding {
+    Denied(Denial),
+    Permitted { rule: Arc<str>, obligations: Arc<Obligations>, holds: Vec<HoldRule> },
+}
+
+/// Decides for one principal at one target.
+pub struct Bound {
+    set: Arc<PolicySet>,
+    vocabulary: Option<&'static Vocabulary>,
+    principal_uid: EntityUid,
+    principal: Vec<Entity>,
+    authorizer: Authorizer,
+    cache: HashMap<Arc<Intent>, Arc<Finding>>,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("version", &self.set.version()).finish_non_exhaustive()
+    }
+}
+
+/// A name that this crate or a vocabulary made; anything else is an error of ours.
+fn uid(kind: &str, id: &str) -> Option<EntityUid> {
+    let kind: EntityTypeName = kind.parse().ok()?;
+    Some(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
+}
+
+impl Bound {
+    pub(crate) fn new(set: Arc<PolicySet>, principal: &Principal, target: &TargetRef) -> Self {
+        let vocabulary =
+            set.vocabularies.iter().copied().find(|known| known.namespace == target.namespace);
+        let agent = EntityUid::from_type_name_and_id(
+            agent_type(),
+            EntityId::new(format!("{}/{}", principal.tenant, principal.oid)),
+        );
+        let principal = entities(&set, principal, &agent);
+        Self {
+            set,
+            vocabulary,
+            principal_uid: agent,
+            principal,
+            authorizer: Authorizer::new(),
+            cache: HashMap::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn policy_version(&self) -> u32 {
+        self.set.version()
+    }
+
+    /// Decides one request. The answer for an equal intent is taken from the cache; approvals
+    /// are applied afterwards and never cached.
+    pub fn decide(
+        &mut self,
+        seq: u32,
+        session: SessionId,
+        intent: &Arc<Intent>,
+        lifted: &Lifted,
+        _now: Now,
+    ) -> Outcome {
+        let finding = match self.cache.get(intent) {
+            Some(finding) => Arc::clone(finding),
+            None => {
+                let finding = Arc::new(self.evaluate(intent));
+                if self.cache.len() >= CACHE_MAX {
+                    self.cache.clear();
+                }
+                self.cache.insert(Arc::clone(intent), Arc::clone(&finding));
+                finding
+            }
+        };
+        match &*finding {
+            Finding::Denied(denial) => Outcome::Denial(denial.clone()),
+            Finding::Permitted { rule, obligations, holds } => {
+                let open: Vec<&HoldRule> =
+                    holds.iter().filter(|hold| !lifted.rules.contains(&hold.rule)).collect();
+                if !open.is_empty() {
+                    return Outcome::Hold(needed(&open));
+                }
+                Outcome::Permit(Permit {
+                    session,
+                    seq,
+                    rule: Arc::clone(rule),
+                    obligations: Arc::clone(obligations),
+                    approval: if holds.is_empty() { None } else { lifted.approval },
+                })
+            }
+        }
+    }
+
+    fn evaluate(&self, intent: &Intent) -> Finding {
+        let mut gathered = Gathered::default();
+        // Masks first: whether a predicate is an oracle depends on them.
+        for access in &intent.accesses {
+            if let Err(denial) = self.access(intent, access, &mut gathered) {
+                return Finding::Denied(denial);
+            }
+        }
+        for access in &intent.accesses {
+            if access.action == "usePredicate"
+                && let Err(denial) = self.predicate(intent, access)
+            {
+                return Finding::Denied(denial);
+            }
+        }
+        let mut rules: Vec<&str> = gathered.permits.iter().map(String::as_str).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        Finding::Permitted {
+            rule: Arc::from(rules.join(", ")),
+            obligations: Arc::new(gathered.obligations),
+            holds: gathered.holds.into_values().collect(),
+        }
+    }
+
+    fn access(
+        &self,
+        intent: &Intent,
+        access: &Access,
+        gathered: &mut Gathered,
+    ) -> Result<(), Denial> {
+        let Some(question) = self.question(intent, access, access.action) else {
+            return Err(ours("weir:policy-error", "policy cannot judge this access", access));
+        };
+        let permits = self.allowed(&self.set.base, &question, access)?;
+        gathered.permits.extend(permits);
+        for (id, duty) in self.duties(&question, access)? {
+            gathered.add(&self.set, &id, duty, access);
+        }
+        Ok(())
+    }
+
+    /// A predicate on a column that this principal gets masked needs a permit that says so.
+    fn predicate(&self, intent: &Intent, access: &Access) -> Result<(), Denial> {
+        let Some(read) = self.question(intent, access, "readColumn") else {
+            return Err(ours("weir:policy-error", "policy cannot judge this access", access));
+        };
+        let masked = self
+            .duties(&read, access)?
+            .iter()
+            .any(|(_, duty)| matches!(duty, Duty::Mask(_)));
+        if !masked {
+            return Ok(());
+        }
+        let Some(question) = self.question(intent, access, "usePredicate") else {
+            return Err(ours("weir:policy-error", "policy cannot judge this access", access));
+        };
+        match self.allowed(&self.set.predicate, &question, access) {
+            Ok(_permits) => Ok(()),
+            Err(_denied) => Err(ours(
+                "weir:masked-predicate",
+                "a masked column may not decide which rows come back",
+                access,
+            )),
+        }
+    }
+
+    fn allowed(
+        &self,
+        set: &cedar_policy::PolicySet,
+        question: &Question,
+        access: &Access,
+    ) -> Result<Vec<String>, Denial> {
+        let response =
+            self.authorizer.is_authorized(&question.request, set, &question.entities);
+        if response.diagnostics().errors().next().is_some() {
+            return Err(ours("weir:policy-error", "a policy failed to evaluate", access));
+        }
+        let reasons: Vec<&PolicyId> = response.diagnostics().reason().collect();
+        match response.decision() {
+            Decision::Allow => Ok(reasons.iter().map(ToString::to_string).collect()),
+            Decision::Deny => Err(match reasons.first() {
+                Some(id) => {
+                    let words = self.set.words.get(*id).cloned().unwrap_or_default();
+                    let reason = if words.reason.is_empty() {
+                        "a policy forbids it".to_owned()
+                    } else {
+                        words.reason
+                    };
+                    Denial {
+                        rule: Arc::from(id.to_string()),
+                        reason,
+                        access: Some(access.clone()),
+                        advice: words.advice,
+                    }
+                }
+                None => ours("weir:no-permit", "no policy permits it", access),
+            }),
+        }
+    }
+
+    fn duties(
+        &self,
+        question: &Question,
+        access: &Access,
+    ) -> Result<Vec<(PolicyId, &Duty)>, Denial> {
+        let response = self.authorizer.is_authorized(
+            &question.request,
+            &self.set.annotated,
+            &question.entities,
+        );
+        if response.diagnostics().errors().next().is_some() {
+            return Err(ours("weir:policy-error", "a policy failed to evaluate", access));
+        }
+        Ok(response
+            .diagnostics()
+            .reason()
+            .filter_map(|id| self.set.duties.get(id).map(|duty| (id.clone(), duty)))
+            .collect())
+    }
+
+    fn question(&self, intent: &Intent, access: &Access, action: &str) -> Option<Question> {
+        let vocabulary = self.vocabulary?;
+        let namespace = vocabulary.namespace;
+        let mut entities = self.principal.clone();
+        let resource = resource(vocabulary, &access.object, &mut entities)?;
+        let action = uid(&format!("{namespace}::Action"), action)?;
+        let context = Context::from_pairs(
+            intent.context.iter().map(|(name, value)| ((*name).to_owned(), expression(value))),
+        )
+        .ok()?;
+        let request =
+            Request::new(self.principal_uid.clone(), action, resource, context, None).ok()?;
+        let entities = Entities::from_entities(entities, None).ok()?;
+        Some(Question { request, entities })
+    }
+}
+
+struct Question {
+    request: Request,
+    entities: Entities,
+}
+
+#[derive(Default)]
+struct Gathered {
+    permits: Vec<String>,
+    obligations: Obligations,
+    holds: BTreeMap<Arc<str>, HoldRule>,
+}
+
+impl Gathered {
+    fn add(&mut self, set: &PolicySet, id: &PolicyId, duty: &Duty, access: &Access) {
+        let rule: Arc<str> = Arc::from(id.to_string());
+        match duty {
+            Duty::Hold { groups } => {
+                let words = set.words.get(id).cloned().unwrap_or_default();
+                let hold = HoldRule {
+                    rule: Arc::clone(&rule),
+                    groups: groups.clone(),
+                    reason: words.reason,
+                };
+                self.holds.insert(rule, hold);
+            }
+            Duty::Mask(kind) => self.mask(access, *kind, rule),
+            Duty::Limit { rows, bytes } => {
+                let obligations = &mut self.obligations;
+                obligations.rows_max = least(obligations.rows_max, *rows);
+                obligations.bytes_max = least(obligations.bytes_max, *bytes);
+            }
+        }
+    }
+
+    fn mask(&mut self, access: &Access, kind: MaskKind, rule: Arc<str>) {
+        let masks = &mut self.obligations.masks;
+        match masks.get(&access.object) {
+            Some(have) if have.kind >= kind => {}
+            Some(_) | None => {
+                masks.insert(access.object.clone(), Mask { kind, rule });
+            }
+        }
+    }
+}
+
+fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+fn needed(open: &[&HoldRule]) -> HoldNeeded {
+    let mut groups: Vec<Arc<str>> = open.iter().flat_map(|hold| hold.groups.clone()).collect();
+    groups.sort();
+    groups.dedup();
+    let reasons: Vec<&str> =
+        open.iter().map(|hold| hold.reason.as_str()).filter(|text| !text.is_empty()).collect();
+    HoldNeeded {
+        rules: open.iter().map(|hold| Arc::clone(&hold.rule)).collect(),
+        groups,
+        reason: reasons.join("; "),
+        expires_s: None,
+    }
+}
+
+fn ours(rule: &'static str, reason: &str, access: &Access) -> Denial {
+    Denial {
+        rule: Arc::from(rule),
+        reason: reason.to_owned(),
+        access: Some(access.clone()),
+        advice: None,
+    }
+}
+
+fn agent_type() -> EntityTypeName {
+    static NAME: std::sync::LazyLock<Option<EntityTypeName>> =
+        std::sync::LazyLock::new(|| "Weir::Agent".parse().ok());
+    match NAME.as_ref() {
+        Some(name) => name.clone(),
+        None => unreachable!("Weir::Agent is a valid Cedar type name"),
+    }
+}
+
+fn text(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_owned())
+}
+
+fn expression(value: &AttrValue) -> RestrictedExpression {
+    match value {
+        AttrValue::Bool(value) => RestrictedExpression::new_bool(*value),
+        AttrValue::Long(value) => RestrictedExpression::new_long(*value),
+        AttrValue::String(value) => text(value),
+        AttrValue::StringSet(values) => {
+            RestrictedExpression::new_set(values.iter().map(|value| text(value)))
+        }
+    }
+}
+
+/// The principal and everything it is in.
+fn entities(set: &PolicySet, principal: &Principal, agent: &EntityUid) -> Vec<Entity> {
+    let mut parents = HashSet::new();
+    for guid in principal.groups.certain() {
+        parents.extend(uid("Weir::Group", guid));
+        for (alias, of) in &set.aliases {
+            if **of == **guid {
+                parents.extend(uid("Weir::Group", alias));
+            }
+        }
+    }
+    for role in &principal.roles {
+        parents.extend(uid("Weir::Role", role));
+    }
+    parents.extend(uid("Weir::Application", &principal.app));
+    let kind = match principal.kind {
+        PrincipalKind::Application => "application",
+        PrincipalKind::Person => "person",
+    };
+    let mut attrs = HashMap::from([
+        ("workload".to_owned(), text(&principal.workload)),
+        ("tenant".to_owned(), text(&principal.tenant)),
+        ("kind".to_owned(), text(kind)),
+    ]);
+    if let Some(person) = &principal.on_behalf_of {
+        attrs.insert("onBehalfOf".to_owned(), text(person));
+    }
+    let mut entities: Vec<Entity> = parents
+        .iter()
+        .map(|parent| Entity::new_no_attrs(parent.clone(), HashSet::new()))
+        .collect();
+    // Literals as attributes cannot fail to evaluate.
+    entities.extend(Entity::new(agent.clone(), attrs, parents));
+    entities
+}
+
+/// The object and its ancestors; `None` when it does not fit the vocabulary.
+fn resource(
+    vocabulary: &Vocabulary,
+    object: &Object,
+    entities: &mut Vec<Entity>,
+) -> Option<EntityUid> {
+    let mut kinds = vec![object.kind];
+    let mut kind = vocabulary.objects.iter().find(|known| known.name == object.kind)?;
+    while let Some(parent) = kind.parent {
+        kinds.push(parent);
+        kind = vocabulary.objects.iter().find(|known| known.name == parent)?;
+    }
+    kinds.push("");
+    kinds.reverse();
+    if kinds.len() != object.path.len() {
+        return None;
+    }
+    let mut above: Option<EntityUid> = None;
+    for (depth, kind) in kinds.iter().enumerate() {
+        let path = object.path.get(..=depth)?;
+        let type_name = if depth == 0 {
+            "Weir::Target".to_owned()
+        } else {
+            format!("{}::{kind}", vocabulary.namespace)
+        };
+        let id = Object { kind: object.kind, path: path.into() }.id();
+        let this = uid(&type_name, &id)?;
+        let attrs = HashMap::from([("name".to_owned(), text(path.last()?))]);
+        let parents = above.take().into_iter().collect();
+        entities.push(Entity::new(this.clone(), attrs, parents).ok()?);
+        above = Some(this);
+    }
+    above
+}

@@ -1,0 +1,389 @@
+//! From policy files to a compiled set; every problem is reported, with its place.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use cedar_policy::{
+    ActionConstraint, Effect, EntityUid, Policy, PolicyId, Schema, ValidationMode, Validator,
+};
+use weir_model::ident::Principal;
+use weir_model::vocabulary::Vocabulary;
+
+use crate::bind::{Bound, TargetRef};
+use crate::outcome::MaskKind;
+use crate::schema;
+
+/// One policy file.
+#[derive(Clone, Debug)]
+pub struct PolicySource {
+    /// File name, for problems.
+    pub name: String,
+    pub text: String,
+}
+
+/// What policies may refer to.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySettings {
+    /// Names usable in `@hold(…)`.
+    pub reviewer_groups: BTreeSet<String>,
+    pub targets: Vec<String>,
+    /// Readable name → Entra group object id.
+    pub group_aliases: BTreeMap<String, String>,
+}
+
+/// One thing that is wrong in the policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyProblem {
+    pub file: String,
+    /// From 1; 0 when it concerns the whole file.
+    pub line: usize,
+    pub message: String,
+}
+
+impl std::fmt::Display for PolicyProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.line == 0 {
+            write!(f, "{}: {}", self.file, self.message)
+        } else {
+            write!(f, "{}:{}: {}", self.file, self.line, self.message)
+        }
+    }
+}
+
+/// What an annotated forbid asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    Hold { groups: Vec<Arc<str>> },
+    Mask(MaskKind),
+    Limit { rows: Option<u64>, bytes: Option<u64> },
+}
+
+/// A rule's texts for people.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Words {
+    pub(crate) reason: String,
+    pub(crate) advice: Option<String>,
+}
+
+/// A compiled, immutable policy set.
+pub struct PolicySet {
+    /// Permits and plain forbids.
+    pub(crate) base: cedar_policy::PolicySet,
+    /// Annotated forbids.
+    pub(crate) annotated: cedar_policy::PolicySet,
+    /// Permits that name `usePredicate` in their action scope, and plain forbids.
+    pub(crate) predicate: cedar_policy::PolicySet,
+    pub(crate) duties: HashMap<PolicyId, Duty>,
+    pub(crate) words: HashMap<PolicyId, Words>,
+    pub(crate) vocabularies: Vec<&'static Vocabulary>,
+    pub(crate) aliases: BTreeMap<String, String>,
+    schema_text: String,
+    version: u32,
+}
+
+impl std::fmt::Debug for PolicySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicySet").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+struct Compiler<'a> {
+    settings: &'a PolicySettings,
+    problems: Vec<PolicyProblem>,
+    ids: HashMap<String, String>,
+    all: cedar_policy::PolicySet,
+    places: HashMap<PolicyId, (String, usize)>,
+    duties: HashMap<PolicyId, Duty>,
+    words: HashMap<PolicyId, Words>,
+}
+
+impl PolicySet {
+    /// Parses, validates and sorts policies.
+    ///
+    /// # Errors
+    /// Every problem: syntax, names the schema does not know, missing or repeated ids, wrong
+    /// annotations, rules that can never apply.
+    pub fn compile(
+        sources: &[PolicySource],
+        vocabularies: &[&'static Vocabulary],
+        settings: &PolicySettings,
+    ) -> Result<Self, Vec<PolicyProblem>> {
+        let mut compiler = Compiler {
+            settings,
+            problems: Vec::new(),
+            ids: HashMap::new(),
+            all: cedar_policy::PolicySet::new(),
+            places: HashMap::new(),
+            duties: HashMap::new(),
+            words: HashMap::new(),
+        };
+        let schema_text = schema::text(vocabularies);
+        let schema = match Schema::from_cedarschema_str(&schema_text) {
+            Ok((schema, _warnings)) => schema,
+            Err(error) => {
+                return Err(vec![PolicyProblem {
+                    file: "(schema)".to_owned(),
+                    line: 0,
+                    message: error.to_string(),
+                }]);
+            }
+        };
+        for source in sources {
+            compiler.file(source);
+        }
+        compiler.validate(schema);
+        if !compiler.problems.is_empty() {
+            return Err(compiler.problems);
+        }
+        Ok(compiler.finish(vocabularies, schema_text, version(sources, settings)))
+    }
+
+    /// From the content; equal content has an equal version.
+    #[must_use]
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The generated schema, for editors and documentation.
+    #[must_use]
+    pub fn schema_text(&self) -> &str {
+        &self.schema_text
+    }
+
+    /// Ready to decide for one principal at one target.
+    #[must_use]
+    pub fn bind(self: &Arc<Self>, principal: &Principal, target: &TargetRef) -> Bound {
+        Bound::new(Arc::clone(self), principal, target)
+    }
+}
+
+impl Compiler<'_> {
+    fn say(&mut self, file: &str, line: usize, message: impl Into<String>) {
+        self.problems.push(PolicyProblem { file: file.to_owned(), line, message: message.into() });
+    }
+
+    fn file(&mut self, source: &PolicySource) {
+        let parsed = match cedar_policy::PolicySet::from_str(&source.text) {
+            Ok(parsed) => parsed,
+            Err(errors) => {
+                for error in errors.iter() {
+                    let line = first_label_line(error, &source.text);
+                    self.say(&source.name, line, error.to_string());
+                }
+                return;
+            }
+        };
+        for template in parsed.templates() {
+            self.say(&source.name, 0, format!("template {} is not supported", template.id()));
+        }
+        for policy in parsed.policies() {
+            self.policy(source, policy);
+        }
+    }
+
+    fn policy(&mut self, source: &PolicySource, policy: &Policy) {
+        let Some(id) = policy.annotation("id").filter(|id| !id.is_empty()) else {
+            let head: String = policy.to_string().chars().take(60).collect();
+            self.say(&source.name, 0, format!("a policy has no @id: {head}…"));
+            return;
+        };
+        let line = line_of(&source.text, &format!("@id(\"{id}\")"));
+        if id.starts_with("weir:") {
+            self.say(&source.name, line, format!("{id}: ids that start with weir: are ours"));
+        }
+        if let Some(other) = self.ids.insert(id.to_owned(), source.name.clone()) {
+            self.say(&source.name, line, format!("{id} is used twice (also in {other})"));
+            return;
+        }
+        let renamed = policy.new_id(PolicyId::new(id));
+        let known = ["id", "reason", "advice", "hold", "mask", "limit"];
+        for (key, _value) in policy.annotations() {
+            if !known.contains(&key) {
+                self.say(&source.name, line, format!("{id}: @{key} is not known"));
+            }
+        }
+        self.duty(source, line, policy, id);
+        self.words.insert(
+            PolicyId::new(id),
+            Words {
+                reason: policy.annotation("reason").unwrap_or_default().to_owned(),
+                advice: policy.annotation("advice").map(ToOwned::to_owned),
+            },
+        );
+        self.places.insert(PolicyId::new(id), (source.name.clone(), line));
+        if let Err(error) = self.all.add(renamed) {
+            self.say(&source.name, line, error.to_string());
+        }
+    }
+
+    fn duty(&mut self, source: &PolicySource, line: usize, policy: &Policy, id: &str) {
+        let parsed = [
+            policy.annotation("hold").map(|text| self.hold(text)),
+            policy.annotation("mask").map(mask),
+            policy.annotation("limit").map(limit),
+        ];
+        let mut duties: Vec<Result<Duty, String>> = parsed.into_iter().flatten().collect();
+        if duties.is_empty() {
+            return;
+        }
+        if policy.effect() == Effect::Permit {
+            self.say(&source.name, line, format!("{id}: obligations stand on forbid, not permit"));
+        }
+        if duties.len() > 1 {
+            self.say(&source.name, line, format!("{id}: one of @hold, @mask, @limit, not several"));
+        }
+        match duties.swap_remove(0) {
+            Ok(duty) => {
+                if matches!(duty, Duty::Mask(_)) && !only(&policy.action_constraint(), "readColumn")
+                {
+                    let message = format!("{id}: @mask needs action == …::Action::\"readColumn\"");
+                    self.say(&source.name, line, message);
+                }
+                self.duties.insert(PolicyId::new(id), duty);
+            }
+            Err(message) => self.say(&source.name, line, format!("{id}: {message}")),
+        }
+    }
+
+    fn hold(&self, text: &str) -> Result<Duty, String> {
+        let groups: Vec<Arc<str>> = text.split(',').map(|name| Arc::from(name.trim())).collect();
+        for group in &groups {
+            if !self.settings.reviewer_groups.contains(&**group) {
+                return Err(format!("@hold names {group}, which approvals.reviewer_groups lacks"));
+            }
+        }
+        Ok(Duty::Hold { groups })
+    }
+
+    fn validate(&mut self, schema: Schema) {
+        let result = Validator::new(schema).validate(&self.all, ValidationMode::Strict);
+        let mut found = Vec::new();
+        for error in result.validation_errors() {
+            found.push((error.policy_id().clone(), error.to_string()));
+        }
+        for warning in result.validation_warnings() {
+            // An impossible policy is a warning to Cedar; here it is a rule that protects nothing.
+            found.push((warning.policy_id().clone(), warning.to_string()));
+        }
+        for (id, message) in found {
+            let (file, line) = self.places.get(&id).cloned().unwrap_or_default();
+            self.say(&file, line, message);
+        }
+    }
+
+    fn finish(
+        self,
+        vocabularies: &[&'static Vocabulary],
+        schema_text: String,
+        version: u32,
+    ) -> PolicySet {
+        let mut base = cedar_policy::PolicySet::new();
+        let mut annotated = cedar_policy::PolicySet::new();
+        let mut predicate = cedar_policy::PolicySet::new();
+        for policy in self.all.policies() {
+            let permit = policy.effect() == Effect::Permit;
+            let duty = self.duties.contains_key(policy.id());
+            // Ids are unique, so adding cannot fail.
+            if duty {
+                let _unique = annotated.add(policy.clone());
+            } else {
+                let _unique = base.add(policy.clone());
+                if !permit || names(&policy.action_constraint(), "usePredicate") {
+                    let _unique = predicate.add(policy.clone());
+                }
+            }
+        }
+        PolicySet {
+            base,
+            annotated,
+            predicate,
+            duties: self.duties,
+            words: self.words,
+            vocabularies: vocabularies.to_vec(),
+            aliases: self.settings.group_aliases.clone(),
+            schema_text,
+            version,
+        }
+    }
+}
+
+fn mask(text: &str) -> Result<Duty, String> {
+    let kind = match text.split_once(':') {
+        None => match text {
+            "null" => MaskKind::Null,
+            "redact" => MaskKind::Redact,
+            "hash" => MaskKind::Hash,
+            _ => return Err("@mask is null, redact, hash or partial:N".to_owned()),
+        },
+        Some(("partial", count)) => match count.parse() {
+            Ok(keep_last) if keep_last <= 8 => MaskKind::Partial { keep_last },
+            _ => return Err("@mask(\"partial:N\") keeps 0 to 8 characters".to_owned()),
+        },
+        Some(_) => return Err("@mask is null, redact, hash or partial:N".to_owned()),
+    };
+    Ok(Duty::Mask(kind))
+}
+
+fn limit(text: &str) -> Result<Duty, String> {
+    let (mut rows, mut bytes) = (None, None);
+    for part in text.split(',') {
+        match part.trim().split_once(':') {
+            Some(("rows", count)) => rows = count.trim().parse().ok(),
+            Some(("bytes", count)) => bytes = count.trim().parse().ok(),
+            _ => return Err("@limit is rows:N, bytes:N or both".to_owned()),
+        }
+    }
+    if rows.is_none() && bytes.is_none() {
+        return Err("@limit is rows:N, bytes:N or both".to_owned());
+    }
+    Ok(Duty::Limit { rows, bytes })
+}
+
+fn action_name(uid: &EntityUid) -> &str {
+    uid.id().unescaped()
+}
+
+fn only(constraint: &ActionConstraint, name: &str) -> bool {
+    match constraint {
+        ActionConstraint::Any => false,
+        ActionConstraint::In(uids) => uids.iter().all(|uid| action_name(uid) == name),
+        ActionConstraint::Eq(uid) => action_name(uid) == name,
+    }
+}
+
+fn names(constraint: &ActionConstraint, name: &str) -> bool {
+    match constraint {
+        ActionConstraint::Any => false,
+        ActionConstraint::In(uids) => uids.iter().any(|uid| action_name(uid) == name),
+        ActionConstraint::Eq(uid) => action_name(uid) == name,
+    }
+}
+
+fn line_of(text: &str, needle: &str) -> usize {
+    text.find(needle)
+        .map_or(0, |at| text.get(..at).unwrap_or_default().matches('\n').count() + 1)
+}
+
+fn first_label_line(_error: &cedar_policy::ParseError, _text: &str) -> usize {
+    0
+}
+
+/// FNV-1a over names and texts: an identifier for the record, not a proof.
+fn version(sources: &[PolicySource], settings: &PolicySettings) -> u32 {
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut feed = |text: &str| {
+        for byte in text.bytes().chain([0]) {
+            hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        }
+    };
+    for source in sources {
+        feed(&source.name);
+        feed(&source.text);
+    }
+    for (name, guid) in &settings.group_aliases {
+        feed(name);
+        feed(guid);
+    }
+    hash
+}

@@ -1,0 +1,103 @@
+//! What a decision can be. Only this crate makes a [`Permit`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_model::ident::{ApprovalId, SessionId};
+use weir_model::request::{Access, Object};
+
+/// Proof that policy permits one request of one session.
+///
+/// ```compile_fail
+/// let permit = weir_decide::Permit { seq: 1 };
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    pub(crate) session: SessionId,
+    pub(crate) seq: u32,
+    pub(crate) rule: Arc<str>,
+    pub(crate) obligations: Arc<Obligations>,
+    pub(crate) approval: Option<ApprovalId>,
+}
+
+impl Permit {
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.session
+    }
+
+    #[must_use]
+    pub const fn seq(&self) -> u32 {
+        self.seq
+    }
+
+    /// Ids of the permitting policies, joined by `, `.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    #[must_use]
+    pub const fn obligations(&self) -> &Arc<Obligations> {
+        &self.obligations
+    }
+
+    #[must_use]
+    pub const fn approval(&self) -> Option<ApprovalId> {
+        self.approval
+    }
+}
+
+/// How a value is made unreadable, least strict first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MaskKind {
+    /// All but the last characters become `*`.
+    Partial { keep_last: u8 },
+    /// A keyed digest: equal values stay equal.
+    Hash,
+    /// A fixed text.
+    Redact,
+    Null,
+}
+
+/// One column's mask and the rule that asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    pub kind: MaskKind,
+    pub rule: Arc<str>,
+}
+
+/// What a permit demands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Obligations {
+    pub masks: BTreeMap<Object, Mask>,
+    pub rows_max: Option<u64>,
+    pub bytes_max: Option<u64>,
+}
+
+/// Policy said no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub rule: Arc<str>,
+    pub reason: String,
+    pub access: Option<Access>,
+    pub advice: Option<String>,
+}
+
+/// Policy asks for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldNeeded {
+    pub rules: Vec<Arc<str>>,
+    /// Every one of them must approve.
+    pub groups: Vec<Arc<str>>,
+    pub reason: String,
+    pub expires_s: Option<u32>,
+}
+
+/// The decision on one request.
+#[derive(Debug)]
+pub enum Outcome {
+    Permit(Permit),
+    Denial(Denial),
+    Hold(HoldNeeded),
+}

@@ -1,0 +1,50 @@
+//! The Cedar schema, generated from the vocabularies of the protocols.
+
+use std::fmt::Write;
+
+use weir_model::vocabulary::{AttrType, Vocabulary};
+
+/// Cedar schema syntax for the shared namespace and every protocol.
+pub(crate) fn text(vocabularies: &[&'static Vocabulary]) -> String {
+    let mut out = String::from(
+        "namespace Weir {\n  entity Group;\n  entity Role;\n  entity Application;\n  \
+         entity Agent in [Group, Role, Application] {\n    workload: String,\n    \
+         tenant: String,\n    kind: String,\n    onBehalfOf?: String,\n  };\n  \
+         entity Target { name: String };\n}\n",
+    );
+    for vocabulary in vocabularies {
+        protocol(&mut out, vocabulary);
+    }
+    out
+}
+
+fn protocol(out: &mut String, vocabulary: &Vocabulary) {
+    // Writing to a String cannot fail.
+    let _infallible = writeln!(out, "namespace {} {{", vocabulary.namespace);
+    for object in vocabulary.objects {
+        let parent = object.parent.unwrap_or("Weir::Target");
+        let _infallible =
+            writeln!(out, "  entity {} in [{parent}] {{ name: String }};", object.name);
+    }
+    let mut context = String::new();
+    for attr in vocabulary.context {
+        let ty = match attr.ty {
+            AttrType::Bool => "Bool",
+            AttrType::Long => "Long",
+            AttrType::String => "String",
+            AttrType::StringSet => "Set<String>",
+        };
+        let optional = if attr.required { "" } else { "?" };
+        let _infallible = write!(context, "{}{optional}: {ty}, ", attr.name);
+    }
+    for action in vocabulary.actions {
+        let _infallible = writeln!(
+            out,
+            "  action \"{}\" appliesTo {{ principal: [Weir::Agent], resource: [{}], \
+             context: {{ {context} }} }};",
+            action.name,
+            action.on.join(", ")
+        );
+    }
+    out.push_str("}\n");
+}

@@ -1,0 +1,82 @@
+//! What goes over the admin socket, as JSON.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ErrorBody {
+    pub(crate) error: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Flow {
+    pub(crate) session: String,
+    pub(crate) workload: String,
+    pub(crate) target: String,
+    pub(crate) principal: String,
+    pub(crate) client_addr: String,
+    pub(crate) server_addr: String,
+    pub(crate) pid: u32,
+    pub(crate) comm: String,
+    pub(crate) age_s: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Approval {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    /// Unix milliseconds.
+    pub(crate) created_ms: i64,
+    pub(crate) expires_ms: i64,
+    pub(crate) session: String,
+    pub(crate) workload: String,
+    pub(crate) principal: String,
+    pub(crate) target: String,
+    pub(crate) database: String,
+    pub(crate) statement: String,
+    pub(crate) parameters: String,
+    pub(crate) accesses: Vec<String>,
+    pub(crate) process: String,
+    pub(crate) rules: Vec<String>,
+    pub(crate) groups: Vec<String>,
+    pub(crate) reason: String,
+    pub(crate) approver: String,
+    pub(crate) justification: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DecideBody {
+    pub(crate) approve: bool,
+    pub(crate) justification: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LoginStart {
+    pub(crate) user_code: String,
+    pub(crate) verification_uri: String,
+    pub(crate) interval_s: u64,
+    pub(crate) expires_s: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub(crate) enum LoginState {
+    Pending,
+    SignedIn { who: Who },
+    Refused { reason: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Who {
+    pub(crate) tenant: String,
+    pub(crate) oid: String,
+    pub(crate) groups: Vec<String>,
+    /// Seconds for which decisions are still taken from this sign-in.
+    pub(crate) fresh_for_s: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) ready: bool,
+    /// What is not there yet, by name.
+    pub(crate) pending: Vec<String>,
+}

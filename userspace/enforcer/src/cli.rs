@@ -1,0 +1,115 @@
+//! The command line.
+
+mod approvals;
+mod audit;
+mod check;
+mod doctor;
+mod flows;
+mod login;
+mod sessions;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::{daemon, output};
+
+#[derive(Parser)]
+#[command(
+    name = "weir",
+    version,
+    about = "Governs what AI coding agents do to production",
+    long_about = "Weir redirects an agent's connections to protected destinations on the node, \
+                  binds each to an Entra identity, decides on every statement, holds risky ones \
+                  for a human, masks what comes back and records everything.",
+    after_help = "Examples:\n  \
+        weir check --config /etc/weir/weir.yaml\n  \
+        weir doctor\n  \
+        weir login && weir approvals ls\n  \
+        weir approvals approve 0190f0c2-… --justification 'ticket 4711'\n  \
+        weir sessions replay 0190f0c2-…"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Every command finds its node through the same file.
+#[derive(Args, Clone)]
+pub(crate) struct ConfigArg {
+    /// Configuration file
+    #[arg(long, env = "WEIR_CONFIG", default_value = "/etc/weir/weir.yaml", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the privileged side: eBPF, namespaces, listeners, heartbeat (root)
+    Broker(ConfigArg),
+    /// Run the enforcer: identity, policy, masking, recording (drops to node.user)
+    Node(ConfigArg),
+    /// Check configuration and policies; reports every problem
+    Check(check::CheckArgs),
+    /// Look at what this host offers and whether the parts answer
+    Doctor(doctor::DoctorArgs),
+    /// Sign in as a reviewer with a device code
+    Login(login::LoginArgs),
+    /// Forget the sign-in
+    Logout(ConfigArg),
+    /// Show who is signed in
+    Whoami(login::WhoamiArgs),
+    /// List, approve and deny held requests
+    Approvals(approvals::ApprovalsArgs),
+    /// List, show and replay recorded sessions
+    Sessions(sessions::SessionsArgs),
+    /// Show live flows, or end one
+    Flows(flows::FlowsArgs),
+    /// Check tokens
+    Token(token::TokenArgs),
+    /// Verify the record
+    Audit(audit::AuditArgs),
+    /// Manage the ClickHouse schema
+    Db(audit::DbArgs),
+    /// Remove every pinned program, map and link
+    Uninstall(ConfigArg),
+    /// Print shell completions
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the arguments and runs the command.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Broker(arg) => daemon::broker::run(&arg.config),
+        Command::Node(arg) => daemon::node::run(&arg.config),
+        Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(arg) => login::logout(&arg),
+        Command::Whoami(args) => login::whoami(&args),
+        Command::Approvals(args) => approvals::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
+        Command::Flows(args) => flows::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Db(args) => audit::db(&args),
+        Command::Uninstall(arg) => daemon::broker::uninstall(&arg.config),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "weir", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

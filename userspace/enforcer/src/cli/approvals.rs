@@ -1,0 +1,192 @@
+//! `weir approvals`: held requests.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::ConfigArg;
+use crate::output;
+use crate::admin::api::{Approval, DecideBody};
+use crate::admin::client::AdminClient;
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  weir approvals ls\n  weir approvals show ID\n  \
+                        weir approvals approve ID --justification 'ticket 4711'\n  \
+                        weir approvals deny ID --justification 'wrong table'\n  \
+                        weir approvals watch")]
+pub(crate) struct ApprovalsArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List requests that wait (all with --all)
+    Ls {
+        #[command(flatten)]
+        common: Common,
+        /// Also those that are decided or expired
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one request in full
+    Show {
+        #[command(flatten)]
+        common: Common,
+        /// Approval id
+        id: String,
+    },
+    /// Approve one request, exactly as it was made
+    Approve {
+        #[command(flatten)]
+        common: Common,
+        id: String,
+        /// Why; recorded
+        #[arg(long, short)]
+        justification: String,
+    },
+    /// Deny one request
+    Deny {
+        #[command(flatten)]
+        common: Common,
+        id: String,
+        /// Why; the agent is told
+        #[arg(long, short)]
+        justification: String,
+    },
+    /// Print requests as they come in, until interrupted
+    Watch {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+pub(crate) fn run(args: &ApprovalsArgs) -> Result<ExitCode> {
+    match &args.action {
+        Action::Ls { common, all } => {
+            let mut rows: Vec<Approval> = client(common)?.get("/approvals")?;
+            if !all {
+                rows.retain(|row| row.state == "pending");
+            }
+            if common.json { output::json(&rows)? } else { print_rows(&rows) }
+        }
+        Action::Show { common, id } => {
+            let row: Approval = client(common)?.get(&format!("/approvals/{id}"))?;
+            if common.json { output::json(&row)? } else { print_row(&row) }
+        }
+        Action::Approve { common, id, justification } => {
+            decide(common, id, true, justification)?;
+        }
+        Action::Deny { common, id, justification } => decide(common, id, false, justification)?,
+        Action::Watch { common } => watch(common)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn client(common: &Common) -> Result<AdminClient> {
+    Ok(AdminClient::of(&output::load(&common.config.config)?))
+}
+
+fn decide(common: &Common, id: &str, approve: bool, justification: &str) -> Result<()> {
+    let body = DecideBody { approve, justification: justification.to_owned() };
+    let row: Approval = client(common)?.post(&format!("/approvals/{id}/decision"), &body)?;
+    if common.json {
+        output::json(&row)?;
+    } else {
+        output::line(&format!("{} {}", row.state, row.id));
+    }
+    Ok(())
+}
+
+fn print_rows(rows: &[Approval]) {
+    if rows.is_empty() {
+        output::line("no request waits");
+        return;
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.id.clone(),
+                row.state.clone(),
+                row.workload.clone(),
+                format!("{}/{}", row.target, row.database),
+                row.groups.join(","),
+                one_line(&row.statement),
+            ]
+        })
+        .collect();
+    output::table(&["ID", "STATE", "WORKLOAD", "TARGET", "REVIEWERS", "STATEMENT"], &cells);
+}
+
+/// A statement in a table cell; `show` has all of it.
+fn one_line(statement: &str) -> String {
+    const WIDTH: usize = 80;
+    let flat: String =
+        statement.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WIDTH + 1).collect();
+    match flat.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}…", flat.get(..end).unwrap_or_default()),
+        None => flat,
+    }
+}
+
+fn print_row(row: &Approval) {
+    let line = |name: &str, value: &str| output::line(&format!("{name:<14}{value}"));
+    line("id", &row.id);
+    line("state", &row.state);
+    line("workload", &row.workload);
+    line("principal", &row.principal);
+    line("process", &row.process);
+    line("target", &format!("{}/{}", row.target, row.database));
+    line("rules", &row.rules.join(", "));
+    line("reason", &row.reason);
+    line("reviewers", &row.groups.join(", "));
+    line("session", &row.session);
+    if !row.approver.is_empty() {
+        line("decided by", &row.approver);
+        line("justification", &row.justification);
+    }
+    output::line("accesses");
+    for access in &row.accesses {
+        output::line(&format!("  {access}"));
+    }
+    output::line("statement");
+    output::line(&row.statement);
+    if !row.parameters.is_empty() {
+        output::line("parameters");
+        output::line(&row.parameters);
+    }
+}
+
+fn watch(common: &Common) -> Result<()> {
+    let client = client(common)?;
+    let mut seen = std::collections::BTreeSet::new();
+    loop {
+        let rows: Vec<Approval> = client.get("/approvals")?;
+        for row in rows.iter().filter(|row| row.state == "pending") {
+            if seen.insert(row.id.clone()) {
+                if common.json {
+                    output::line(&serde_json::to_string(row)?);
+                } else {
+                    output::line(&format!(
+                        "{}  {}  {}",
+                        row.id,
+                        row.workload,
+                        one_line(&row.statement)
+                    ));
+                }
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+}

@@ -1,0 +1,57 @@
+//! The one configuration file, `weir.yaml`: strict, versioned, every problem reported at once.
+//!
+//! `read` turns YAML into a tree, `raw` names every field, `checked` makes types that cannot be
+//! wrong. Nothing else in the product reads configuration files or the environment.
+
+mod checked;
+mod raw;
+mod read;
+
+pub use self::checked::{
+    AgentTls, Approvals, ClickHouse, Config, Durability, Identity, Match, NodeSettings, Record,
+    Target, TokenSource, Upstream, Workload,
+};
+pub use self::read::Problem;
+
+use std::path::Path;
+
+/// Largest configuration file; ConfigMaps are limited to 1 MiB as well.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// Every problem of the file, each with its path, such as `targets[0].match.hosts[1]`.
+pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    let whole = |message: String| vec![Problem { path: String::new(), message }];
+    let size = std::fs::metadata(path)
+        .map_err(|error| whole(format!("cannot read {}: {error}", path.display())))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(whole(format!("{} is larger than 1 MiB", path.display())));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| whole(format!("cannot read {}: {error}", path.display())))?;
+    let base = path.parent().unwrap_or(Path::new("/"));
+    parse(&text, base)
+}
+
+/// The same from text; relative paths are taken from `base`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
+    let tree: serde_json::Value = serde_saphyr::from_str(text).map_err(|error| {
+        vec![Problem { path: String::new(), message: format!("not valid YAML: {error}") }]
+    })?;
+    let mut problems = Vec::new();
+    let raw = raw::Raw::read(&tree, &mut problems);
+    let config = checked::check(raw, base, &mut problems);
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,528 @@
+//! The rules of the file: from names as written to types that cannot be wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::raw::{Raw, RawApprovals, RawRecord, RawTarget, RawWorkload};
+use super::read::Problem;
+
+/// Everything the product reads from its file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node: NodeSettings,
+    pub identity: Identity,
+    pub workloads: Vec<Workload>,
+    pub targets: Vec<Target>,
+    pub policies: PathBuf,
+    /// Readable group name → Entra object id.
+    pub groups: BTreeMap<String, String>,
+    pub mask_key_file: PathBuf,
+    pub record: Record,
+    pub approvals: Approvals,
+    pub admin_http: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    pub name: String,
+    pub cluster: String,
+    pub state_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub user: String,
+    /// Starts with `/`, below the cgroup v2 mount.
+    pub cgroup: String,
+    pub governed: String,
+    pub pins: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub authority: String,
+    pub allow_plain_loopback: bool,
+    pub tenants: Vec<String>,
+    pub audience: String,
+    pub required_role: String,
+    pub reviewer_client_id: Option<String>,
+    pub reviewer_scope: String,
+    pub clock_skew_s: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub name: Arc<str>,
+    pub cgroup: String,
+    pub netns: Option<PathBuf>,
+    pub tenant: String,
+    pub client_id: String,
+    pub token: TokenSource,
+}
+
+/// Where the workload's own service-account token comes from.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// A file that only root (the kubelet, the lab) can write.
+    File(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub name: Arc<str>,
+    pub protocol: Arc<str>,
+    pub matching: Match,
+    pub agent_tls: AgentTls,
+    /// DNS names that the agent-side certificate is for.
+    pub names: Vec<String>,
+    pub upstream: Upstream,
+    pub user: String,
+    pub password_file: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Match {
+    /// Address and prefix length, host bits zero.
+    pub nets: Vec<(IpAddr, u8)>,
+    /// Empty means any port.
+    pub ports: Vec<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentTls {
+    Off,
+    Optional,
+    Required,
+}
+
+#[derive(Clone, Debug)]
+pub enum Upstream {
+    Plain,
+    Tls { ca_file: PathBuf, server_name: String },
+}
+
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub limit_bytes: u64,
+    pub durability: Durability,
+    pub rows_head: usize,
+    pub clickhouse: Option<ClickHouse>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives the death of the process.
+    Process,
+    /// Survives loss of power as well.
+    PowerLoss,
+}
+
+#[derive(Clone, Debug)]
+pub struct ClickHouse {
+    pub url: String,
+    pub database: String,
+    pub token_file: Option<PathBuf>,
+    pub reader_token_file: Option<PathBuf>,
+    pub migrator_token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Approvals {
+    pub expires_s: u32,
+    pub in_transaction_s: u32,
+    /// Name used in `@hold(…)` → Entra group GUID.
+    pub reviewer_groups: BTreeMap<String, String>,
+}
+
+/// Longest time a request may be held.
+const EXPIRES_S_MAX: u64 = 24 * 3600;
+/// A held request in a transaction keeps its locks, so it is given up sooner.
+const IN_TRANSACTION_S: u64 = 300;
+const SPOOL_BYTES_MIN: u64 = 16 * 1024 * 1024;
+const ROWS_HEAD_MAX: u64 = 1000;
+
+struct Checker<'a> {
+    base: &'a Path,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn say(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), message: message.into() });
+    }
+
+    fn file(&self, path: &str) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// Names become metric labels, cgroup ids and policy ids.
+    fn name(&mut self, path: &str, name: &str) {
+        let fits = (1..=63).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !fits {
+            self.say(path, "must be 1 to 63 letters, digits, '-', '_' or '.'");
+        }
+    }
+
+    fn guid(&mut self, path: &str, text: &str) {
+        if !is_guid(text) {
+            self.say(path, "must be a lower-case GUID, such as 00000000-0000-4000-8000-000000000001");
+        }
+    }
+
+    fn cgroup(&mut self, path: &str, text: &str) {
+        let plain = text.starts_with('/')
+            && text.len() > 1
+            && !text.ends_with('/')
+            && !text.split('/').any(|part| part == ".." || part == ".");
+        if !plain {
+            self.say(path, "must be a path below the cgroup v2 mount, such as /agents/analyst");
+        }
+    }
+
+    fn number(&mut self, path: &str, value: Option<u64>, range: (u64, u64), or: u64) -> u64 {
+        let value = value.unwrap_or(or);
+        if value < range.0 || value > range.1 {
+            self.say(path, format!("must be from {} to {}", range.0, range.1));
+            return or;
+        }
+        value
+    }
+}
+
+fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        })
+}
+
+/// `None` when a part is too broken to stand for anything.
+pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Option<Config> {
+    let mut checker = Checker { base, problems };
+    match raw.version {
+        Some(1) => {}
+        Some(other) => checker.say("version", format!("{other} is not known; this is version 1")),
+        None => checker.say("version", "is required; this is version 1"),
+    }
+    let node = check_node(&raw, &mut checker);
+    let identity = check_identity(&raw, &mut checker);
+    let workloads = check_workloads(&raw.workloads, &node, &identity, &mut checker);
+    let targets = check_targets(&raw.targets, &mut checker);
+    let groups = check_groups("policies.groups", raw.groups, &mut checker);
+    let record = check_record(raw.record, &mut checker);
+    let approvals = check_approvals(raw.approvals, &mut checker);
+    let admin_http = raw.admin_http.as_deref().and_then(|text| match text.parse() {
+        Ok(addr) => {
+            let addr: SocketAddr = addr;
+            if !addr.ip().is_loopback() {
+                checker.say("admin.http", "must be a loopback address: it has no authentication");
+            }
+            Some(addr)
+        }
+        Err(_) => {
+            checker.say("admin.http", "must be address:port, such as 127.0.0.1:9464");
+            None
+        }
+    });
+    let mask_key_file = match &raw.mask_key_file {
+        Some(file) => checker.file(file),
+        None => node.state_dir.join("mask.key"),
+    };
+    let policies = checker.file(&raw.policies);
+    Some(Config {
+        node,
+        identity,
+        workloads,
+        targets,
+        policies,
+        groups,
+        mask_key_file,
+        record,
+        approvals,
+        admin_http,
+    })
+}
+
+fn check_node(raw: &Raw, checker: &mut Checker<'_>) -> NodeSettings {
+    checker.name("node.name", &raw.node.name);
+    checker.name("node.cluster", &raw.node.cluster);
+    checker.cgroup("node.cgroup", &raw.node.cgroup);
+    checker.cgroup("node.governed", &raw.node.governed);
+    let inside = format!("{}/", raw.node.governed);
+    if raw.node.cgroup == raw.node.governed || raw.node.cgroup.starts_with(&inside) {
+        checker.say("node.cgroup", "must not lie in the governed subtree");
+    }
+    NodeSettings {
+        name: raw.node.name.clone(),
+        cluster: raw.node.cluster.clone(),
+        state_dir: checker.file(&raw.node.state_dir),
+        run_dir: checker.file(&raw.node.run_dir),
+        user: raw.node.user.clone(),
+        cgroup: raw.node.cgroup.clone(),
+        governed: raw.node.governed.clone(),
+        pins: checker.file(&raw.node.pins),
+    }
+}
+
+fn check_identity(raw: &Raw, checker: &mut Checker<'_>) -> Identity {
+    let identity = &raw.identity;
+    if identity.tenants.is_empty() {
+        checker.say("identity.tenants", "needs at least one tenant");
+    }
+    for (index, tenant) in identity.tenants.iter().enumerate() {
+        checker.guid(&format!("identity.tenants[{index}]"), tenant);
+    }
+    checker.guid("identity.audience", &identity.audience);
+    if let Some(client) = &identity.reviewer_client_id {
+        checker.guid("identity.reviewer_client_id", client);
+    }
+    let skew = checker.number("identity.clock_skew_s", identity.clock_skew_s, (0, 300), 60);
+    Identity {
+        authority: identity.authority.clone(),
+        allow_plain_loopback: identity.allow_plain_loopback.unwrap_or(false),
+        tenants: identity.tenants.clone(),
+        audience: identity.audience.clone(),
+        required_role: identity.required_role.clone(),
+        reviewer_client_id: identity.reviewer_client_id.clone(),
+        reviewer_scope: identity.reviewer_scope.clone().unwrap_or_else(|| "Agent.Run".to_owned()),
+        clock_skew_s: u32::try_from(skew).unwrap_or(60),
+    }
+}
+
+fn check_workloads(
+    raw: &[RawWorkload],
+    node: &NodeSettings,
+    identity: &Identity,
+    checker: &mut Checker<'_>,
+) -> Vec<Workload> {
+    if raw.is_empty() {
+        checker.say("workloads", "needs at least one workload: otherwise nobody is governed");
+    }
+    let mut names = BTreeSet::new();
+    let mut cgroups = BTreeSet::new();
+    let mut workloads = Vec::with_capacity(raw.len());
+    for item in raw {
+        let at = |field: &str| format!("{}.{field}", item.path);
+        checker.name(&at("name"), &item.name);
+        if !names.insert(item.name.clone()) {
+            checker.say(at("name"), format!("{} is taken by another workload", item.name));
+        }
+        checker.cgroup(&at("cgroup"), &item.cgroup);
+        if !cgroups.insert(item.cgroup.clone()) {
+            checker.say(at("cgroup"), "is taken by another workload");
+        }
+        if !item.cgroup.starts_with(&format!("{}/", node.governed)) {
+            let message = format!("must lie below node.governed ({})", node.governed);
+            checker.say(at("cgroup"), message);
+        }
+        if item.kind != "federated" {
+            checker.say(at("identity.kind"), "must be 'federated'");
+        }
+        checker.guid(&at("identity.client_id"), &item.client_id);
+        if !identity.tenants.contains(&item.tenant) {
+            checker.say(at("identity.tenant"), "is not one of identity.tenants");
+        }
+        workloads.push(Workload {
+            name: Arc::from(item.name.as_str()),
+            cgroup: item.cgroup.clone(),
+            netns: item.netns.as_deref().map(|path| checker.file(path)),
+            tenant: item.tenant.clone(),
+            client_id: item.client_id.clone(),
+            token: TokenSource::File(checker.file(&item.token_file)),
+        });
+    }
+    workloads
+}
+
+fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
+    if raw.is_empty() {
+        checker.say("targets", "needs at least one target: otherwise nothing is protected");
+    }
+    let mut names = BTreeSet::new();
+    let mut places = BTreeSet::new();
+    let mut targets = Vec::with_capacity(raw.len());
+    for item in raw {
+        let at = |field: &str| format!("{}.{field}", item.path);
+        checker.name(&at("name"), &item.name);
+        if !names.insert(item.name.clone()) {
+            checker.say(at("name"), format!("{} is taken by another target", item.name));
+        }
+        if item.protocol != "postgres" {
+            checker.say(at("protocol"), "must be 'postgres'; others are not built yet");
+        }
+        let matching = check_match(item, &mut places, checker);
+        let agent_tls = match item.agent_tls.as_deref() {
+            None | Some("optional") => AgentTls::Optional,
+            Some("off") => AgentTls::Off,
+            Some("required") => AgentTls::Required,
+            Some(_) => {
+                checker.say(at("tls.agent"), "must be off, optional or required");
+                AgentTls::Required
+            }
+        };
+        let upstream = check_upstream(item, checker);
+        if item.user.is_empty() {
+            checker.say(at("credential.user"), "must not be empty");
+        }
+        targets.push(Target {
+            name: Arc::from(item.name.as_str()),
+            protocol: Arc::from(item.protocol.as_str()),
+            matching,
+            agent_tls,
+            names: item.names.clone(),
+            upstream,
+            user: item.user.clone(),
+            password_file: checker.file(&item.password_file),
+        });
+    }
+    targets
+}
+
+fn check_match(
+    item: &RawTarget,
+    places: &mut BTreeSet<(IpAddr, u8, u16)>,
+    checker: &mut Checker<'_>,
+) -> Match {
+    let at = |field: &str| format!("{}.{field}", item.path);
+    if item.hosts.is_empty() {
+        checker.say(at("match.hosts"), "needs at least one address or network");
+    }
+    let mut nets = Vec::with_capacity(item.hosts.len());
+    for (index, host) in item.hosts.iter().enumerate() {
+        match net(host) {
+            Ok(net) => nets.push(net),
+            Err(message) => checker.say(at(&format!("match.hosts[{index}]")), message),
+        }
+    }
+    let mut ports = Vec::with_capacity(item.ports.len());
+    for (index, port) in item.ports.iter().enumerate() {
+        match u16::try_from(*port) {
+            Ok(port) if port > 0 => ports.push(port),
+            _ => checker.say(at(&format!("match.ports[{index}]")), "must be from 1 to 65535"),
+        }
+    }
+    for (addr, prefix) in &nets {
+        for port in ports.iter().copied().chain(ports.is_empty().then_some(0)) {
+            if !places.insert((*addr, *prefix, port)) {
+                let message = format!("{addr}/{prefix} port {port} belongs to another target");
+                checker.say(at("match"), message);
+            }
+        }
+    }
+    Match { nets, ports }
+}
+
+/// `address` or `address/prefix`, host bits zero.
+fn net(text: &str) -> Result<(IpAddr, u8), String> {
+    let (addr, prefix) = match text.split_once('/') {
+        Some((addr, prefix)) => (addr, Some(prefix)),
+        None => (text, None),
+    };
+    let addr: IpAddr = addr.parse().map_err(|_| {
+        format!("'{text}' is not an address or network; names and services are not built yet")
+    })?;
+    let bits: u8 = if addr.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        None => bits,
+        Some(prefix) => match prefix.parse::<u8>() {
+            Ok(prefix) if prefix <= bits => prefix,
+            _ => return Err(format!("'{text}' has a prefix length outside 0 to {bits}")),
+        },
+    };
+    let host_bits_zero = match addr {
+        IpAddr::V4(addr) => {
+            u32::from(addr).checked_shl(u32::from(prefix)).is_none_or(|rest| rest == 0)
+        }
+        IpAddr::V6(addr) => {
+            u128::from(addr).checked_shl(u32::from(prefix)).is_none_or(|rest| rest == 0)
+        }
+    };
+    if !host_bits_zero {
+        return Err(format!("'{text}' has bits set beyond its prefix"));
+    }
+    Ok((addr, prefix))
+}
+
+fn check_upstream(item: &RawTarget, checker: &mut Checker<'_>) -> Upstream {
+    let at = |field: &str| format!("{}.{field}", item.path);
+    match item.upstream_tls.as_deref() {
+        None | Some("disable") => Upstream::Plain,
+        Some("require") => {
+            checker.say(at("upstream.tls"), "TLS towards the server is not built yet: disable");
+            let (Some(ca), Some(name)) = (&item.upstream_ca, &item.upstream_name) else {
+                checker.say(at("upstream"), "tls: require needs ca_file and server_name");
+                return Upstream::Plain;
+            };
+            Upstream::Tls { ca_file: checker.file(ca), server_name: name.clone() }
+        }
+        Some(_) => {
+            checker.say(at("upstream.tls"), "must be disable or require");
+            Upstream::Plain
+        }
+    }
+}
+
+fn check_groups(
+    path: &str,
+    groups: Vec<(String, String)>,
+    checker: &mut Checker<'_>,
+) -> BTreeMap<String, String> {
+    for (name, guid) in &groups {
+        checker.name(&format!("{path}.{name}"), name);
+        checker.guid(&format!("{path}.{name}"), guid);
+    }
+    groups.into_iter().collect()
+}
+
+fn check_record(raw: RawRecord, checker: &mut Checker<'_>) -> Record {
+    let limit_bytes = checker.number(
+        "record.spool.limit_bytes",
+        raw.limit_bytes,
+        (SPOOL_BYTES_MIN, u64::MAX),
+        4 * 1024 * 1024 * 1024,
+    );
+    let durability = match raw.durability.as_deref() {
+        None | Some("process") => Durability::Process,
+        Some("power-loss") => Durability::PowerLoss,
+        Some(_) => {
+            checker.say("record.durability", "must be process or power-loss");
+            Durability::PowerLoss
+        }
+    };
+    let rows_head = checker.number("record.rows_head", raw.rows_head, (0, ROWS_HEAD_MAX), 10);
+    let clickhouse = raw.clickhouse.map(|store| ClickHouse {
+        url: store.url,
+        database: store.database.unwrap_or_else(|| "weir".to_owned()),
+        token_file: store.token_file.as_deref().map(|file| checker.file(file)),
+        reader_token_file: store.reader_token_file.as_deref().map(|file| checker.file(file)),
+        migrator_token_file: store.migrator_token_file.as_deref().map(|file| checker.file(file)),
+    });
+    if let Some(store) = &clickhouse
+        && !store.url.starts_with("http://")
+        && !store.url.starts_with("https://")
+    {
+        checker.say("record.clickhouse.url", "must start with http:// or https://");
+    }
+    Record {
+        limit_bytes,
+        durability,
+        rows_head: usize::try_from(rows_head).unwrap_or(0),
+        clickhouse,
+    }
+}
+
+fn check_approvals(raw: RawApprovals, checker: &mut Checker<'_>) -> Approvals {
+    let expires = checker.number("approvals.expires_s", raw.expires_s, (1, EXPIRES_S_MAX), 1800);
+    let in_transaction = checker.number(
+        "approvals.in_transaction_s",
+        raw.in_transaction_s,
+        (1, EXPIRES_S_MAX),
+        IN_TRANSACTION_S.min(expires),
+    );
+    Approvals {
+        expires_s: u32::try_from(expires).unwrap_or(1800),
+        in_transaction_s: u32::try_from(in_transaction).unwrap_or(300),
+        reviewer_groups: check_groups("approvals.reviewer_groups", raw.reviewer_groups, checker),
+    }
+}

@@ -1,0 +1,293 @@
+//! The names of the file, as they are written. No rule is applied here.
+
+use serde_json::Value;
+
+use super::read::{Problem, Section};
+
+/// The whole file.
+pub(super) struct Raw {
+    pub(super) version: Option<u64>,
+    pub(super) node: RawNode,
+    pub(super) identity: RawIdentity,
+    pub(super) workloads: Vec<RawWorkload>,
+    pub(super) targets: Vec<RawTarget>,
+    /// `policies.directory`: every `*.cedar` file in it.
+    pub(super) policies: String,
+    /// `policies.groups`: readable names for group GUIDs, usable in policies.
+    pub(super) groups: Vec<(String, String)>,
+    /// `masking.key_file`: 32 random bytes; made by the broker when absent.
+    pub(super) mask_key_file: Option<String>,
+    pub(super) record: RawRecord,
+    pub(super) approvals: RawApprovals,
+    /// `admin.http`: loopback address for `/live /ready /metrics`.
+    pub(super) admin_http: Option<String>,
+}
+
+pub(super) struct RawNode {
+    pub(super) name: String,
+    pub(super) cluster: String,
+    /// Spool, keys, certificates, approvals. Root or the node's user only.
+    pub(super) state_dir: String,
+    /// Sockets.
+    pub(super) run_dir: String,
+    /// The user that `weir node` becomes.
+    pub(super) user: String,
+    /// Weir's own cgroup, below the cgroup v2 mount.
+    pub(super) cgroup: String,
+    /// Root of the governed subtree.
+    pub(super) governed: String,
+    pub(super) pins: String,
+}
+
+pub(super) struct RawIdentity {
+    pub(super) authority: String,
+    pub(super) allow_plain_loopback: Option<bool>,
+    pub(super) tenants: Vec<String>,
+    pub(super) audience: String,
+    pub(super) required_role: String,
+    pub(super) reviewer_client_id: Option<String>,
+    pub(super) reviewer_scope: Option<String>,
+    pub(super) clock_skew_s: Option<u64>,
+}
+
+pub(super) struct RawWorkload {
+    pub(super) path: String,
+    pub(super) name: String,
+    pub(super) cgroup: String,
+    pub(super) netns: Option<String>,
+    pub(super) kind: String,
+    pub(super) tenant: String,
+    pub(super) client_id: String,
+    pub(super) token_file: String,
+}
+
+pub(super) struct RawTarget {
+    pub(super) path: String,
+    pub(super) name: String,
+    pub(super) protocol: String,
+    pub(super) hosts: Vec<String>,
+    pub(super) ports: Vec<u64>,
+    pub(super) agent_tls: Option<String>,
+    pub(super) names: Vec<String>,
+    pub(super) upstream_tls: Option<String>,
+    pub(super) upstream_ca: Option<String>,
+    pub(super) upstream_name: Option<String>,
+    pub(super) user: String,
+    pub(super) password_file: String,
+}
+
+pub(super) struct RawRecord {
+    pub(super) limit_bytes: Option<u64>,
+    pub(super) durability: Option<String>,
+    pub(super) rows_head: Option<u64>,
+    pub(super) clickhouse: Option<RawClickHouse>,
+}
+
+pub(super) struct RawClickHouse {
+    pub(super) url: String,
+    pub(super) database: Option<String>,
+    /// Bearer of the writer; `weir node` uses it.
+    pub(super) token_file: Option<String>,
+    /// Bearer of the reader; `weir sessions` and `weir audit` use it.
+    pub(super) reader_token_file: Option<String>,
+    /// Bearer that may change the schema; `weir db migrate` uses it.
+    pub(super) migrator_token_file: Option<String>,
+}
+
+pub(super) struct RawApprovals {
+    pub(super) expires_s: Option<u64>,
+    pub(super) in_transaction_s: Option<u64>,
+    pub(super) reviewer_groups: Vec<(String, String)>,
+}
+
+impl Raw {
+    pub(super) fn read(tree: &Value, problems: &mut Vec<Problem>) -> Self {
+        let mut root = Section::root(tree, problems);
+        let version = root.opt_number("version", problems);
+        let node = RawNode::read(root.section("node", problems), problems);
+        let identity = RawIdentity::read(root.section("identity", problems), problems);
+        let workloads = root.sections("workloads", problems);
+        let workloads =
+            workloads.into_iter().map(|item| RawWorkload::read(item, problems)).collect();
+        let targets = root.sections("targets", problems);
+        let targets = targets.into_iter().map(|item| RawTarget::read(item, problems)).collect();
+        let mut policies_section = root.section("policies", problems);
+        let policies = policies_section.text("directory", problems);
+        let groups = policies_section.text_map("groups", problems);
+        policies_section.finish(problems);
+        let mask_key_file = root.opt_section("masking", problems).and_then(|mut section| {
+            let file = section.opt_text("key_file", problems);
+            section.finish(problems);
+            file
+        });
+        let record = RawRecord::read(root.opt_section("record", problems), problems);
+        let approvals = RawApprovals::read(root.opt_section("approvals", problems), problems);
+        let admin_http = root.opt_section("admin", problems).and_then(|mut section| {
+            let http = section.opt_text("http", problems);
+            section.finish(problems);
+            http
+        });
+        root.finish(problems);
+        Self {
+            version,
+            node,
+            identity,
+            workloads,
+            targets,
+            policies,
+            groups,
+            mask_key_file,
+            record,
+            approvals,
+            admin_http,
+        }
+    }
+}
+
+impl RawNode {
+    fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let mut or = |name: &'static str, default: &str, problems: &mut Vec<Problem>| {
+            section.opt_text(name, problems).unwrap_or_else(|| default.to_owned())
+        };
+        let cluster = or("cluster", "default", problems);
+        let state_dir = or("state_dir", "/var/lib/weir", problems);
+        let run_dir = or("run_dir", "/run/weir", problems);
+        let user = or("user", "weir", problems);
+        let cgroup = or("cgroup", "/weir", problems);
+        let pins = or("pins", "/sys/fs/bpf/weir", problems);
+        let name = section.text("name", problems);
+        let governed = section.text("governed", problems);
+        section.finish(problems);
+        Self { name, cluster, state_dir, run_dir, user, cgroup, governed, pins }
+    }
+}
+
+impl RawIdentity {
+    fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let raw = Self {
+            authority: section.text("authority", problems),
+            allow_plain_loopback: section.opt_flag("allow_plain_loopback", problems),
+            tenants: section.texts("tenants", problems),
+            audience: section.text("audience", problems),
+            required_role: section.text("required_role", problems),
+            reviewer_client_id: section.opt_text("reviewer_client_id", problems),
+            reviewer_scope: section.opt_text("reviewer_scope", problems),
+            clock_skew_s: section.opt_number("clock_skew_s", problems),
+        };
+        section.finish(problems);
+        raw
+    }
+}
+
+impl RawWorkload {
+    fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let path = section.path_of("");
+        let name = section.text("name", problems);
+        let cgroup = section.text("cgroup", problems);
+        let netns = section.opt_text("netns", problems);
+        let mut identity = section.section("identity", problems);
+        let raw = Self {
+            path: path.trim_end_matches('.').to_owned(),
+            name,
+            cgroup,
+            netns,
+            kind: identity.text("kind", problems),
+            tenant: identity.text("tenant", problems),
+            client_id: identity.text("client_id", problems),
+            token_file: identity.text("token_file", problems),
+        };
+        identity.finish(problems);
+        section.finish(problems);
+        raw
+    }
+}
+
+impl RawTarget {
+    fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let path = section.path_of("").trim_end_matches('.').to_owned();
+        let name = section.text("name", problems);
+        let protocol = section.text("protocol", problems);
+        let mut matching = section.section("match", problems);
+        let hosts = matching.texts("hosts", problems);
+        let ports = matching.numbers("ports", problems);
+        matching.finish(problems);
+        let (mut agent_tls, mut names) = (None, Vec::new());
+        if let Some(mut tls) = section.opt_section("tls", problems) {
+            agent_tls = tls.opt_text("agent", problems);
+            names = tls.texts("names", problems);
+            tls.finish(problems);
+        }
+        let (mut upstream_tls, mut upstream_ca, mut upstream_name) = (None, None, None);
+        if let Some(mut upstream) = section.opt_section("upstream", problems) {
+            upstream_tls = upstream.opt_text("tls", problems);
+            upstream_ca = upstream.opt_text("ca_file", problems);
+            upstream_name = upstream.opt_text("server_name", problems);
+            upstream.finish(problems);
+        }
+        let mut credential = section.section("credential", problems);
+        let user = credential.text("user", problems);
+        let password_file = credential.text("password_file", problems);
+        credential.finish(problems);
+        section.finish(problems);
+        Self {
+            path,
+            name,
+            protocol,
+            hosts,
+            ports,
+            agent_tls,
+            names,
+            upstream_tls,
+            upstream_ca,
+            upstream_name,
+            user,
+            password_file,
+        }
+    }
+}
+
+impl RawRecord {
+    fn read(section: Option<Section<'_>>, problems: &mut Vec<Problem>) -> Self {
+        let Some(mut section) = section else {
+            return Self { limit_bytes: None, durability: None, rows_head: None, clickhouse: None };
+        };
+        let limit_bytes = section.opt_section("spool", problems).and_then(|mut spool| {
+            let limit = spool.opt_number("limit_bytes", problems);
+            spool.finish(problems);
+            limit
+        });
+        let raw = Self {
+            limit_bytes,
+            durability: section.opt_text("durability", problems),
+            rows_head: section.opt_number("rows_head", problems),
+            clickhouse: section.opt_section("clickhouse", problems).map(|mut store| {
+                let raw = RawClickHouse {
+                    url: store.text("url", problems),
+                    database: store.opt_text("database", problems),
+                    token_file: store.opt_text("token_file", problems),
+                    reader_token_file: store.opt_text("reader_token_file", problems),
+                    migrator_token_file: store.opt_text("migrator_token_file", problems),
+                };
+                store.finish(problems);
+                raw
+            }),
+        };
+        section.finish(problems);
+        raw
+    }
+}
+
+impl RawApprovals {
+    fn read(section: Option<Section<'_>>, problems: &mut Vec<Problem>) -> Self {
+        let Some(mut section) = section else {
+            return Self { expires_s: None, in_transaction_s: None, reviewer_groups: Vec::new() };
+        };
+        let raw = Self {
+            expires_s: section.opt_number("expires_s", problems),
+            in_transaction_s: section.opt_number("in_transaction_s", problems),
+            reviewer_groups: section.text_map("reviewer_groups", problems),
+        };
+        section.finish(problems);
+        raw
+    }
+}

@@ -1,0 +1,103 @@
+//! The file's errors, all at once and with their paths.
+
+use std::path::Path;
+
+use super::*;
+
+const GOOD: &str = r#"
+version: 1
+node: { name: n1, cluster: lab, user: nobody, cgroup: /weir, governed: /agents }
+identity:
+  authority: http://127.0.0.1:9443
+  allow_plain_loopback: true
+  tenants: ["11111111-1111-4111-8111-111111111111"]
+  audience: "22222222-2222-4222-8222-222222222222"
+  required_role: Agent.Connect
+workloads:
+  - name: analyst
+    cgroup: /agents/analyst
+    identity:
+      kind: federated
+      tenant: "11111111-1111-4111-8111-111111111111"
+      client_id: "33333333-3333-4333-8333-333333333333"
+      token_file: tokens/analyst
+targets:
+  - name: demo
+    protocol: postgres
+    match: { hosts: ["10.77.0.10", "fd77::/64"], ports: [5432] }
+    tls: { agent: optional, names: [db.demo.internal] }
+    credential: { user: weir_app, password_file: pw }
+policies: { directory: policies }
+"#;
+
+fn problems(text: &str) -> Vec<String> {
+    parse(text, Path::new("/etc/weir"))
+        .err()
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn a_good_file_is_read_with_paths_relative_to_it() {
+    let config = parse(GOOD, Path::new("/etc/weir")).unwrap();
+    assert_eq!(config.policies, Path::new("/etc/weir/policies"));
+    assert_eq!(config.targets[0].matching.nets.len(), 2);
+    assert_eq!(config.targets[0].password_file, Path::new("/etc/weir/pw"));
+    assert_eq!(config.approvals.expires_s, 1800);
+    assert_eq!(config.mask_key_file, Path::new("/var/lib/weir/mask.key"));
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_path() {
+    let bad = GOOD
+        .replace("version: 1", "version: 2")
+        .replace("fd77::/64", "fd77::1/64")
+        .replace("ports: [5432]", "ports: [0, 70000]")
+        .replace("cgroup: /agents/analyst", "cgroup: /elsewhere")
+        .replace("protocol: postgres", "protocol: gopher\n    colour: red")
+        .replace("kind: federated", "kind: magic");
+    let found = problems(&bad);
+    for expected in [
+        "version: 2 is not known",
+        "targets[0].match.hosts[1]: 'fd77::1/64' has bits set beyond its prefix",
+        "targets[0].match.ports[0]: must be from 1 to 65535",
+        "targets[0].match.ports[1]",
+        "workloads[0].cgroup: must lie below node.governed",
+        "targets[0].protocol: must be 'postgres'",
+        "targets[0].colour: unknown name",
+        "workloads[0].identity.kind",
+    ] {
+        assert!(
+            found.iter().any(|problem| problem.contains(expected)),
+            "{expected} not in {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 8, "{found:#?}");
+}
+
+#[test]
+fn wrong_shapes_and_missing_parts_are_named() {
+    let found = problems("version: 1\nnode: 3\ntargets: {}\n");
+    assert!(found.iter().any(|p| p == "node: expected a mapping, found a number"), "{found:#?}");
+    assert!(found.iter().any(|p| p == "targets: expected a list, found a mapping"), "{found:#?}");
+    assert!(found.iter().any(|p| p == "identity: is required"), "{found:#?}");
+}
+
+#[test]
+fn duplicate_keys_and_broken_yaml_are_errors() {
+    assert_eq!(problems("version: 1\nversion: 1\n").len(), 1);
+    assert!(problems("version: [1\n")[0].starts_with("not valid YAML"));
+    assert!(!problems("").is_empty());
+}
+
+#[test]
+fn two_targets_may_not_claim_one_place() {
+    let twice = GOOD.replace(
+        "policies:",
+        "  - name: other\n    protocol: postgres\n    match: { hosts: [\"10.77.0.10\"], ports: [5432] }\n    credential: { user: u, password_file: pw }\npolicies:",
+    );
+    let found = problems(&twice);
+    assert!(found.iter().any(|p| p.contains("belongs to another target")), "{found:#?}");
+}

@@ -1,0 +1,18 @@
+//! The two long-running processes of a node.
+
+pub(crate) mod broker;
+pub(crate) mod host;
+pub(crate) mod node;
+pub(crate) mod prepare;
+
+use tracing_subscriber::EnvFilter;
+
+/// Log lines go to standard error; `WEIR_LOG` sets levels (default `info`).
+pub(crate) fn start_logging() {
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second start within one process (tests) keeps the first subscriber.
+    let _already = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+}

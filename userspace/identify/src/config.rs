@@ -1,0 +1,161 @@
+//! The identity part of the configuration, checked as a whole.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::authority::Authority;
+use crate::guid::is_nonzero_guid;
+
+/// As written; [`Settings::check`] makes it usable.
+#[derive(Clone, Debug)]
+pub struct IdentityConfig {
+    /// A cloud's name (`public`, `usgov`, `china`) or an https origin.
+    pub authority: String,
+    /// Permits `http://` to a loopback address, for tests.
+    pub allow_plain_loopback: bool,
+    /// Tenant GUIDs whose principals may be bound. People sign in to the first.
+    pub tenants: Vec<String>,
+    /// Client-id GUID of the enforcer's own API registration.
+    pub audience: String,
+    /// App role that a workload must have on the enforcer.
+    pub required_role: String,
+    /// Public client for the device code sign-in of reviewers.
+    pub reviewer_client_id: Option<String>,
+    /// Delegated scope that a reviewer's token must have.
+    pub reviewer_scope: String,
+    /// Seconds that the authority's clock may differ; at most 300.
+    pub clock_skew_s: u32,
+}
+
+/// One thing that is wrong, with the key it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub key: String,
+    pub text: String,
+}
+
+/// Everything that is wrong with an [`IdentityConfig`]; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.lines())]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    fn lines(&self) -> String {
+        let lines: Vec<String> =
+            self.0.iter().map(|problem| format!("{}: {}", problem.key, problem.text)).collect();
+        lines.join("; ")
+    }
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) authority: Authority,
+    pub(crate) tenants: Vec<Arc<str>>,
+    pub(crate) audience: Arc<str>,
+    pub(crate) required_role: Arc<str>,
+    pub(crate) reviewer_client_id: Option<Arc<str>>,
+    pub(crate) reviewer_scope: Arc<str>,
+    pub(crate) clock_skew_s: i64,
+}
+
+const TENANTS_MAX: usize = 64;
+const CLOCK_SKEW_S_MAX: u32 = 300;
+
+impl Settings {
+    /// Reports every problem at once.
+    pub(crate) fn check(config: &IdentityConfig) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut say = |key: String, text: &str| {
+            problems.push(Problem { key, text: text.to_owned() });
+        };
+        let authority = match Authority::parse(&config.authority, config.allow_plain_loopback) {
+            Ok(authority) => Some(authority),
+            Err(text) => {
+                say("authority".to_owned(), &text);
+                None
+            }
+        };
+        if config.tenants.is_empty() || config.tenants.len() > TENANTS_MAX {
+            say("tenants".to_owned(), "needs 1 to 64 tenant GUIDs");
+        }
+        let mut seen = BTreeSet::new();
+        for (index, tenant) in config.tenants.iter().enumerate() {
+            if !is_nonzero_guid(tenant) {
+                say(format!("tenants[{index}]"), "must be a lower-case GUID");
+            } else if !seen.insert(tenant) {
+                say(format!("tenants[{index}]"), "is listed twice");
+            }
+        }
+        if !is_nonzero_guid(&config.audience) {
+            say("audience".to_owned(), "must be the enforcer's client id, a lower-case GUID");
+        }
+        if config.required_role.is_empty() {
+            say("required_role".to_owned(), "must name an app role, such as Agent.Connect");
+        }
+        if let Some(client) = &config.reviewer_client_id {
+            if !is_nonzero_guid(client) {
+                say("reviewer_client_id".to_owned(), "must be a lower-case GUID");
+            }
+            if *client == config.audience {
+                say("reviewer_client_id".to_owned(), "must differ from audience: a separate public client, or its id_tokens would carry the API's audience");
+            }
+        }
+        if !is_scope_word(&config.reviewer_scope) {
+            say("reviewer_scope".to_owned(), "must be one scope name, such as Agent.Run");
+        }
+        if config.clock_skew_s > CLOCK_SKEW_S_MAX {
+            say("clock_skew_s".to_owned(), "must be at most 300");
+        }
+        match authority {
+            Some(authority) if problems.is_empty() => Ok(Self {
+                authority,
+                tenants: config.tenants.iter().map(|tenant| Arc::from(tenant.as_str())).collect(),
+                audience: config.audience.as_str().into(),
+                required_role: config.required_role.as_str().into(),
+                reviewer_client_id: config.reviewer_client_id.as_deref().map(Arc::from),
+                reviewer_scope: config.reviewer_scope.as_str().into(),
+                clock_skew_s: i64::from(config.clock_skew_s),
+            }),
+            Some(_) | None => Err(Problems(problems)),
+        }
+    }
+}
+
+fn is_scope_word(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IdentityConfig, Settings};
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let config = IdentityConfig {
+            authority: "http://10.0.0.1".to_owned(),
+            allow_plain_loopback: true,
+            tenants: vec!["X".to_owned()],
+            audience: "00000000-0000-0000-0000-000000000000".to_owned(),
+            required_role: String::new(),
+            reviewer_client_id: Some("nobody".to_owned()),
+            reviewer_scope: "two words".to_owned(),
+            clock_skew_s: 301,
+        };
+        let problems = Settings::check(&config).unwrap_err();
+        let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(
+            keys,
+            [
+                "authority",
+                "tenants[0]",
+                "audience",
+                "required_role",
+                "reviewer_client_id",
+                "reviewer_scope",
+                "clock_skew_s"
+            ]
+        );
+    }
+}

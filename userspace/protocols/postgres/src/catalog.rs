@@ -1,0 +1,201 @@
+//! An immutable snapshot of one database's catalog: what names mean.
+
+mod load;
+mod queries;
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use crate::understand::ViewLineage;
+
+pub use load::{CatalogError, CatalogRows};
+pub use queries::{CATALOG_QUERIES, CatalogQuery};
+
+/// What a relation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelationKind {
+    Table,
+    PartitionedTable,
+    View,
+    MaterializedView,
+    ForeignTable,
+    Sequence,
+    Index,
+    Composite,
+    Other,
+}
+
+/// A column of a relation; dropped and system columns are not listed.
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub attnum: i16,
+    pub name: Arc<str>,
+    pub type_oid: u32,
+}
+
+/// A table, view or other relation.
+#[derive(Debug)]
+pub struct Relation {
+    pub oid: u32,
+    pub schema: Arc<str>,
+    pub name: Arc<str>,
+    pub kind: RelationKind,
+    /// By attribute number.
+    pub columns: Vec<Column>,
+    /// The text of a view's or materialised view's query, all names qualified.
+    pub definition: Option<Arc<str>>,
+    /// Relations it inherits from or is a partition of.
+    pub parents: Vec<u32>,
+    /// Relations that inherit from it (partitions not included).
+    pub heirs: Vec<u32>,
+    /// Whether enabled user triggers run when it is written.
+    pub triggers: bool,
+    /// Whether rewrite rules other than a view's own change what a statement on it does.
+    pub rules: bool,
+    /// What reading a view does, found at its first use.
+    pub(crate) lineage: OnceLock<Arc<ViewLineage>>,
+}
+
+impl Relation {
+    /// The column of that name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| &*column.name == name)
+    }
+
+    /// The column of that attribute number.
+    #[must_use]
+    pub fn attribute(&self, attnum: i16) -> Option<&Column> {
+        let at = self.columns.binary_search_by_key(&attnum, |column| column.attnum).ok()?;
+        self.columns.get(at)
+    }
+}
+
+/// All functions of one name in one schema, taken together.
+#[derive(Clone, Debug)]
+pub struct Function {
+    pub schema: Arc<str>,
+    pub name: Arc<str>,
+    /// Whether any of them is volatile.
+    pub volatile: bool,
+    pub security_definer: bool,
+    /// Whether all of them return one scalar value of a built-in kind (no record, no composite).
+    pub scalar: bool,
+}
+
+/// A type.
+#[derive(Clone, Debug)]
+pub struct Type {
+    pub oid: u32,
+    pub schema: Arc<str>,
+    pub name: Arc<str>,
+    /// `b` base, `c` composite, `d` domain, `e` enum, `p` pseudo, `r` range, `m` multirange.
+    pub kind: char,
+    /// Base type of a domain, element type of an array, else 0.
+    pub base: u32,
+    /// Relation of a composite type, else 0.
+    pub relation: u32,
+}
+
+/// What one role sees of one database.
+#[derive(Debug)]
+pub struct Catalog {
+    generation: u64,
+    relations: Vec<Relation>,
+    by_oid: HashMap<u32, u32>,
+    by_name: HashMap<Arc<str>, Vec<u32>>,
+    functions: HashMap<Arc<str>, Vec<Function>>,
+    types: HashMap<u32, Type>,
+    type_names: HashMap<Arc<str>, Vec<u32>>,
+    operators: HashMap<Arc<str>, Vec<(Arc<str>, Arc<str>)>>,
+    casts: HashMap<u32, Vec<(Arc<str>, Arc<str>)>>,
+    schemas: Vec<Arc<str>>,
+}
+
+impl Catalog {
+    /// Reads what [`CATALOG_QUERIES`] returned.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when rows are missing, malformed or more than the limits.
+    pub fn from_rows(rows: &CatalogRows) -> Result<Self, CatalogError> {
+        load::load(rows)
+    }
+
+    /// Digest of the content: equal snapshots have equal generations.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The relation of that OID.
+    #[must_use]
+    pub fn relation(&self, oid: u32) -> Option<&Relation> {
+        self.relations.get(*self.by_oid.get(&oid)? as usize)
+    }
+
+    /// The relation and column that a `RowDescription` names.
+    #[must_use]
+    pub fn column(&self, table_oid: u32, attnum: i16) -> Option<(&Relation, &Column)> {
+        let relation = self.relation(table_oid)?;
+        Some((relation, relation.attribute(attnum)?))
+    }
+
+    /// The relation of that name in that schema.
+    #[must_use]
+    pub fn relation_in(&self, schema: &str, name: &str) -> Option<&Relation> {
+        self.by_name
+            .get(name)?
+            .iter()
+            .filter_map(|at| self.relations.get(*at as usize))
+            .find(|relation| &*relation.schema == schema)
+    }
+
+    /// All functions of that name, one entry for each schema.
+    #[must_use]
+    pub fn functions(&self, name: &str) -> &[Function] {
+        self.functions.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The type of that OID.
+    #[must_use]
+    pub fn type_of(&self, oid: u32) -> Option<&Type> {
+        self.types.get(&oid)
+    }
+
+    /// Functions (schema, name) behind operators of that name that are not built in.
+    #[must_use]
+    pub fn operator_functions(&self, name: &str) -> &[(Arc<str>, Arc<str>)] {
+        self.operators.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Functions (schema, name) behind casts to that type that are not built in.
+    #[must_use]
+    pub fn cast_functions(&self, type_oid: u32) -> &[(Arc<str>, Arc<str>)] {
+        self.casts.get(&type_oid).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether some schema has a type of that name.
+    #[must_use]
+    pub fn has_type_named(&self, name: &str) -> bool {
+        self.type_names.contains_key(name)
+    }
+
+    /// As [`Self::cast_functions`] for every type of that name.
+    pub fn cast_functions_named(
+        &self,
+        name: &str,
+    ) -> impl Iterator<Item = &(Arc<str>, Arc<str>)> {
+        let oids = self.type_names.get(name).map_or(&[][..], Vec::as_slice);
+        oids.iter().flat_map(|oid| self.cast_functions(*oid))
+    }
+
+    /// Whether the database has that schema.
+    #[must_use]
+    pub fn has_schema(&self, name: &str) -> bool {
+        self.schemas.iter().any(|schema| &**schema == name)
+    }
+
+    fn relation_mut(&mut self, oid: u32) -> Option<&mut Relation> {
+        self.relations.get_mut(*self.by_oid.get(&oid)? as usize)
+    }
+}

@@ -1,0 +1,86 @@
+//! The queries that fill a snapshot.
+
+/// One query of the snapshot, in the simple protocol, all columns as text.
+#[derive(Clone, Copy, Debug)]
+pub struct CatalogQuery {
+    pub name: &'static str,
+    pub sql: &'static str,
+}
+
+/// Run these in order on one connection, in one `REPEATABLE READ` transaction where possible.
+/// The first one sets the search path so that view definitions come with qualified names.
+pub const CATALOG_QUERIES: &[CatalogQuery] = &[
+    CatalogQuery {
+        name: "setup",
+        sql: "SELECT pg_catalog.set_config('search_path', 'pg_catalog', false)",
+    },
+    CatalogQuery {
+        name: "schemas",
+        sql: "SELECT n.nspname FROM pg_catalog.pg_namespace n",
+    },
+    CatalogQuery {
+        name: "relations",
+        sql: "SELECT c.oid, n.nspname, c.relname, c.relkind, \
+              (EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid \
+                AND NOT t.tgisinternal AND t.tgenabled <> 'D')), \
+              (EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid \
+                AND r.rulename <> '_RETURN' AND r.ev_enabled <> 'D')) \
+              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              WHERE c.relkind IN ('r','p','v','m','f','S','c','i','I') \
+              AND (n.nspname <> 'pg_toast' AND n.nspname !~ '^pg_toast_temp_') \
+              ORDER BY c.oid",
+    },
+    CatalogQuery {
+        name: "columns",
+        sql: "SELECT a.attrelid, a.attnum, a.attname, a.atttypid \
+              FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              WHERE a.attnum > 0 AND NOT a.attisdropped \
+              AND c.relkind IN ('r','p','v','m','f','S','c') \
+              AND (n.nspname <> 'pg_toast' AND n.nspname !~ '^pg_toast_temp_') \
+              ORDER BY a.attrelid, a.attnum",
+    },
+    CatalogQuery {
+        name: "views",
+        sql: "SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) \
+              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              WHERE c.relkind IN ('v','m') \
+              AND n.nspname NOT IN ('pg_catalog', 'information_schema')",
+    },
+    CatalogQuery {
+        name: "inheritance",
+        sql: "SELECT i.inhrelid, i.inhparent, c.relispartition \
+              FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+              WHERE c.relkind IN ('r','p','f')",
+    },
+    CatalogQuery {
+        name: "functions",
+        sql: "SELECT n.nspname, p.proname, \
+              pg_catalog.bool_or(p.provolatile = 'v'), pg_catalog.bool_or(p.prosecdef), \
+              pg_catalog.bool_and(t.typtype IN ('b','d','e','r','m') AND p.proargmodes IS NULL) \
+              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+              JOIN pg_catalog.pg_type t ON t.oid = p.prorettype \
+              GROUP BY 1, 2 ORDER BY 1, 2",
+    },
+    CatalogQuery {
+        name: "types",
+        sql: "SELECT t.oid, n.nspname, t.typname, t.typtype, \
+              CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END, t.typrelid \
+              FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+              WHERE n.nspname <> 'pg_toast' ORDER BY t.oid",
+    },
+    CatalogQuery {
+        name: "operators",
+        sql: "SELECT o.oprname, n.nspname, p.proname \
+              FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
+              JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+              WHERE n.nspname <> 'pg_catalog'",
+    },
+    CatalogQuery {
+        name: "casts",
+        sql: "SELECT k.casttarget, n.nspname, p.proname \
+              FROM pg_catalog.pg_cast k JOIN pg_catalog.pg_proc p ON p.oid = k.castfunc \
+              JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+              WHERE n.nspname <> 'pg_catalog'",
+    },
+];

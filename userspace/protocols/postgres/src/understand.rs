@@ -1,0 +1,312 @@
+//! What a text of SQL would do: effects and objects for policy, lineage for masking.
+//!
+//! The server's own grammar parses the text; names are resolved against a [`Catalog`] as the
+//! session's role and `search_path` would resolve them. Everything that cannot be resolved,
+//! limited or classified is a refusal: nothing is passed on because it was not understood.
+
+mod analyzer;
+mod column_name;
+mod copy;
+mod ddl;
+mod expr;
+pub(crate) mod flow;
+mod from;
+mod functions;
+mod query;
+mod resolve;
+mod secrets;
+mod statement;
+mod tree;
+mod write;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub(crate) use analyzer::ViewLineage;
+
+use weir_model::fault::{Fault, FaultKind};
+use weir_model::request::{Intent, Object};
+
+use crate::catalog::Catalog;
+
+/// Where names are looked up.
+pub struct NameScope<'a> {
+    pub catalog: &'a Catalog,
+    pub target: &'a Arc<str>,
+    pub database: &'a Arc<str>,
+    /// The effective path, first match wins; `pg_catalog` is searched first unless it is listed.
+    pub search_path: &'a [Arc<str>],
+    /// The role that the server checks privileges of (`SET ROLE` followed).
+    pub role: &'a str,
+}
+
+/// Bounds on one text of SQL.
+#[derive(Clone, Copy, Debug)]
+pub struct SqlLimits {
+    /// Bytes of the whole text.
+    pub text_bytes_max: usize,
+    /// Statements in one text.
+    pub statements_max: usize,
+    /// Levels of the syntax tree.
+    pub depth_max: usize,
+    /// Levels of nested queries, joins and views.
+    pub nesting_max: usize,
+    /// Distinct accesses of one statement.
+    pub accesses_max: usize,
+    /// Steps of work over the whole text (nodes visited, columns copied).
+    pub work_max: usize,
+    /// Key of [`Statement::shape`].
+    pub shape_key: [u8; 32],
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        Self {
+            text_bytes_max: 16 << 20,
+            statements_max: 1000,
+            depth_max: 4000,
+            nesting_max: 48,
+            accesses_max: 10_000,
+            work_max: 20_000_000,
+            shape_key: [0; 32],
+        }
+    }
+}
+
+/// One statement of a text.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// Where it stands in the text, without the separating `;`.
+    pub text: Range<usize>,
+    pub intent: Arc<Intent>,
+    /// The row shape when the statement returns rows and the shape is known before it runs.
+    pub columns: Option<Vec<OutputColumn>>,
+    pub kind: StatementKind,
+    /// Whether rows (or COPY OUT data) come back. `EXECUTE` and `FETCH` say `true`; what they
+    /// return is the business of what they name.
+    pub returns_rows: bool,
+    pub changes: Changes,
+    /// The text for the record: passwords and connection secrets replaced by a marker.
+    pub redacted: Arc<str>,
+    /// Literals compared with or assigned to a column: byte ranges within [`Self::redacted`],
+    /// quotes included, sorted, not overlapping. Replace them where the column is masked.
+    pub compared_literals: Vec<(Range<usize>, Object)>,
+    /// Parameters (`$n`, from 1) compared with or assigned to a column.
+    pub compared_parameters: Vec<(u16, Object)>,
+    /// Columns whose values go elsewhere than into [`Self::columns`]: into a table, a function
+    /// with effects, a file. A mask cannot be applied there.
+    pub diverted: Vec<Object>,
+    /// Keyed digest of the text with literals replaced by `?`.
+    pub shape: u64,
+}
+
+/// One column of a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputColumn {
+    pub name: String,
+    /// Every column (of tables and of views on the way) whose values can flow into this one.
+    pub sources: Vec<Object>,
+    /// Those of `sources` that only ever arrive unchanged (aliases, sub-queries, views, UNION
+    /// branches); a masked source outside this list means the value must be withheld.
+    pub exact: Vec<Object>,
+    /// Set when the value is exactly one base column.
+    pub plain: Option<PlainColumn>,
+    /// Table OID and attribute number that the server's `RowDescription` should show; of a view's
+    /// column those of the view. `(0, 0)` for an expression; `None` when not predicted.
+    pub described: Option<(u32, i16)>,
+}
+
+/// A base column that an output column is equal to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainColumn {
+    pub table_oid: u32,
+    pub attnum: i16,
+    pub object: Object,
+}
+
+/// What the session and the server's own state are changed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// `search_path` may be another one afterwards (also by ROLLBACK, DISCARD, RESET ALL).
+    pub search_path: bool,
+    /// Objects were made, altered or dropped: the catalog snapshot is stale.
+    pub catalog: bool,
+    /// The effective role may be another one afterwards.
+    pub role: bool,
+    /// It would change a setting that Weir pins (`standard_conforming_strings`,
+    /// `client_encoding` …): refuse.
+    pub session_pins: bool,
+}
+
+/// The statement's class.
+#[derive(Clone, Debug)]
+pub enum StatementKind {
+    Select,
+    /// INSERT, UPDATE, DELETE, MERGE, or a SELECT with such a CTE.
+    Write,
+    Ddl,
+    Transaction(Transaction),
+    Set { name: Arc<str> },
+    Show { name: Arc<str> },
+    Explain { analyze: bool },
+    /// `inner` is decided with this statement; its columns are those of every `EXECUTE`.
+    Prepare { name: Arc<str>, inner: Box<Statement> },
+    Execute { name: Arc<str> },
+    /// `None` is `DEALLOCATE ALL`.
+    Deallocate { name: Option<Arc<str>> },
+    /// `inner` has the columns of every `FETCH`.
+    Declare { name: Arc<str>, hold: bool, inner: Box<Statement> },
+    Fetch { name: Arc<str>, moves: bool },
+    /// `None` is `CLOSE ALL`.
+    Close { name: Option<Arc<str>> },
+    Copy { direction: CopyDirection, format: CopyFormat },
+    Call,
+    Do,
+    Listen,
+    Notify,
+    /// `DISCARD ALL` (also drops prepared statements and resets settings) or a part of it.
+    Discard { all: bool },
+    /// LOCK, VACUUM, CHECKPOINT and the like.
+    Other,
+}
+
+/// Transaction control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transaction {
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    Release,
+    RollbackTo,
+    Prepare,
+    CommitPrepared,
+    RollbackPrepared,
+    /// SET TRANSACTION, SET SESSION CHARACTERISTICS, SET CONSTRAINTS.
+    Characteristics,
+}
+
+/// Where COPY moves data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyDirection {
+    /// FROM STDIN: CopyData comes from the client.
+    In,
+    /// TO STDOUT: CopyData goes to the client; the columns are in [`Statement::columns`].
+    Out,
+    /// A file or a program of the server.
+    Server,
+}
+
+/// Format of COPY data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// `null` is the text that stands for NULL.
+    Text { delimiter: u8, null: String, header: bool },
+    Csv { delimiter: u8, quote: u8, escape: u8, null: String, header: bool },
+    Binary,
+}
+
+/// Why a text is refused before policy is asked. Each variant has its own sentence for the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SqlRefusal {
+    /// The server's grammar does not accept it. The text is the grammar's message.
+    #[error("syntax error: {0}")]
+    Syntax(String),
+    #[error("the statement is nested too deeply")]
+    TooDeep,
+    #[error("the text is longer than the limit")]
+    TooLong,
+    #[error("the text holds more statements than the limit")]
+    TooManyStatements,
+    #[error("the statement touches more objects than the limit")]
+    TooManyAccesses,
+    #[error("the statement is too complex to be understood within the limit")]
+    TooComplex,
+    #[error("relation \"{0}\" is not known")]
+    UnknownRelation(String),
+    #[error("column \"{0}\" is not known")]
+    UnknownColumn(String),
+    #[error("the text holds a NUL byte")]
+    Nul,
+    /// Cannot be classified; the text says what.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}
+
+impl SqlRefusal {
+    /// Whether a fresh catalog snapshot may change the answer.
+    #[must_use]
+    pub const fn depends_on_catalog(&self) -> bool {
+        matches!(self, Self::UnknownRelation(_) | Self::UnknownColumn(_))
+    }
+
+    /// The SQLSTATE a server would use for it.
+    #[must_use]
+    pub const fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) => "42601",
+            Self::TooDeep | Self::TooLong | Self::TooManyStatements => "54001",
+            Self::TooManyAccesses | Self::TooComplex => "54001",
+            Self::UnknownRelation(_) => "42P01",
+            Self::UnknownColumn(_) => "42703",
+            Self::Nul => "22021",
+            Self::Unsupported(_) => "0A000",
+        }
+    }
+}
+
+impl Fault for SqlRefusal {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Syntax(_) | Self::Nul => FaultKind::PeerMalformed,
+            Self::TooDeep
+            | Self::TooLong
+            | Self::TooManyStatements
+            | Self::TooManyAccesses
+            | Self::TooComplex => FaultKind::Limit,
+            Self::UnknownRelation(_) | Self::UnknownColumn(_) | Self::Unsupported(_) => {
+                FaultKind::Denied
+            }
+        }
+    }
+}
+
+/// Understands a text of SQL: one [`Statement`] for each of its statements, in order; none for
+/// an empty text.
+///
+/// # Errors
+/// [`SqlRefusal`]; the whole text is refused when one of its statements is.
+pub fn understand(
+    sql: &str,
+    scope: &NameScope<'_>,
+    limits: &SqlLimits,
+) -> Result<Vec<Statement>, SqlRefusal> {
+    if sql.len() > limits.text_bytes_max {
+        return Err(SqlRefusal::TooLong);
+    }
+    let parsed = tree::parse(sql)?;
+    let context = statement::Context { names: scope, limits, sql };
+    let mut created = BTreeSet::new();
+    let mut statements = Vec::new();
+    for raw in parsed.iter() {
+        if statements.len() >= limits.statements_max {
+            return Err(SqlRefusal::TooManyStatements);
+        }
+        let text = range_of(sql, raw.stmt_location, raw.stmt_len);
+        statements.push(statement::statement(&context, raw.stmt(), text, &mut created, 0)?);
+    }
+    Ok(statements)
+}
+
+/// The grammar gives a start and a length; no length means up to the end.
+fn range_of(sql: &str, location: i32, length: i32) -> Range<usize> {
+    let start = usize::try_from(location).unwrap_or(0).min(sql.len());
+    let rest = sql.get(start..).unwrap_or_default();
+    let blank = rest.len() - rest.trim_ascii_start().len();
+    let end = match usize::try_from(length) {
+        Ok(length) if length > 0 => (start + length).min(sql.len()),
+        _ => start + rest.trim_ascii_end().len(),
+    };
+    (start + blank).min(end)..end
+}

@@ -1,0 +1,532 @@
+//! Statements that define, alter or drop objects, and privileges on them.
+
+use pg_raw_parse::Node;
+use pg_raw_parse::list::NodeList;
+use pg_raw_parse::nodes::{
+    AlterTableStmt, Constraint, CreateFunctionStmt, CreateStmt, DropStmt, GrantStmt, RangeVar,
+    RoleSpec, VariableSetStmt,
+};
+use pg_raw_parse::raw::ObjectType;
+
+use super::SqlRefusal;
+use super::analyzer::{Analyzer, Named, Touched};
+use super::functions;
+
+impl Analyzer<'_> {
+    /// Classifies a statement that changes definitions; `false` when it is none of these.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is not DDL we know")]
+    pub(super) fn ddl(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
+        match node {
+            Node::CreateStmt(create) => self.create_table(create)?,
+            Node::AlterTableStmt(alter) => self.alter_table(alter)?,
+            Node::DropStmt(drop) => self.drop(drop)?,
+            Node::IndexStmt(index) => {
+                self.named_relation("alter", index.relation(), false)?;
+                for parameter in index.index_params() {
+                    self.in_table(index.relation(), parameter.expr())?;
+                }
+                self.in_table(index.relation(), index.where_clause())?;
+            }
+            Node::CreateSchemaStmt(create) => {
+                let name = create.schemaname().unwrap_or("?");
+                self.touch_object("create", "Schema", &[name])?;
+                for element in create.schema_elts() {
+                    if !self.ddl(element)? {
+                        return Err(SqlRefusal::Unsupported("CREATE SCHEMA with that element"));
+                    }
+                }
+            }
+            Node::CreateSeqStmt(create) => self.new_relation("create", create.sequence())?,
+            Node::AlterSeqStmt(alter) => {
+                self.named_relation("alter", alter.sequence(), alter.missing_ok)?;
+            }
+            Node::CreateFunctionStmt(create) => self.create_function(create)?,
+            Node::AlterFunctionStmt(alter) => {
+                let name = alter.func().map(|function| function.objname());
+                self.routine("alter", name)?;
+                for action in alter.actions() {
+                    self.function_option(action.arg());
+                }
+            }
+            Node::CreateTrigStmt(create) => {
+                self.named_relation("alter", create.relation(), false)?;
+                self.routine("call", Some(create.funcname()))?;
+            }
+            Node::RuleStmt(rule) => {
+                self.named_relation("alter", rule.relation(), false)?;
+                self.touch_object("create", "Other", &["rule"])?;
+            }
+            Node::CreatePolicyStmt(policy) => self.named_relation("alter", policy.table(), false)?,
+            Node::AlterPolicyStmt(policy) => self.named_relation("alter", policy.table(), false)?,
+            Node::CreateStatsStmt(create) => {
+                for relation in create.relations() {
+                    self.named_relation("alter", Some(relation), false)?;
+                }
+            }
+            Node::GrantStmt(grant) => self.grant(grant)?,
+            Node::RenameStmt(rename) => {
+                self.altered(rename.rename_type, rename.relation(), rename.object())?;
+            }
+            Node::AlterOwnerStmt(owner) => {
+                self.altered(owner.object_type, owner.relation(), owner.object())?;
+            }
+            Node::AlterObjectSchemaStmt(moved) => {
+                self.altered(moved.object_type, moved.relation(), moved.object())?;
+            }
+            Node::CommentStmt(comment) => self.altered(comment.objtype, None, comment.object())?,
+            Node::SecLabelStmt(label) => self.altered(label.objtype, None, label.object())?,
+            node => return self.ddl_other(node),
+        }
+        Ok(true)
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is not DDL we know")]
+    fn ddl_other(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
+        let (action, what) = match node {
+            Node::CreateEnumStmt(_)
+            | Node::CompositeTypeStmt(_)
+            | Node::CreateDomainStmt(_)
+            | Node::CreateRangeStmt(_) => ("create", "type"),
+            Node::AlterEnumStmt(_) | Node::AlterDomainStmt(_) | Node::AlterTypeStmt(_) => {
+                ("alter", "type")
+            }
+            Node::DefineStmt(_) => ("create", "definition"),
+            Node::CreateExtensionStmt(create) => {
+                let name = format!("extension {}", create.extname().unwrap_or("?"));
+                self.touch_object("create", "Other", &[&name])?;
+                return Ok(true);
+            }
+            Node::AlterExtensionStmt(_) | Node::AlterExtensionContentsStmt(_) => {
+                ("alter", "extension")
+            }
+            Node::CreateFdwStmt(_) => ("create", "foreign data wrapper"),
+            Node::AlterFdwStmt(_) => ("alter", "foreign data wrapper"),
+            Node::CreateForeignServerStmt(_) => ("create", "server"),
+            Node::AlterForeignServerStmt(_) => ("alter", "server"),
+            Node::CreateUserMappingStmt(_) => ("create", "user mapping"),
+            Node::AlterUserMappingStmt(_) => ("alter", "user mapping"),
+            Node::DropUserMappingStmt(_) => ("drop", "user mapping"),
+            Node::ImportForeignSchemaStmt(_) => ("create", "foreign table"),
+            Node::CreateSubscriptionStmt(_) => ("create", "subscription"),
+            Node::AlterSubscriptionStmt(_) => ("alter", "subscription"),
+            Node::DropSubscriptionStmt(_) => ("drop", "subscription"),
+            Node::CreatePublicationStmt(_) => ("create", "publication"),
+            Node::AlterPublicationStmt(_) => ("alter", "publication"),
+            Node::CreateEventTrigStmt(_) => ("create", "event trigger"),
+            Node::AlterEventTrigStmt(_) => ("alter", "event trigger"),
+            Node::CreatePLangStmt(_) => ("create", "language"),
+            Node::CreateCastStmt(_) => ("create", "cast"),
+            Node::CreateConversionStmt(_) => ("create", "conversion"),
+            Node::CreateTransformStmt(_) => ("create", "transform"),
+            Node::CreateOpClassStmt(_) | Node::CreateOpFamilyStmt(_) => {
+                ("create", "operator class")
+            }
+            Node::AlterOpFamilyStmt(_) | Node::AlterOperatorStmt(_) => ("alter", "operator"),
+            Node::AlterDefaultPrivilegesStmt(_) => ("grant", "default privileges"),
+            Node::AlterCollationStmt(_) => ("alter", "collation"),
+            Node::AlterStatsStmt(_) => ("alter", "statistics"),
+            Node::AlterObjectDependsStmt(_) => ("alter", "dependency"),
+            Node::AlterTSConfigurationStmt(_) | Node::AlterTSDictionaryStmt(_) => {
+                ("alter", "text search")
+            }
+            Node::CreateTableSpaceStmt(_) => ("create", "tablespace"),
+            Node::DropTableSpaceStmt(_) => ("drop", "tablespace"),
+            Node::AlterTableSpaceOptionsStmt(_) | Node::AlterTableMoveAllStmt(_) => {
+                ("alter", "tablespace")
+            }
+            Node::CreateAmStmt(_) => ("create", "access method"),
+            node => return self.ddl_server(node),
+        };
+        self.touch_database(action)?;
+        self.touch_object(action, "Other", &[what])?;
+        Ok(true)
+    }
+
+    /// Roles, databases and the server's configuration.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is not DDL we know")]
+    fn ddl_server(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
+        match node {
+            Node::CreateRoleStmt(create) => {
+                self.touch_object("createRole", "Role", &[create.role().unwrap_or("?")])?;
+            }
+            Node::AlterRoleStmt(alter) => {
+                self.touch_object("alterRole", "Role", &[role_name(alter.role())])?;
+            }
+            Node::AlterRoleSetStmt(alter) => {
+                self.touch_object("alterRole", "Role", &[role_name(alter.role())])?;
+                self.default_setting(alter.setstmt());
+            }
+            Node::DropRoleStmt(drop) => self.roles("dropRole", drop.roles())?,
+            Node::DropOwnedStmt(drop) => {
+                self.touch_database("drop")?;
+                self.roles("dropRole", drop.roles())?;
+            }
+            Node::ReassignOwnedStmt(owned) => {
+                self.touch_database("alter")?;
+                self.roles("alterRole", owned.roles())?;
+            }
+            Node::GrantRoleStmt(grant) => {
+                let action = if grant.is_grant { "grant" } else { "revoke" };
+                for role in grant.granted_roles() {
+                    if let Node::AccessPriv(role) = role {
+                        let name = role.priv_name().unwrap_or("?");
+                        self.touch_object(action, "Role", &[name])?;
+                    }
+                }
+            }
+            Node::CreatedbStmt(create) => {
+                let name = format!("database {}", create.dbname().unwrap_or("?"));
+                self.touch_object("create", "Other", &[&name])?;
+            }
+            Node::DropdbStmt(drop) => {
+                let name = format!("database {}", drop.dbname().unwrap_or("?"));
+                self.touch_object("drop", "Other", &[&name])?;
+            }
+            Node::AlterDatabaseStmt(_) | Node::AlterDatabaseRefreshCollStmt(_) => {
+                self.touch_database("alter")?;
+            }
+            Node::AlterDatabaseSetStmt(alter) => {
+                self.touch_database("alter")?;
+                self.default_setting(alter.setstmt());
+            }
+            Node::AlterSystemStmt(alter) => {
+                let name = alter.setstmt().and_then(|set| set.name()).unwrap_or("all");
+                self.touch_object("alterSystem", "Setting", &[&name.to_lowercase()])?;
+                self.default_setting(alter.setstmt());
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn roles(&mut self, action: &'static str, roles: &NodeList) -> Result<(), SqlRefusal> {
+        for role in roles {
+            if let Node::RoleSpec(role) = role {
+                self.touch_object(action, "Role", &[role_name(Some(role))])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Defaults of roles, databases and the server reach later sessions: pinned ones are refused.
+    fn default_setting(&mut self, set: Option<&VariableSetStmt>) {
+        let name = set.and_then(|set| set.name()).unwrap_or_default().to_lowercase();
+        self.pins |= functions::is_pinned(&name);
+    }
+
+    fn function_option(&mut self, option: Node<'_>) {
+        if let Node::VariableSetStmt(set) = option {
+            self.default_setting(Some(set));
+        }
+    }
+
+    fn create_function(&mut self, create: &CreateFunctionStmt) -> Result<(), SqlRefusal> {
+        self.routine("create", Some(create.funcname()))?;
+        for option in create.options() {
+            self.function_option(option.arg());
+        }
+        Ok(())
+    }
+
+    /// An access on a function by its name, known or new.
+    fn routine(&mut self, action: &'static str, name: Option<&NodeList>) -> Result<(), SqlRefusal> {
+        let parts: Vec<&str> =
+            name.into_iter().flatten().filter_map(Node::as_str).collect();
+        match parts.as_slice() {
+            [name] => {
+                let known: Vec<String> = self
+                    .catalog()
+                    .functions(name)
+                    .iter()
+                    .map(|function| function.schema.to_string())
+                    .collect();
+                if action == "create" || known.is_empty() {
+                    let schema = self.creation_schema();
+                    return self.touch_object(action, "Function", &[schema, name]);
+                }
+                for schema in known {
+                    self.touch_object(action, "Function", &[&schema, name])?;
+                }
+                Ok(())
+            }
+            [.., schema, name] => self.touch_object(action, "Function", &[schema, name]),
+            [] => Err(SqlRefusal::Unsupported("a function without a name")),
+        }
+    }
+
+    /// An access on a relation that must exist (or may be missing).
+    pub(super) fn named_relation(
+        &mut self,
+        action: &'static str,
+        range: Option<&RangeVar>,
+        missing_ok: bool,
+    ) -> Result<(), SqlRefusal> {
+        let range = range.ok_or(SqlRefusal::Unsupported("a statement without its table"))?;
+        let name = range.relname().unwrap_or_default();
+        self.relation_by_name(action, range.schemaname(), name, missing_ok)
+    }
+
+    fn relation_by_name(
+        &mut self,
+        action: &'static str,
+        schema: Option<&str>,
+        name: &str,
+        missing_ok: bool,
+    ) -> Result<(), SqlRefusal> {
+        match self.find_name(None, schema, name) {
+            Ok(Named::Known(relation)) => self.touch_relation(action, relation),
+            Ok(Named::Created(object)) => self.touch(action, Touched::Object(object)),
+            Err(SqlRefusal::UnknownRelation(_)) if missing_ok => {
+                let schema = schema.unwrap_or_else(|| self.creation_schema()).to_owned();
+                self.touch_object(action, "Table", &[&schema, name])
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// An access on a relation that is about to exist.
+    pub(super) fn new_relation(
+        &mut self,
+        action: &'static str,
+        range: Option<&RangeVar>,
+    ) -> Result<(), SqlRefusal> {
+        let range = range.ok_or(SqlRefusal::Unsupported("a statement without its table"))?;
+        let name = range.relname().unwrap_or_default();
+        let schema = self.new_schema(range).to_owned();
+        self.touch_object(action, "Table", &[&schema, name])
+    }
+
+    /// The schema of a new relation; `pg_temp` for temporary ones.
+    pub(super) fn new_schema<'r>(&'r self, range: &'r RangeVar) -> &'r str {
+        let temporary = u8::try_from(range.relpersistence).is_ok_and(|kind| kind == b't');
+        match range.schemaname() {
+            Some(schema) => schema,
+            None if temporary => "pg_temp",
+            None => self.creation_schema(),
+        }
+    }
+
+    /// An expression over the columns of one table (index, check, policy).
+    fn in_table(&mut self, range: Option<&RangeVar>, node: Node<'_>) -> Result<(), SqlRefusal> {
+        let Some(range) = range else { return Ok(()) };
+        if matches!(node, Node::None) {
+            return Ok(());
+        }
+        self.levels.push(super::analyzer::Level::default());
+        if let Ok(Named::Known(relation)) = self.find(range) {
+            let columns = self.relation_columns(relation.oid)?;
+            let mut item = super::analyzer::Item::new(relation.name.clone(), columns);
+            item.relation = relation.oid;
+            if let Some(level) = self.levels.last_mut() {
+                level.items.push(item);
+            }
+        }
+        self.predicate(node)?;
+        self.levels.pop();
+        Ok(())
+    }
+
+    fn create_table(&mut self, create: &CreateStmt) -> Result<(), SqlRefusal> {
+        self.new_relation("create", create.relation())?;
+        for parent in create.inh_relations() {
+            if let Node::RangeVar(parent) = parent {
+                self.named_relation("alter", Some(parent), false)?;
+            }
+        }
+        for element in create.table_elts() {
+            self.spend(1)?;
+            match element {
+                Node::TableLikeClause(like) => {
+                    self.named_relation("select", like.relation(), false)?;
+                }
+                Node::ColumnDef(column) => {
+                    self.default_expression(column.raw_default())?;
+                    for constraint in column.constraints() {
+                        if let Node::Constraint(constraint) = constraint {
+                            self.constraint(constraint)?;
+                        }
+                    }
+                }
+                Node::Constraint(constraint) => self.constraint(constraint)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Functions in defaults and checks run with every later write: they are called.
+    fn default_expression(&mut self, node: Node<'_>) -> Result<(), SqlRefusal> {
+        if matches!(node, Node::None) {
+            return Ok(());
+        }
+        // Columns of the table being made are not in the catalog yet.
+        let mut item = super::analyzer::Item::new("".into(), Vec::new());
+        item.open = true;
+        self.levels.push(super::analyzer::Level { items: vec![item], hidden: false });
+        self.predicate(node)?;
+        self.levels.pop();
+        Ok(())
+    }
+
+    fn constraint(&mut self, constraint: &Constraint) -> Result<(), SqlRefusal> {
+        if let Some(parent) = constraint.pktable() {
+            // REFERENCES probes the other table's keys; it may be made later in the same text.
+            self.named_relation("select", Some(parent), true)?;
+        }
+        self.default_expression(constraint.raw_expr())
+    }
+
+    fn alter_table(&mut self, alter: &AlterTableStmt) -> Result<(), SqlRefusal> {
+        if alter.objtype == ObjectType::OBJECT_TYPE {
+            return self.touch_database("alter");
+        }
+        self.named_relation("alter", alter.relation(), alter.missing_ok)?;
+        for command in alter.cmds() {
+            self.spend(1)?;
+            let Node::AlterTableCmd(command) = command else { continue };
+            match command.def() {
+                Node::Constraint(constraint) => self.constraint(constraint)?,
+                Node::ColumnDef(column) => {
+                    self.in_table(alter.relation(), column.raw_default())?;
+                    for constraint in column.constraints() {
+                        if let Node::Constraint(constraint) = constraint {
+                            self.constraint(constraint)?;
+                        }
+                    }
+                }
+                Node::PartitionCmd(part) => self.named_relation("alter", part.name(), false)?,
+                Node::RangeVar(other) => self.named_relation("alter", Some(other), false)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn drop(&mut self, drop: &DropStmt) -> Result<(), SqlRefusal> {
+        for object in drop.objects() {
+            self.dropped(drop, object)?;
+        }
+        Ok(())
+    }
+
+    fn dropped(&mut self, drop: &DropStmt, object: Node<'_>) -> Result<(), SqlRefusal> {
+        match object {
+            Node::NodeList(parts) if is_relation(drop.remove_type) => {
+                let parts: Vec<&str> = parts.iter().filter_map(Node::as_str).collect();
+                let name = parts.last().copied().unwrap_or_default();
+                let schema = parts.len().checked_sub(2).and_then(|at| parts.get(at).copied());
+                self.relation_by_name("drop", schema, name, drop.missing_ok)
+            }
+            Node::NodeList(parts) if is_of_relation(drop.remove_type) => {
+                let parts: Vec<&str> = parts.iter().filter_map(Node::as_str).collect();
+                let table = parts.len().checked_sub(2).and_then(|at| parts.get(at).copied());
+                let schema = parts.len().checked_sub(3).and_then(|at| parts.get(at).copied());
+                let table = table.unwrap_or_default();
+                self.relation_by_name("alter", schema, table, drop.missing_ok)
+            }
+            Node::ObjectWithArgs(function) => self.routine("drop", Some(function.objname())),
+            Node::String(name) if drop.remove_type == ObjectType::OBJECT_SCHEMA => {
+                self.touch_object("drop", "Schema", &[name.sval().unwrap_or("?")])
+            }
+            Node::TypeName(name) => {
+                let parts: Vec<&str> =
+                    name.names().iter().filter_map(|part| part.sval()).collect();
+                self.type_access("drop", &parts)
+            }
+            Node::String(name) => {
+                self.touch_database("drop")?;
+                self.touch_object("drop", "Other", &[name.sval().unwrap_or("?")])
+            }
+            _ => self.touch_database("drop"),
+        }
+    }
+
+    fn type_access(&mut self, action: &'static str, parts: &[&str]) -> Result<(), SqlRefusal> {
+        match parts {
+            [.., schema, name] => self.touch_object(action, "Type", &[schema, name]),
+            [name] => {
+                let schema = self.creation_schema();
+                self.touch_object(action, "Type", &[schema, name])
+            }
+            [] => self.touch_database(action),
+        }
+    }
+
+    fn grant(&mut self, grant: &GrantStmt) -> Result<(), SqlRefusal> {
+        let action = if grant.is_grant { "grant" } else { "revoke" };
+        let tables = grant.targtype == 0
+            && matches!(grant.objtype, ObjectType::OBJECT_TABLE | ObjectType::OBJECT_SEQUENCE);
+        if !tables {
+            return self.touch_database(action);
+        }
+        for relation in grant.objects() {
+            self.named_relation(action, Some(relation), false)?;
+        }
+        Ok(())
+    }
+
+    /// ALTER … RENAME, OWNER TO, SET SCHEMA; COMMENT; SECURITY LABEL.
+    fn altered(
+        &mut self,
+        kind: ObjectType::Type,
+        relation: Option<&RangeVar>,
+        object: Node<'_>,
+    ) -> Result<(), SqlRefusal> {
+        if let Some(range) = relation {
+            return self.named_relation("alter", Some(range), true);
+        }
+        match object {
+            Node::ObjectWithArgs(function) => self.routine("alter", Some(function.objname())),
+            Node::NodeList(parts) if is_relation(kind) => {
+                let parts: Vec<&str> = parts.iter().filter_map(Node::as_str).collect();
+                let name = parts.last().copied().unwrap_or_default();
+                let schema = parts.len().checked_sub(2).and_then(|at| parts.get(at).copied());
+                self.relation_by_name("alter", schema, name, false)
+            }
+            Node::NodeList(parts) if is_of_relation(kind) || kind == ObjectType::OBJECT_COLUMN => {
+                let parts: Vec<&str> = parts.iter().filter_map(Node::as_str).collect();
+                let table = parts.len().checked_sub(2).and_then(|at| parts.get(at).copied());
+                let schema = parts.len().checked_sub(3).and_then(|at| parts.get(at).copied());
+                self.relation_by_name("alter", schema, table.unwrap_or_default(), false)
+            }
+            Node::String(name) if kind == ObjectType::OBJECT_SCHEMA => {
+                self.touch_object("alter", "Schema", &[name.sval().unwrap_or("?")])
+            }
+            _ => self.touch_database("alter"),
+        }
+    }
+}
+
+fn is_relation(kind: ObjectType::Type) -> bool {
+    matches!(
+        kind,
+        ObjectType::OBJECT_TABLE
+            | ObjectType::OBJECT_VIEW
+            | ObjectType::OBJECT_MATVIEW
+            | ObjectType::OBJECT_FOREIGN_TABLE
+            | ObjectType::OBJECT_SEQUENCE
+            | ObjectType::OBJECT_INDEX
+    )
+}
+
+fn is_of_relation(kind: ObjectType::Type) -> bool {
+    matches!(
+        kind,
+        ObjectType::OBJECT_TRIGGER
+            | ObjectType::OBJECT_RULE
+            | ObjectType::OBJECT_POLICY
+            | ObjectType::OBJECT_TABCONSTRAINT
+    )
+}
+
+/// The role's name, or how it is spelled when it is not one.
+pub(super) fn role_name(role: Option<&RoleSpec>) -> &str {
+    match role {
+        Some(role) => role.rolename().unwrap_or(match role.roletype {
+            1 | 2 => "current_user",
+            3 => "session_user",
+            _ => "public",
+        }),
+        None => "all",
+    }
+}

@@ -1,0 +1,418 @@
+//! Expressions: the columns in them, the functions they call, the literals beside columns.
+
+use std::sync::Arc;
+
+use pg_raw_parse::nodes::{A_Const, A_Expr, FuncCall, SubLink, TypeCast, WindowDef};
+use pg_raw_parse::raw::SubLinkType;
+use pg_raw_parse::{ConstValue, Node};
+
+use super::SqlRefusal;
+use super::analyzer::Analyzer;
+use super::column_name::column_name;
+use super::flow::{ColumnId, Flow, Output};
+use super::functions::{self, Special};
+use super::tree;
+
+/// Literals and columns that stand beside each other: one operand of AND or OR.
+#[derive(Default)]
+struct Group {
+    flow: Flow,
+    literals: Vec<usize>,
+    parameters: Vec<u16>,
+}
+
+/// One node to visit: with its level, its group, and whether it decides instead of being shown.
+struct Visit<'n> {
+    node: Node<'n>,
+    depth: usize,
+    group: usize,
+    predicate: bool,
+}
+
+/// An expression under analysis; the tree is walked with a stack of its own.
+#[derive(Default)]
+struct Walk<'n> {
+    pending: Vec<Visit<'n>>,
+    groups: Vec<Group>,
+    read: Flow,
+    used: Flow,
+    effects: bool,
+}
+
+impl<'n> Walk<'n> {
+    fn push(&mut self, node: Node<'n>, from: &Visit<'n>) {
+        self.push_as(node, from, from.predicate);
+    }
+
+    fn push_as(&mut self, node: Node<'n>, from: &Visit<'n>, predicate: bool) {
+        let (depth, group) = (from.depth + 1, from.group);
+        self.pending.push(Visit { node, depth, group, predicate });
+    }
+
+    fn push_apart(&mut self, node: Node<'n>, from: &Visit<'n>) {
+        self.groups.push(Group::default());
+        let (depth, group) = (from.depth + 1, self.groups.len() - 1);
+        self.pending.push(Visit { node, depth, group, predicate: from.predicate });
+    }
+
+    fn add(&mut self, flow: &Flow, visit: &Visit<'n>) {
+        if let Some(group) = self.groups.get_mut(visit.group) {
+            group.flow.join(flow);
+        }
+        if visit.predicate {
+            self.used.join(flow);
+        } else {
+            self.read.join(flow);
+        }
+    }
+}
+
+impl Analyzer<'_> {
+    /// An expression whose value is used: its columns are read.
+    pub(super) fn read(&mut self, node: Node<'_>) -> Result<Flow, SqlRefusal> {
+        self.expression(node, false, &Flow::default())
+    }
+
+    /// An expression that decides which rows come, or in which order.
+    pub(super) fn predicate(&mut self, node: Node<'_>) -> Result<Flow, SqlRefusal> {
+        self.expression(node, true, &Flow::default())
+    }
+
+    /// An expression assigned to `to`.
+    pub(super) fn assigned(&mut self, node: Node<'_>, to: &Flow) -> Result<Flow, SqlRefusal> {
+        self.expression(node, false, to)
+    }
+
+    /// One entry of a target list, without its alias.
+    pub(super) fn target(&mut self, node: Node<'_>) -> Result<Output, SqlRefusal> {
+        if let Node::ColumnRef(column) = node {
+            self.spend(1)?;
+            return self.column(column);
+        }
+        if let Node::SubLink(link) = node
+            && link.sub_link_type == SubLinkType::EXPR_SUBLINK
+        {
+            let rows = self.query_node(link.subselect())?;
+            let first = rows.columns.first();
+            let mut output = first.map_or_else(
+                || Output::expression(Arc::from("?column?"), Flow::default()),
+                |first| Output::clone(first),
+            );
+            output.name = Arc::from(column_name(node));
+            output.described = Some(super::flow::NO_COLUMN);
+            return Ok(output);
+        }
+        let flow = self.read(node)?;
+        Ok(Output::expression(Arc::from(column_name(node)), flow))
+    }
+
+    fn expression(
+        &mut self,
+        node: Node<'_>,
+        predicate: bool,
+        beside: &Flow,
+    ) -> Result<Flow, SqlRefusal> {
+        let mut walk = Walk::default();
+        walk.groups.push(Group { flow: beside.clone(), ..Group::default() });
+        walk.pending.push(Visit { node, depth: 0, group: 0, predicate });
+        while let Some(visit) = walk.pending.pop() {
+            self.spend(1)?;
+            if visit.depth > self.limits.depth_max {
+                return Err(SqlRefusal::TooDeep);
+            }
+            self.visit(&visit, &mut walk)?;
+        }
+        self.touch_flow("readColumn", &walk.read)?;
+        self.touch_flow("usePredicate", &walk.used)?;
+        for group in &walk.groups {
+            self.pair(group)?;
+        }
+        let mut all = walk.read;
+        all.join(&walk.used);
+        if walk.effects {
+            self.touch_flow("readColumn", &all)?;
+            self.divert(&all);
+        }
+        Ok(all.derived())
+    }
+
+    fn pair(&mut self, group: &Group) -> Result<(), SqlRefusal> {
+        if self.in_view {
+            return Ok(());
+        }
+        self.spend((group.literals.len() + group.parameters.len()) * group.flow.len())?;
+        for (id, _) in group.flow.iter() {
+            for at in &group.literals {
+                self.literals.entry(*at).or_default().insert(id);
+            }
+            for number in &group.parameters {
+                self.parameters.insert((*number, id));
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds are listed generically")]
+    fn visit<'n>(&mut self, visit: &Visit<'n>, walk: &mut Walk<'n>) -> Result<(), SqlRefusal> {
+        match visit.node {
+            Node::None => Ok(()),
+            Node::A_Const(constant) => {
+                literal(constant, visit, walk);
+                Ok(())
+            }
+            Node::ParamRef(parameter) => {
+                if let (Ok(number), Some(group)) =
+                    (u16::try_from(parameter.number), walk.groups.get_mut(visit.group))
+                {
+                    group.parameters.push(number);
+                }
+                Ok(())
+            }
+            Node::ColumnRef(column) => {
+                let output = self.column(column)?;
+                walk.add(&output.flow.derived(), visit);
+                Ok(())
+            }
+            Node::BoolExpr(both) => {
+                for operand in both.args() {
+                    walk.push_apart(operand, visit);
+                }
+                Ok(())
+            }
+            Node::SubLink(link) => self.sub_link(link, visit, walk),
+            Node::FuncCall(call) => self.function(call, visit, walk),
+            Node::A_Expr(expr) => self.operator(expr, visit, walk),
+            Node::TypeCast(cast) => self.cast(cast, visit, walk),
+            Node::JsonArrayQueryConstructor(array) => {
+                let rows = self.query_node(array.query())?;
+                for column in &rows.columns {
+                    walk.add(&column.flow.clone().derived(), visit);
+                }
+                Ok(())
+            }
+            Node::SelectStmt(_) => Err(SqlRefusal::Unsupported("a query in that place")),
+            node => {
+                if tree::children(node, |child| walk.push(child, visit)) {
+                    Ok(())
+                } else {
+                    Err(SqlRefusal::Unsupported("an expression of that kind"))
+                }
+            }
+        }
+    }
+
+    fn sub_link<'n>(
+        &mut self,
+        link: &'n SubLink,
+        visit: &Visit<'n>,
+        walk: &mut Walk<'n>,
+    ) -> Result<(), SqlRefusal> {
+        let rows = self.query_node(link.subselect())?;
+        if link.sub_link_type != SubLinkType::EXISTS_SUBLINK {
+            self.spend(rows.columns.len())?;
+            for column in &rows.columns {
+                walk.add(&column.flow.clone().derived(), visit);
+            }
+        }
+        for part in link.oper_name() {
+            if let Some(name) = part.as_str() {
+                walk.effects |= self.operator_name(name)?;
+            }
+        }
+        walk.push(link.testexpr(), visit);
+        Ok(())
+    }
+
+    fn function<'n>(
+        &mut self,
+        call: &'n FuncCall,
+        visit: &Visit<'n>,
+        walk: &mut Walk<'n>,
+    ) -> Result<(), SqlRefusal> {
+        let parts =
+            tree::names(call.funcname()).ok_or(SqlRefusal::Unsupported("a function name"))?;
+        walk.effects |= self.call_of(call, &parts)?;
+        for argument in call.args() {
+            walk.push(argument, visit);
+        }
+        for order in call.agg_order() {
+            walk.push_as(order.node(), visit, true);
+            if !call.agg_within_group {
+                // ORDER BY inside an aggregate also shapes what it returns.
+                walk.push(order.node(), visit);
+            } else {
+                walk.push_as(order.node(), visit, false);
+            }
+        }
+        walk.push_as(call.agg_filter(), visit, true);
+        if let Some(window) = call.over() {
+            push_window(window, visit, walk);
+        }
+        Ok(())
+    }
+
+    /// Classifies a call; settings read and set by functions count as SHOW and SET.
+    pub(super) fn call_of(
+        &mut self,
+        call: &FuncCall,
+        parts: &[&str],
+    ) -> Result<bool, SqlRefusal> {
+        let name = parts.last().copied().unwrap_or_default();
+        let built_in = parts.len() == 1 || parts.first() == Some(&"pg_catalog");
+        if !built_in {
+            return self.call(parts);
+        }
+        match functions::special(name) {
+            Special::SetsConfig => {
+                let setting = call.args().first().and_then(constant_text);
+                match setting {
+                    Some(setting) => self.set_setting(&setting)?,
+                    None => {
+                        // Any setting may be meant, the pinned ones too.
+                        self.touch_object("set", "Setting", &["?"])?;
+                        self.pins = true;
+                    }
+                }
+                self.call(parts)
+            }
+            Special::ShowsConfig => {
+                let setting = call.args().first().and_then(constant_text);
+                let setting = setting.map_or_else(|| "?".to_owned(), |name| name.to_lowercase());
+                self.touch_object("show", "Setting", &[&setting])?;
+                let shadowed = self.catalog().functions(name).iter().any(|function| {
+                    &*function.schema != "pg_catalog"
+                });
+                if shadowed { self.call(parts) } else { Ok(false) }
+            }
+            Special::None
+            | Special::ReadsFile
+            | Special::WritesFile
+            | Special::LargeObject
+            | Special::Notifies => {
+                if parts.len() == 1
+                    && self.catalog().functions(name).is_empty()
+                    && call.args().len() == 1
+                    && self.catalog().has_type_named(name)
+                {
+                    // `typename(x)` is a cast.
+                    return Ok(false);
+                }
+                self.call(parts)
+            }
+        }
+    }
+
+    /// Records that a setting is changed.
+    pub(super) fn set_setting(&mut self, setting: &str) -> Result<(), SqlRefusal> {
+        let setting = setting.to_lowercase();
+        self.pins |= functions::is_pinned(&setting);
+        match setting.as_str() {
+            "role" | "session_authorization" => {
+                self.touch_object("setRole", "Role", &["?"])?;
+            }
+            _ => self.touch_object("set", "Setting", &[&setting])?,
+        }
+        self.settings.push(Arc::from(setting));
+        Ok(())
+    }
+
+    fn operator<'n>(
+        &mut self,
+        expr: &'n A_Expr,
+        visit: &Visit<'n>,
+        walk: &mut Walk<'n>,
+    ) -> Result<(), SqlRefusal> {
+        if let Some(name) = expr.name().iter().filter_map(Node::as_str).last() {
+            walk.effects |= self.operator_name(name)?;
+        }
+        walk.push(expr.lexpr(), visit);
+        walk.push(expr.rexpr(), visit);
+        Ok(())
+    }
+
+    /// Operators that are not built in run a function.
+    fn operator_name(&mut self, name: &str) -> Result<bool, SqlRefusal> {
+        let mut effects = false;
+        for (schema, function) in self.catalog().operator_functions(name) {
+            effects |= self.call(&[schema, function])?;
+        }
+        Ok(effects)
+    }
+
+    fn cast<'n>(
+        &mut self,
+        cast: &'n TypeCast,
+        visit: &Visit<'n>,
+        walk: &mut Walk<'n>,
+    ) -> Result<(), SqlRefusal> {
+        if let Some(name) = cast.type_name().and_then(|name| name.names().iter().last())
+            && let Some(name) = name.sval()
+        {
+            for (schema, function) in self.catalog().cast_functions_named(name) {
+                walk.effects |= self.call(&[schema, function])?;
+            }
+        }
+        walk.push(cast.arg(), visit);
+        Ok(())
+    }
+
+    /// A window of the WINDOW clause.
+    pub(super) fn window(&mut self, window: &WindowDef) -> Result<(), SqlRefusal> {
+        for part in window.partition_clause() {
+            self.predicate(part)?;
+        }
+        for order in window.order_clause() {
+            self.predicate(order.node())?;
+        }
+        self.predicate(window.start_offset())?;
+        self.predicate(window.end_offset())?;
+        Ok(())
+    }
+
+    /// The value of a column is written: a literal beside it is that column's value.
+    pub(super) fn literal_for(&mut self, node: Node<'_>, id: ColumnId) -> Result<(), SqlRefusal> {
+        self.assigned(node, &Flow::one(id)).map(|_| ())
+    }
+}
+
+fn push_window<'n>(window: &'n WindowDef, visit: &Visit<'n>, walk: &mut Walk<'n>) {
+    for part in window.partition_clause() {
+        walk.push_as(part, visit, true);
+    }
+    for order in window.order_clause() {
+        walk.push_as(order.node(), visit, true);
+    }
+    walk.push_as(window.start_offset(), visit, true);
+    walk.push_as(window.end_offset(), visit, true);
+}
+
+fn literal(constant: &A_Const, visit: &Visit<'_>, walk: &mut Walk<'_>) {
+    let known = matches!(
+        constant.val(),
+        Some(
+            ConstValue::Integer(_)
+                | ConstValue::Float(_)
+                | ConstValue::String(_)
+                | ConstValue::BitString(_)
+        )
+    );
+    if known
+        && let (Ok(at), Some(group)) =
+            (usize::try_from(constant.location), walk.groups.get_mut(visit.group))
+    {
+        group.literals.push(at);
+    }
+}
+
+/// The text of a string constant, casts around it ignored.
+pub(super) fn constant_text(node: Node<'_>) -> Option<String> {
+    let mut node = node;
+    while let Node::TypeCast(cast) = node {
+        node = cast.arg();
+    }
+    let Node::A_Const(constant) = node else { return None };
+    match constant.val()? {
+        ConstValue::String(text) => Some(text.to_owned()),
+        _ => None,
+    }
+}

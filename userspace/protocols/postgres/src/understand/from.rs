@@ -1,0 +1,469 @@
+//! What stands in FROM.
+
+use std::sync::Arc;
+
+use pg_raw_parse::Node;
+use pg_raw_parse::nodes::{
+    Alias, JoinExpr, JsonTable, JsonTableColumn, RangeFunction, RangeSubselect, RangeTableFunc,
+    RangeVar,
+};
+use pg_raw_parse::raw::JoinType;
+
+use super::SqlRefusal;
+use super::analyzer::{Analyzer, Item, Level, Named, ViewLineage};
+use super::column_name::column_name;
+use super::flow::{ColumnId, Flow, Output, Rows};
+use super::query::rename;
+use super::tree;
+use crate::catalog::{Relation, RelationKind};
+
+impl Analyzer<'_> {
+    /// Adds an item of FROM, with all names in it, to the current level.
+    pub(super) fn from(&mut self, node: Node<'_>) -> Result<(), SqlRefusal> {
+        self.spend(1)?;
+        let item = self.from_item(node)?;
+        if let Some(item) = item {
+            self.add_item(item);
+        }
+        Ok(())
+    }
+
+    fn add_item(&mut self, item: Item) {
+        if let Some(level) = self.levels.last_mut() {
+            level.items.push(item);
+        }
+    }
+
+    /// One item; `None` for a join, which adds its own.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else stands in FROM")]
+    fn from_item(&mut self, node: Node<'_>) -> Result<Option<Item>, SqlRefusal> {
+        match node {
+            Node::RangeVar(range) => self.range_var(range).map(Some),
+            Node::RangeSubselect(query) => self.sub_select(query).map(Some),
+            Node::RangeFunction(function) => self.range_function(function).map(Some),
+            Node::RangeTableFunc(table) => self.xml_table(table).map(Some),
+            Node::JsonTable(table) => self.json_table(table).map(Some),
+            Node::RangeTableSample(sample) => {
+                for argument in sample.args() {
+                    self.read(argument)?;
+                }
+                self.read(sample.repeatable())?;
+                if let Some(name) = tree::names(sample.method()) {
+                    self.sample_method(&name)?;
+                }
+                match sample.relation() {
+                    Node::RangeVar(range) => self.range_var(range).map(Some),
+                    _ => Err(SqlRefusal::Unsupported("TABLESAMPLE of that kind")),
+                }
+            }
+            Node::JoinExpr(join) => self.joins(join).map(|()| None),
+            _ => Err(SqlRefusal::Unsupported("an item of FROM of that kind")),
+        }
+    }
+
+    fn sample_method(&mut self, name: &[&str]) -> Result<(), SqlRefusal> {
+        if !matches!(name.last(), Some(&("system" | "bernoulli"))) {
+            self.call(name)?;
+        }
+        Ok(())
+    }
+
+    fn range_var(&mut self, range: &RangeVar) -> Result<Item, SqlRefusal> {
+        let name = range.relname().unwrap_or_default();
+        if range.schemaname().is_none()
+            && let Some(cte) = self.ctes.iter().rev().find(|cte| &*cte.name == name)
+        {
+            let rows = cte
+                .rows
+                .clone()
+                .ok_or(SqlRefusal::Unsupported("a reference in WITH RECURSIVE before its turn"))?;
+            let mut item = Item::new(Arc::from(name), rows.columns);
+            item.open = rows.open;
+            item.rest = rows.rest;
+            apply_alias(&mut item, range.alias());
+            self.spend(item.columns.len())?;
+            return Ok(item);
+        }
+        self.relations_read += 1;
+        let mut item = match self.find(range)? {
+            Named::Known(relation) => {
+                self.touch_relation("select", relation)?;
+                let columns = self.readable_columns(relation)?;
+                let mut item = Item::new(Arc::clone(&relation.name), columns);
+                item.schema = Some(Arc::clone(&relation.schema));
+                item.relation = relation.oid;
+                item
+            }
+            Named::Created(object) => {
+                self.touch("select", super::analyzer::Touched::Object(object))?;
+                let mut item = Item::new(Arc::from(name), Vec::new());
+                item.open = true;
+                item
+            }
+        };
+        apply_alias(&mut item, range.alias());
+        Ok(item)
+    }
+
+    /// Columns of a table, or of a view with the base columns behind them.
+    fn readable_columns(&mut self, relation: &Relation) -> Result<Vec<Arc<Output>>, SqlRefusal> {
+        match relation.kind {
+            RelationKind::View | RelationKind::MaterializedView => {}
+            RelationKind::Index | RelationKind::Composite | RelationKind::Other => {
+                return Err(SqlRefusal::UnknownRelation(relation.name.to_string()));
+            }
+            RelationKind::Table
+            | RelationKind::PartitionedTable
+            | RelationKind::ForeignTable
+            | RelationKind::Sequence => return self.relation_columns(relation.oid),
+        }
+        if relation.definition.is_none() {
+            // The server's own views: objects in their own right.
+            return self.relation_columns(relation.oid);
+        }
+        let view = self.view(relation)?;
+        for (action, touched) in &view.touched {
+            self.touch(action, touched.clone())?;
+        }
+        self.called.unknown |= view.called.unknown;
+        self.called.security_definer |= view.called.security_definer;
+        self.called.effects |= view.called.effects;
+        self.spend(view.columns.len())?;
+        Ok(view.columns.clone())
+    }
+
+    pub(super) fn view(&mut self, relation: &Relation) -> Result<Arc<ViewLineage>, SqlRefusal> {
+        if let Some(known) = relation.lineage.get() {
+            return Ok(Arc::clone(known));
+        }
+        let unclear = SqlRefusal::Unsupported("a view whose definition is not understood");
+        let definition = relation.definition.as_deref().unwrap_or_default();
+        let parsed = tree::parse(definition).map_err(|_| unclear.clone())?;
+        let Some(Node::SelectStmt(select)) = parsed.stmts().next() else { return Err(unclear) };
+        let path = [Arc::from("pg_catalog")];
+        let names = super::NameScope { search_path: &path, ..*self.names };
+        let mut inner = Analyzer::new(&names, self.limits, self.created);
+        inner.in_view = true;
+        inner.nesting = self.nesting;
+        inner.work = self.work;
+        let rows = inner.query(select)?;
+        self.work = inner.work;
+        if rows.open || rows.columns.len() != relation.columns.len() {
+            return Err(unclear);
+        }
+        let columns = relation
+            .columns
+            .iter()
+            .zip(&rows.columns)
+            .map(|(column, output)| {
+                let id = ColumnId { relation: relation.oid, attnum: column.attnum };
+                let mut flow = Flow::one(id);
+                flow.join(&output.flow);
+                Arc::new(Output {
+                    name: Arc::clone(&column.name),
+                    flow,
+                    plain: output.plain,
+                    described: Some(id),
+                })
+            })
+            .collect();
+        let view = Arc::new(ViewLineage {
+            columns,
+            touched: inner.touched.into_iter().collect(),
+            called: inner.called,
+        });
+        Ok(Arc::clone(relation.lineage.get_or_init(|| view)))
+    }
+
+    fn sub_select(&mut self, query: &RangeSubselect) -> Result<Item, SqlRefusal> {
+        if !query.lateral
+            && let Some(level) = self.levels.last_mut()
+        {
+            level.hidden = true;
+        }
+        let rows = self.query_node(query.subquery())?;
+        if let Some(level) = self.levels.last_mut() {
+            level.hidden = false;
+        }
+        let mut item = Item::new(Arc::from(""), rows.columns);
+        item.open = rows.open;
+        item.rest = rows.rest;
+        item.name_visible = false;
+        apply_alias(&mut item, query.alias());
+        Ok(item)
+    }
+
+    fn range_function(&mut self, function: &RangeFunction) -> Result<Item, SqlRefusal> {
+        let mut all = Flow::default();
+        let mut columns: Vec<Arc<Output>> = Vec::new();
+        let (mut open, mut loose) = (false, false);
+        for entry in function.functions() {
+            let Node::NodeList(entry) = entry else { continue };
+            let call = entry.first().unwrap_or(Node::None);
+            let flow = self.read(call)?;
+            let shape = self.function_shape(call, function);
+            open |= shape.open;
+            loose |= shape.loose;
+            for name in shape.names {
+                columns.push(Arc::new(Output::expression(Arc::from(name), flow.clone())));
+            }
+            if let Some(Node::NodeList(definitions)) = entry.get(1) {
+                open = false;
+                columns.extend(definitions.iter().filter_map(|definition| match definition {
+                    Node::ColumnDef(column) => column.colname(),
+                    _ => None,
+                }).map(|name| Arc::new(Output::expression(Arc::from(name), flow.clone()))));
+            }
+            all.join(&flow);
+        }
+        if !function.coldeflist().is_empty() {
+            open = false;
+            columns = function
+                .coldeflist()
+                .iter()
+                .filter_map(|column| column.colname())
+                .map(|name| Arc::new(Output::expression(Arc::from(name), all.clone())))
+                .collect();
+        }
+        if function.ordinality && !open {
+            columns.push(Arc::new(Output::expression(Arc::from("ordinality"), Flow::default())));
+        }
+        let name = function.functions().first().and_then(|entry| match entry {
+            Node::NodeList(entry) => entry.first().map(column_name),
+            _ => None,
+        });
+        let mut item = Item::new(Arc::from(name.unwrap_or_default()), columns);
+        item.open = open;
+        item.loose = loose;
+        item.rest = all;
+        apply_alias(&mut item, function.alias());
+        Ok(item)
+    }
+
+    fn function_shape(&self, call: Node<'_>, range: &RangeFunction) -> FunctionShape {
+        let own = range.alias().filter(|_| range.functions().len() == 1);
+        let single = |name: &str| own.and_then(|alias| alias.aliasname()).unwrap_or(name).to_owned();
+        let Node::FuncCall(call) = call else {
+            // current_date and the like: one value.
+            return FunctionShape { names: vec![single(column_name(call))], open: false, loose: false };
+        };
+        let parts: Vec<&str> = call.funcname().iter().filter_map(Node::as_str).collect();
+        let name = parts.last().copied().unwrap_or_default();
+        let known: &[&str] = match name {
+            "json_each" | "jsonb_each" | "json_each_text" | "jsonb_each_text" => &["key", "value"],
+            "json_array_elements" | "jsonb_array_elements" | "json_array_elements_text"
+            | "jsonb_array_elements_text" => &["value"],
+            "pg_options_to_table" => &["option_name", "option_value"],
+            "aclexplode" => &["grantor", "grantee", "privilege_type", "is_grantable"],
+            _ => &[],
+        };
+        let shadowed = self
+            .catalog()
+            .functions(name)
+            .iter()
+            .any(|function| &*function.schema != "pg_catalog");
+        if !known.is_empty() && !shadowed {
+            let names = known.iter().map(|name| (*name).to_owned()).collect();
+            return FunctionShape { names, open: false, loose: false };
+        }
+        if matches!(name, "unnest" | "generate_subscripts" | "generate_series") && !shadowed {
+            // unnest of a composite type has that type's columns; then the server's description
+            // has more columns than ours and is not accepted.
+            let count = if name == "unnest" { call.args().len().max(1) } else { 1 };
+            let names = if count == 1 {
+                vec![single(name)]
+            } else {
+                vec![name.to_owned(); count]
+            };
+            return FunctionShape { names, open: false, loose: true };
+        }
+        let functions = self.catalog().functions(name);
+        if !functions.is_empty() && functions.iter().all(|function| function.scalar) {
+            return FunctionShape { names: vec![single(name)], open: false, loose: false };
+        }
+        FunctionShape { names: Vec::new(), open: true, loose: false }
+    }
+
+    fn xml_table(&mut self, table: &RangeTableFunc) -> Result<Item, SqlRefusal> {
+        let mut all = self.read(table.docexpr())?;
+        all.join(&self.read(table.rowexpr())?);
+        for namespace in table.namespaces() {
+            if let Node::ResTarget(target) = namespace {
+                self.read(target.val())?;
+            }
+        }
+        let mut names = Vec::new();
+        for column in table.columns() {
+            all.join(&self.read(column.colexpr())?);
+            all.join(&self.read(column.coldefexpr())?);
+            names.extend(column.colname());
+        }
+        let columns = names
+            .into_iter()
+            .map(|name| Arc::new(Output::expression(Arc::from(name), all.clone())))
+            .collect();
+        let mut item = Item::new(Arc::from("xmltable"), columns);
+        apply_alias(&mut item, table.alias());
+        Ok(item)
+    }
+
+    fn json_table(&mut self, table: &JsonTable) -> Result<Item, SqlRefusal> {
+        let mut all = match table.context_item() {
+            Some(context) => self.read(Node::JsonValueExpr(context))?,
+            None => Flow::default(),
+        };
+        for passing in table.passing() {
+            all.join(&self.read(passing)?);
+        }
+        let mut names: Vec<String> = Vec::new();
+        let mut pending: Vec<&JsonTableColumn> = table.columns().iter().rev().collect();
+        while let Some(column) = pending.pop() {
+            self.spend(1)?;
+            names.extend(column.name().map(str::to_owned));
+            for default in [column.on_empty(), column.on_error()].into_iter().flatten() {
+                all.join(&self.read(Node::JsonBehavior(default))?);
+            }
+            let nested: Vec<&JsonTableColumn> = column
+                .columns()
+                .iter()
+                .filter_map(|node| match node {
+                    Node::JsonTableColumn(column) => Some(column),
+                    _ => None,
+                })
+                .collect();
+            if !nested.is_empty() && column.name().is_some() {
+                names.pop();
+            }
+            pending.extend(nested.into_iter().rev());
+        }
+        let columns = names
+            .into_iter()
+            .map(|name| Arc::new(Output::expression(Arc::from(name), all.clone())))
+            .collect();
+        let mut item = Item::new(Arc::from("json_table"), columns);
+        apply_alias(&mut item, table.alias());
+        Ok(item)
+    }
+
+    /// A tree of joins; the left spine is walked without recursion.
+    fn joins(&mut self, join: &JoinExpr) -> Result<(), SqlRefusal> {
+        self.enter()?;
+        let start = self.levels.last().map_or(0, |level| level.items.len());
+        let mut spine = vec![join];
+        let mut left = join.larg();
+        while let Node::JoinExpr(inner) = left {
+            self.spend(1)?;
+            spine.push(inner);
+            left = inner.larg();
+        }
+        self.from(left)?;
+        while let Some(join) = spine.pop() {
+            let middle = self.levels.last().map_or(0, |level| level.items.len());
+            self.from(join.rarg())?;
+            self.join(join, start, middle)?;
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Joins what items `start..middle` show with what the items from `middle` on show.
+    fn join(&mut self, join: &JoinExpr, start: usize, middle: usize) -> Result<(), SqlRefusal> {
+        let left = self.visible(start, Some(middle));
+        let right = self.visible(middle, None);
+        self.spend(left.columns.len() + right.columns.len())?;
+        let shared: Vec<Arc<str>> = if join.is_natural {
+            if left.open || right.open {
+                return Err(SqlRefusal::Unsupported("NATURAL JOIN with columns not known"));
+            }
+            left.columns
+                .iter()
+                .filter(|column| right.columns.iter().any(|other| other.name == column.name))
+                .map(|column| Arc::clone(&column.name))
+                .collect()
+        } else {
+            join.using_clause().iter().filter_map(|name| name.sval()).map(Arc::from).collect()
+        };
+        self.predicate(join.quals())?;
+        let mut columns = Vec::new();
+        for name in &shared {
+            let merged = merged(&left, &right, name, join.jointype);
+            self.touch_flow("usePredicate", &merged.flow)?;
+            columns.push(Arc::new(merged));
+        }
+        let merged_count = columns.len();
+        let others = left.columns.iter().chain(&right.columns);
+        columns.extend(
+            others.filter(|column| !shared.contains(&column.name)).map(Arc::clone),
+        );
+        let aliased = join.alias().is_some();
+        if let Some(level) = self.levels.last_mut() {
+            for item in level.items.iter_mut().skip(start) {
+                item.columns_visible = false;
+                item.name_visible &= !aliased;
+            }
+        }
+        if let Some(alias) = join.join_using_alias() {
+            let merged = columns.iter().take(merged_count).map(Arc::clone).collect();
+            let mut item = Item::new(Arc::from(""), merged);
+            item.columns_visible = false;
+            apply_alias(&mut item, Some(alias));
+            self.add_item(item);
+        }
+        let mut item = Item::new(Arc::from(""), columns);
+        item.open = left.open || right.open;
+        item.rest = left.rest;
+        item.rest.join(&right.rest);
+        item.name_visible = false;
+        apply_alias(&mut item, join.alias());
+        self.add_item(item);
+        Ok(())
+    }
+
+    fn visible(&self, from: usize, to: Option<usize>) -> Rows {
+        let items: &[Item] = self.levels.last().map_or(&[], |level: &Level| &level.items);
+        let mut rows = Rows::default();
+        let end = to.unwrap_or(items.len());
+        for item in items.iter().take(end).skip(from).filter(|item| item.columns_visible) {
+            rows.columns.extend(item.columns.iter().map(Arc::clone));
+            rows.open |= item.open || item.loose;
+            rows.rest.join(&item.rest);
+        }
+        rows
+    }
+}
+
+struct FunctionShape {
+    names: Vec<String>,
+    open: bool,
+    loose: bool,
+}
+
+/// A column of USING or NATURAL: the left one, the right one, or the first that is not null.
+fn merged(left: &Rows, right: &Rows, name: &Arc<str>, kind: JoinType::Type) -> Output {
+    let find = |rows: &Rows| rows.columns.iter().find(|column| column.name == *name).cloned();
+    let (left, right) = (find(left), find(right));
+    let mut flow = Flow::default();
+    for side in [&left, &right].into_iter().flatten() {
+        flow.join(&side.flow);
+    }
+    let plain = if kind == JoinType::JOIN_RIGHT { &right } else { &left };
+    let plain = plain.as_ref().and_then(|side| side.plain);
+    let plain = if kind == JoinType::JOIN_FULL { None } else { plain };
+    Output { name: Arc::clone(name), flow, plain, described: None }
+}
+
+/// Applies `AS name (columns…)`.
+fn apply_alias(item: &mut Item, alias: Option<&Alias>) {
+    let Some(alias) = alias else { return };
+    let names: Vec<&str> = alias.colnames().iter().filter_map(Node::as_str).collect();
+    item.columns = rename(&item.columns, &names);
+    // Names for columns of a function whose result is not known.
+    for name in names.iter().skip(item.columns.len()) {
+        item.columns.push(Arc::new(Output::expression(Arc::from(*name), item.rest.clone())));
+    }
+    if let Some(name) = alias.aliasname() {
+        item.name = Arc::from(name);
+        item.schema = None;
+        item.name_visible = true;
+    }
+}

@@ -1,0 +1,197 @@
+//! What a column reference means.
+
+use std::sync::Arc;
+
+use pg_raw_parse::Node;
+use pg_raw_parse::nodes::ColumnRef;
+
+use super::SqlRefusal;
+use super::analyzer::{Analyzer, Item};
+use super::flow::{ColumnId, Flow, Output, Rows};
+
+/// Columns that every table has and that hold no data of it.
+const SYSTEM_COLUMNS: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"];
+
+impl Analyzer<'_> {
+    /// The output that `column` stands for; a whole row is an expression over all its columns.
+    pub(super) fn column(&mut self, column: &ColumnRef) -> Result<Output, SqlRefusal> {
+        let fields: Vec<Node<'_>> = column.fields().iter().collect();
+        let (last, before) =
+            fields.split_last().ok_or(SqlRefusal::Unsupported("an empty column reference"))?;
+        let qualifier: Vec<&str> = before.iter().filter_map(|node| node.as_str()).collect();
+        if qualifier.len() != before.len() {
+            return Err(SqlRefusal::Unsupported("a column reference of that form"));
+        }
+        match last.as_str() {
+            Some(name) => self.named(&qualifier, name),
+            // `t.*` as one value: in count(t.*), row(t.*), (t).*.
+            None => {
+                let rows = self.star(&qualifier)?;
+                let mut flow = Flow::default();
+                for column in &rows.columns {
+                    flow.join(&column.flow);
+                }
+                flow.join(&rows.rest);
+                Ok(Output::expression(Arc::from("?column?"), flow))
+            }
+        }
+    }
+
+    fn named(&mut self, qualifier: &[&str], name: &str) -> Result<Output, SqlRefusal> {
+        let found = match qualifier {
+            [] => self.unqualified(name)?,
+            [table] => self.qualified_column(None, table, name)?,
+            [schema, table] => self.qualified_column(Some(schema), table, name)?,
+            [database, schema, table] if *database == &**self.names.database => {
+                self.qualified_column(Some(schema), table, name)?
+            }
+            _ => None,
+        };
+        found.ok_or_else(|| SqlRefusal::UnknownColumn(name.to_owned()))
+    }
+
+    fn unqualified(&mut self, name: &str) -> Result<Option<Output>, SqlRefusal> {
+        for at in (0..self.levels.len()).rev() {
+            let Some(level) = self.levels.get(at) else { continue };
+            if level.hidden {
+                continue;
+            }
+            let steps = level.items.iter().map(|item| item.columns.len() + 1).sum();
+            let visible: Vec<&Item> =
+                level.items.iter().filter(|item| item.columns_visible).collect();
+            let found = merge(visible.iter().flat_map(|item| {
+                item.columns.iter().filter(|column| &*column.name == name)
+            }));
+            let found = found.or_else(|| {
+                let open = visible.iter().find(|item| item.open || item.loose)?;
+                Some(Output::expression(Arc::from(name), open.rest.clone()))
+            });
+            let found = found.or_else(|| {
+                let tables = visible.iter().any(|item| item.relation != 0);
+                (tables && SYSTEM_COLUMNS.contains(&name))
+                    .then(|| Output::expression(Arc::from(name), Flow::default()))
+            });
+            // PostgreSQL tries columns first, then a whole row of that name.
+            let found = found.or_else(|| {
+                let item =
+                    level.items.iter().find(|item| item.name_visible && &*item.name == name)?;
+                Some(Output::expression(Arc::from(name), item.whole()))
+            });
+            self.spend(steps)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn item(&self, schema: Option<&str>, table: &str) -> Option<&Item> {
+        self.levels.iter().rev().filter(|level| !level.hidden).find_map(|level| {
+            level.items.iter().find(|item| {
+                item.name_visible
+                    && &*item.name == table
+                    && schema.is_none_or(|schema| item.schema.as_deref() == Some(schema))
+            })
+        })
+    }
+
+    fn qualified_column(
+        &mut self,
+        schema: Option<&str>,
+        table: &str,
+        name: &str,
+    ) -> Result<Option<Output>, SqlRefusal> {
+        let Some(item) = self.item(schema, table) else { return Ok(None) };
+        let steps = item.columns.len();
+        let found = merge(item.columns.iter().filter(|column| &*column.name == name));
+        let (open, rest, whole) = (item.open || item.loose, item.rest.clone(), item.whole());
+        let system = item.relation != 0 && SYSTEM_COLUMNS.contains(&name);
+        self.spend(steps)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        if open {
+            return Ok(Some(Output::expression(Arc::from(name), rest)));
+        }
+        if system {
+            return Ok(Some(Output::expression(Arc::from(name), Flow::default())));
+        }
+        // `t.f` is also how a function of a row can be written.
+        if self.catalog().functions(name).is_empty() {
+            return Ok(None);
+        }
+        let effects = self.call(&[name])?;
+        if effects {
+            self.touch_flow("readColumn", &whole)?;
+            self.divert(&whole);
+        }
+        Ok(Some(Output::expression(Arc::from(name), whole)))
+    }
+
+    /// The columns of `*` or `qualifier.*`.
+    pub(super) fn star(&mut self, qualifier: &[&str]) -> Result<Rows, SqlRefusal> {
+        let mut rows = Rows::default();
+        let items: Vec<&Item> = match qualifier {
+            [] => {
+                let level = self.levels.last();
+                level.map_or_else(Vec::new, |level| {
+                    level.items.iter().filter(|item| item.columns_visible).collect()
+                })
+            }
+            [table] => self.item(None, table).into_iter().collect(),
+            [schema, table] => self.item(Some(schema), table).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        if items.is_empty() && !qualifier.is_empty() {
+            return Err(SqlRefusal::UnknownRelation(qualifier.join(".")));
+        }
+        for item in items {
+            rows.columns.extend(item.columns.iter().map(Arc::clone));
+            rows.open |= item.open;
+            rows.rest.join(&item.rest);
+        }
+        self.spend(rows.columns.len())?;
+        Ok(rows)
+    }
+
+    /// The columns of a relation of the catalog, with their lineage.
+    pub(super) fn relation_columns(
+        &mut self,
+        oid: u32,
+    ) -> Result<Vec<Arc<Output>>, SqlRefusal> {
+        let Some(relation) = self.catalog().relation(oid) else { return Ok(Vec::new()) };
+        self.spend(relation.columns.len())?;
+        let relatives = self.relatives(relation)?;
+        let mut outputs = Vec::with_capacity(relation.columns.len());
+        for column in &relation.columns {
+            let id = ColumnId { relation: oid, attnum: column.attnum };
+            let mut flow = Flow::one(id);
+            for relative in &relatives {
+                if let Some(same) = relative.column(&column.name) {
+                    flow.join(&Flow::one(ColumnId {
+                        relation: relative.oid,
+                        attnum: same.attnum,
+                    }));
+                }
+            }
+            outputs.push(Arc::new(Output {
+                name: Arc::clone(&column.name),
+                flow,
+                plain: Some(id),
+                described: Some(id),
+            }));
+        }
+        Ok(outputs)
+    }
+}
+
+/// Several columns of one name are an error of the server; until it says so, any of them.
+fn merge<'o>(mut found: impl Iterator<Item = &'o Arc<Output>>) -> Option<Output> {
+    let mut first = Output::clone(found.next()?);
+    for other in found {
+        first.flow.join(&other.flow);
+        first.plain = None;
+        first.described = None;
+    }
+    Some(first)
+}

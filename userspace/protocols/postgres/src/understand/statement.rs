@@ -1,0 +1,689 @@
+//! One statement of a text: which class it is, what it touches, what the session must know.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use pg_raw_parse::Node;
+use pg_raw_parse::nodes::{
+    CreateTableAsStmt, ExplainStmt, IntoClause, SelectStmt, TransactionStmt, VacuumStmt,
+    VariableSetStmt,
+};
+use pg_raw_parse::raw::{DiscardMode, TransactionStmtKind, VariableSetKind};
+use weir_model::request::{AttrValue, Intent};
+
+use super::analyzer::{Analyzer, qualified};
+use super::expr::constant_text;
+use super::flow::{NO_COLUMN, Output, Rows};
+use super::secrets;
+use super::{
+    Changes, NameScope, OutputColumn, PlainColumn, SqlLimits, SqlRefusal, Statement,
+    StatementKind, Transaction,
+};
+
+/// `CURSOR_OPT_HOLD` of PostgreSQL's parsenodes.h.
+const CURSOR_HOLD: i32 = 0x0020;
+
+/// What stays the same over all statements of a text.
+pub(super) struct Context<'a> {
+    pub(super) names: &'a NameScope<'a>,
+    pub(super) limits: &'a SqlLimits,
+    pub(super) sql: &'a str,
+}
+
+/// What a class of statement adds to the analysis.
+pub(super) struct Class {
+    pub(super) kind: StatementKind,
+    pub(super) rows: Option<Rows>,
+    pub(super) returns_rows: bool,
+    pub(super) changes: Changes,
+}
+
+impl Class {
+    pub(super) fn new(kind: StatementKind) -> Self {
+        Self { kind, rows: None, returns_rows: false, changes: Changes::default() }
+    }
+
+    fn text_row(kind: StatementKind, name: &str) -> Self {
+        let mut output = Output::expression(Arc::from(name), super::flow::Flow::default());
+        output.described = Some(NO_COLUMN);
+        let rows = Rows { columns: vec![Arc::new(output)], ..Rows::default() };
+        Self { kind, rows: Some(rows), returns_rows: true, changes: Changes::default() }
+    }
+}
+
+/// Understands one statement; relations that it creates are added to `created`.
+pub(super) fn statement(
+    context: &Context<'_>,
+    node: Node<'_>,
+    text: Range<usize>,
+    created: &mut BTreeSet<String>,
+    nested: usize,
+) -> Result<Statement, SqlRefusal> {
+    if nested > 3 {
+        return Err(SqlRefusal::TooDeep);
+    }
+    let before = created.clone();
+    let mut analyzer = Analyzer::new(context.names, context.limits, &before);
+    let inner = match inner_of(node) {
+        Some(inner) => Some(statement(context, inner, text.clone(), created, nested + 1)?),
+        None => None,
+    };
+    let class = analyzer.class(node, inner, created)?;
+    finish(context, analyzer, class, text)
+}
+
+/// The statement that EXPLAIN, PREPARE or DECLARE names.
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other statement holds one")]
+fn inner_of(node: Node<'_>) -> Option<Node<'_>> {
+    match node {
+        Node::ExplainStmt(explain) => Some(explain.query()),
+        Node::PrepareStmt(prepare) => Some(prepare.query()),
+        Node::DeclareCursorStmt(declare) => Some(declare.query()),
+        _ => None,
+    }
+}
+
+impl Analyzer<'_> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is tried as DDL, then refused")]
+    fn class(
+        &mut self,
+        node: Node<'_>,
+        inner: Option<Statement>,
+        created: &mut BTreeSet<String>,
+    ) -> Result<Class, SqlRefusal> {
+        match node {
+            Node::SelectStmt(select) => self.select_class(select, created),
+            Node::InsertStmt(_) | Node::UpdateStmt(_) | Node::DeleteStmt(_) | Node::MergeStmt(_) => {
+                let rows = self.query_node(node)?;
+                let mut class = Class::new(StatementKind::Write);
+                class.returns_rows = self.returning;
+                class.rows = self.returning.then_some(rows);
+                Ok(class)
+            }
+            Node::ExplainStmt(explain) => self.explain_class(explain, inner),
+            Node::PrepareStmt(prepare) => {
+                let name: Arc<str> = Arc::from(prepare.name().unwrap_or_default());
+                let inner = inner.ok_or(SqlRefusal::Unsupported("PREPARE of nothing"))?;
+                self.take(&inner)?;
+                self.touch_object("prepare", "Prepared", &[&name])?;
+                Ok(Class::new(StatementKind::Prepare { name, inner: Box::new(inner) }))
+            }
+            Node::DeclareCursorStmt(declare) => {
+                let name: Arc<str> = Arc::from(declare.portalname().unwrap_or_default());
+                let inner = inner.ok_or(SqlRefusal::Unsupported("DECLARE of nothing"))?;
+                self.take(&inner)?;
+                self.touch_object("prepare", "Prepared", &[&name])?;
+                let hold = declare.options & CURSOR_HOLD != 0;
+                Ok(Class::new(StatementKind::Declare { name, hold, inner: Box::new(inner) }))
+            }
+            Node::ExecuteStmt(execute) => {
+                let name: Arc<str> = Arc::from(execute.name().unwrap_or_default());
+                for parameter in execute.params() {
+                    self.read(parameter)?;
+                }
+                self.touch_object("execute", "Prepared", &[&name])?;
+                let mut class = Class::new(StatementKind::Execute { name });
+                class.returns_rows = true;
+                Ok(class)
+            }
+            Node::CreateTableAsStmt(create) => self.create_as(create, created),
+            Node::ViewStmt(view) => {
+                let rows = self.query_node(view.query())?;
+                self.use_up(&rows)?;
+                let range = view.view();
+                self.new_relation("create", range)?;
+                self.remember(range, created);
+                Ok(ddl_class())
+            }
+            Node::TransactionStmt(transaction) => self.transaction(transaction),
+            Node::VariableSetStmt(set) => self.set(set),
+            Node::VariableShowStmt(show) => {
+                let name = show.name().unwrap_or_default().to_lowercase();
+                self.touch_object("show", "Setting", &[&name])?;
+                let kind = StatementKind::Show { name: Arc::from(name.as_str()) };
+                Ok(Class::text_row(kind, show.name().unwrap_or_default()))
+            }
+            Node::CopyStmt(copy) => self.copy(copy),
+            node => self.plain_class(node, created),
+        }
+    }
+
+    /// Statements that stand for one action.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is tried as DDL, then refused")]
+    fn plain_class(
+        &mut self,
+        node: Node<'_>,
+        created: &mut BTreeSet<String>,
+    ) -> Result<Class, SqlRefusal> {
+        let kind = match node {
+            Node::DeallocateStmt(deallocate) => {
+                self.touch_database("session")?;
+                let name = (!deallocate.isall).then(|| deallocate.name().unwrap_or_default());
+                StatementKind::Deallocate { name: name.map(Arc::from) }
+            }
+            Node::FetchStmt(fetch) => {
+                self.touch_database("session")?;
+                let mut class = Class::new(StatementKind::Fetch {
+                    name: Arc::from(fetch.portalname().unwrap_or_default()),
+                    moves: fetch.ismove,
+                });
+                class.returns_rows = !fetch.ismove;
+                return Ok(class);
+            }
+            Node::ClosePortalStmt(close) => {
+                self.touch_database("session")?;
+                StatementKind::Close { name: close.portalname().map(Arc::from) }
+            }
+            Node::DiscardStmt(discard) => {
+                self.touch_database("session")?;
+                let all = discard.target == DiscardMode::DISCARD_ALL;
+                let mut class = Class::new(StatementKind::Discard { all });
+                class.changes.search_path = all || discard.target == DiscardMode::DISCARD_TEMP;
+                class.changes.catalog = class.changes.search_path;
+                class.changes.role = all;
+                return Ok(class);
+            }
+            Node::TruncateStmt(truncate) => {
+                self.writes = true;
+                for relation in truncate.relations() {
+                    if let Node::RangeVar(range) = relation {
+                        self.named_relation("truncate", Some(range), false)?;
+                    }
+                }
+                StatementKind::Write
+            }
+            Node::LockStmt(lock) => {
+                for relation in lock.relations() {
+                    if let Node::RangeVar(range) = relation {
+                        self.named_relation("lock", Some(range), false)?;
+                    }
+                }
+                StatementKind::Other
+            }
+            Node::CallStmt(call) => {
+                if let Some(call) = call.funccall() {
+                    self.read(Node::FuncCall(call))?;
+                }
+                self.called.effects = true;
+                let mut class = Class::new(StatementKind::Call);
+                // OUT arguments come back as a row whose shape is not known before it runs.
+                class.returns_rows = true;
+                return Ok(class);
+            }
+            Node::DoStmt(_) => {
+                self.called.effects = true;
+                self.touch_database("doBlock")?;
+                let mut class = Class::new(StatementKind::Do);
+                class.changes = Changes {
+                    search_path: true,
+                    catalog: true,
+                    role: true,
+                    session_pins: false,
+                };
+                return Ok(class);
+            }
+            Node::ListenStmt(_) | Node::UnlistenStmt(_) => {
+                self.touch_database("listen")?;
+                StatementKind::Listen
+            }
+            Node::NotifyStmt(_) => {
+                self.touch_database("notify")?;
+                StatementKind::Notify
+            }
+            Node::ConstraintsSetStmt(_) => {
+                self.touch_database("transaction")?;
+                StatementKind::Transaction(Transaction::Characteristics)
+            }
+            Node::LoadStmt(load) => {
+                self.called.effects = true;
+                self.touch_object("readFile", "File", &[load.filename().unwrap_or("?")])?;
+                StatementKind::Other
+            }
+            Node::VacuumStmt(vacuum) => self.vacuum(vacuum)?,
+            Node::ClusterStmt(cluster) => {
+                match cluster.relation() {
+                    Some(range) => self.named_relation("maintenance", Some(range), false)?,
+                    None => self.touch_database("maintenance")?,
+                }
+                StatementKind::Other
+            }
+            Node::ReindexStmt(reindex) => {
+                match (reindex.relation(), reindex.name()) {
+                    (Some(range), _) => self.named_relation("maintenance", Some(range), false)?,
+                    (None, Some(name)) if reindex.kind == 2 => {
+                        self.touch_object("maintenance", "Schema", &[name])?;
+                    }
+                    (None, _) => self.touch_database("maintenance")?,
+                }
+                StatementKind::Other
+            }
+            Node::RefreshMatViewStmt(refresh) => {
+                self.writes = true;
+                self.named_relation("maintenance", refresh.relation(), false)?;
+                StatementKind::Other
+            }
+            Node::CheckPointStmt(_) => {
+                self.touch_database("maintenance")?;
+                StatementKind::Other
+            }
+            node => {
+                if !self.ddl(node)? {
+                    return Err(SqlRefusal::Unsupported("a statement of that kind"));
+                }
+                self.remember_created(node, created);
+                return Ok(ddl_class());
+            }
+        };
+        Ok(Class::new(kind))
+    }
+
+    fn vacuum(&mut self, vacuum: &VacuumStmt) -> Result<StatementKind, SqlRefusal> {
+        if vacuum.rels().is_empty() {
+            self.touch_database("maintenance")?;
+        }
+        for relation in vacuum.rels() {
+            self.named_relation("maintenance", relation.relation(), false)?;
+        }
+        Ok(StatementKind::Other)
+    }
+
+    /// The outermost output is read.
+    fn read_out(&mut self, rows: &Rows) -> Result<(), SqlRefusal> {
+        for column in &rows.columns {
+            self.touch_flow("readColumn", &column.flow)?;
+        }
+        self.touch_flow("readColumn", &rows.rest)
+    }
+
+    /// The output goes into a table, a file or a definition.
+    pub(super) fn use_up(&mut self, rows: &Rows) -> Result<(), SqlRefusal> {
+        for column in &rows.columns {
+            self.flow_into(&column.flow, None)?;
+        }
+        self.flow_into(&rows.rest, None)
+    }
+
+    fn select_class(
+        &mut self,
+        select: &SelectStmt,
+        created: &mut BTreeSet<String>,
+    ) -> Result<Class, SqlRefusal> {
+        let rows = self.query(select)?;
+        let mut leftmost = select;
+        while let Some(left) = leftmost.larg() {
+            leftmost = left;
+        }
+        if let Some(into) = leftmost.into_clause() {
+            return self.into_table(into, &rows, created);
+        }
+        self.read_out(&rows)?;
+        let kind = if self.writes { StatementKind::Write } else { StatementKind::Select };
+        let mut class = Class::new(kind);
+        class.returns_rows = true;
+        class.rows = (!rows.open).then_some(rows);
+        Ok(class)
+    }
+
+    fn into_table(
+        &mut self,
+        into: &IntoClause,
+        rows: &Rows,
+        created: &mut BTreeSet<String>,
+    ) -> Result<Class, SqlRefusal> {
+        self.use_up(rows)?;
+        self.new_relation("create", into.rel())?;
+        self.remember(into.rel(), created);
+        Ok(ddl_class())
+    }
+
+    fn create_as(
+        &mut self,
+        create: &CreateTableAsStmt,
+        created: &mut BTreeSet<String>,
+    ) -> Result<Class, SqlRefusal> {
+        let rows = match create.query() {
+            Node::ExecuteStmt(execute) => {
+                // The values of a prepared query would go where no mask reaches.
+                let _ = execute;
+                return Err(SqlRefusal::Unsupported("CREATE TABLE AS EXECUTE"));
+            }
+            query => self.query_node(query)?,
+        };
+        let into = create.into().ok_or(SqlRefusal::Unsupported("CREATE TABLE AS without a table"))?;
+        self.into_table(into, &rows, created)
+    }
+
+    fn remember(
+        &self,
+        range: Option<&pg_raw_parse::nodes::RangeVar>,
+        created: &mut BTreeSet<String>,
+    ) {
+        if let Some(range) = range {
+            let name = range.relname().unwrap_or_default();
+            created.insert(qualified(self.new_schema(range), name));
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else makes a relation")]
+    fn remember_created(&self, node: Node<'_>, created: &mut BTreeSet<String>) {
+        match node {
+            Node::CreateStmt(create) => self.remember(create.relation(), created),
+            Node::CreateSeqStmt(create) => self.remember(create.sequence(), created),
+            Node::IndexStmt(index) => {
+                if let Some(name) = index.idxname() {
+                    let schema = index.relation().and_then(|range| range.schemaname());
+                    let schema = schema.unwrap_or_else(|| self.creation_schema());
+                    created.insert(qualified(schema, name));
+                }
+            }
+            Node::RenameStmt(rename) => {
+                if let (Some(range), Some(name)) = (rename.relation(), rename.newname()) {
+                    created.insert(qualified(self.new_schema(range), name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn explain_class(
+        &mut self,
+        explain: &ExplainStmt,
+        inner: Option<Statement>,
+    ) -> Result<Class, SqlRefusal> {
+        let analyze = explain.options().iter().any(|option| {
+            option.defname() == Some("analyze") && !is_false(option.arg())
+        });
+        if let Some(inner) = inner {
+            self.take(&inner)?;
+            if !analyze {
+                self.writes = false;
+            }
+        }
+        self.touch_database("explain")?;
+        Ok(Class::text_row(StatementKind::Explain { analyze }, "QUERY PLAN"))
+    }
+
+    /// Takes over what an inner statement would do.
+    fn take(&mut self, inner: &Statement) -> Result<(), SqlRefusal> {
+        for access in &inner.intent.accesses {
+            let object = access.object.clone();
+            self.touch(access.action, super::analyzer::Touched::Object(object))?;
+        }
+        for (name, value) in &inner.intent.context {
+            match (*name, value) {
+                ("unbounded", AttrValue::Bool(flag)) => self.unbounded |= flag,
+                ("readOnly", AttrValue::Bool(flag)) => self.writes |= !flag,
+                ("returning", AttrValue::Bool(flag)) => self.returning |= flag,
+                ("hasUnknownFunction", AttrValue::Bool(flag)) => self.called.unknown |= flag,
+                ("securityDefiner", AttrValue::Bool(flag)) => {
+                    self.called.security_definer |= flag;
+                }
+                ("triggers", AttrValue::Bool(flag)) => self.triggers |= flag,
+                ("limit", AttrValue::Long(count)) => self.limit = Some(*count),
+                ("joins", AttrValue::Long(count)) => {
+                    self.relations_read += usize::try_from(*count).unwrap_or(0) + 1;
+                }
+                _ => {}
+            }
+        }
+        self.pins |= inner.changes.session_pins;
+        self.inner_diverted.extend(inner.diverted.iter().cloned());
+        self.inner_literals.extend(inner.compared_literals.iter().cloned());
+        self.inner_parameters.extend(inner.compared_parameters.iter().cloned());
+        Ok(())
+    }
+
+    fn transaction(&mut self, transaction: &TransactionStmt) -> Result<Class, SqlRefusal> {
+        let kind = match transaction.kind {
+            TransactionStmtKind::TRANS_STMT_BEGIN | TransactionStmtKind::TRANS_STMT_START => {
+                Transaction::Begin
+            }
+            TransactionStmtKind::TRANS_STMT_COMMIT => Transaction::Commit,
+            TransactionStmtKind::TRANS_STMT_ROLLBACK => Transaction::Rollback,
+            TransactionStmtKind::TRANS_STMT_SAVEPOINT => Transaction::Savepoint,
+            TransactionStmtKind::TRANS_STMT_RELEASE => Transaction::Release,
+            TransactionStmtKind::TRANS_STMT_ROLLBACK_TO => Transaction::RollbackTo,
+            TransactionStmtKind::TRANS_STMT_PREPARE => Transaction::Prepare,
+            TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED => Transaction::CommitPrepared,
+            TransactionStmtKind::TRANS_STMT_ROLLBACK_PREPARED => Transaction::RollbackPrepared,
+            _ => return Err(SqlRefusal::Unsupported("that transaction command")),
+        };
+        let two_phase = matches!(
+            kind,
+            Transaction::Prepare | Transaction::CommitPrepared | Transaction::RollbackPrepared
+        );
+        self.touch_database(if two_phase { "twoPhase" } else { "transaction" })?;
+        let mut class = Class::new(StatementKind::Transaction(kind));
+        // Ends of transactions undo SET, SET LOCAL and DDL.
+        let ends = !matches!(
+            kind,
+            Transaction::Begin | Transaction::Savepoint | Transaction::Release
+        );
+        class.changes =
+            Changes { search_path: ends, catalog: false, role: ends, session_pins: false };
+        Ok(class)
+    }
+
+    fn set(&mut self, set: &VariableSetStmt) -> Result<Class, SqlRefusal> {
+        let name = set.name().unwrap_or_default().to_lowercase();
+        let resets =
+            matches!(set.kind, VariableSetKind::VAR_RESET | VariableSetKind::VAR_SET_DEFAULT);
+        let kind = StatementKind::Set { name: Arc::from(name.as_str()) };
+        match (set.kind, name.as_str()) {
+            (VariableSetKind::VAR_SET_MULTI, _) => {
+                self.touch_database("transaction")?;
+                return Ok(Class::new(StatementKind::Transaction(Transaction::Characteristics)));
+            }
+            (VariableSetKind::VAR_RESET_ALL, _) => {
+                self.touch_object("set", "Setting", &["all"])?;
+                let mut class =
+                    Class::new(StatementKind::Set { name: Arc::from("all") });
+                class.changes.search_path = true;
+                class.changes.role = true;
+                return Ok(class);
+            }
+            (_, "role" | "session_authorization") => {
+                let role = set.args().first().and_then(constant_text);
+                let role = match role {
+                    Some(role) if !resets => role,
+                    _ => "none".to_owned(),
+                };
+                self.touch_object("setRole", "Role", &[&role])?;
+                self.settings.push(Arc::from(name.as_str()));
+            }
+            _ => self.set_setting(&name)?,
+        }
+        if name == "client_encoding" || name == "standard_conforming_strings" {
+            self.pins = !keeps_pin(set, &name);
+        }
+        Ok(Class::new(kind))
+    }
+}
+
+/// Setting a pinned setting to the value it has is harmless: drivers do it on every connect.
+fn keeps_pin(set: &VariableSetStmt, name: &str) -> bool {
+    if set.kind != VariableSetKind::VAR_SET_VALUE || set.args().len() != 1 {
+        return false;
+    }
+    let Some(value) = set.args().first().and_then(constant_text) else { return false };
+    let value = value.to_lowercase();
+    match name {
+        "client_encoding" => matches!(value.as_str(), "utf8" | "utf-8" | "unicode"),
+        _ => value == "on",
+    }
+}
+
+fn ddl_class() -> Class {
+    let mut class = Class::new(StatementKind::Ddl);
+    class.changes.catalog = true;
+    class
+}
+
+fn is_false(node: Node<'_>) -> bool {
+    match node {
+        Node::String(text) => matches!(
+            text.sval().unwrap_or_default().to_lowercase().as_str(),
+            "off" | "false" | "no" | "0"
+        ),
+        Node::Integer(number) => number.ival == 0,
+        Node::Boolean(flag) => !flag.boolval,
+        _ => false,
+    }
+}
+
+/// Puts a statement together.
+fn finish(
+    context: &Context<'_>,
+    mut analyzer: Analyzer<'_>,
+    class: Class,
+    text: Range<usize>,
+) -> Result<Statement, SqlRefusal> {
+    if analyzer.touched.is_empty() {
+        analyzer.touch_database("session")?;
+    }
+    let source = context.sql.get(text.clone()).unwrap_or_default();
+    let mut changes = class.changes;
+    changes.session_pins |= analyzer.pins;
+    for setting in &analyzer.settings {
+        changes.search_path |= &**setting == "search_path";
+        changes.role |= matches!(&**setting, "role" | "session_authorization");
+    }
+    if analyzer.called.effects {
+        // A function that is not known to be harmless may have changed either.
+        changes.search_path = true;
+    }
+    let read_only = !analyzer.writes
+        && !analyzer.called.effects
+        && !matches!(class.kind, StatementKind::Ddl);
+    let intent = Intent::new(analyzer.accesses(), attributes(&analyzer, source, read_only));
+    let secret = holds_secrets(&intent);
+    let ranges = if secret { secrets::secret_ranges(source) } else { Vec::new() };
+    let redacted: Arc<str> = Arc::from(secrets::redact(source, &ranges));
+    let mut literals: Vec<_> = analyzer.inner_literals.clone();
+    if ranges.is_empty() {
+        literals.extend(compared_literals(&analyzer, source, text.start));
+    }
+    literals.sort_by(|a, b| (a.0.start, &a.1).cmp(&(b.0.start, &b.1)));
+    literals.dedup();
+    let mut parameters = analyzer.inner_parameters.clone();
+    parameters.extend(
+        analyzer
+            .parameters
+            .iter()
+            .filter_map(|(number, id)| Some((*number, analyzer.column_object(*id)?))),
+    );
+    let mut diverted = analyzer.inner_diverted.clone();
+    diverted.extend(analyzer.diverted.iter().filter_map(|id| analyzer.column_object(*id)));
+    diverted.sort();
+    diverted.dedup();
+    Ok(Statement {
+        columns: class.rows.as_ref().map(|rows| {
+            rows.columns.iter().map(|column| output_column(&analyzer, column)).collect()
+        }),
+        shape: secrets::shape(source, &context.limits.shape_key),
+        text,
+        intent: Arc::new(intent),
+        kind: class.kind,
+        returns_rows: class.returns_rows,
+        changes,
+        redacted,
+        compared_literals: literals,
+        compared_parameters: parameters,
+        diverted,
+    })
+}
+
+fn holds_secrets(intent: &Intent) -> bool {
+    intent.accesses.iter().any(|access| {
+        matches!(access.action, "createRole" | "alterRole") || access.object.kind == "Other"
+    })
+}
+
+fn compared_literals(
+    analyzer: &Analyzer<'_>,
+    source: &str,
+    start: usize,
+) -> Vec<(Range<usize>, weir_model::request::Object)> {
+    let mut found = Vec::new();
+    for (at, columns) in &analyzer.literals {
+        let Some(range) =
+            at.checked_sub(start).and_then(|at| secrets::literal_at(source, at))
+        else {
+            continue;
+        };
+        for id in columns {
+            if let Some(object) = analyzer.column_object(*id) {
+                found.push((range.clone(), object));
+            }
+        }
+    }
+    found
+}
+
+fn output_column(analyzer: &Analyzer<'_>, output: &Output) -> OutputColumn {
+    let mut sources = Vec::new();
+    let mut exact = Vec::new();
+    for (id, unchanged) in output.flow.iter() {
+        if let Some(object) = analyzer.column_object(id) {
+            if unchanged {
+                exact.push(object.clone());
+            }
+            sources.push(object);
+        }
+    }
+    OutputColumn {
+        name: output.name.to_string(),
+        sources,
+        exact,
+        plain: output.plain.and_then(|id| {
+            Some(PlainColumn {
+                table_oid: id.relation,
+                attnum: id.attnum,
+                object: analyzer.column_object(id)?,
+            })
+        }),
+        described: output.described.map(|id| (id.relation, id.attnum)),
+    }
+}
+
+fn attributes(
+    analyzer: &Analyzer<'_>,
+    source: &str,
+    read_only: bool,
+) -> Vec<(&'static str, AttrValue)> {
+    let joins = analyzer.relations_read.saturating_sub(1);
+    let mut context = vec![
+        ("statement", AttrValue::String(Arc::from(first_words(source)))),
+        ("readOnly", AttrValue::Bool(read_only)),
+        ("unbounded", AttrValue::Bool(analyzer.unbounded)),
+        ("returning", AttrValue::Bool(analyzer.returning)),
+        ("joins", AttrValue::Long(i64::try_from(joins).unwrap_or(i64::MAX))),
+        ("hasUnknownFunction", AttrValue::Bool(analyzer.called.unknown)),
+        ("securityDefiner", AttrValue::Bool(analyzer.called.security_definer)),
+        ("triggers", AttrValue::Bool(analyzer.triggers)),
+    ];
+    if let Some(limit) = analyzer.limit {
+        context.push(("limit", AttrValue::Long(limit)));
+    }
+    context
+}
+
+/// `SELECT`, `CREATE TABLE`, `WITH`: the first word, and for definitions the kind of object.
+fn first_words(source: &str) -> String {
+    let mut words = secrets::Tokens::new(source)
+        .filter(|(token, _)| *token == secrets::Token::Word)
+        .filter_map(|(_, range)| source.get(range))
+        .map(str::to_ascii_uppercase);
+    let first = words.next().unwrap_or_default();
+    if !matches!(first.as_str(), "CREATE" | "ALTER" | "DROP" | "REFRESH" | "COMMENT") {
+        return first;
+    }
+    let skipped = [
+        "OR", "REPLACE", "TEMP", "TEMPORARY", "UNLOGGED", "UNIQUE", "GLOBAL", "LOCAL", "RECURSIVE",
+    ];
+    match words.take(6).find(|word| !skipped.contains(&word.as_str())) {
+        Some(second) => format!("{first} {second}"),
+        None => first,
+    }
+}

@@ -1,0 +1,191 @@
+//! From a flow's workload to a governor: sign-in, process evidence, policy.
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, timeout};
+use weir_govern::Governor;
+use weir_model::fact::{FactContext, FactKind};
+use weir_model::flow::{FlowOrigin, ProcessEvidence};
+use weir_model::ident::{Principal, SessionId};
+use weir_model::time::Now;
+
+use crate::node::{Node, Target};
+
+/// Sign-in and evidence together; a client waits in its start-up for this long at most.
+const BIND_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// A flow could not be bound. Both texts are fixed sentences; `operator` is for the record.
+pub(crate) struct Unbound {
+    pub(crate) code: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) operator: String,
+}
+
+/// The principal, once signed in.
+pub(crate) struct BoundFlow {
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) process: ProcessEvidence,
+}
+
+/// Signs the workload in and gathers evidence on the process; runs on the control runtime.
+pub(crate) async fn bind_flow(
+    node: Arc<Node>,
+    workload: Arc<str>,
+    origin: FlowOrigin,
+) -> Result<BoundFlow, Unbound> {
+    match timeout(BIND_TIME_MAX, bind_within(node, workload, origin)).await {
+        Ok(outcome) => outcome,
+        Err(_elapsed) => Err(Unbound {
+            code: "timeout",
+            text: "weir: the sign-in of this workload took too long; try again",
+            operator: "no answer from broker or Entra within 20 s".to_owned(),
+        }),
+    }
+}
+
+async fn bind_within(
+    node: Arc<Node>,
+    workload: Arc<str>,
+    origin: FlowOrigin,
+) -> Result<BoundFlow, Unbound> {
+    let Some(binding) = node.workloads.get(&workload) else {
+        return Err(Unbound {
+            code: "unknown_workload",
+            text: "weir: this workload is not configured",
+            operator: format!("workload {workload} has no identity in the configuration"),
+        });
+    };
+    // Evidence never blocks a flow: the identity was captured with the cgroup.
+    let process = node.host.process(origin.pid, origin.start_boottime_ns);
+    let principal = sign_in(&node, &workload, &binding.identity).await?;
+    let process = match process.await {
+        Ok(evidence) => evidence,
+        Err(_gone) => ProcessEvidence {
+            pid: origin.pid,
+            uid: origin.uid,
+            comm: origin.comm.clone(),
+            ..ProcessEvidence::default()
+        },
+    };
+    Ok(BoundFlow { principal, process })
+}
+
+/// Only the sign-in; used again when a binding is about to end.
+pub(crate) async fn sign_in(
+    node: &Node,
+    workload: &str,
+    identity: &weir_identify::WorkloadIdentity,
+) -> Result<Arc<Principal>, Unbound> {
+    let now = weir_clock::now();
+    if let Some(principal) = node.identify.cached(identity, now) {
+        return Ok(principal);
+    }
+    let assertion = node.host.assertion(workload).await.map_err(|error| Unbound {
+        code: "no_assertion",
+        text: "weir: the service-account token of this workload cannot be had",
+        operator: error.to_string(),
+    })?;
+    node.identify.bind(identity, assertion, weir_clock::now()).await.map_err(|error| Unbound {
+        code: error.code(),
+        text: error.agent_text(),
+        operator: error.operator_text(),
+    })
+}
+
+/// The columns of the record that stay the same for the whole flow.
+pub(crate) fn context(
+    node: &Node,
+    session: SessionId,
+    workload: &str,
+    origin: &FlowOrigin,
+    target: Option<&Target>,
+) -> FactContext {
+    FactContext {
+        session_id: session.0,
+        cluster: node.settings.cluster.clone(),
+        node: node.settings.node.clone(),
+        workload: workload.to_owned(),
+        agent: workload.to_owned(),
+        target: target.map(|target| target.name.to_string()).unwrap_or_default(),
+        protocol: target.map(|target| target.protocol.name().to_owned()).unwrap_or_default(),
+        uid: origin.uid,
+        pid: origin.pid,
+        comm: origin.comm.clone(),
+        cgroup_id: origin.cgroup.0,
+        client_addr: origin.client.0.to_string(),
+        server_addr: origin.dst.0.to_string(),
+        ..FactContext::default()
+    }
+}
+
+/// A governor whose first facts are the flow and its identity.
+pub(crate) fn governor(
+    node: &Node,
+    target: &Target,
+    base: &FactContext,
+    flow: &BoundFlow,
+    now: Now,
+) -> Governor {
+    let principal = &flow.principal;
+    let process = &flow.process;
+    let policies = Arc::clone(&node.policies.borrow());
+    let bound = policies.bind(principal, &target.reference());
+    let context = FactContext {
+        tenant: principal.tenant.to_string(),
+        principal: principal.oid.to_string(),
+        application: principal.app.to_string(),
+        on_behalf_of: principal.on_behalf_of.as_deref().unwrap_or_default().to_owned(),
+        groups: principal.groups.certain().map(ToString::to_string).collect(),
+        roles: principal.roles.iter().map(ToString::to_string).collect(),
+        token_id: principal.token_id.to_string(),
+        evidence: principal.evidence.label().to_owned(),
+        ppid: process.ppid,
+        exe: process.exe.clone(),
+        exe_id: process.exe_id.clone(),
+        argv: json_texts(&process.argv),
+        parents: process.parents.clone(),
+        cgroup_path: process.cgroup_path.clone(),
+        netns_inode: process.netns_inode,
+        policy_version: bound.policy_version(),
+        ..base.clone()
+    };
+    let session = SessionId(base.session_id);
+    let mut governor = Governor::new(session, Arc::new(context), Box::new(bound));
+    governor.note(FactKind::Flow, "opened", "", now);
+    governor.note(FactKind::Identity, "bound", "", now);
+    governor
+}
+
+/// A JSON array of texts.
+fn json_texts(texts: &[String]) -> String {
+    let mut json = String::from("[");
+    for (index, text) in texts.iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        json.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => json.push_str("\\\""),
+                '\\' => json.push_str("\\\\"),
+                c if u32::from(c) < 0x20 => json.push_str(&format!("\\u{:04x}", u32::from(c))),
+                c => json.push(c),
+            }
+        }
+        json.push('"');
+    }
+    json.push(']');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn argv_is_valid_json_whatever_is_in_it() {
+        let texts = ["psql".to_owned(), "a\"b\\c\n\u{1}é".to_owned()];
+        assert_eq!(json_texts(&texts), r#"["psql","a\"b\\c\u000a\u0001é"]"#);
+        assert_eq!(json_texts(&[]), "[]");
+    }
+}

@@ -1,0 +1,167 @@
+//! Catalogs of protected databases, read over a connection of Weir's own and shared by flows.
+//!
+//! `tokio-postgres` logs in; [`ScramOnly`] stands between it and the socket, since that library
+//! would answer a request for a clear-text or MD5 password, and the credential may only go to a
+//! server that proves to know it.
+
+mod scram_only;
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant, timeout};
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+use weir_model::addr::NetnsCookie;
+use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows};
+
+use self::scram_only::ScramOnly;
+use crate::node::{Node, Target};
+
+const READ_TIME_MAX: Duration = Duration::from_secs(20);
+/// A catalog is read again after this, in case it was changed by somebody who does not come
+/// through Weir.
+const AGE_MAX: Duration = Duration::from_secs(60);
+/// Rows of one catalog query; larger catalogs are refused, never cut.
+const ROWS_MAX: usize = 2_000_000;
+/// Databases per target that are kept.
+const DATABASES_MAX: usize = 64;
+
+type Key = (Arc<str>, Arc<str>);
+
+struct Cached {
+    catalog: Arc<Catalog>,
+    read_at: Instant,
+}
+
+/// One slot per (target, database); its lock makes readers wait for one another.
+type Slot = Arc<Mutex<Option<Cached>>>;
+
+#[derive(Default)]
+pub(crate) struct CatalogCache {
+    slots: Mutex<HashMap<Key, Slot>>,
+}
+
+/// Which catalog, read from where.
+pub(crate) struct CatalogQuestion {
+    pub(crate) target: Arc<Target>,
+    pub(crate) database: Arc<str>,
+    pub(crate) netns: NetnsCookie,
+    pub(crate) server: SocketAddr,
+    pub(crate) newer_than: u64,
+}
+
+/// Why there is none; the first is for the agent, the second for the log.
+pub(crate) struct NoCatalog {
+    pub(crate) text: &'static str,
+    pub(crate) detail: String,
+}
+
+impl CatalogCache {
+    async fn slot(&self, key: Key) -> Slot {
+        let mut slots = self.slots.lock().await;
+        if slots.len() >= DATABASES_MAX && !slots.contains_key(&key) {
+            slots.clear();
+        }
+        Arc::clone(slots.entry(key).or_default())
+    }
+}
+
+/// The cached catalog when it is fresh enough, else a new reading.
+pub(crate) async fn catalog(
+    node: Arc<Node>,
+    question: CatalogQuestion,
+) -> Result<Arc<dyn Any + Send + Sync>, NoCatalog> {
+    let key = (Arc::clone(&question.target.name), Arc::clone(&question.database));
+    let slot = node.catalogs.slot(key).await;
+    let mut slot = slot.lock().await;
+    if let Some(cached) = slot.as_ref()
+        && cached.read_at.elapsed() < AGE_MAX
+        && cached.catalog.generation() > question.newer_than
+    {
+        return Ok(Arc::clone(&cached.catalog) as Arc<dyn Any + Send + Sync>);
+    }
+    let rows = match timeout(READ_TIME_MAX, read(&node, &question)).await {
+        Ok(rows) => rows?,
+        Err(_elapsed) => {
+            return Err(NoCatalog {
+                text: "weir: reading the catalog of this database took too long",
+                detail: "20 s".to_owned(),
+            });
+        }
+    };
+    let catalog = Catalog::from_rows(&rows).map_err(|error| NoCatalog {
+        text: "weir: the catalog of this database cannot be understood",
+        detail: error.to_string(),
+    })?;
+    let catalog = Arc::new(catalog);
+    *slot = Some(Cached { catalog: Arc::clone(&catalog), read_at: Instant::now() });
+    Ok(catalog)
+}
+
+async fn read(node: &Node, question: &CatalogQuestion) -> Result<CatalogRows, NoCatalog> {
+    let failed = |detail: String| NoCatalog {
+        text: "weir: the catalog of this database cannot be read",
+        detail,
+    };
+    let stream = upstream(node, question.netns, question.server).await.map_err(failed)?;
+    let mut config = tokio_postgres::Config::new();
+    config
+        .user(&question.target.user)
+        .password(question.target.password.as_bytes())
+        .dbname(&*question.database)
+        .application_name("weir catalog")
+        .ssl_mode(tokio_postgres::config::SslMode::Disable);
+    let (client, connection) = config
+        .connect_raw(ScramOnly::new(stream), NoTls)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let driver = tokio::spawn(connection);
+    let mut rows = Vec::with_capacity(CATALOG_QUERIES.len());
+    for query in CATALOG_QUERIES {
+        let messages = client
+            .simple_query(query.sql)
+            .await
+            .map_err(|error| failed(format!("{}: {error}", query.name)))?;
+        rows.push((query.name, texts(&messages).map_err(failed)?));
+    }
+    drop(client);
+    // The driver ends by itself once the client is gone; an error of it came out above.
+    driver.abort();
+    Ok(CatalogRows(rows))
+}
+
+fn texts(messages: &[SimpleQueryMessage]) -> Result<Vec<Vec<Option<String>>>, String> {
+    if messages.len() > ROWS_MAX {
+        return Err(format!("more than {ROWS_MAX} rows"));
+    }
+    let mut rows = Vec::with_capacity(messages.len());
+    for message in messages {
+        if let SimpleQueryMessage::Row(row) = message {
+            let cells = (0..row.len()).map(|index| row.get(index).map(ToOwned::to_owned));
+            rows.push(cells.collect());
+        }
+    }
+    Ok(rows)
+}
+
+/// Opens a flow to the server from the workload's own namespace.
+pub(crate) async fn upstream(
+    node: &Node,
+    netns: NetnsCookie,
+    server: SocketAddr,
+) -> Result<TcpStream, String> {
+    let server = SocketAddr::new(server.ip().to_canonical(), server.port());
+    let socket = node
+        .host
+        .upstream(netns, server.is_ipv6())
+        .await
+        .map_err(|error| error.to_string())?;
+    let socket = TcpSocket::from_std_stream(socket.into());
+    let stream = socket.connect(server).await.map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    Ok(stream)
+}

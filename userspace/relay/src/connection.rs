@@ -1,0 +1,354 @@
+//! One flow, from its accepted socket to its last byte: one task, one loop.
+//!
+//! Each turn: take what came in, let the session act, put its facts into the spool, hand the
+//! receipt back, carry out its outputs, and only then wait again. Nothing is written that is not
+//! an output of the session.
+
+mod jobs;
+mod turn;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant, Sleep};
+use weir_accept::Accepted;
+use weir_decide::PolicySet;
+use weir_govern::{CancelKey, CloseReason, Event, Output, Session, Side};
+use weir_model::fact::{Fact, FactContext, FactKind};
+use weir_model::flow::FlowOrigin;
+use weir_model::ident::{Principal, SessionId};
+use weir_model::time::Now;
+
+use self::jobs::Jobs;
+use crate::bind;
+use crate::node::{Node, Target};
+use crate::outbox::Outbox;
+use crate::registry::FlowRow;
+use crate::stream::Stream;
+use crate::worker::Pen;
+
+/// Events from other flows, reviewers and administrators that may wait.
+const MAILBOX_MAX: usize = 16;
+/// A flow that has no session after this is closed (start-up, TLS, sign-in together).
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// TLS handshake with the agent.
+const TLS_TIME_MAX: Duration = Duration::from_secs(10);
+/// What is still to be written when a flow closes is given up after this.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+
+/// Everything of one flow.
+struct Connection {
+    node: Arc<Node>,
+    pen: Rc<Pen>,
+    id: SessionId,
+    workload: Arc<str>,
+    origin: FlowOrigin,
+    target: Arc<Target>,
+    base: FactContext,
+    session: Box<dyn Session>,
+    client: Stream,
+    server: Option<Stream>,
+    client_in: BytesMut,
+    server_in: BytesMut,
+    client_out: Outbox,
+    server_out: Outbox,
+    client_ended: bool,
+    server_ended: bool,
+    jobs: Jobs,
+    mailbox: mpsc::Receiver<Event>,
+    mailbox_sender: mpsc::Sender<Event>,
+    facts: Vec<Fact>,
+    timer: std::pin::Pin<Box<Sleep>>,
+    timer_due_us: Option<u64>,
+    upgrade: bool,
+    closing: Option<CloseReason>,
+    cancel: Option<CancelKey>,
+    context: Option<Arc<FactContext>>,
+    principal: Option<Arc<Principal>>,
+    policies: watch::Receiver<Arc<PolicySet>>,
+    binding_due_us: Option<u64>,
+    /// Why the flow could not be served, for the record.
+    refusal: Option<(&'static str, String)>,
+}
+
+/// Serves one accepted flow until it is closed.
+pub(crate) async fn serve(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) {
+    let (stream, origin, workload) = flow.into_parts();
+    let id = SessionId(uuid::Uuid::now_v7().as_u128());
+    let now = weir_clock::now();
+    let target = node.targets.find(origin.dst.0).cloned();
+    let base = bind::context(&node, id, &workload, &origin, target.as_deref());
+    let Some(target) = target else {
+        record_refused(&pen, &base, "no_target", "no target covers this destination", now);
+        node.metrics.flows_refused.with_label_values(&["kernel"]).inc();
+        return;
+    };
+    let stream = match prepare(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            record_refused(&pen, &base, "socket", &error.to_string(), now);
+            return;
+        }
+    };
+    let cancel = CancelKey { pid: positive(rand::random()), secret: random_secret() };
+    let session = target.protocol.session(&node, &target, cancel);
+    let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX_MAX);
+    let row = FlowRow {
+        session: id,
+        workload: Arc::clone(&workload),
+        target: Arc::clone(&target.name),
+        client_addr: base.client_addr.clone(),
+        server_addr: base.server_addr.clone(),
+        pid: origin.pid,
+        comm: origin.comm.clone(),
+        principal: String::new(),
+        opened_us: now.wall_us,
+    };
+    node.registry.open(row, mailbox_sender.clone());
+    node.metrics.flows_accepted.inc();
+    node.metrics.flows_open.inc();
+    let mut connection = Connection {
+        pen,
+        id,
+        workload,
+        origin,
+        target,
+        base,
+        session,
+        client: Stream::Plain(stream),
+        server: None,
+        client_in: BytesMut::new(),
+        server_in: BytesMut::new(),
+        client_out: Outbox::default(),
+        server_out: Outbox::default(),
+        client_ended: false,
+        server_ended: false,
+        jobs: Jobs::default(),
+        mailbox,
+        mailbox_sender,
+        facts: Vec::new(),
+        timer: Box::pin(tokio::time::sleep(START_TIME_MAX)),
+        timer_due_us: None,
+        upgrade: false,
+        closing: None,
+        cancel: None,
+        context: None,
+        principal: None,
+        policies: node.policies.clone(),
+        binding_due_us: None,
+        refusal: None,
+        node,
+    };
+    let reason = connection.run().await;
+    connection.end(reason);
+}
+
+fn prepare(stream: std::net::TcpStream) -> std::io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    let stream = TcpStream::from_std(stream)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Process ids are positive in the protocols that show them.
+const fn positive(value: i32) -> i32 {
+    value & i32::MAX
+}
+
+fn random_secret() -> Box<[u8]> {
+    let secret: [u8; 4] = rand::random();
+    Box::new(secret)
+}
+
+/// Records a flow that never had a session.
+fn record_refused(pen: &Pen, base: &FactContext, status: &str, reason: &str, now: Now) {
+    let mut fact = Fact::new(Arc::new(base.clone()), FactKind::Error, 1, now.wall_us);
+    status.clone_into(&mut fact.status);
+    reason.clone_into(&mut fact.reason);
+    if let Err(error) = pen.push(std::slice::from_ref(&fact)) {
+        tracing::error!(%error, "a refused flow could not be recorded");
+    }
+}
+
+impl Connection {
+    async fn run(&mut self) -> CloseReason {
+        loop {
+            if self.settle()
+                && let Some(reason) = self.closing
+            {
+                self.linger().await;
+                return reason;
+            }
+            if self.upgrade {
+                if let Err(reason) = self.upgrade_client().await {
+                    return reason;
+                }
+                continue;
+            }
+            if let Err(reason) = self.turn().await {
+                return reason;
+            }
+        }
+    }
+
+    /// Facts to the spool, receipts back, outputs carried out, until the session is quiet.
+    /// True when the flow is to be closed.
+    fn settle(&mut self) -> bool {
+        loop {
+            let now = weir_clock::now();
+            self.session.drain_facts(&mut self.facts);
+            if !self.facts.is_empty() && self.record(now) {
+                continue;
+            }
+            if self.closing.is_some() {
+                return true;
+            }
+            if self.upgrade {
+                return false;
+            }
+            match self.session.poll_output() {
+                Some(output) => self.carry_out(output),
+                None => {
+                    if !self.feed_waiting_client(now) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A client's frames may have waited in the buffer for a receipt or a reviewer.
+    fn feed_waiting_client(&mut self, now: Now) -> bool {
+        if self.client_in.is_empty() || !self.session.wants_client() {
+            return false;
+        }
+        let before = self.client_in.len();
+        self.session.handle_client(&mut self.client_in, now);
+        self.client_in.len() != before
+    }
+
+    /// Puts the drained facts into the spool. True when the session got an answer and has to be
+    /// drained again.
+    fn record(&mut self, now: Now) -> bool {
+        let waited_for = self.facts.iter().any(|fact| match fact.kind {
+            FactKind::Request | FactKind::Approval => true,
+            FactKind::Flow
+            | FactKind::Identity
+            | FactKind::Reply
+            | FactKind::Error
+            | FactKind::Ledger
+            | FactKind::Node => false,
+        });
+        self.node.metrics.facts.inc_by(self.facts.len() as u64);
+        let pushed = self.pen.push(&self.facts);
+        self.facts.clear();
+        let outcome = match pushed {
+            Ok(()) if waited_for => self.pen.commit(self.id, now),
+            Ok(()) => return false,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(Some(receipt)) => self.session.handle(Event::Recorded(receipt), now),
+            Ok(None) => self.session.handle(Event::RecordFailed, now),
+            Err(error) => {
+                tracing::error!(%error, session = %self.id, "a request could not be recorded");
+                self.session.handle(Event::RecordFailed, now);
+            }
+        }
+        true
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::ToServer(bytes) => self.server_out.push(bytes.into_bytes()),
+            Output::ToClient(bytes) => self.client_out.push(bytes.into_bytes()),
+            Output::UpgradeTls(Side::Client) => self.upgrade = true,
+            Output::UpgradeTls(Side::Server) => self.closing = Some(CloseReason::Internal),
+            Output::Identify => self.start_identify(),
+            Output::Connect(request) => self.start_connect(&request),
+            Output::Catalog(request) => self.start_catalog(request),
+            Output::Hold(request) => self.start_hold(*request),
+            Output::AbandonHold(approval) => self.abandon_hold(approval),
+            Output::RegisterCancel(key) => {
+                self.node.registry.register_cancel(key.clone(), self.id);
+                self.cancel = Some(key);
+            }
+            Output::AskCancel(key) => {
+                let found = self.node.registry.ask_cancel(&key, &self.workload);
+                tracing::debug!(session = %self.id, found, "cancel asked");
+            }
+            Output::SendCancel(bytes) => self.send_cancel(bytes),
+            Output::Close(reason) => self.closing = Some(reason),
+        }
+    }
+
+    async fn upgrade_client(&mut self) -> Result<(), CloseReason> {
+        self.flush_client().await?;
+        self.upgrade = false;
+        if !self.client_in.is_empty() {
+            // Bytes behind the TLS request were sent before the handshake: an injection
+            // (CVE-2021-23222), never plain text of the session.
+            return Err(CloseReason::Malformed);
+        }
+        let Some(acceptor) = self.target.tls.clone() else {
+            return Err(CloseReason::Internal);
+        };
+        let Some(plain) = self.client.take_plain() else {
+            return Err(CloseReason::Misbehaved);
+        };
+        match tokio::time::timeout(TLS_TIME_MAX, acceptor.accept(plain)).await {
+            Ok(Ok(stream)) => self.client = Stream::Tls(Box::new(stream)),
+            Ok(Err(error)) => {
+                tracing::info!(%error, session = %self.id, "TLS with the agent failed");
+                return Err(CloseReason::Malformed);
+            }
+            Err(_elapsed) => return Err(CloseReason::TimedOut),
+        }
+        self.session.handle(Event::TlsUp(Side::Client), weir_clock::now());
+        Ok(())
+    }
+
+    async fn flush_client(&mut self) -> Result<(), CloseReason> {
+        let deadline = Instant::now() + LINGER_MAX;
+        let flush = std::future::poll_fn(|cx| self.client.poll_drain(cx, &mut self.client_out));
+        match tokio::time::timeout_at(deadline, flush).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(CloseReason::ClientLeft),
+            Err(_elapsed) => Err(CloseReason::TimedOut),
+        }
+    }
+
+    /// Last words to both sides.
+    async fn linger(&mut self) {
+        if self.flush_client().await.is_err() {
+            tracing::debug!(session = %self.id, "the agent did not take the last bytes");
+        }
+        if let Some(server) = &mut self.server {
+            let out = &mut self.server_out;
+            let flush = std::future::poll_fn(|cx| server.poll_drain(cx, out));
+            if tokio::time::timeout(LINGER_MAX, flush).await.is_err() {
+                tracing::debug!(session = %self.id, "the server did not take the last bytes");
+            }
+        }
+    }
+
+    /// Records the end and leaves the registries.
+    fn end(&mut self, reason: CloseReason) {
+        let now = weir_clock::now();
+        if self.session.finish(reason, now) {
+            self.session.drain_facts(&mut self.facts);
+            if let Err(error) = self.pen.push(&self.facts) {
+                tracing::error!(%error, session = %self.id, "the end of a flow is not recorded");
+            }
+        } else {
+            let (code, detail) = self.refusal.take().unwrap_or((reason.label(), String::new()));
+            record_refused(&self.pen, &self.base, code, &detail, now);
+        }
+        self.node.registry.close(self.id, self.cancel.as_ref());
+        self.node.metrics.closed(reason);
+        self.node.metrics.flows_open.dec();
+    }
+}

@@ -1,0 +1,236 @@
+//! What a flow has running on the control runtime: sign-in, upstream, catalog.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+use weir_govern::{
+    CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, ServerBytes,
+};
+use weir_model::ident::{ApprovalId, Principal};
+use weir_model::time::Now;
+
+use super::Connection;
+use crate::bind::{self, BoundFlow, Unbound};
+use crate::catalog::{self, CatalogQuestion};
+use crate::holds;
+use crate::stream::Stream;
+
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// A binding is renewed when this much of it is left.
+const RENEW_BEFORE_S: i64 = 60;
+
+/// A finished job.
+pub(super) enum Done {
+    Bound(Result<BoundFlow, Unbound>),
+    Renewed(Result<Arc<Principal>, Unbound>),
+    Connected(Result<TcpStream, String>),
+    Event(Event),
+}
+
+type Job = Pin<Box<dyn Future<Output = Done>>>;
+
+/// At most one of each kind runs, since a session asks one thing at a time.
+#[derive(Default)]
+pub(super) struct Jobs(Vec<Job>);
+
+impl Jobs {
+    fn start(&mut self, job: impl Future<Output = Done> + 'static) {
+        self.0.push(Box::pin(job));
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        for index in 0..self.0.len() {
+            let Some(job) = self.0.get_mut(index) else { break };
+            if let Poll::Ready(done) = job.as_mut().poll(cx) {
+                drop(self.0.swap_remove(index));
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Connection {
+    pub(super) fn start_identify(&mut self) {
+        let work = bind::bind_flow(
+            Arc::clone(&self.node),
+            Arc::clone(&self.workload),
+            self.origin.clone(),
+        );
+        let task = self.node.control.spawn(work);
+        self.jobs.start(async move {
+            Done::Bound(task.await.unwrap_or_else(|_panicked| {
+                Err(Unbound {
+                    code: "internal",
+                    text: "weir: the sign-in of this workload failed",
+                    operator: "the sign-in task panicked".to_owned(),
+                })
+            }))
+        });
+    }
+
+    pub(super) fn start_connect(&mut self, request: &ConnectRequest) {
+        tracing::debug!(session = %self.id, database = %request.database, "connect upstream");
+        let (node, netns, server) =
+            (Arc::clone(&self.node), self.origin.netns, self.origin.dst.0);
+        // The stream belongs to this thread's runtime, so this one is not spawned elsewhere.
+        self.jobs.start(async move {
+            let upstream = catalog::upstream(&node, netns, server);
+            Done::Connected(match timeout(CONNECT_TIME_MAX, upstream).await {
+                Ok(stream) => stream,
+                Err(_elapsed) => Err("the server does not answer".to_owned()),
+            })
+        });
+    }
+
+    pub(super) fn start_catalog(&mut self, request: CatalogRequest) {
+        let question = CatalogQuestion {
+            target: Arc::clone(&self.target),
+            database: request.database,
+            netns: self.origin.netns,
+            server: self.origin.dst.0,
+            newer_than: request.newer_than,
+        };
+        let task = self.node.control.spawn(catalog::catalog(Arc::clone(&self.node), question));
+        let id = self.id;
+        self.jobs.start(async move {
+            Done::Event(match task.await {
+                Ok(Ok(catalog)) => Event::Catalog(catalog),
+                Ok(Err(none)) => {
+                    tracing::warn!(session = %id, detail = %none.detail, "no catalog");
+                    Event::CatalogFailed { text: none.text }
+                }
+                Err(_panicked) => {
+                    Event::CatalogFailed { text: "weir: the catalog cannot be read" }
+                }
+            })
+        });
+    }
+
+    pub(super) fn start_hold(&mut self, request: HoldRequest) {
+        let Some(context) = self.context.clone() else { return };
+        let work = holds::wait_for_reviewer(
+            Arc::clone(&self.node),
+            context,
+            request,
+            self.mailbox_sender.clone(),
+        );
+        // It ends by itself when the mailbox is gone.
+        drop(self.node.control.spawn(work));
+    }
+
+    pub(super) fn abandon_hold(&mut self, approval: ApprovalId) {
+        let node = Arc::clone(&self.node);
+        drop(self.node.control.spawn(async move {
+            if let Err(error) = node.state.abandon(approval).await {
+                tracing::error!(%error, "an abandoned hold stays listed until it expires");
+            }
+        }));
+    }
+
+    pub(super) fn send_cancel(&mut self, bytes: ServerBytes) {
+        let (node, netns, server) =
+            (Arc::clone(&self.node), self.origin.netns, self.origin.dst.0);
+        let bytes = bytes.into_bytes();
+        tokio::task::spawn_local(timeout(CONNECT_TIME_MAX, async move {
+            match catalog::upstream(&node, netns, server).await {
+                Ok(mut stream) => {
+                    if stream.write_all(&bytes).await.is_err() {
+                        tracing::warn!("a cancel request was not taken by the server");
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "a cancel request could not be sent"),
+            }
+        }));
+    }
+
+    /// Gives a finished job to the session.
+    pub(super) fn take_done(&mut self, done: Done, now: Now) -> Result<(), CloseReason> {
+        match done {
+            Done::Event(event) => self.session.handle(event, now),
+            Done::Bound(Ok(flow)) => self.identified(&flow, now),
+            Done::Bound(Err(unbound)) => {
+                tracing::warn!(
+                    session = %self.id, workload = %self.workload, code = unbound.code,
+                    reason = %unbound.operator, "a flow could not be identified"
+                );
+                self.refusal = Some((unbound.code, unbound.operator));
+                let event = Event::Unidentified { code: unbound.code, text: unbound.text };
+                self.session.handle(event, now);
+            }
+            Done::Renewed(Ok(principal)) => self.renewed(principal, now),
+            Done::Renewed(Err(unbound)) => {
+                tracing::warn!(session = %self.id, reason = %unbound.operator, "binding ended");
+                let text = "weir: the identity of this workload is no longer valid";
+                self.session.handle(Event::Kill { code: "28000", text }, now);
+            }
+            Done::Connected(Ok(stream)) => {
+                self.server = Some(Stream::Plain(stream));
+                let credential = Credential {
+                    user: self.target.user.clone(),
+                    password: self.target.password.clone(),
+                    server_proven: false,
+                };
+                self.session.handle(Event::Connected(credential), now);
+            }
+            Done::Connected(Err(error)) => {
+                tracing::warn!(session = %self.id, %error, "the server cannot be reached");
+                self.refusal = Some(("upstream", error));
+                let text = "weir: the protected server cannot be reached";
+                self.session.handle(Event::ConnectFailed { text }, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn identified(&mut self, flow: &BoundFlow, now: Now) {
+        let governor = bind::governor(&self.node, &self.target, &self.base, flow, now);
+        self.context = Some(Arc::clone(governor.context()));
+        self.keep_principal(Arc::clone(&flow.principal), now);
+        self.node.registry.identified(self.id, &flow.principal.oid);
+        self.session.handle(Event::Identified(Box::new(governor)), now);
+    }
+
+    fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
+        let left_s = (principal.valid_until_s - RENEW_BEFORE_S - now.unix_s()).max(1);
+        let left_us = u64::try_from(left_s).unwrap_or(1).saturating_mul(1_000_000);
+        self.binding_due_us = Some(now.mono_us.saturating_add(left_us));
+        self.principal = Some(principal);
+    }
+
+    fn renewed(&mut self, principal: Arc<Principal>, now: Now) {
+        let bound = self.policies.borrow().bind(&principal, &self.target.reference());
+        self.keep_principal(principal, now);
+        self.session.handle(Event::Policy(Box::new(bound)), now);
+    }
+
+    /// The binding is about to end: sign in again, or end the session.
+    pub(super) fn renew_binding(&mut self, now: Now) {
+        // Not asked again while the answer is on its way; a failed one ends the session.
+        self.binding_due_us = Some(now.mono_us.saturating_add(30_000_000));
+        let (node, workload) = (Arc::clone(&self.node), Arc::clone(&self.workload));
+        let task = self.node.control.spawn(async move {
+            let Some(binding) = node.workloads.get(&workload) else {
+                return Err(Unbound {
+                    code: "unknown_workload",
+                    text: "weir: this workload is not configured",
+                    operator: "the workload left the configuration".to_owned(),
+                });
+            };
+            bind::sign_in(&node, &workload, &binding.identity).await
+        });
+        self.jobs.start(async move {
+            Done::Renewed(task.await.unwrap_or_else(|_panicked| {
+                Err(Unbound {
+                    code: "internal",
+                    text: "weir: the sign-in of this workload failed",
+                    operator: "the sign-in task panicked".to_owned(),
+                })
+            }))
+        });
+    }
+}

@@ -1,0 +1,39 @@
+//! What the relay needs from the privileged side of the node.
+
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+
+use weir_identify::Secret;
+use weir_model::addr::NetnsCookie;
+use weir_model::fault::{Fault, FaultKind};
+use weir_model::flow::ProcessEvidence;
+
+/// A future that the control runtime can run.
+pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + Send>>;
+
+/// The broker, as seen from here. Implemented over its socket by `enforcer`, by fakes in tests.
+pub trait Host: Send + Sync {
+    /// An unconnected, non-blocking TCP socket made inside that namespace.
+    fn upstream(&self, netns: NetnsCookie, ipv6: bool) -> Answer<OwnedFd>;
+
+    /// The workload's own service-account token.
+    fn assertion(&self, workload: &str) -> Answer<Secret>;
+
+    /// Evidence on the process behind a flow; fails when it is gone or is another one by now.
+    fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence>;
+}
+
+/// The broker could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("the broker does not answer")]
+    Gone,
+    #[error("the broker refused: {0}")]
+    Refused(String),
+}
+
+impl Fault for HostError {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Kernel
+    }
+}

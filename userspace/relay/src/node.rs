@@ -1,0 +1,198 @@
+//! What all flows of a node share.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use weir_decide::{PolicySet, TargetRef};
+use weir_identify::{Identify, WorkloadIdentity};
+use weir_mask::MaskKey;
+use weir_model::ident::SessionId;
+use weir_state::State;
+use zeroize::Zeroizing;
+
+use crate::catalog::CatalogCache;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::protocol::Protocol;
+use crate::registry::{FlowRow, KillOutcome, Registry};
+
+/// One protected service.
+pub struct Target {
+    pub name: Arc<str>,
+    pub protocol: Protocol,
+    /// Address and prefix length.
+    pub nets: Vec<(IpAddr, u8)>,
+    /// Empty means any.
+    pub ports: Vec<u16>,
+    pub tls: Option<TlsAcceptor>,
+    pub tls_required: bool,
+    pub user: String,
+    pub password: Zeroizing<String>,
+}
+
+impl Target {
+    /// As policy knows it.
+    pub(crate) fn reference(&self) -> TargetRef {
+        TargetRef { name: Arc::clone(&self.name), namespace: self.protocol.namespace() }
+    }
+}
+
+/// All targets; the longest prefix wins, an exact port before any port.
+pub struct Targets(Vec<Arc<Target>>);
+
+impl Targets {
+    #[must_use]
+    pub fn new(targets: Vec<Arc<Target>>) -> Self {
+        Self(targets)
+    }
+
+    /// `None` when no target covers the address: the kernel redirected what we do not know, and
+    /// the flow is refused.
+    #[must_use]
+    pub fn find(&self, dst: SocketAddr) -> Option<&Arc<Target>> {
+        let ip = dst.ip().to_canonical();
+        let mut best: Option<((bool, u8), &Arc<Target>)> = None;
+        for target in &self.0 {
+            let exact = target.ports.contains(&dst.port());
+            if !exact && !target.ports.is_empty() {
+                continue;
+            }
+            for (net, prefix) in &target.nets {
+                let rank = (exact, *prefix);
+                if contains(*net, *prefix, ip) && best.is_none_or(|(have, _)| rank > have) {
+                    best = Some((rank, target));
+                }
+            }
+        }
+        best.map(|(_, target)| target)
+    }
+
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Target>> {
+        self.0.iter().find(|target| &*target.name == name)
+    }
+}
+
+fn contains(net: IpAddr, prefix: u8, ip: IpAddr) -> bool {
+    match (net, ip) {
+        (IpAddr::V4(net), IpAddr::V4(ip)) => {
+            let difference = u32::from(net) ^ u32::from(ip);
+            difference.leading_zeros() >= u32::from(prefix)
+        }
+        (IpAddr::V6(net), IpAddr::V6(ip)) => {
+            let difference = u128::from(net) ^ u128::from(ip);
+            difference.leading_zeros() >= u32::from(prefix)
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
+/// How a workload is identified.
+#[derive(Clone, Debug)]
+pub struct WorkloadBinding {
+    pub identity: WorkloadIdentity,
+}
+
+/// Numbers and names that every flow needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub cluster: String,
+    pub node: String,
+    /// Rows of a masked reply kept in the record.
+    pub rows_head: usize,
+    pub hold_expires_s: u32,
+    pub hold_in_transaction_s: u32,
+    /// Seed for statement shapes.
+    pub shape_seed: u64,
+}
+
+/// The parts that `enforcer` builds a node from.
+pub struct NodeParts {
+    pub host: Arc<dyn Host>,
+    pub identify: Arc<Identify>,
+    pub state: State,
+    pub targets: Targets,
+    pub workloads: HashMap<Arc<str>, WorkloadBinding>,
+    pub policies: watch::Receiver<Arc<PolicySet>>,
+    pub mask_key: MaskKey,
+    pub metrics: Metrics,
+    /// Runtime of everything that is not a flow: sign-in, catalog, broker, state.
+    pub control: tokio::runtime::Handle,
+    pub settings: Settings,
+}
+
+/// Shared by the workers.
+pub struct Node {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) identify: Arc<Identify>,
+    pub(crate) state: State,
+    pub(crate) targets: Targets,
+    pub(crate) workloads: HashMap<Arc<str>, WorkloadBinding>,
+    pub(crate) policies: watch::Receiver<Arc<PolicySet>>,
+    pub(crate) mask_key: MaskKey,
+    pub(crate) metrics: Metrics,
+    pub(crate) control: tokio::runtime::Handle,
+    pub(crate) settings: Settings,
+    pub(crate) registry: Registry,
+    pub(crate) catalogs: CatalogCache,
+}
+
+impl Node {
+    #[must_use]
+    pub fn new(parts: NodeParts) -> Arc<Self> {
+        Arc::new(Self {
+            host: parts.host,
+            identify: parts.identify,
+            state: parts.state,
+            targets: parts.targets,
+            workloads: parts.workloads,
+            policies: parts.policies,
+            mask_key: parts.mask_key,
+            metrics: parts.metrics,
+            control: parts.control,
+            settings: parts.settings,
+            registry: Registry::default(),
+            catalogs: CatalogCache::default(),
+        })
+    }
+
+    /// Live flows, oldest first.
+    #[must_use]
+    pub fn flows(&self) -> Vec<FlowRow> {
+        self.registry.rows()
+    }
+
+    /// Ends a flow with the protocol's own error.
+    #[must_use]
+    pub fn kill(&self, session: SessionId) -> KillOutcome {
+        self.registry.kill(session, "weir: an administrator ended this session")
+    }
+
+    /// Ends all flows, for shutdown.
+    pub fn kill_all(&self) {
+        self.registry.kill_all("weir: the enforcer is shutting down; connect again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_contain_what_they_should() {
+        let case = |net: &str, prefix, ip: &str| {
+            contains(net.parse().unwrap(), prefix, ip.parse().unwrap())
+        };
+        assert!(case("10.77.0.0", 16, "10.77.3.4"));
+        assert!(!case("10.77.0.0", 16, "10.78.0.1"));
+        assert!(case("0.0.0.0", 0, "192.0.2.1"));
+        assert!(case("fd77::", 64, "fd77::9"));
+        assert!(!case("fd77::", 64, "fd77:0:0:1::9"));
+        assert!(!case("0.0.0.0", 0, "::1"));
+        assert!(case("10.0.0.1", 32, "10.0.0.1"));
+        assert!(!case("10.0.0.1", 32, "10.0.0.2"));
+    }
+}

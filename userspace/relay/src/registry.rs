@@ -1,0 +1,107 @@
+//! Live flows: who can be listed, cancelled and killed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use weir_govern::{CancelKey, Event};
+use weir_model::ident::SessionId;
+
+/// One live flow as `weir flows` shows it.
+#[derive(Clone, Debug)]
+pub struct FlowRow {
+    pub session: SessionId,
+    pub workload: Arc<str>,
+    pub target: Arc<str>,
+    pub client_addr: String,
+    pub server_addr: String,
+    pub pid: u32,
+    pub comm: String,
+    /// `oid` once identified.
+    pub principal: String,
+    pub opened_us: i64,
+}
+
+/// What a kill request met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillOutcome {
+    Asked,
+    NoSuchFlow,
+}
+
+struct Live {
+    row: FlowRow,
+    mailbox: mpsc::Sender<Event>,
+}
+
+/// Shared by all workers of a node; locks are held for a map operation only.
+#[derive(Default)]
+pub(crate) struct Registry {
+    flows: Mutex<HashMap<SessionId, Live>>,
+    cancels: Mutex<HashMap<CancelKey, SessionId>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic while holding the lock cannot leave a map half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    pub(crate) fn open(&self, row: FlowRow, mailbox: mpsc::Sender<Event>) {
+        locked(&self.flows).insert(row.session, Live { row, mailbox });
+    }
+
+    pub(crate) fn identified(&self, session: SessionId, principal: &str) {
+        if let Some(live) = locked(&self.flows).get_mut(&session) {
+            principal.clone_into(&mut live.row.principal);
+        }
+    }
+
+    pub(crate) fn close(&self, session: SessionId, cancel: Option<&CancelKey>) {
+        locked(&self.flows).remove(&session);
+        if let Some(key) = cancel {
+            locked(&self.cancels).remove(key);
+        }
+    }
+
+    pub(crate) fn register_cancel(&self, key: CancelKey, session: SessionId) {
+        locked(&self.cancels).insert(key, session);
+    }
+
+    /// Passes a cancel request on. Only a flow of the same workload may ask: the key alone is too
+    /// short (4 bytes in protocol 3.0) to stand for that.
+    pub(crate) fn ask_cancel(&self, key: &CancelKey, workload: &str) -> bool {
+        let Some(session) = locked(&self.cancels).get(key).copied() else { return false };
+        let flows = locked(&self.flows);
+        match flows.get(&session) {
+            Some(live) if &*live.row.workload == workload => {
+                live.mailbox.try_send(Event::CancelAsked).is_ok()
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> Vec<FlowRow> {
+        let mut rows: Vec<FlowRow> =
+            locked(&self.flows).values().map(|live| live.row.clone()).collect();
+        rows.sort_by_key(|row| row.opened_us);
+        rows
+    }
+
+    pub(crate) fn kill(&self, session: SessionId, text: &'static str) -> KillOutcome {
+        match locked(&self.flows).get(&session) {
+            Some(live) => {
+                // A full mailbox means that it is being told to stop already.
+                let _told = live.mailbox.try_send(Event::Kill { code: "57P01", text });
+                KillOutcome::Asked
+            }
+            None => KillOutcome::NoSuchFlow,
+        }
+    }
+
+    pub(crate) fn kill_all(&self, text: &'static str) {
+        for live in locked(&self.flows).values() {
+            let _told = live.mailbox.try_send(Event::Kill { code: "57P01", text });
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask bench`: measurements, always as a ratio against a direct run in the same command.
+
+mod path;
+mod ratio;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+#[derive(Subcommand)]
+#[command(after_help = "Examples:\n  cargo xtask bench path\n  \
+    cargo xtask bench path --rounds 7 --seconds 4")]
+pub(crate) enum BenchCommand {
+    /// pgbench through Weir, directly, and through a byte-copying proxy
+    Path(PathArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct PathArgs {
+    /// Alternating rounds; medians are taken over them
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 2)]
+    seconds: u32,
+    /// Numbers of clients
+    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    clients: Vec<u32>,
+}
+
+pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
+    match command {
+        BenchCommand::Path(args) => path::run(args),
+    }
+}

@@ -1,0 +1,44 @@
+//! `cargo xtask lab`: a whole node on real parts, as many side by side as wanted.
+
+pub(crate) mod agents;
+mod command;
+mod container;
+mod daemon;
+mod database;
+mod down;
+mod entra;
+mod env;
+pub(crate) mod exec;
+pub(crate) mod model;
+mod network;
+mod outside;
+mod store;
+pub(crate) mod up;
+mod weir;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+pub(crate) use command::LabCommand;
+pub(crate) use down::down;
+pub(crate) use env::sign_in;
+pub(crate) use model::Lab;
+pub(crate) use outside::Paths;
+
+/// Runs one `lab` command.
+pub(crate) fn run(command: LabCommand) -> Result<ExitCode> {
+    match command {
+        LabCommand::Inside(args) => return container::inside(&args),
+        LabCommand::Exec(args) => return exec::exec(&args),
+        LabCommand::Up(args) => {
+            up::up(&args)?;
+        }
+        LabCommand::Down { name, all } => down::run(&name.name, all)?,
+        LabCommand::Env { name, json } => env::env(&name.name, json)?,
+        LabCommand::Status { name } => return env::status(&name.name),
+        LabCommand::Start { name, process } => weir::start_again(&name.name, process.as_deref())?,
+        LabCommand::Login { name, user } => sign_in(&Lab::load(&name.name)?, &user)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,113 @@
+//! The test Entra of a lab, and the service-account tokens of its agents.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::agents;
+use super::daemon::{self, Plan};
+use super::model::{Entra, Lab, write_private};
+use crate::{http, place, setup};
+
+/// Far beyond a lab's life: nothing has to refresh the files.
+const TOKEN_LIFE_S: u64 = 30 * 24 * 3600;
+
+/// Starts the test Entra and mints the agents' tokens.
+pub(crate) fn start(lab: &mut Lab) -> Result<()> {
+    let folder = place::root().join("tests/entra");
+    let config = folder.join("lab.json");
+    let log = lab.log("entra");
+    let process = daemon::start(&Plan {
+        command: vec![
+            setup::node_binary().display().to_string(),
+            folder.join("server.mjs").display().to_string(),
+            "--port".to_owned(),
+            "0".to_owned(),
+            "--config".to_owned(),
+            config.display().to_string(),
+        ],
+        envs: BTreeMap::new(),
+        cgroup: lab.cgroup_path(agents::PARTS),
+        log: &log,
+        folder,
+    })?;
+    lab.processes.insert("entra".to_owned(), process.clone());
+    lab.save()?;
+    let ready = process.wait_ready(0)?;
+    let ready: Value = serde_json::from_str(ready.trim_start_matches("READY"))
+        .with_context(|| format!("the test Entra said {ready}"))?;
+    let origin = text(&ready, "/origin")?;
+    let directory = fs::read_to_string(&config).context("reading the test Entra's config")?;
+    let directory: Value = serde_json::from_str(&directory).context("tests/entra/lab.json")?;
+    learn(lab, &directory, origin)?;
+    lab.save()?;
+    mint(lab)
+}
+
+fn text(value: &Value, pointer: &str) -> Result<String> {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .with_context(|| format!("the test Entra names no {pointer}"))
+}
+
+fn learn(lab: &mut Lab, directory: &Value, origin: String) -> Result<()> {
+    let tenant = directory
+        .pointer("/tenants/0")
+        .context("a tenant in tests/entra/lab.json")?;
+    let groups = tenant
+        .get("groups")
+        .and_then(Value::as_object)
+        .context("groups")?;
+    lab.entra = Some(Entra {
+        origin,
+        tenant: text(tenant, "/tid")?,
+        audience: text(tenant, "/apis/0/client_id")?,
+        required_role: text(tenant, "/apps/0/roles/0")?,
+        reviewer_client_id: text(tenant, "/public_clients/0/client_id")?,
+        reviewer_scope: text(tenant, "/apis/0/scopes/0")?,
+        groups: groups
+            .iter()
+            .filter_map(|(name, id)| Some((name.clone(), id.as_str()?.to_owned())))
+            .collect(),
+    });
+    let apps = tenant
+        .get("apps")
+        .and_then(Value::as_array)
+        .context("apps")?;
+    for (name, agent) in &mut lab.agents {
+        let app = apps
+            .iter()
+            .find(|app| app.get("name").and_then(Value::as_str) == Some(name))
+            .with_context(|| format!("the test Entra has no app '{name}'"))?;
+        agent.client_id = text(app, "/client_id")?;
+    }
+    Ok(())
+}
+
+fn mint(lab: &Lab) -> Result<()> {
+    let entra = lab.entra.as_ref().context("the test Entra was started")?;
+    for (name, agent) in &lab.agents {
+        let request = json!({
+            "namespace": "agents",
+            "serviceaccount": name,
+            "pod": { "name": format!("{name}-0") },
+            "node": "lab-node",
+            "expirationSeconds": TOKEN_LIFE_S,
+        });
+        let answer = http::post(&entra.origin, "/k8s/token", &request)?;
+        let token = text(&answer, "/token")?;
+        write_private(&agent.token_file, token.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Approves a device code as a user of the directory.
+pub(crate) fn approve_device(lab: &Lab, user_code: &str, user: &str) -> Result<()> {
+    let entra = lab.entra.as_ref().context("this lab has no test Entra")?;
+    let body = json!({ "user_code": user_code, "user": user, "approve": true });
+    http::post(&entra.origin, "/control/device", &body).map(drop)
+}

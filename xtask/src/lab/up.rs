@@ -1,0 +1,204 @@
+//! `lab up`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use super::command::{Name, UpArgs};
+use super::down::down;
+use super::model::{Agent, Database, LABS, Lab, Outside, RUNS};
+use super::{agents, database, entra, network, store, weir};
+use crate::binaries::{self, Binaries, Profile};
+use crate::{place, say, setup};
+
+/// A lab with every default.
+pub(crate) fn default_args(name: &str) -> UpArgs {
+    UpArgs {
+        name: Name {
+            name: name.to_owned(),
+        },
+        config: None,
+        policies: None,
+        no_weir: false,
+        release: false,
+        binaries: None,
+    }
+}
+
+/// Brings a lab up; when that fails, what was made is removed, except its logs.
+pub(crate) fn up(args: &UpArgs) -> Result<Lab> {
+    place::need_root("a lab")?;
+    Lab::check_name(&args.name.name)?;
+    setup::run(setup::Need::lab())?;
+    let binaries = match &args.binaries {
+        Some(folder) => Binaries {
+            weir: folder.join("weir"),
+            store: folder.join("weir-store"),
+        },
+        None => binaries::product(if args.release {
+            Profile::Release
+        } else {
+            Profile::Dev
+        })?,
+    };
+    let mut lab = claim(&args.name.name)?;
+    match fill(&mut lab, args, &binaries) {
+        Ok(()) => Ok(lab),
+        Err(error) => {
+            let logs = keep_logs(&lab);
+            if let Err(second) = down(&lab) {
+                say::note(format!("removing what was made: {second:#}"));
+            }
+            Err(error.context(format!(
+                "lab '{}' did not come up; logs in {logs}",
+                lab.name
+            )))
+        }
+    }
+}
+
+fn fill(lab: &mut Lab, args: &UpArgs, binaries: &Binaries) -> Result<()> {
+    let step = say::step("network and cgroups");
+    agents::make(lab)?;
+    network::make(lab)?;
+    step.done(format!("10.77.{0}.0/24, fd77:{0:x}::/64", lab.number));
+    let step = say::step("PostgreSQL");
+    database::start(lab)?;
+    step.done(format!(
+        "{}:{}",
+        lab.database.addresses.v4, lab.database.port
+    ));
+    let step = say::step("test Entra");
+    entra::start(lab)?;
+    step.done(lab.entra.as_ref().map_or("", |entra| &entra.origin));
+    let step = say::step("ClickHouse engine");
+    store::start(lab, binaries)?;
+    step.done(lab.store.as_ref().map_or("", |store| &store.url));
+    let sources = weir::Sources {
+        config: args.config.clone(),
+        policies: args.policies.clone(),
+    };
+    weir::configure(lab, &sources, binaries)?;
+    if args.no_weir {
+        return Ok(());
+    }
+    let step = say::step("schema of the record");
+    weir::migrate(lab)?;
+    step.done("");
+    let step = say::step("broker and node");
+    weir::start(lab)?;
+    step.done("");
+    Ok(())
+}
+
+/// Takes a name and a number that nobody has.
+fn claim(name: &str) -> Result<Lab> {
+    for folder in [LABS, RUNS] {
+        fs::create_dir_all(folder).with_context(|| format!("making {folder}"))?;
+        // Passable for the database's and the node's users; each lab's folders are their own.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o711))
+            .with_context(|| format!("protecting {folder}"))?;
+    }
+    let lock = fs::File::create(Path::new(RUNS).join("lock")).context("making the lock")?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .context("taking the lock")?;
+    if Lab::names().iter().any(|known| known == name) {
+        bail!("lab '{name}' is up already (cargo xtask lab down --name {name})");
+    }
+    let taken: Vec<u8> = Lab::names()
+        .iter()
+        .filter_map(|known| Lab::load(known).ok())
+        .map(|lab| lab.number)
+        .collect();
+    let number = (0..=254)
+        .find(|number| !taken.contains(number) && network::number_is_free(*number))
+        .context("all 255 lab numbers are taken")?;
+    let lab = plan(name, number)?;
+    for folder in [lab.state_dir.clone(), lab.run_dir.clone()] {
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))
+            .context("a lab's folder")?;
+    }
+    for folder in [lab.secrets(), lab.state_dir.join("log")] {
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
+            .context("a lab's folder")?;
+    }
+    lab.save()?;
+    Ok(lab)
+}
+
+fn plan(name: &str, number: u8) -> Result<Lab> {
+    let state_dir = Path::new(LABS).join(name);
+    let run_dir = Path::new(RUNS).join(name);
+    let secrets = state_dir.join("secrets");
+    let cgroup = format!("/weir-lab-{name}");
+    let netns = |part: &str| PathBuf::from(format!("/run/netns/weir-{name}-{part}"));
+    let agents: BTreeMap<String, Agent> = agents::NAMES
+        .iter()
+        .zip(network::FIRST_AGENT..)
+        .map(|(agent, host)| {
+            let made = Agent {
+                addresses: network::addresses(number, host),
+                netns: netns(agent),
+                cgroup: format!("{cgroup}/{}/{agent}", agents::GOVERNED),
+                host_device: format!("weir{number}a{host}"),
+                token_file: secrets.join(format!("token-{agent}")),
+                client_id: String::new(),
+            };
+            ((*agent).to_owned(), made)
+        })
+        .collect();
+    Ok(Lab {
+        name: name.to_owned(),
+        number,
+        bridge: network::bridge(number),
+        host: network::addresses(number, network::HOST),
+        pins: PathBuf::from(format!("/sys/fs/bpf/weir-lab-{name}")),
+        cgroup_mount: place::cgroup2()?,
+        cgroup,
+        database: Database {
+            addresses: network::addresses(number, network::DATABASE),
+            port: 5432,
+            netns: netns("db"),
+            name: "shop".to_owned(),
+            user: "weir_app".to_owned(),
+            password_file: secrets.join("db-password"),
+            socket_dir: run_dir.join("postgres"),
+            log: state_dir.join("log/postgres.log"),
+        },
+        agents,
+        outside: Outside {
+            addresses: network::addresses(number, network::OUTSIDE),
+            netns: netns("out"),
+        },
+        entra: None,
+        store: None,
+        weir: None,
+        processes: BTreeMap::new(),
+        state_dir,
+        run_dir,
+    })
+}
+
+/// Copies the logs out of the way of `down`.
+pub(crate) fn keep_logs(lab: &Lab) -> String {
+    let to = place::target()
+        .join("xtask-logs")
+        .join(format!("lab-{}", lab.name));
+    let _missing = fs::remove_dir_all(&to);
+    let _made = fs::create_dir_all(&to);
+    for entry in fs::read_dir(lab.state_dir.join("log"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let _copied = fs::copy(entry.path(), to.join(entry.file_name()));
+    }
+    to.display().to_string()
+}

@@ -1,0 +1,210 @@
+//! The tiers, in the order in which they run: cheap ones first.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::Outcome;
+use crate::lab::{self, Lab, up};
+use crate::say::Step;
+use crate::{place, run, setup, tidy};
+
+pub(super) struct Tier {
+    pub(super) name: &'static str,
+    pub(super) run: fn(&Step) -> Result<Outcome>,
+    pub(super) needs_setup: bool,
+}
+
+const fn check(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
+    Tier {
+        name,
+        run,
+        needs_setup: false,
+    }
+}
+
+const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
+    Tier {
+        name,
+        run,
+        needs_setup: true,
+    }
+}
+
+pub(super) const ALL: [Tier; 12] = [
+    check("fmt", fmt),
+    check("tidy", tidied),
+    tests("clippy", clippy),
+    tests("unit", |step| {
+        nextest(step, "unit", &format!("not ({})", elsewhere()), &[])
+    }),
+    tests("golden", |step| nextest(step, "golden", GOLDEN, &[])),
+    tests("sim", |step| nextest(step, "sim", SIM, &[])),
+    tests("doc", doc),
+    tests("kernel", |step| as_root(step, "kernel", KERNEL)),
+    tests("identity", |step| nextest(step, "identity", IDENTITY, &[])),
+    tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
+    tests("deploy", deploy),
+    tests("e2e", e2e),
+];
+
+const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
+const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
+const KERNEL: &str = "package(weir-kernel) | package(weir-broker)";
+const IDENTITY: &str = "package(weir-identify)";
+const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
+const E2E: &str = "package(weir-e2e)";
+
+/// What is not `unit`.
+fn elsewhere() -> String {
+    [GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, E2E].join(" | ")
+}
+
+/// One set of packages in every tier, so that cargo builds once.
+const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "weir-programs"];
+
+fn log(name: &str) -> PathBuf {
+    place::target().join(format!("xtask-logs/test-{name}.log"))
+}
+
+fn fmt(step: &Step) -> Result<Outcome> {
+    run::logged(
+        step,
+        &log("fmt"),
+        run::cargo().args(["fmt", "--all", "--check"]),
+    )?;
+    Ok(Outcome::Passed(0))
+}
+
+fn tidied(_step: &Step) -> Result<Outcome> {
+    let problems = tidy::problems()?;
+    if !problems.is_empty() {
+        bail!("{} problems:\n{}", problems.len(), problems.join("\n"));
+    }
+    Ok(Outcome::Passed(0))
+}
+
+fn clippy(step: &Step) -> Result<Outcome> {
+    let mut command = run::cargo();
+    command
+        .arg("clippy")
+        .args(PACKAGES)
+        .args(["--all-targets", "--no-deps", "--color", "never"]);
+    run::logged(step, &log("clippy"), command.args(["--", "-D", "warnings"]))?;
+    Ok(Outcome::Passed(0))
+}
+
+fn doc(step: &Step) -> Result<Outcome> {
+    let mut command = run::cargo();
+    command
+        .args(["test", "--doc", "--color", "never"])
+        .args(PACKAGES);
+    run::logged(step, &log("doc"), &mut command)?;
+    let text = fs::read_to_string(log("doc")).unwrap_or_default();
+    let passed = text
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("test result: ok. ")?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .sum::<usize>();
+    Ok(Outcome::Passed(passed))
+}
+
+fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Outcome::CannotRun("it needs root".to_owned()));
+    }
+    nextest(step, name, filter, &[])
+}
+
+/// nextest's own exit code for a filter that selects nothing.
+const NO_TESTS: i32 = 4;
+
+fn nextest(step: &Step, name: &str, filter: &str, envs: &[(&str, &str)]) -> Result<Outcome> {
+    let path = log(name);
+    fs::create_dir_all(path.parent().context("a folder for logs")?).context("making logs")?;
+    let file = fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    let second = file.try_clone().context("a second descriptor")?;
+    step.at("building and running");
+    let status = run::cargo()
+        .args([
+            "nextest",
+            "run",
+            "--color",
+            "never",
+            "--no-fail-fast",
+            "--no-tests",
+            "fail",
+        ])
+        .args(PACKAGES)
+        .args(["-E", filter])
+        .envs(envs.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(second)
+        .status()
+        .context("starting cargo nextest")?;
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    match status.code() {
+        Some(0) => Ok(Outcome::Passed(count(&text))),
+        Some(NO_TESTS) => Ok(Outcome::CannotRun("it has no tests".to_owned())),
+        _ => bail!("{status}; log {}\n{}", path.display(), run::tail(&text)),
+    }
+}
+
+/// `Summary [ 0.2s] 8 tests run: 8 passed, 0 skipped`
+fn count(text: &str) -> usize {
+    text.lines()
+        .filter(|line| line.trim_start().starts_with("Summary ["))
+        .filter_map(|line| {
+            line.split("] ")
+                .nth(1)?
+                .trim_start()
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .sum()
+}
+
+fn deploy(step: &Step) -> Result<Outcome> {
+    let mut command = Command::new(setup::python_binary()?);
+    command
+        .arg("-B")
+        .arg(place::root().join("tests/deploy/check.py"));
+    run::logged(step, &log("deploy"), &mut command)?;
+    let text = fs::read_to_string(log("deploy")).unwrap_or_default();
+    Ok(Outcome::Passed(
+        text.lines().filter(|line| line.starts_with("ok ")).count(),
+    ))
+}
+
+/// One lab for the whole tier; its tests run one after the other, because some kill the node.
+fn e2e(step: &Step) -> Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Outcome::CannotRun("it needs root".to_owned()));
+    }
+    let name = format!("e2e-{}", std::process::id());
+    let lab: Lab = up::up(&up::default_args(&name))?;
+    let xtask = std::env::current_exe().context("finding this program")?;
+    let python = setup::python_binary()?;
+    let envs = [
+        ("WEIR_LAB", name.as_str()),
+        ("WEIR_XTASK", xtask.to_str().context("a path of text")?),
+        ("WEIR_PYTHON", python.to_str().context("a path of text")?),
+        ("NEXTEST_TEST_THREADS", "1"),
+    ];
+    let outcome = nextest(step, "e2e", E2E, &envs);
+    if outcome.is_err() {
+        up::keep_logs(&lab);
+    }
+    lab::down(&lab)?;
+    outcome
+}

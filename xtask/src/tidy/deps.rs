@@ -1,0 +1,41 @@
+//! Who may use whom within the workspace. A change of the architecture changes this table first.
+
+/// Folder → names of workspace crates, without `weir-`, in `[dependencies]`.
+pub(super) const TABLE: [(&str, &str); 22] = [
+    ("ebpf/abi", ""),
+    ("ebpf/programs", "abi"),
+    ("userspace/model", ""),
+    ("userspace/clock", "model"),
+    ("userspace/kernel", "abi model"),
+    ("userspace/broker", "kernel model clock"),
+    ("userspace/accept", "model clock"),
+    ("userspace/identify", "model clock"),
+    ("userspace/decide", "model"),
+    ("userspace/mask", "decide model"),
+    ("userspace/spool", "model"),
+    ("userspace/govern", "decide mask spool model"),
+    ("userspace/protocols/postgres", "govern mask spool model"),
+    ("userspace/record", "spool model clock"),
+    ("userspace/state", "model clock"),
+    (
+        "userspace/relay",
+        "accept identify decide postgres govern mask spool record state model clock",
+    ),
+    (
+        "userspace/enforcer",
+        "kernel broker accept identify decide mask spool govern postgres record state relay model clock",
+    ),
+    ("userspace/store", ""),
+    ("userspace/testkit", "govern model clock"),
+    ("xtask", ""),
+    ("tests/e2e", ""),
+    ("bench/copyproxy", ""),
+];
+
+/// Crates that cannot forbid unsafe code, and why.
+pub(super) const UNSAFE: [(&str, &str); 4] = [
+    ("ebpf/abi", "plain-data markers for map values"),
+    ("ebpf/programs", "eBPF"),
+    ("userspace/kernel", "system calls that have no safe wrapper"),
+    ("userspace/store", "loads the engine's shared library"),
+];
