@@ -1,6 +1,7 @@
 //! `cargo xtask quickstart`: from a fresh machine to a whole node that shows what it does.
 
 mod evidence;
+mod said;
 mod scene;
 mod story;
 

@@ -1,9 +1,5 @@
 //! What the person at the terminal sees: a spinner on a terminal, plain lines elsewhere.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the one place that prints"
-)]
+#![expect(clippy::print_stderr, reason = "the one place that prints")]
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};

@@ -33,7 +33,10 @@ export async function control(entra, req, res, pathname) {
 /** `{user_code, user, approve: true|false}` */
 async function device(tenant, body, res) {
   const user = tenant.user(body.user);
-  if (typeof body.user_code !== 'string' || !user) return json(res, 400, { error: 'user_code and a known user are needed' });
+  if (typeof body.user_code !== 'string' || !user) {
+    return json(res, 400, { error: 'user_code and a known user are needed' });
+  }
+  if (tenant.isDisabled(user)) return json(res, 403, { error: 'the user is disabled' });
   const done = await tenant.answerDevice(body.user_code, user, body.approve !== false);
   return done ? json(res, 200, { ok: true }) : json(res, 404, { error: 'no such code, or already used' });
 }

@@ -21,9 +21,21 @@ pub struct Authority {
 ///
 /// Source: the vendor's national-cloud pages; federation outside `public` is untested.
 const CLOUDS: [(&str, &str, &str); 3] = [
-    ("public", "login.microsoftonline.com", "api://AzureADTokenExchange"),
-    ("usgov", "login.microsoftonline.us", "api://AzureADTokenExchangeUSGov"),
-    ("china", "login.partner.microsoftonline.cn", "api://AzureADTokenExchangeChina"),
+    (
+        "public",
+        "login.microsoftonline.com",
+        "api://AzureADTokenExchange",
+    ),
+    (
+        "usgov",
+        "login.microsoftonline.us",
+        "api://AzureADTokenExchangeUSGov",
+    ),
+    (
+        "china",
+        "login.partner.microsoftonline.cn",
+        "api://AzureADTokenExchangeChina",
+    ),
 ];
 
 impl Authority {
@@ -51,7 +63,10 @@ impl Authority {
         if !url.username().is_empty() || url.password().is_some() {
             return Err("must not carry a user or password".to_owned());
         }
-        let host = url.host_str().ok_or_else(|| "must name a host".to_owned())?.to_owned();
+        let host = url
+            .host_str()
+            .ok_or_else(|| "must name a host".to_owned())?
+            .to_owned();
         let plain = match url.scheme() {
             "https" => false,
             "http" => plain_allowed(&url, allow_plain_loopback)?,
@@ -75,7 +90,10 @@ impl Authority {
     /// The tenant's v2 discovery document.
     #[must_use]
     pub fn discovery(&self, tenant: &str) -> String {
-        format!("{}/{tenant}/v2.0/.well-known/openid-configuration", self.origin)
+        format!(
+            "{}/{tenant}/v2.0/.well-known/openid-configuration",
+            self.origin
+        )
     }
 
     /// Whether a URL from a discovery document may be called.
@@ -97,9 +115,7 @@ fn plain_allowed(url: &Url, allow_plain_loopback: bool) -> Result<bool, String> 
     };
     match (loopback, allow_plain_loopback) {
         (true, true) => Ok(true),
-        (true, false) => {
-            Err("plain http needs allow_plain_loopback: true (tests only)".to_owned())
-        }
+        (true, false) => Err("plain http needs allow_plain_loopback: true (tests only)".to_owned()),
         (false, _) => Err("plain http is for loopback addresses only: use https".to_owned()),
     }
 }
@@ -122,7 +138,11 @@ mod tests {
 
     #[test]
     fn plain_http_only_on_loopback_and_only_when_allowed() {
-        assert!(Authority::parse("http://127.0.0.1:9443", true).unwrap().plain);
+        assert!(
+            Authority::parse("http://127.0.0.1:9443", true)
+                .unwrap()
+                .plain
+        );
         assert!(Authority::parse("http://[::1]:9443", true).is_ok());
         for (text, allowed) in [
             ("http://127.0.0.1:9443", false),

@@ -93,8 +93,11 @@ impl Slot {
     }
 
     fn accept(&self, principal: &Arc<Principal>, refresh_at_s: i64) {
-        *locked(&self.binding) =
-            Binding { principal: Some(Arc::clone(principal)), refresh_at_s, refused: None };
+        *locked(&self.binding) = Binding {
+            principal: Some(Arc::clone(principal)),
+            refresh_at_s,
+            refused: None,
+        };
     }
 
     fn refuse(&self, refusal: Unidentified, now: Now) -> Result<Arc<Principal>, Unidentified> {
@@ -108,15 +111,9 @@ impl Slot {
 }
 
 impl Binding {
-    fn instead_of(
-        &self,
-        refusal: Unidentified,
-        now: Now,
-    ) -> Result<Arc<Principal>, Unidentified> {
+    fn instead_of(&self, refusal: Unidentified, now: Now) -> Result<Arc<Principal>, Unidentified> {
         match &self.principal {
-            Some(principal)
-                if refusal.is_transient() && now.unix_s() < principal.valid_until_s =>
-            {
+            Some(principal) if refusal.is_transient() && now.unix_s() < principal.valid_until_s => {
                 Ok(Arc::clone(principal))
             }
             Some(_) | None => Err(refusal),
@@ -160,8 +157,12 @@ impl Identify {
         match self.sign_in(workload, &assertion, now).await {
             Ok(accepted) => {
                 let refresh_at_s = refresh_at(&accepted, now);
-                let principal =
-                    Arc::new(self.principal(accepted, EvidenceKind::Federated, &workload.name, now));
+                let principal = Arc::new(self.principal(
+                    accepted,
+                    EvidenceKind::Federated,
+                    &workload.name,
+                    now,
+                ));
                 slot.accept(&principal, refresh_at_s);
                 Ok(principal)
             }
@@ -176,19 +177,34 @@ impl Identify {
         now: Now,
     ) -> Result<Accepted, Unidentified> {
         let settings = &self.settings;
-        if !settings.tenants.iter().any(|tenant| **tenant == *workload.tenant) {
+        if !settings
+            .tenants
+            .iter()
+            .any(|tenant| **tenant == *workload.tenant)
+        {
             return Err(Unidentified::TenantNotAllowed);
         }
         check_assertion(assertion, &settings.authority.exchange_audience, None, now)
             .map_err(Unidentified::Assertion)?;
-        let discovery =
-            self.keys.discovery(&self.http, settings, &workload.tenant, now).await?;
+        let discovery = self
+            .keys
+            .discovery(&self.http, settings, &workload.tenant, now)
+            .await?;
         let endpoint = &discovery.token_endpoint;
-        let token =
-            exchange(&self.http, settings, endpoint, &workload.client_id, assertion).await?;
+        let token = exchange(
+            &self.http,
+            settings,
+            endpoint,
+            &workload.client_id,
+            assertion,
+        )
+        .await?;
         let accepted = self.validated(&token, &workload.tenant, now).await?;
-        accepted
-            .bound_to(PrincipalKind::Application, &workload.tenant, &workload.client_id)?;
+        accepted.bound_to(
+            PrincipalKind::Application,
+            &workload.tenant,
+            &workload.client_id,
+        )?;
         Ok(accepted)
     }
 
@@ -200,7 +216,9 @@ impl Identify {
         now: Now,
     ) -> Result<Accepted, Unidentified> {
         let opened = open(token.expose())?;
-        self.keys.ensure(&self.http, &self.settings, tenant, Some(opened.kid()), now).await?;
+        self.keys
+            .ensure(&self.http, &self.settings, tenant, Some(opened.kid()), now)
+            .await?;
         let keys = self.keys.snapshot(now);
         Ok(opened.check(&keys, &self.rules, Some(tenant), now.unix_s())?)
     }
@@ -224,7 +242,9 @@ impl Identify {
             token_id: accepted.token_id,
             evidence,
             workload: workload.into(),
-            valid_until_s: accepted.expires_s.min(now.unix_s().saturating_add(BINDING_S_MAX)),
+            valid_until_s: accepted
+                .expires_s
+                .min(now.unix_s().saturating_add(BINDING_S_MAX)),
         }
     }
 }
@@ -233,5 +253,6 @@ impl Identify {
 fn refresh_at(accepted: &Accepted, now: Now) -> i64 {
     let life_s = accepted.expires_s.saturating_sub(now.unix_s()).max(0);
     let cadence_s = rand::random_range(REMINT_S.0..=REMINT_S.1);
-    now.unix_s().saturating_add(cadence_s.min(life_s * REFRESH_PERCENT / 100))
+    now.unix_s()
+        .saturating_add(cadence_s.min(life_s * REFRESH_PERCENT / 100))
 }

@@ -41,8 +41,11 @@ pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
     fn lines(&self) -> String {
-        let lines: Vec<String> =
-            self.0.iter().map(|problem| format!("{}: {}", problem.key, problem.text)).collect();
+        let lines: Vec<String> = self
+            .0
+            .iter()
+            .map(|problem| format!("{}: {}", problem.key, problem.text))
+            .collect();
         lines.join("; ")
     }
 }
@@ -67,7 +70,10 @@ impl Settings {
     pub(crate) fn check(config: &IdentityConfig) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut say = |key: String, text: &str| {
-            problems.push(Problem { key, text: text.to_owned() });
+            problems.push(Problem {
+                key,
+                text: text.to_owned(),
+            });
         };
         let authority = match Authority::parse(&config.authority, config.allow_plain_loopback) {
             Ok(authority) => Some(authority),
@@ -88,21 +94,33 @@ impl Settings {
             }
         }
         if !is_nonzero_guid(&config.audience) {
-            say("audience".to_owned(), "must be the enforcer's client id, a lower-case GUID");
+            say(
+                "audience".to_owned(),
+                "must be the enforcer's client id, a lower-case GUID",
+            );
         }
         if config.required_role.is_empty() {
-            say("required_role".to_owned(), "must name an app role, such as Agent.Connect");
+            say(
+                "required_role".to_owned(),
+                "must name an app role, such as Agent.Connect",
+            );
         }
         if let Some(client) = &config.reviewer_client_id {
             if !is_nonzero_guid(client) {
                 say("reviewer_client_id".to_owned(), "must be a lower-case GUID");
             }
             if *client == config.audience {
-                say("reviewer_client_id".to_owned(), "must differ from audience: a separate public client, or its id_tokens would carry the API's audience");
+                say(
+                    "reviewer_client_id".to_owned(),
+                    "must differ from audience: a separate public client, or its id_tokens would carry the API's audience",
+                );
             }
         }
         if !is_scope_word(&config.reviewer_scope) {
-            say("reviewer_scope".to_owned(), "must be one scope name, such as Agent.Run");
+            say(
+                "reviewer_scope".to_owned(),
+                "must be one scope name, such as Agent.Run",
+            );
         }
         if config.clock_skew_s > CLOCK_SKEW_S_MAX {
             say("clock_skew_s".to_owned(), "must be at most 300");
@@ -110,7 +128,11 @@ impl Settings {
         match authority {
             Some(authority) if problems.is_empty() => Ok(Self {
                 authority,
-                tenants: config.tenants.iter().map(|tenant| Arc::from(tenant.as_str())).collect(),
+                tenants: config
+                    .tenants
+                    .iter()
+                    .map(|tenant| Arc::from(tenant.as_str()))
+                    .collect(),
                 audience: config.audience.as_str().into(),
                 required_role: config.required_role.as_str().into(),
                 reviewer_client_id: config.reviewer_client_id.as_deref().map(Arc::from),
@@ -124,7 +146,9 @@ impl Settings {
 
 fn is_scope_word(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -144,7 +168,11 @@ mod tests {
             clock_skew_s: 301,
         };
         let problems = Settings::check(&config).unwrap_err();
-        let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+        let keys: Vec<&str> = problems
+            .0
+            .iter()
+            .map(|problem| problem.key.as_str())
+            .collect();
         assert_eq!(
             keys,
             [

@@ -74,16 +74,27 @@ impl Identify {
     /// The same.
     pub async fn device_begin_at(&self, now: Now) -> Result<DeviceStart, Unidentified> {
         let settings = &self.settings;
-        let client_id = settings.reviewer_client_id.as_ref().ok_or(
-            Unidentified::NotConfigured("sign-in of people needs identity.reviewer_client_id"),
-        )?;
-        let tenant = settings.tenants.first().ok_or(Unidentified::TenantNotAllowed)?;
-        let discovery = self.keys.discovery(&self.http, settings, tenant, now).await?;
+        let client_id = settings
+            .reviewer_client_id
+            .as_ref()
+            .ok_or(Unidentified::NotConfigured(
+                "sign-in of people needs identity.reviewer_client_id",
+            ))?;
+        let tenant = settings
+            .tenants
+            .first()
+            .ok_or(Unidentified::TenantNotAllowed)?;
+        let discovery = self
+            .keys
+            .discovery(&self.http, settings, tenant, now)
+            .await?;
         let endpoint = discovery.device_authorization_endpoint.as_deref().ok_or(
             Unidentified::NotConfigured("this authority offers no device code sign-in"),
         )?;
-        let scope =
-            format!("api://{}/{} openid profile", settings.audience, settings.reviewer_scope);
+        let scope = format!(
+            "api://{}/{} openid profile",
+            settings.audience, settings.reviewer_scope
+        );
         let fields = [("client_id", &**client_id), ("scope", scope.as_str())];
         let answer = self.http.post_form(endpoint, &fields).await?;
         if answer.status != 200 {
@@ -92,10 +103,14 @@ impl Identify {
                 Ok(_) => Unidentified::unexpected_status("a device code request", answer.status),
             });
         }
-        let body: DeviceBody = serde_json::from_slice(&answer.body)
-            .map_err(|_| Unidentified::Malformed { what: "device code answer" })?;
+        let body: DeviceBody =
+            serde_json::from_slice(&answer.body).map_err(|_| Unidentified::Malformed {
+                what: "device code answer",
+            })?;
         if !shows_well(&body.user_code) || !shows_well(&body.verification_uri) {
-            return Err(Unidentified::Malformed { what: "device code texts" });
+            return Err(Unidentified::Malformed {
+                what: "device code texts",
+            });
         }
         Ok(DeviceStart {
             user_code: body.user_code,
@@ -121,21 +136,26 @@ impl Identify {
         }
     }
 
-    async fn poll_once(
-        &self,
-        handle: &DeviceHandle,
-        now: Now,
-    ) -> Result<DevicePoll, Unidentified> {
+    async fn poll_once(&self, handle: &DeviceHandle, now: Now) -> Result<DevicePoll, Unidentified> {
         let settings = &self.settings;
-        let discovery = self.keys.discovery(&self.http, settings, &handle.tenant, now).await?;
+        let discovery = self
+            .keys
+            .discovery(&self.http, settings, &handle.tenant, now)
+            .await?;
         let fields = [
             ("grant_type", DEVICE_GRANT),
             ("client_id", &*handle.client_id),
             ("device_code", handle.device_code.expose()),
         ];
-        let answer = self.http.post_form(&discovery.token_endpoint, &fields).await?;
+        let answer = self
+            .http
+            .post_form(&discovery.token_endpoint, &fields)
+            .await?;
         match minted(&answer) {
-            Ok(tokens) => self.person(handle, &tokens, now).await.map(DevicePoll::Done),
+            Ok(tokens) => self
+                .person(handle, &tokens, now)
+                .await
+                .map(DevicePoll::Done),
             Err(TokenAnswer::Refused(body)) if body.error == "authorization_pending" => {
                 Ok(DevicePoll::Pending)
             }
@@ -153,22 +173,31 @@ impl Identify {
         tokens: &Minted,
         now: Now,
     ) -> Result<Arc<Principal>, Unidentified> {
-        let accepted = self.validated(&tokens.access_token, &handle.tenant, now).await?;
-        accepted
-            .bound_to(PrincipalKind::Person, &handle.tenant, &handle.client_id)?;
-        let id_token = tokens
-            .id_token
-            .as_ref()
-            .ok_or(Unidentified::Malformed { what: "token answer without an id_token" })?;
+        let accepted = self
+            .validated(&tokens.access_token, &handle.tenant, now)
+            .await?;
+        accepted.bound_to(PrincipalKind::Person, &handle.tenant, &handle.client_id)?;
+        let id_token = tokens.id_token.as_ref().ok_or(Unidentified::Malformed {
+            what: "token answer without an id_token",
+        })?;
         let opened = open(id_token.expose())?;
         let expected = Expected {
             tenant: &handle.tenant,
             client_id: &handle.client_id,
             oid: &accepted.oid,
         };
-        opened
-            .check_id_token(&self.keys.snapshot(now), &self.rules, &expected, now.unix_s())?;
-        Ok(Arc::new(self.principal(accepted, EvidenceKind::Person, "", now)))
+        opened.check_id_token(
+            &self.keys.snapshot(now),
+            &self.rules,
+            &expected,
+            now.unix_s(),
+        )?;
+        Ok(Arc::new(self.principal(
+            accepted,
+            EvidenceKind::Person,
+            "",
+            now,
+        )))
     }
 }
 

@@ -80,7 +80,9 @@ impl EntraRefusal {
 /// `AADSTS700213: …` → 700213.
 fn number_in(description: &str) -> Option<u32> {
     let digits = description.strip_prefix("AADSTS")?;
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
     digits.get(..end)?.parse().ok()
 }
 
@@ -104,12 +106,18 @@ fn advice(number: u32) -> (RefusalKind, &'static str) {
             RefusalKind::SetUp,
             "the application is not in this tenant; check the workload's client_id and tenant",
         ),
-        90002 => (RefusalKind::SetUp, "the tenant does not exist; check the workload's tenant"),
+        90002 => (
+            RefusalKind::SetUp,
+            "the tenant does not exist; check the workload's tenant",
+        ),
         500_011 => (
             RefusalKind::SetUp,
             "the enforcer's API is not in this tenant; check identity.audience and consent",
         ),
-        1_002_012 => (RefusalKind::SetUp, "the scope was refused; this is a defect of Weir"),
+        1_002_012 => (
+            RefusalKind::SetUp,
+            "the scope was refused; this is a defect of Weir",
+        ),
         700_024 => (
             RefusalKind::AssertionTime,
             "the service-account token is outside its time range; check that the token file is \
@@ -128,14 +136,24 @@ fn advice(number: u32) -> (RefusalKind, &'static str) {
             RefusalKind::Revoked,
             "the application is not assigned to the enforcer; assign it the required app role",
         ),
-        53003 => (RefusalKind::Revoked, "Conditional Access blocked the sign-in; see its log"),
+        53003 => (
+            RefusalKind::Revoked,
+            "Conditional Access blocked the sign-in; see its log",
+        ),
         50057 => (RefusalKind::Revoked, "the account is disabled"),
         70018 => (RefusalKind::SignInEnded, "the sign-in was declined"),
-        70020 | 70019 | 70000 => {
-            (RefusalKind::SignInEnded, "the code is no longer good; start `weir login` again")
-        }
-        0 => (RefusalKind::Other, "Entra refused without a number; see its sign-in log"),
-        _ => (RefusalKind::Other, "look the number up in the vendor's error reference"),
+        70020 | 70019 | 70000 => (
+            RefusalKind::SignInEnded,
+            "the code is no longer good; start `weir login` again",
+        ),
+        0 => (
+            RefusalKind::Other,
+            "Entra refused without a number; see its sign-in log",
+        ),
+        _ => (
+            RefusalKind::Other,
+            "look the number up in the vendor's error reference",
+        ),
     }
 }
 
@@ -155,12 +173,19 @@ mod tests {
         );
         assert_eq!(by_code.number, 700_213);
         assert_eq!(by_text, by_code);
-        assert!(by_code.operator_text().starts_with("AADSTS700213: no federated credential"));
+        assert!(
+            by_code
+                .operator_text()
+                .starts_with("AADSTS700213: no federated credential")
+        );
     }
 
     #[test]
     fn any_unauthorized_client_revokes_unless_the_number_says_otherwise() {
-        assert_eq!(refusal(r#"{"error":"unauthorized_client"}"#).kind, RefusalKind::Revoked);
+        assert_eq!(
+            refusal(r#"{"error":"unauthorized_client"}"#).kind,
+            RefusalKind::Revoked
+        );
         let unknown_app = refusal(r#"{"error":"unauthorized_client","error_codes":[700016]}"#);
         assert_eq!(unknown_app.kind, RefusalKind::SetUp);
     }

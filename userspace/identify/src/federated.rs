@@ -70,7 +70,10 @@ pub(crate) fn check_assertion(
     now: Now,
 ) -> Result<(), AssertionProblem> {
     let text = assertion.expose();
-    let payload = text.split('.').nth(1).filter(|_| text.split('.').count() == 3);
+    let payload = text
+        .split('.')
+        .nth(1)
+        .filter(|_| text.split('.').count() == 3);
     if text.len() > ASSERTION_BYTES_MAX {
         return Err(AssertionProblem::Malformed);
     }
@@ -111,8 +114,11 @@ pub(crate) struct Minted {
 /// Reads a token endpoint's answer.
 pub(crate) fn minted(answer: &Answer) -> Result<Minted, TokenAnswer> {
     if answer.status == 200 {
-        let body: TokenBody = serde_json::from_slice(&answer.body)
-            .map_err(|_| TokenAnswer::Other(Unidentified::Malformed { what: "token answer" }))?;
+        let body: TokenBody = serde_json::from_slice(&answer.body).map_err(|_| {
+            TokenAnswer::Other(Unidentified::Malformed {
+                what: "token answer",
+            })
+        })?;
         if !body.token_type.eq_ignore_ascii_case("Bearer") {
             let what = "token type";
             return Err(TokenAnswer::Other(Unidentified::Malformed { what }));
@@ -124,13 +130,16 @@ pub(crate) fn minted(answer: &Answer) -> Result<Minted, TokenAnswer> {
     }
     if answer.status == 429 {
         let retry_after_s = answer.retry_after_s;
-        return Err(TokenAnswer::Other(Unidentified::Throttled { retry_after_s }));
+        return Err(TokenAnswer::Other(Unidentified::Throttled {
+            retry_after_s,
+        }));
     }
     match serde_json::from_slice::<ErrorBody>(&answer.body) {
         Ok(body) if answer.status < 500 => Err(TokenAnswer::Refused(body)),
-        Ok(_) | Err(_) => {
-            Err(TokenAnswer::Other(Unidentified::unexpected_status("a token request", answer.status)))
-        }
+        Ok(_) | Err(_) => Err(TokenAnswer::Other(Unidentified::unexpected_status(
+            "a token request",
+            answer.status,
+        ))),
     }
 }
 
@@ -180,7 +189,10 @@ mod tests {
     use crate::secret::Secret;
 
     const AUDIENCE: &str = "api://AzureADTokenExchange";
-    const NOW: Now = Now { mono_us: 0, wall_us: 1_000_000_000 };
+    const NOW: Now = Now {
+        mono_us: 0,
+        wall_us: 1_000_000_000,
+    };
 
     fn check(claims: &str, subject: Option<&str>) -> Result<(), AssertionProblem> {
         let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
@@ -205,7 +217,10 @@ mod tests {
             let claims = format!(r#"{{"aud":{aud},"exp":2000}}"#);
             assert_eq!(check(&claims, None), Err(AssertionProblem::Audience));
         }
-        assert_eq!(check(r#"{"exp":2000}"#, None), Err(AssertionProblem::Audience));
+        assert_eq!(
+            check(r#"{"exp":2000}"#, None),
+            Err(AssertionProblem::Audience)
+        );
     }
 
     #[test]

@@ -35,13 +35,17 @@ impl HttpClient {
     pub(crate) fn new(authority: &Authority) -> Result<Self, String> {
         let tls = tls_config(authority)?;
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let schemes =
-            if authority.plain { builder.https_or_http() } else { builder.https_only() };
+        let schemes = if authority.plain {
+            builder.https_or_http()
+        } else {
+            builder.https_only()
+        };
         let connector = schemes.enable_http1().build();
         // No idle pool: calls are rare, and a pooled connection would be tied to the runtime
         // that opened it.
-        let client =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
         Ok(Self { client })
     }
 
@@ -73,7 +77,9 @@ impl HttpClient {
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| {
                 tracing::debug!(%error, "the authority cannot be reached");
-                Unidentified::Away { what: "the authority" }
+                Unidentified::Away {
+                    what: "the authority",
+                }
             })?;
             let status = response.status().as_u16();
             let retry_after_s = response
@@ -83,13 +89,21 @@ impl HttpClient {
             let body = Limited::new(response.into_body(), BODY_BYTES_MAX);
             let body = body.collect().await.map_err(|error| {
                 tracing::debug!(%error, "an answer of the authority was cut off or too large");
-                Unidentified::Malformed { what: "answer (cut off, or above 64 KiB)" }
+                Unidentified::Malformed {
+                    what: "answer (cut off, or above 64 KiB)",
+                }
             })?;
-            Ok(Answer { status, body: body.to_bytes(), retry_after_s })
+            Ok(Answer {
+                status,
+                body: body.to_bytes(),
+                retry_after_s,
+            })
         };
         tokio::time::timeout(TIME_MAX, exchange)
             .await
-            .unwrap_or(Err(Unidentified::Away { what: "the authority (no answer within 5 s)" }))
+            .unwrap_or(Err(Unidentified::Away {
+                what: "the authority (no answer within 5 s)",
+            }))
     }
 }
 

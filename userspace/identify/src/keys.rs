@@ -113,12 +113,20 @@ impl RawKey {
         let exponent = URL_SAFE_NO_PAD.decode(self.e?).ok()?;
         let leading = modulus.iter().take_while(|byte| **byte == 0).count();
         let bits = modulus.get(leading..)?.len() * 8
-            - modulus.get(leading).map_or(0, |byte| byte.leading_zeros() as usize);
+            - modulus
+                .get(leading)
+                .map_or(0, |byte| byte.leading_zeros() as usize);
         if bits < MODULUS_BITS_MIN || modulus.len() > MODULUS_BYTES_MAX || exponent.is_empty() {
             return None;
         }
         let decoding = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
-        Some(PublicKey { kid: self.kid?, modulus, exponent, issuer: self.issuer, decoding })
+        Some(PublicKey {
+            kid: self.kid?,
+            modulus,
+            exponent,
+            issuer: self.issuer,
+            decoding,
+        })
     }
 }
 
@@ -184,23 +192,40 @@ impl<D> KeyCache<D> {
     /// Bounded by the configured tenants: nothing else is ever stored.
     #[must_use]
     pub fn for_tenants(tenants: &[Arc<str>]) -> Self {
-        let empty = || TenantKeys { held: None, failed_us: None, unknown_kid_us: None };
-        Self { tenants: tenants.iter().map(|tenant| (Arc::clone(tenant), empty())).collect() }
+        let empty = || TenantKeys {
+            held: None,
+            failed_us: None,
+            unknown_kid_us: None,
+        };
+        Self {
+            tenants: tenants
+                .iter()
+                .map(|tenant| (Arc::clone(tenant), empty()))
+                .collect(),
+        }
     }
 
     /// What has to happen before `kid` (or only the document) of `tenant` is used.
     #[must_use]
     pub fn need(&self, tenant: &str, kid: Option<&str>, now: Now) -> Need {
-        let Some(state) = self.tenants.get(tenant) else { return Need::Nothing };
+        let Some(state) = self.tenants.get(tenant) else {
+            return Need::Nothing;
+        };
         let failed_lately = state.failed_us.is_some_and(|at| age_s(at, now) < RETRY_S);
         let Some(held) = state.live(now) else {
-            return if failed_lately { Need::Away } else { Need::Fetch };
+            return if failed_lately {
+                Need::Away
+            } else {
+                Need::Fetch
+            };
         };
         if failed_lately {
             return Need::Nothing;
         }
         let unknown = kid.is_some_and(|kid| !held.keys.keys.contains_key(kid));
-        let may_ask = state.unknown_kid_us.is_none_or(|at| age_s(at, now) >= UNKNOWN_KID_S);
+        let may_ask = state
+            .unknown_kid_us
+            .is_none_or(|at| age_s(at, now) >= UNKNOWN_KID_S);
         if (unknown && may_ask) || age_s(held.fetched_us, now) >= REFRESH_S {
             return Need::Refresh;
         }
@@ -209,7 +234,9 @@ impl<D> KeyCache<D> {
 
     /// Called before a fetch, so that an unknown `kid` uses up its chance even if that fails.
     pub fn fetching(&mut self, tenant: &str, kid: Option<&str>, now: Now) {
-        let Some(state) = self.tenants.get_mut(tenant) else { return };
+        let Some(state) = self.tenants.get_mut(tenant) else {
+            return;
+        };
         let unknown = match (&state.held, kid) {
             (Some(held), Some(kid)) => !held.keys.keys.contains_key(kid),
             _ => false,
@@ -248,15 +275,21 @@ impl<D> KeyCache<D> {
     #[must_use]
     pub fn snapshot(&self, now: Now) -> KeySnapshot {
         let live = |(tenant, state): (&Arc<str>, &TenantKeys<D>)| {
-            state.live(now).map(|held| (Arc::clone(tenant), Arc::clone(&held.keys)))
+            state
+                .live(now)
+                .map(|held| (Arc::clone(tenant), Arc::clone(&held.keys)))
         };
-        KeySnapshot { tenants: self.tenants.iter().filter_map(live).collect() }
+        KeySnapshot {
+            tenants: self.tenants.iter().filter_map(live).collect(),
+        }
     }
 }
 
 impl<D> TenantKeys<D> {
     fn live(&self, now: Now) -> Option<&Held<D>> {
-        self.held.as_ref().filter(|held| age_s(held.fetched_us, now) < TTL_S)
+        self.held
+            .as_ref()
+            .filter(|held| age_s(held.fetched_us, now) < TTL_S)
     }
 }
 

@@ -53,7 +53,10 @@ impl Identify {
     pub fn new(config: IdentityConfig) -> Result<Self, Problems> {
         let settings = Settings::check(&config)?;
         let http = HttpClient::new(&settings.authority).map_err(|text| {
-            Problems(vec![Problem { key: "authority".to_owned(), text }])
+            Problems(vec![Problem {
+                key: "authority".to_owned(),
+                text,
+            }])
         })?;
         let rules = Rules {
             authority: settings.authority.clone(),
@@ -64,6 +67,12 @@ impl Identify {
             skew_s: settings.clock_skew_s,
         };
         let keys = KeyStore::new(&settings);
-        Ok(Self { settings, rules, http, keys, bindings: Bindings::default() })
+        Ok(Self {
+            settings,
+            rules,
+            http,
+            keys,
+            bindings: Bindings::default(),
+        })
     }
 }

@@ -48,8 +48,12 @@ impl Unidentified {
     /// 5xx is "away", everything else that is unexpected is an error of its own.
     pub(crate) fn unexpected_status(what: &'static str, status: u16) -> Self {
         match status {
-            429 => Self::Throttled { retry_after_s: None },
-            500..=599 => Self::Away { what: "the authority (5xx)" },
+            429 => Self::Throttled {
+                retry_after_s: None,
+            },
+            500..=599 => Self::Away {
+                what: "the authority (5xx)",
+            },
             _ => Self::Status { what, status },
         }
     }
@@ -114,13 +118,17 @@ impl Unidentified {
             Self::Away { what } => {
                 format!("{what} cannot be had: check the network path to identity.authority")
             }
-            Self::Throttled { retry_after_s: Some(seconds) } => {
+            Self::Throttled {
+                retry_after_s: Some(seconds),
+            } => {
                 format!("Entra throttles this node: it asks to wait {seconds} s")
             }
             Self::NotConfigured(_)
             | Self::TenantNotAllowed
             | Self::Assertion(_)
-            | Self::Throttled { retry_after_s: None }
+            | Self::Throttled {
+                retry_after_s: None,
+            }
             | Self::Malformed { .. }
             | Self::Status { .. }
             | Self::ForeignUrl

@@ -94,12 +94,19 @@ pub fn open(token: &str) -> Result<Opened<'_>, TokenRefusal> {
     decode(signature)?;
     let kid = header::check(&header)?;
     let signed = &token[..head.len() + 1 + payload.len()];
-    Ok(Opened { kid, signed, payload, signature })
+    Ok(Opened {
+        kid,
+        signed,
+        payload,
+        signature,
+    })
 }
 
 /// Strict base64url: no padding, no whitespace, canonical trailing bits.
 fn decode(part: &str) -> Result<Vec<u8>, TokenRefusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenRefusal::NotBase64Url)
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| TokenRefusal::NotBase64Url)
 }
 
 impl Opened<'_> {
@@ -138,7 +145,12 @@ impl Opened<'_> {
             tenant: tid,
             oid,
             app,
-            roles: claims.roles.iter().flatten().map(|role| Arc::from(role.as_str())).collect(),
+            roles: claims
+                .roles
+                .iter()
+                .flatten()
+                .map(|role| Arc::from(role.as_str()))
+                .collect(),
             groups,
             token_id: claims.uti.as_deref().unwrap_or_default().into(),
             expires_s,
@@ -154,7 +166,10 @@ impl Opened<'_> {
     ) -> Result<(Arc<PublicKey>, Vec<u8>), TokenRefusal> {
         let key = match tenant {
             Some(tenant) => keys.key(tenant, &self.kid),
-            None => rules.tenants.iter().find_map(|tenant| keys.key(tenant, &self.kid)),
+            None => rules
+                .tenants
+                .iter()
+                .find_map(|tenant| keys.key(tenant, &self.kid)),
         };
         let key = key.ok_or(TokenRefusal::UnknownKey)?;
         let holds = jsonwebtoken::crypto::verify(
@@ -194,7 +209,9 @@ fn check_key_belongs(
     rules: &Rules,
     tid: &str,
 ) -> Result<(), TokenRefusal> {
-    let own = keys.key(tid, key.kid()).ok_or(TokenRefusal::KeyOfOtherTenant)?;
+    let own = keys
+        .key(tid, key.kid())
+        .ok_or(TokenRefusal::KeyOfOtherTenant)?;
     if !own.same_key(key) {
         return Err(TokenRefusal::KeyOfOtherTenant);
     }
@@ -251,7 +268,12 @@ fn story(claims: &Claims) -> Result<PrincipalKind, TokenRefusal> {
 fn authorised(claims: &Claims, kind: PrincipalKind, rules: &Rules) -> Result<(), TokenRefusal> {
     match kind {
         PrincipalKind::Application => {
-            if !claims.roles.iter().flatten().any(|role| **role == *rules.required_role) {
+            if !claims
+                .roles
+                .iter()
+                .flatten()
+                .any(|role| **role == *rules.required_role)
+            {
                 return Err(TokenRefusal::RoleMissing);
             }
             match claims.azpacr.as_deref() {
@@ -277,7 +299,9 @@ fn groups(claims: &Claims) -> Result<Groups, TokenRefusal> {
         (Some(ids), false) if ids.len() > GROUPS_MAX => Err(TokenRefusal::GroupsTooMany),
         (Some(ids), false) => {
             if ids.iter().all(|id| is_guid(id)) {
-                Ok(Groups::Known(ids.iter().map(|id| Arc::from(id.as_str())).collect()))
+                Ok(Groups::Known(
+                    ids.iter().map(|id| Arc::from(id.as_str())).collect(),
+                ))
             } else {
                 Err(TokenRefusal::GroupsNotGuid)
             }

@@ -61,7 +61,10 @@ impl Identify {
         let mut last = Ok(());
         for tenant in &self.settings.tenants {
             let kid = Some(opened.kid());
-            let ensured = self.keys.ensure(&self.http, &self.settings, tenant, kid, now).await;
+            let ensured = self
+                .keys
+                .ensure(&self.http, &self.settings, tenant, kid, now)
+                .await;
             if ensured.is_err() {
                 last = ensured;
             }

@@ -123,16 +123,17 @@ pub(crate) fn inside(args: &InsideArgs) -> Result<ExitCode> {
         }
     };
     loop {
-        match wait().context("waiting for the command")? {
-            WaitStatus::Exited(pid, code) if pid == child => {
-                return Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)));
-            }
-            WaitStatus::Signaled(pid, signal, _) if pid == child => {
-                return Ok(ExitCode::from(
-                    u8::try_from(128 + signal as i32).unwrap_or(1),
-                ));
-            }
-            _orphan => {}
+        let ended = wait().context("waiting for the command")?;
+        if ended.pid() != Some(child) {
+            continue;
+        }
+        if let WaitStatus::Exited(_, code) = ended {
+            return Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)));
+        }
+        if let WaitStatus::Signaled(_, signal, _) = ended {
+            return Ok(ExitCode::from(
+                u8::try_from(128 + signal as i32).unwrap_or(1),
+            ));
         }
     }
 }

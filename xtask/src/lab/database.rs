@@ -12,7 +12,8 @@ use nix::unistd::User;
 
 use super::agents;
 use super::daemon::{self, Plan};
-use super::model::{Lab, random_word, write_private};
+use super::model::Lab;
+use super::secret::{random_word, write_private};
 use crate::{place, run};
 
 /// The system user that runs the server; PostgreSQL refuses root.

@@ -58,3 +58,20 @@ fn remove_tree(path: &Path) -> Result<()> {
         Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
     }
 }
+
+/// Copies the logs out of the way of `down`.
+pub(crate) fn keep_logs(lab: &Lab) -> String {
+    let to = place::target()
+        .join("xtask-logs")
+        .join(format!("lab-{}", lab.name));
+    let _missing = fs::remove_dir_all(&to);
+    let _made = fs::create_dir_all(&to);
+    for entry in fs::read_dir(lab.state_dir.join("log"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let _copied = fs::copy(entry.path(), to.join(entry.file_name()));
+    }
+    to.display().to_string()
+}

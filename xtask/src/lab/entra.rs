@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::agents;
 use super::daemon::{self, Plan};
-use super::model::{Entra, Lab, write_private};
+use super::model::{Entra, Lab};
+use super::secret::write_private;
 use crate::{http, place, setup};
 
 /// Far beyond a lab's life: nothing has to refresh the files.

@@ -7,9 +7,10 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::entra;
 use super::model::Lab;
-use super::{agents, entra};
-use crate::say;
+use super::names::names;
+use crate::{http, say};
 
 /// Prints the lab as names or as JSON.
 pub(crate) fn env(name: &str, as_json: bool) -> Result<()> {
@@ -34,95 +35,6 @@ pub(crate) fn env(name: &str, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The names that configuration and policies may use as `${NAME}`.
-pub(crate) fn names(lab: &Lab) -> BTreeMap<String, String> {
-    let mut names: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, value: String| names.push((name.to_owned(), value));
-    add("LAB_NAME", lab.name.clone());
-    add("LAB_STATE_DIR", lab.state_dir.display().to_string());
-    add("LAB_RUN_DIR", lab.run_dir.display().to_string());
-    add("LAB_PINS", lab.pins.display().to_string());
-    add(
-        "LAB_CGROUP_ENFORCER",
-        format!("{}/{}", lab.cgroup, agents::ENFORCER),
-    );
-    add(
-        "LAB_CGROUP_GOVERNED",
-        format!("{}/{}", lab.cgroup, agents::GOVERNED),
-    );
-    add("LAB_HOST_V4", lab.host.v4.to_string());
-    add("LAB_HOST_V6", lab.host.v6.to_string());
-    add("LAB_OUTSIDE_V4", lab.outside.addresses.v4.to_string());
-    add("LAB_OUTSIDE_V6", lab.outside.addresses.v6.to_string());
-    add("LAB_OUTSIDE_NETNS", lab.outside.netns.display().to_string());
-    add("LAB_SECRETS", lab.secrets().display().to_string());
-    add("LAB_DB_V4", lab.database.addresses.v4.to_string());
-    add("LAB_DB_V6", lab.database.addresses.v6.to_string());
-    add("LAB_DB_PORT", lab.database.port.to_string());
-    add("LAB_DB_NAME", lab.database.name.clone());
-    add("LAB_DB_USER", lab.database.user.clone());
-    add(
-        "LAB_DB_PASSWORD_FILE",
-        lab.database.password_file.display().to_string(),
-    );
-    add(
-        "LAB_DB_SOCKET_DIR",
-        lab.database.socket_dir.display().to_string(),
-    );
-    for (agent, made) in &lab.agents {
-        let upper = agent.to_uppercase();
-        add(&format!("LAB_{upper}_V4"), made.addresses.v4.to_string());
-        add(&format!("LAB_{upper}_V6"), made.addresses.v6.to_string());
-        add(&format!("LAB_{upper}_CGROUP"), made.cgroup.clone());
-        add(
-            &format!("LAB_{upper}_NETNS"),
-            made.netns.display().to_string(),
-        );
-        add(
-            &format!("LAB_{upper}_TOKEN_FILE"),
-            made.token_file.display().to_string(),
-        );
-        add(&format!("LAB_{upper}_CLIENT_ID"), made.client_id.clone());
-    }
-    if let Some(entra) = &lab.entra {
-        add("LAB_AUTHORITY", entra.origin.clone());
-        add("LAB_TENANT", entra.tenant.clone());
-        add("LAB_AUDIENCE", entra.audience.clone());
-        add("LAB_REQUIRED_ROLE", entra.required_role.clone());
-        add("LAB_REVIEWER_CLIENT_ID", entra.reviewer_client_id.clone());
-        add("LAB_REVIEWER_SCOPE", entra.reviewer_scope.clone());
-        for (group, id) in &entra.groups {
-            add(&format!("LAB_GROUP_{}", group.to_uppercase()), id.clone());
-        }
-    }
-    if let Some(store) = &lab.store {
-        add("LAB_CLICKHOUSE_URL", store.url.clone());
-        add(
-            "LAB_WRITER_TOKEN_FILE",
-            store.writer_token_file.display().to_string(),
-        );
-        add(
-            "LAB_READER_TOKEN_FILE",
-            store.reader_token_file.display().to_string(),
-        );
-        add(
-            "LAB_MIGRATOR_TOKEN_FILE",
-            store.migrator_token_file.display().to_string(),
-        );
-    }
-    if let Some(weir) = &lab.weir {
-        add("LAB_WEIR_BINARY", weir.binary.display().to_string());
-        add("LAB_CONFIG", weir.config.display().to_string());
-        add("LAB_POLICIES", weir.policies.display().to_string());
-        add("LAB_WEIR_STATE_DIR", weir.state_dir.display().to_string());
-        add("LAB_WEIR_RUN_DIR", weir.run_dir.display().to_string());
-        add("LAB_ADMIN_SOCKET", weir.admin_socket.display().to_string());
-        add("LAB_ADMIN_HTTP", weir.admin_http.clone());
-        add("LAB_SPOOL", weir.spool.display().to_string());
-    }
-    names.into_iter().collect()
-}
-
 /// One line per process; exit code 1 when one has ended.
 pub(crate) fn status(name: &str) -> Result<ExitCode> {
     let lab = Lab::load(name)?;
@@ -136,6 +48,18 @@ pub(crate) fn status(name: &str) -> Result<ExitCode> {
             process.pid,
             process.log.display()
         ));
+    }
+    if let Some(weir) = lab
+        .weir
+        .as_ref()
+        .filter(|_| lab.processes.contains_key("node"))
+    {
+        let (ready, answer) = match http::get(&format!("http://{}", weir.admin_http), "/ready") {
+            Ok((status, body)) => (status == 200, format!("{status} {}", body.trim())),
+            Err(error) => (false, format!("{error:#}")),
+        };
+        all &= ready;
+        say::result(format!("{:9} {answer}", "/ready"));
     }
     Ok(if all {
         ExitCode::SUCCESS

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::daemon::Process;
+use super::secret::write_private;
 
 /// Every lab of this machine lies here; root only below each lab's own folders.
 pub(crate) const LABS: &str = "/var/lib/weir-lab";
@@ -184,28 +184,4 @@ impl Lab {
             format!("no agent '{name}'; there are {}", known.join(", "))
         })
     }
-}
-
-/// A file that only root reads.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("making {}", path.display()))?;
-    file.write_all(bytes)
-        .with_context(|| format!("writing {}", path.display()))
-}
-
-/// 32 hex digits from the kernel.
-pub(crate) fn random_word() -> Result<String> {
-    use std::io::Read;
-    let mut bytes = [0_u8; 16];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("reading /dev/urandom")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

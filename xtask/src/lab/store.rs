@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 use super::agents;
 use super::daemon::{self, Plan};
-use super::model::{Lab, Store, random_word, write_private};
+use super::model::{Lab, Store};
+use super::secret::{random_word, write_private};
 use crate::binaries::Binaries;
 use crate::setup;
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::command::{Name, UpArgs};
-use super::down::down;
+use super::down::{down, keep_logs};
 use super::model::{Agent, Database, LABS, Lab, Outside, RUNS};
 use super::{agents, database, entra, network, store, weir};
 use crate::binaries::{self, Binaries, Profile};
@@ -184,21 +184,4 @@ fn plan(name: &str, number: u8) -> Result<Lab> {
         state_dir,
         run_dir,
     })
-}
-
-/// Copies the logs out of the way of `down`.
-pub(crate) fn keep_logs(lab: &Lab) -> String {
-    let to = place::target()
-        .join("xtask-logs")
-        .join(format!("lab-{}", lab.name));
-    let _missing = fs::remove_dir_all(&to);
-    let _made = fs::create_dir_all(&to);
-    for entry in fs::read_dir(lab.state_dir.join("log"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let _copied = fs::copy(entry.path(), to.join(entry.file_name()));
-    }
-    to.display().to_string()
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::daemon::{self, Plan, log_size};
 use super::model::{Lab, Weir};
-use super::{agents, env};
+use super::{agents, names};
 use crate::binaries::Binaries;
 use crate::{place, run};
 
@@ -39,7 +39,7 @@ pub(crate) fn configure(lab: &mut Lab, sources: &Sources, binaries: &Binaries) -
         run_dir,
     });
     lab.save()?;
-    let names = env::names(lab);
+    let names = names::names(lab);
     let or = |given: &Option<PathBuf>, default: &str| {
         given.clone().unwrap_or_else(|| place::root().join(default))
     };

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::scene::{Scene, until};
+use super::said::until;
+use super::scene::Scene;
 use crate::say;
 
 /// Shipping is once a second; this is a limit, not a wait.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::evidence;
-use super::scene::{Scene, finish, show, until};
+use super::said::{finish, show, until};
+use super::scene::Scene;
 use crate::setup::python_binary;
 use crate::{lab, say};
 

@@ -1,12 +1,12 @@
 //! The tiers, in the order in which they run: cheap ones first.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, up};
 use crate::say::Step;
 use crate::{place, run, setup, tidy};
@@ -62,13 +62,6 @@ fn elsewhere() -> String {
     [GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, E2E].join(" | ")
 }
 
-/// One set of packages in every tier, so that cargo builds once.
-const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "weir-programs"];
-
-fn log(name: &str) -> PathBuf {
-    place::target().join(format!("xtask-logs/test-{name}.log"))
-}
-
 fn fmt(step: &Step) -> Result<Outcome> {
     run::logged(
         step,
@@ -109,7 +102,7 @@ fn doc(step: &Step) -> Result<Outcome> {
             line.strip_prefix("test result: ok. ")?
                 .split(' ')
                 .next()?
-                .parse()
+                .parse::<usize>()
                 .ok()
         })
         .sum::<usize>();
@@ -121,57 +114,6 @@ fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
         return Ok(Outcome::CannotRun("it needs root".to_owned()));
     }
     nextest(step, name, filter, &[])
-}
-
-/// nextest's own exit code for a filter that selects nothing.
-const NO_TESTS: i32 = 4;
-
-fn nextest(step: &Step, name: &str, filter: &str, envs: &[(&str, &str)]) -> Result<Outcome> {
-    let path = log(name);
-    fs::create_dir_all(path.parent().context("a folder for logs")?).context("making logs")?;
-    let file = fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
-    let second = file.try_clone().context("a second descriptor")?;
-    step.at("building and running");
-    let status = run::cargo()
-        .args([
-            "nextest",
-            "run",
-            "--color",
-            "never",
-            "--no-fail-fast",
-            "--no-tests",
-            "fail",
-        ])
-        .args(PACKAGES)
-        .args(["-E", filter])
-        .envs(envs.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(file)
-        .stderr(second)
-        .status()
-        .context("starting cargo nextest")?;
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    match status.code() {
-        Some(0) => Ok(Outcome::Passed(count(&text))),
-        Some(NO_TESTS) => Ok(Outcome::CannotRun("it has no tests".to_owned())),
-        _ => bail!("{status}; log {}\n{}", path.display(), run::tail(&text)),
-    }
-}
-
-/// `Summary [ 0.2s] 8 tests run: 8 passed, 0 skipped`
-fn count(text: &str) -> usize {
-    text.lines()
-        .filter(|line| line.trim_start().starts_with("Summary ["))
-        .filter_map(|line| {
-            line.split("] ")
-                .nth(1)?
-                .trim_start()
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        })
-        .sum()
 }
 
 fn deploy(step: &Step) -> Result<Outcome> {
@@ -203,7 +145,7 @@ fn e2e(step: &Step) -> Result<Outcome> {
     ];
     let outcome = nextest(step, "e2e", E2E, &envs);
     if outcome.is_err() {
-        up::keep_logs(&lab);
+        lab::keep_logs(&lab);
     }
     lab::down(&lab)?;
     outcome

@@ -10,7 +10,9 @@ pub(super) fn check(source: &Source) -> Vec<Problem> {
     }
     let mut found = Vec::new();
     for (index, line) in source.code.iter().enumerate() {
-        let Some(name) = function(line) else { continue };
+        let Some(name) = function(line).filter(|_| !line.ends_with('}')) else {
+            continue;
+        };
         let indent: String = line.chars().take_while(|c| *c == ' ').collect();
         let end = format!("{indent}}}");
         let length = source.code[index..].iter().position(|line| *line == end);

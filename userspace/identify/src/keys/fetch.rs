@@ -57,7 +57,11 @@ impl KeyStore {
         let need = self.cache().need(tenant, kid, now);
         match need {
             Need::Nothing => return Ok(()),
-            Need::Away => return Err(Unidentified::Away { what: "the tenant's keys" }),
+            Need::Away => {
+                return Err(Unidentified::Away {
+                    what: "the tenant's keys",
+                });
+            }
             Need::Fetch | Need::Refresh => self.cache().fetching(tenant, kid, now),
         }
         match fetch(http, settings, tenant).await {
@@ -68,7 +72,11 @@ impl KeyStore {
             Err(error) => {
                 self.cache().failed(tenant, now);
                 tracing::warn!(tenant, %error, "signing keys could not be fetched");
-                if need == Need::Refresh { Ok(()) } else { Err(error) }
+                if need == Need::Refresh {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
             }
         }
     }
@@ -84,7 +92,9 @@ impl KeyStore {
         self.ensure(http, settings, tenant, None, now).await?;
         self.cache()
             .document(tenant, now)
-            .ok_or(Unidentified::Away { what: "the tenant's discovery document" })
+            .ok_or(Unidentified::Away {
+                what: "the tenant's discovery document",
+            })
     }
 }
 
@@ -98,10 +108,14 @@ async fn fetch(
     if answer.status != 200 {
         return Err(Unidentified::unexpected_status("discovery", answer.status));
     }
-    let document: Discovery = serde_json::from_slice(&answer.body)
-        .map_err(|_| Unidentified::Malformed { what: "discovery document" })?;
+    let document: Discovery =
+        serde_json::from_slice(&answer.body).map_err(|_| Unidentified::Malformed {
+            what: "discovery document",
+        })?;
     if document.issuer != authority.issuer(tenant) {
-        return Err(Unidentified::Malformed { what: "issuer of the discovery document" });
+        return Err(Unidentified::Malformed {
+            what: "issuer of the discovery document",
+        });
     }
     let urls = [Some(&document.jwks_uri), Some(&document.token_endpoint)]
         .into_iter()

@@ -62,7 +62,10 @@ impl Claims {
     }
 
     pub(super) fn has_overage(&self) -> bool {
-        let moved = self.claim_names.as_ref().is_some_and(|names| names.contains_key("groups"));
+        let moved = self
+            .claim_names
+            .as_ref()
+            .is_some_and(|names| names.contains_key("groups"));
         moved || self.hasgroups == Some(true)
     }
 }

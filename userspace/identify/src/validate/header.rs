@@ -59,12 +59,22 @@ pub(super) fn check(bytes: &[u8]) -> Result<String, TokenRefusal> {
     if header.alg.as_deref() != Some("RS256") {
         return Err(TokenRefusal::Algorithm);
     }
-    if header.typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
+    if header
+        .typ
+        .is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"))
+    {
         return Err(TokenRefusal::Type);
     }
     let dangerous = [
-        header.crit, header.jwk, header.jku, header.x5u, header.x5c, header.nonce, header.b64,
-        header.zip, header.enc,
+        header.crit,
+        header.jwk,
+        header.jku,
+        header.x5u,
+        header.x5c,
+        header.nonce,
+        header.b64,
+        header.zip,
+        header.enc,
     ];
     if dangerous.contains(&true) {
         return Err(TokenRefusal::HeaderMember);

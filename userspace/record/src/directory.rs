@@ -1,0 +1,369 @@
+//! The spool's directory: segment files, epochs, recovery, the limit on bytes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use weir_model::fault::{Fault, FaultKind};
+use weir_model::time::Now;
+use weir_spool::{
+    BlockReader, Lane, LaneStart, Next, SegmentFile, SegmentId, SpoolError, read_header,
+};
+
+/// How much a commit survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the process: the bytes are in the file.
+    Process,
+    /// Loss of power as well: the file is synchronised at each commit.
+    PowerLoss,
+}
+
+/// What the spool is opened with.
+#[derive(Clone, Debug)]
+pub struct SpoolConfig {
+    pub directory: PathBuf,
+    /// The node's key; made when absent.
+    pub key_file: PathBuf,
+    /// Bytes of all segments together; at the limit appending fails.
+    pub limit_bytes: u64,
+    pub durability: Durability,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolDirError {
+    #[error("{path}: {detail}")]
+    File { path: String, detail: String },
+    #[error("{path} belongs to uid {uid}, which is not ours")]
+    Foreign { path: String, uid: u32 },
+    #[error("{path} is not a segment of this spool: {detail}")]
+    Segment { path: String, detail: String },
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+impl Fault for SpoolDirError {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Record
+    }
+}
+
+fn file_error(path: &Path, detail: impl ToString) -> SpoolDirError {
+    SpoolDirError::File {
+        path: path.display().to_string(),
+        detail: detail.to_string(),
+    }
+}
+
+/// An open spool. Every opening is an epoch of its own.
+pub struct SpoolDir {
+    config: SpoolConfig,
+    node: u128,
+    epoch: u32,
+    key: Arc<SigningKey>,
+    used: Arc<AtomicU64>,
+}
+
+impl SpoolDir {
+    /// Opens the directory: checks its owner, recovers segments of earlier epochs, starts a new
+    /// epoch.
+    ///
+    /// # Errors
+    /// See [`SpoolDirError`].
+    pub fn open(config: SpoolConfig) -> Result<Self, SpoolDirError> {
+        let directory = &config.directory;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| file_error(directory, error))?;
+        let metadata = fs::metadata(directory).map_err(|error| file_error(directory, error))?;
+        let own = nix::unistd::Uid::effective().as_raw();
+        if metadata.uid() != own {
+            let path = directory.display().to_string();
+            return Err(SpoolDirError::Foreign {
+                path,
+                uid: metadata.uid(),
+            });
+        }
+        let key = Arc::new(node_key(&config.key_file)?);
+        let node = node_id(&directory.join("node.id"))?;
+        let epoch = next_epoch(&directory.join("epoch"))?;
+        let mut used = 0;
+        for segment in segments(directory)? {
+            used += recover(&segment.path)?;
+        }
+        Ok(Self {
+            config,
+            node,
+            epoch,
+            key,
+            used: Arc::new(AtomicU64::new(used)),
+        })
+    }
+
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    #[must_use]
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.key.verifying_key()
+    }
+
+    #[must_use]
+    pub const fn node(&self) -> u128 {
+        self.node
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.config.directory
+    }
+
+    /// Bytes of all segments; shared with the shipper, which frees them.
+    #[must_use]
+    pub fn used(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.used)
+    }
+
+    #[must_use]
+    pub const fn limit_bytes(&self) -> u64 {
+        self.config.limit_bytes
+    }
+
+    /// A lane for one thread; each index once per epoch.
+    ///
+    /// # Errors
+    /// Its first segment cannot be made.
+    pub fn lane(&self, index: u32, now: Now) -> Result<Lane<FileSegment>, SpoolDirError> {
+        let id = SegmentId {
+            epoch: self.epoch,
+            lane: index,
+            number: 1,
+        };
+        let file = FileSegment {
+            directory: self.config.directory.clone(),
+            file: create(&self.config.directory, id).map_err(SpoolDirError::Spool)?,
+            used: Arc::clone(&self.used),
+            limit_bytes: self.config.limit_bytes,
+            durability: self.config.durability,
+        };
+        let start = LaneStart {
+            node: self.node,
+            epoch: self.epoch,
+            lane: index,
+            key: Arc::clone(&self.key),
+        };
+        Ok(Lane::open(file, start, now)?)
+    }
+}
+
+/// One segment of a lane on disk.
+pub struct FileSegment {
+    directory: PathBuf,
+    file: File,
+    used: Arc<AtomicU64>,
+    limit_bytes: u64,
+    durability: Durability,
+}
+
+impl SegmentFile for FileSegment {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        let length = bytes.len() as u64;
+        let before = self.used.fetch_add(length, Ordering::Relaxed);
+        if before.saturating_add(length) > self.limit_bytes {
+            self.used.fetch_sub(length, Ordering::Relaxed);
+            return Err(SpoolError::Full);
+        }
+        self.file
+            .write_all(bytes)
+            .map_err(|error| SpoolError::Io(error.to_string()))
+    }
+
+    fn sync(&mut self) -> Result<(), SpoolError> {
+        match self.durability {
+            Durability::Process => Ok(()),
+            Durability::PowerLoss => self
+                .file
+                .sync_data()
+                .map_err(|error| SpoolError::Io(error.to_string())),
+        }
+    }
+
+    fn next(&mut self, id: SegmentId) -> Result<(), SpoolError> {
+        self.file
+            .sync_data()
+            .map_err(|error| SpoolError::Io(error.to_string()))?;
+        self.file = create(&self.directory, id)?;
+        Ok(())
+    }
+}
+
+fn create(directory: &Path, id: SegmentId) -> Result<File, SpoolError> {
+    let path = directory.join(file_name(id));
+    OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| SpoolError::Io(format!("{}: {error}", path.display())))
+}
+
+fn file_name(id: SegmentId) -> String {
+    format!("{:08}-{:03}-{:08}.seg", id.epoch, id.lane, id.number)
+}
+
+/// A segment file by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SegmentPath {
+    pub(crate) id: SegmentId,
+    pub(crate) path: PathBuf,
+}
+
+/// All segment files, oldest epoch first.
+pub(crate) fn segments(directory: &Path) -> Result<Vec<SegmentPath>, SpoolDirError> {
+    let entries = fs::read_dir(directory).map_err(|error| file_error(directory, error))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| file_error(directory, error))?.path();
+        if let Some(id) = path
+            .file_name()
+            .and_then(|name| parse_name(&name.to_string_lossy()))
+        {
+            found.push(SegmentPath { id, path });
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn parse_name(name: &str) -> Option<SegmentId> {
+    let mut parts = name.strip_suffix(".seg")?.split('-');
+    let epoch = parts.next()?.parse().ok()?;
+    let lane = parts.next()?.parse().ok()?;
+    let number = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some(SegmentId {
+        epoch,
+        lane,
+        number,
+    })
+}
+
+/// Cuts a torn tail off, and says so. Returns the bytes that stay.
+///
+/// Only a tail that is an incomplete block is cut: anything else that is wrong is left for
+/// `weir audit verify` to name.
+fn recover(path: &Path) -> Result<u64, SpoolDirError> {
+    let bytes = fs::read(path).map_err(|error| file_error(path, error))?;
+    let length = bytes.len() as u64;
+    let Ok(header) = read_header(&bytes) else {
+        tracing::warn!(path = %path.display(), bytes = length, "a segment without header is empty");
+        truncate(path, 0)?;
+        fs::remove_file(path).map_err(|error| file_error(path, error))?;
+        return Ok(0);
+    };
+    let mut reader = BlockReader::new(&header);
+    let mut at = header.len;
+    loop {
+        let rest = bytes.get(at..).unwrap_or(&[]);
+        match reader.next(rest) {
+            Ok(Next::Block(_, len) | Next::Trailer(_, len)) => at += len,
+            Ok(Next::Incomplete) if rest.is_empty() => return Ok(length),
+            Ok(Next::Incomplete) => {
+                tracing::warn!(
+                    path = %path.display(), bytes = rest.len(), after = reader.position(),
+                    "cut a torn tail: these bytes were never acknowledged"
+                );
+                truncate(path, at as u64)?;
+                return Ok(at as u64);
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "a segment was changed on disk");
+                return Ok(length);
+            }
+        }
+    }
+}
+
+fn truncate(path: &Path, length: u64) -> Result<(), SpoolDirError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(|e| file_error(path, e))?;
+    file.set_len(length)
+        .map_err(|error| file_error(path, error))?;
+    file.sync_all().map_err(|error| file_error(path, error))
+}
+
+/// 32 secret bytes, made when absent.
+fn node_key(path: &Path) -> Result<SigningKey, SpoolDirError> {
+    let bytes: [u8; 32] = fixed(path, rand::random::<[u8; 32]>)?;
+    Ok(SigningKey::from_bytes(&bytes))
+}
+
+fn node_id(path: &Path) -> Result<u128, SpoolDirError> {
+    Ok(u128::from_le_bytes(fixed(path, rand::random::<[u8; 16]>)?))
+}
+
+fn fixed<const N: usize>(
+    path: &Path,
+    make: impl FnOnce() -> [u8; N],
+) -> Result<[u8; N], SpoolDirError> {
+    match fs::read(path) {
+        Ok(bytes) => bytes
+            .try_into()
+            .map_err(|_| file_error(path, format!("must hold exactly {N} bytes"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let bytes = make();
+            write_new(path, &bytes)?;
+            Ok(bytes)
+        }
+        Err(error) => Err(file_error(path, error)),
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SpoolDirError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| file_error(path, error))?;
+    file.write_all(bytes)
+        .map_err(|error| file_error(path, error))?;
+    file.sync_all().map_err(|error| file_error(path, error))
+}
+
+/// The number after the last one, on disk before it is used: tokens must never repeat.
+fn next_epoch(path: &Path) -> Result<u32, SpoolDirError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| file_error(path, error))?;
+    let mut bytes = [0; 4];
+    let last = match file
+        .read_at(&mut bytes, 0)
+        .map_err(|error| file_error(path, error))?
+    {
+        0 => 0,
+        4 => u32::from_le_bytes(bytes),
+        _ => return Err(file_error(path, "must hold exactly 4 bytes")),
+    };
+    let next = last
+        .checked_add(1)
+        .ok_or_else(|| file_error(path, "no epoch is left"))?;
+    file.write_at(&next.to_le_bytes(), 0)
+        .map_err(|error| file_error(path, error))?;
+    file.sync_all().map_err(|error| file_error(path, error))?;
+    Ok(next)
+}

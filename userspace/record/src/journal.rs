@@ -1,0 +1,159 @@
+//! The shipper's memory: which batches were cut, and which are acknowledged.
+//!
+//! Text lines, appended and synchronised: `S` before a batch is sent for the first time, `A` once
+//! it is stored, `Q` when it was put into quarantine. A torn last line is ignored: a batch whose
+//! cutting was not written down was never sent.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use weir_spool::SegmentId;
+
+/// A batch: whole blocks of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) segment: SegmentId,
+    pub(crate) number: u32,
+    /// Byte range in the file.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    /// Chain values before and after, hexadecimal.
+    pub(crate) previous: String,
+    pub(crate) hash: String,
+}
+
+/// How far a segment was cut.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) end: u64,
+    pub(crate) last: u32,
+    pub(crate) hash: Option<String>,
+    pub(crate) batches: u32,
+}
+
+pub(crate) struct Journal {
+    file: File,
+    pub(crate) progress: BTreeMap<SegmentId, Progress>,
+    /// Cut and neither acknowledged nor in quarantine, in order.
+    pub(crate) open: Vec<Batch>,
+}
+
+impl Journal {
+    pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        file.set_len(whole as u64)?;
+        let mut journal = Self {
+            file,
+            progress: BTreeMap::new(),
+            open: Vec::new(),
+        };
+        for line in text.get(..whole).unwrap_or_default().lines() {
+            if journal.replay(line).is_none() {
+                return Err(std::io::Error::other(format!("unreadable line: {line}")));
+            }
+        }
+        Ok(journal)
+    }
+
+    fn replay(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split(' ');
+        match words.next()? {
+            "S" => {
+                let batch = parse(&mut words)?;
+                self.note(&batch);
+                self.open.push(batch);
+            }
+            "A" | "Q" => {
+                let segment = parse_segment(&mut words)?;
+                let number: u32 = words.next()?.parse().ok()?;
+                self.open
+                    .retain(|batch| batch.segment != segment || batch.number != number);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn note(&mut self, batch: &Batch) {
+        let progress = self.progress.entry(batch.segment).or_default();
+        progress.end = batch.end;
+        progress.last = batch.last;
+        progress.hash = Some(batch.hash.clone());
+        progress.batches = batch.number;
+    }
+
+    /// Writes a batch down before it is sent.
+    pub(crate) fn cut(&mut self, batch: &Batch) -> std::io::Result<()> {
+        let SegmentId {
+            epoch,
+            lane,
+            number,
+        } = batch.segment;
+        let line = format!(
+            "S {epoch} {lane} {number} {} {} {} {} {} {} {}\n",
+            batch.number,
+            batch.start,
+            batch.end,
+            batch.first,
+            batch.last,
+            batch.previous,
+            batch.hash
+        );
+        self.file.write_all(line.as_bytes())?;
+        self.file.sync_data()?;
+        self.note(batch);
+        self.open.push(batch.clone());
+        Ok(())
+    }
+
+    /// `A` for stored, `Q` for quarantined.
+    pub(crate) fn settle(&mut self, batch: &Batch, mark: char) -> std::io::Result<()> {
+        let SegmentId {
+            epoch,
+            lane,
+            number,
+        } = batch.segment;
+        let line = format!("{mark} {epoch} {lane} {number} {}\n", batch.number);
+        self.file.write_all(line.as_bytes())?;
+        self.file.sync_data()?;
+        self.open
+            .retain(|open| open.segment != batch.segment || open.number != batch.number);
+        Ok(())
+    }
+}
+
+fn parse_segment<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<SegmentId> {
+    Some(SegmentId {
+        epoch: words.next()?.parse().ok()?,
+        lane: words.next()?.parse().ok()?,
+        number: words.next()?.parse().ok()?,
+    })
+}
+
+fn parse<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Batch> {
+    Some(Batch {
+        segment: parse_segment(words)?,
+        number: words.next()?.parse().ok()?,
+        start: words.next()?.parse().ok()?,
+        end: words.next()?.parse().ok()?,
+        first: words.next()?.parse().ok()?,
+        last: words.next()?.parse().ok()?,
+        previous: words.next()?.to_owned(),
+        hash: words.next()?.to_owned(),
+    })
+}

@@ -1,0 +1,77 @@
+//! Questions that the command line asks of the record.
+
+use clickhouse::Client;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of one answer.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// One session in a listing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionRow {
+    pub session: String,
+    pub started: String,
+    pub workload: String,
+    pub principal: String,
+    pub target: String,
+    pub exe: String,
+    pub requests: u64,
+    pub denied: u64,
+    pub held: u64,
+    pub rows: u64,
+    pub masked: u64,
+}
+
+/// Sessions, newest first.
+///
+/// # Errors
+/// ClickHouse's.
+pub async fn sessions(client: &Client, limit: u32) -> Result<Vec<SessionRow>, String> {
+    let sql = "SELECT toString(toUUID(UUIDNumToString(toFixedString(reverse(reinterpretAsString(session_id)), 16)))) AS session, \
+        toString(min(event_time)) AS started, any(workload) AS workload, max(principal) AS principal, \
+        any(target) AS target, max(exe) AS exe, countIf(kind = 'request') AS requests, \
+        countIf(kind = 'request' AND decision = 'deny') AS denied, \
+        countIf(kind = 'request' AND decision = 'hold') AS held, sum(rows) AS rows, \
+        sum(masked_values) AS masked FROM fact WHERE session_id != 0 GROUP BY session_id \
+        ORDER BY min(event_time) DESC LIMIT {limit:UInt32}";
+    fetch(client.query_raw(sql).param("limit", limit)).await
+}
+
+/// Every fact of a session, in order, as JSON objects with the columns' names.
+///
+/// # Errors
+/// ClickHouse's.
+pub async fn session_facts(
+    client: &Client,
+    session: u128,
+) -> Result<Vec<serde_json::Value>, String> {
+    let sql = "SELECT *, toString(event_time) AS at FROM fact \
+        WHERE session_id = toUInt128({session:String}) ORDER BY seq LIMIT 1000000";
+    fetch(client.query_raw(sql).param("session", session.to_string())).await
+}
+
+/// Runs a query and reads its rows.
+///
+/// # Errors
+/// ClickHouse's, or an answer that is too large or not what was expected.
+pub async fn fetch<T: for<'de> Deserialize<'de>>(
+    query: clickhouse::query::Query,
+) -> Result<Vec<T>, String> {
+    let query = query
+        .with_setting("output_format_json_quote_64bit_integers", "0")
+        .with_setting("output_format_json_named_tuples_as_objects", "1");
+    let mut cursor = query
+        .fetch_bytes("JSONEachRow")
+        .map_err(|error| error.to_string())?;
+    let mut text = Vec::new();
+    while let Some(chunk) = cursor.next().await.map_err(|error| error.to_string())? {
+        if text.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err("the answer is larger than 256 MiB".to_owned());
+        }
+        text.extend_from_slice(&chunk);
+    }
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).map_err(|error| error.to_string()))
+        .collect()
+}

@@ -1,0 +1,195 @@
+//! A session as a transcript that people can read.
+
+use serde_json::Value;
+
+/// Longest statement or response line shown.
+const LINE_MAX: usize = 400;
+
+fn text<'a>(fact: &'a Value, name: &str) -> &'a str {
+    fact.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(fact: &Value, name: &str) -> u64 {
+    let value = fact.get(name);
+    value
+        .and_then(Value::as_u64)
+        .or_else(|| {
+            value
+                .and_then(Value::as_str)
+                .and_then(|text| text.parse().ok())
+        })
+        .unwrap_or_default()
+}
+
+fn list(fact: &Value, name: &str) -> String {
+    let items = fact.get(name).and_then(Value::as_array);
+    items
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// One line without control characters, so that a record cannot drive a terminal.
+fn flat(text: &str) -> String {
+    let mut out: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LINE_MAX + 1)
+        .collect();
+    if out.chars().count() > LINE_MAX {
+        out = out.chars().take(LINE_MAX).collect();
+        out.push('…');
+    }
+    out
+}
+
+/// Renders facts in the order given.
+#[must_use]
+pub fn render(facts: &[Value]) -> String {
+    let mut out = String::new();
+    if let Some(first) = facts
+        .iter()
+        .find(|fact| !text(fact, "principal").is_empty())
+    {
+        out.push_str(&header(first));
+    }
+    for fact in facts {
+        out.push_str(&entry(fact));
+    }
+    out
+}
+
+fn header(fact: &Value) -> String {
+    let line = |name: &str, value: String| format!("{name:<11}{}\n", flat(&value));
+    let mut out = String::new();
+    out.push_str(&line(
+        "workload",
+        format!("{} on {}", text(fact, "workload"), text(fact, "node")),
+    ));
+    out.push_str(&line(
+        "principal",
+        format!(
+            "{} (application {}, tenant {})",
+            text(fact, "principal"),
+            text(fact, "application"),
+            text(fact, "tenant")
+        ),
+    ));
+    out.push_str(&line("groups", list(fact, "groups")));
+    out.push_str(&line(
+        "process",
+        format!(
+            "{} pid {} {}",
+            text(fact, "exe"),
+            number(fact, "pid"),
+            text(fact, "argv")
+        ),
+    ));
+    out.push_str(&line("parents", list(fact, "parents")));
+    out.push_str(&line("cgroup", text(fact, "cgroup_path").to_owned()));
+    out.push_str(&line(
+        "target",
+        format!(
+            "{} ({}) {} → {}",
+            text(fact, "target"),
+            text(fact, "protocol"),
+            text(fact, "client_addr"),
+            text(fact, "server_addr")
+        ),
+    ));
+    out.push('\n');
+    out
+}
+
+fn entry(fact: &Value) -> String {
+    let at = text(fact, "at");
+    let time = at.split_once(' ').map_or(at, |(_, time)| time);
+    match text(fact, "kind") {
+        "request" => request(fact, time),
+        "reply" => reply(fact, time),
+        "approval" => format!(
+            "{time}  #{} {} by {} after {} ms {}\n",
+            number(fact, "reply_to"),
+            text(fact, "decision"),
+            text(fact, "approver"),
+            number(fact, "held_ms"),
+            flat(text(fact, "reason"))
+        ),
+        kind => format!(
+            "{time}  {kind} {} {}\n",
+            text(fact, "status"),
+            flat(text(fact, "reason"))
+        ),
+    }
+}
+
+fn request(fact: &Value, time: &str) -> String {
+    let mut out = format!(
+        "{time}  #{} {}  [{}]\n",
+        number(fact, "seq"),
+        text(fact, "decision"),
+        flat(text(fact, "rule"))
+    );
+    out.push_str(&format!("    {}\n", flat(text(fact, "statement"))));
+    if !text(fact, "parameters").is_empty() {
+        out.push_str(&format!(
+            "    parameters {}\n",
+            flat(text(fact, "parameters"))
+        ));
+    }
+    let reason = text(fact, "reason");
+    if !reason.is_empty() {
+        out.push_str(&format!("    reason: {}\n", flat(reason)));
+    }
+    out
+}
+
+fn reply(fact: &Value, time: &str) -> String {
+    let mut out = format!(
+        "{time}  #{} {}: {} rows, {} bytes, {} masked, {} µs (server {} µs)\n",
+        number(fact, "reply_to"),
+        text(fact, "status"),
+        number(fact, "rows"),
+        number(fact, "bytes_out"),
+        number(fact, "masked_values"),
+        number(fact, "duration_us"),
+        number(fact, "server_us")
+    );
+    for line in text(fact, "response_masked").lines() {
+        out.push_str(&format!("    {}\n", flat(line)));
+    }
+    if fact
+        .get("truncated")
+        .and_then(Value::as_bool)
+        .unwrap_or(false)
+    {
+        out.push_str("    … more was returned than is recorded\n");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transcript_shows_statement_decision_and_masked_rows() {
+        let facts = serde_json::json!([
+            {"kind": "request", "at": "2026-01-01 10:00:00.000", "seq": 3, "decision": "allow",
+             "rule": "read", "statement": "select\n1\u{1b}[31m", "principal": "oid",
+             "workload": "analyst", "node": "n1"},
+            {"kind": "reply", "at": "2026-01-01 10:00:00.001", "reply_to": 3, "status": "ok",
+             "rows": 1, "response_masked": "[\"***\"]\n", "truncated": true},
+        ]);
+        let text = render(facts.as_array().unwrap());
+        assert!(text.contains("analyst on n1"), "{text}");
+        assert!(
+            text.contains("10:00:00.000  #3 allow  [read]\n    select 1 [31m\n"),
+            "{text}"
+        );
+        assert!(text.contains("    [\"***\"]\n    … more"), "{text}");
+        assert!(!text.contains('\u{1b}'));
+    }
+}

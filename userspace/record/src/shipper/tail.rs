@@ -1,0 +1,263 @@
+//! Following segment files and cutting batches at block boundaries.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use weir_spool::{BlockReader, Next, SegmentId, read_header};
+
+use super::ShipperConfig;
+use crate::directory::SegmentPath;
+use crate::journal::{Batch, Journal};
+
+/// Bytes of one batch at most, so that ClickHouse stores it as one block.
+const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Read at once; a larger block is read whole.
+const READ_BYTES: usize = 4 * 1024 * 1024;
+/// Length of a trailer.
+const TRAILER_BYTES: u64 = 101;
+
+/// What is known of a segment that is being followed.
+struct Tail {
+    header_len: u64,
+    chain: [u8; 32],
+    /// Since when uncut facts were seen, monotonic microseconds.
+    waiting_since_us: Option<u64>,
+    /// A file that was seen to be wrong is not read again.
+    broken: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Tails(HashMap<SegmentId, Tail>);
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (index, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
+    }
+    Some(out)
+}
+
+fn read_at(path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+impl Tails {
+    /// The next batch that is due in this segment.
+    pub(super) fn next_batch(
+        &mut self,
+        segment: &SegmentPath,
+        journal: &Journal,
+        config: &ShipperConfig,
+        all: bool,
+        epoch: u32,
+    ) -> io::Result<Option<Batch>> {
+        let progress = journal
+            .progress
+            .get(&segment.id)
+            .cloned()
+            .unwrap_or_default();
+        let Some(tail) = self.tail(segment)? else {
+            return Ok(None);
+        };
+        if tail.broken {
+            return Ok(None);
+        }
+        let start = progress.end.max(tail.header_len);
+        let length = std::fs::metadata(&segment.path)?.len();
+        if length <= start {
+            return Ok(None);
+        }
+        let chain = progress
+            .hash
+            .as_deref()
+            .and_then(unhex)
+            .unwrap_or(tail.chain);
+        let read = follow(&segment.path, start, chain, progress.last, config.rows_max)?;
+        let Some(read) = read else {
+            tail.broken = true;
+            return Ok(None);
+        };
+        if read.last == progress.last {
+            tail.waiting_since_us = None;
+            return Ok(None);
+        }
+        let now_us = weir_clock::now().mono_us;
+        let since_us = *tail.waiting_since_us.get_or_insert(now_us);
+        let old = u128::from(now_us - since_us) >= config.age.as_micros();
+        let full = read.last - progress.last >= config.rows_max || read.full;
+        if !(old || full || all || segment.id.epoch < epoch) {
+            return Ok(None);
+        }
+        tail.waiting_since_us = None;
+        Ok(Some(Batch {
+            segment: segment.id,
+            number: progress.batches + 1,
+            start,
+            end: read.end,
+            first: progress.last + 1,
+            last: read.last,
+            previous: hex(&chain),
+            hash: hex(&read.chain),
+        }))
+    }
+
+    fn tail(&mut self, segment: &SegmentPath) -> io::Result<Option<&mut Tail>> {
+        if !self.0.contains_key(&segment.id) {
+            let head = read_at(&segment.path, 0, 128 * 1024)?;
+            // A header that is still being written is looked at again.
+            let Ok(header) = read_header(&head) else {
+                return Ok(None);
+            };
+            let columns_known = header.columns == weir_spool::schema::text();
+            if !columns_known {
+                tracing::error!(
+                    path = %segment.path.display(),
+                    "a segment has other columns than this version: ship it with the version \
+                     that wrote it"
+                );
+            }
+            let tail = Tail {
+                header_len: header.len as u64,
+                chain: header.chain,
+                waiting_since_us: None,
+                broken: !columns_known,
+            };
+            self.0.insert(segment.id, tail);
+        }
+        Ok(self.0.get_mut(&segment.id))
+    }
+}
+
+struct Read {
+    end: u64,
+    last: u32,
+    chain: [u8; 32],
+    full: bool,
+}
+
+/// Reads whole blocks until enough for a batch; `None` when the file is not what it should be.
+fn follow(
+    path: &Path,
+    start: u64,
+    chain: [u8; 32],
+    position: u32,
+    rows_max: u32,
+) -> io::Result<Option<Read>> {
+    let mut reader = BlockReader::resume(chain, position);
+    let mut end = start;
+    let mut want = READ_BYTES;
+    loop {
+        let bytes = read_at(path, end, want)?;
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or(&[]);
+            match reader.next(rest) {
+                Ok(Next::Block(_, len)) => at += len,
+                Ok(Next::Trailer(..)) => {
+                    let end = end + at as u64;
+                    let (last, chain) = (reader.position(), reader.chain());
+                    return Ok(Some(Read {
+                        end,
+                        last,
+                        chain,
+                        full: true,
+                    }));
+                }
+                Ok(Next::Incomplete) => break,
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "a spool segment is damaged");
+                    return Ok(None);
+                }
+            }
+            let size = usize::try_from(end + at as u64 - start).unwrap_or(usize::MAX);
+            if reader.position() - position >= rows_max || size > BATCH_BYTES_MAX {
+                let (last, chain) = (reader.position(), reader.chain());
+                return Ok(Some(Read {
+                    end: end + at as u64,
+                    last,
+                    chain,
+                    full: true,
+                }));
+            }
+        }
+        end += at as u64;
+        if bytes.len() < want {
+            let (last, chain) = (reader.position(), reader.chain());
+            return Ok(Some(Read {
+                end,
+                last,
+                chain,
+                full: false,
+            }));
+        }
+        // A block that is larger than what was read.
+        want = if at == 0 { want * 2 } else { READ_BYTES };
+    }
+}
+
+/// The rows of a batch, one after the other.
+pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Bytes> {
+    let id = batch.segment;
+    let path = directory.join(format!(
+        "{:08}-{:03}-{:08}.seg",
+        id.epoch, id.lane, id.number
+    ));
+    let length = usize::try_from(batch.end - batch.start).map_err(io::Error::other)?;
+    let bytes = read_at(&path, batch.start, length)?;
+    let chain = unhex(&batch.previous).ok_or_else(|| io::Error::other("journal: bad hash"))?;
+    let mut reader = BlockReader::resume(chain, batch.first - 1);
+    let mut rows = BytesMut::with_capacity(length);
+    let mut at = 0;
+    while at < bytes.len() {
+        match reader
+            .next(bytes.get(at..).unwrap_or(&[]))
+            .map_err(io::Error::other)?
+        {
+            Next::Block(block, len) => {
+                for row in block.rows().flatten() {
+                    rows.put_slice(row);
+                }
+                at += len;
+            }
+            Next::Trailer(..) | Next::Incomplete => {
+                return Err(io::Error::other("a batch ends within a block"));
+            }
+        }
+    }
+    if hex(&reader.chain()) != batch.hash || reader.position() != batch.last {
+        return Err(io::Error::other("a batch changed on disk after it was cut"));
+    }
+    Ok(rows.freeze())
+}
+
+/// True when `rest` bytes behind `cut` are nothing but a trailer.
+pub(super) fn only_trailer(path: &Path, cut: u64, rest: u64) -> io::Result<bool> {
+    if rest == 0 {
+        return Ok(true);
+    }
+    if rest != TRAILER_BYTES {
+        return Ok(false);
+    }
+    Ok(read_at(path, cut, 1)?.first() == Some(&b'T'))
+}
