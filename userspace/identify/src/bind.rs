@@ -11,6 +11,7 @@ use weir_model::time::Now;
 
 use crate::Identify;
 use crate::federated::{check_assertion, exchange};
+use crate::keys::fetch::Wanted;
 use crate::refusal::Unidentified;
 use crate::secret::Secret;
 use crate::validate::{Accepted, open};
@@ -216,8 +217,12 @@ impl Identify {
         now: Now,
     ) -> Result<Accepted, Unidentified> {
         let opened = open(token.expose())?;
+        let wanted = Wanted {
+            tenant,
+            kid: Some(opened.kid()),
+        };
         self.keys
-            .ensure(&self.http, &self.settings, tenant, Some(opened.kid()), now)
+            .ensure(&self.http, &self.settings, wanted, now)
             .await?;
         let keys = self.keys.snapshot(now);
         Ok(opened.check(&keys, &self.rules, Some(tenant), now.unix_s())?)

@@ -30,6 +30,8 @@ pub use self::refusal::Unidentified;
 pub use self::secret::Secret;
 pub use self::verdict::{ClaimsSummary, Verdict};
 
+use std::sync::Arc;
+
 use self::bind::Bindings;
 use self::config::Settings;
 use self::http::HttpClient;
@@ -61,9 +63,9 @@ impl Identify {
         let rules = Rules {
             authority: settings.authority.clone(),
             tenants: settings.tenants.clone(),
-            audience: settings.audience.clone(),
-            required_role: settings.required_role.clone(),
-            scope: settings.reviewer_scope.clone(),
+            audience: Arc::clone(&settings.audience),
+            required_role: Arc::clone(&settings.required_role),
+            scope: Arc::clone(&settings.reviewer_scope),
             skew_s: settings.clock_skew_s,
         };
         let keys = KeyStore::new(&settings);

@@ -5,6 +5,7 @@ use weir_model::ident::PrincipalKind;
 use weir_model::time::Now;
 
 use crate::Identify;
+use crate::keys::fetch::Wanted;
 use crate::refusal::Unidentified;
 use crate::validate::{Accepted, Opened, TokenRefusal, open};
 
@@ -60,10 +61,13 @@ impl Identify {
     async fn ensure_key(&self, opened: &Opened<'_>, now: Now) -> Result<(), Unidentified> {
         let mut last = Ok(());
         for tenant in &self.settings.tenants {
-            let kid = Some(opened.kid());
+            let wanted = Wanted {
+                tenant,
+                kid: Some(opened.kid()),
+            };
             let ensured = self
                 .keys
-                .ensure(&self.http, &self.settings, tenant, kid, now)
+                .ensure(&self.http, &self.settings, wanted, now)
                 .await;
             if ensured.is_err() {
                 last = ensured;

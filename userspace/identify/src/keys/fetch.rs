@@ -19,6 +19,14 @@ pub(crate) struct Discovery {
     pub(crate) device_authorization_endpoint: Option<String>,
 }
 
+/// What is about to be looked up.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) tenant: &'a str,
+    /// `None` when only the discovery document is wanted.
+    pub(crate) kid: Option<&'a str>,
+}
+
 pub(crate) struct KeyStore {
     cache: Mutex<KeyCache<Discovery>>,
     /// Held while fetching, so that waiting callers find the result.
@@ -46,10 +54,10 @@ impl KeyStore {
         &self,
         http: &HttpClient,
         settings: &Settings,
-        tenant: &str,
-        kid: Option<&str>,
+        wanted: Wanted<'_>,
         now: Now,
     ) -> Result<(), Unidentified> {
+        let Wanted { tenant, kid } = wanted;
         if self.cache().need(tenant, kid, now) == Need::Nothing {
             return Ok(());
         }
@@ -89,7 +97,8 @@ impl KeyStore {
         tenant: &str,
         now: Now,
     ) -> Result<std::sync::Arc<Discovery>, Unidentified> {
-        self.ensure(http, settings, tenant, None, now).await?;
+        self.ensure(http, settings, Wanted { tenant, kid: None }, now)
+            .await?;
         self.cache()
             .document(tenant, now)
             .ok_or(Unidentified::Away {

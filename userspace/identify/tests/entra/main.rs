@@ -34,10 +34,11 @@ fn later_by_wall(seconds: i64) -> Now {
 }
 
 fn refused(result: Result<impl std::fmt::Debug, Unidentified>) -> (RefusalKind, u32) {
-    match result.unwrap_err() {
-        Unidentified::Refused(refusal) => (refusal.kind, refusal.number),
-        other => panic!("not a refusal of Entra: {other:?}"),
-    }
+    let error = result.unwrap_err();
+    let Unidentified::Refused(refusal) = error else {
+        panic!("no refusal of Entra: {error:?}")
+    };
+    (refusal.kind, refusal.number)
 }
 
 #[tokio::test]

@@ -97,6 +97,9 @@ pub struct Type {
     pub relation: u32,
 }
 
+/// Schema and name of a function.
+pub type FunctionName = (Arc<str>, Arc<str>);
+
 /// What one role sees of one database.
 #[derive(Debug)]
 pub struct Catalog {
@@ -107,8 +110,8 @@ pub struct Catalog {
     functions: HashMap<Arc<str>, Vec<Function>>,
     types: HashMap<u32, Type>,
     type_names: HashMap<Arc<str>, Vec<u32>>,
-    operators: HashMap<Arc<str>, Vec<(Arc<str>, Arc<str>)>>,
-    casts: HashMap<u32, Vec<(Arc<str>, Arc<str>)>>,
+    operators: HashMap<Arc<str>, Vec<FunctionName>>,
+    casts: HashMap<u32, Vec<FunctionName>>,
     schemas: Vec<Arc<str>>,
 }
 
@@ -164,13 +167,13 @@ impl Catalog {
 
     /// Functions (schema, name) behind operators of that name that are not built in.
     #[must_use]
-    pub fn operator_functions(&self, name: &str) -> &[(Arc<str>, Arc<str>)] {
+    pub fn operator_functions(&self, name: &str) -> &[FunctionName] {
         self.operators.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Functions (schema, name) behind casts to that type that are not built in.
     #[must_use]
-    pub fn cast_functions(&self, type_oid: u32) -> &[(Arc<str>, Arc<str>)] {
+    pub fn cast_functions(&self, type_oid: u32) -> &[FunctionName] {
         self.casts.get(&type_oid).map_or(&[], Vec::as_slice)
     }
 
@@ -184,7 +187,7 @@ impl Catalog {
     pub fn cast_functions_named(
         &self,
         name: &str,
-    ) -> impl Iterator<Item = &(Arc<str>, Arc<str>)> {
+    ) -> impl Iterator<Item = &FunctionName> {
         let oids = self.type_names.get(name).map_or(&[][..], Vec::as_slice);
         oids.iter().flat_map(|oid| self.cast_functions(*oid))
     }

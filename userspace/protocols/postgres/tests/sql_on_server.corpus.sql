@@ -90,7 +90,7 @@ SELECT at AT TIME ZONE 'UTC' FROM orders;
 SELECT ROW(id, ssn), (id, ssn) FROM customers;
 SELECT (p).a, (p).b FROM typed;
 SELECT ARRAY[id, 2] FROM customers;
-SELECT 'x'::regclass::text;
+SELECT 'keys'::regclass::text;
 SELECT * FROM generate_series(1, 3);
 SELECT g FROM generate_series(1, 3) g;
 SELECT * FROM generate_series(1, 3) AS g(n);

@@ -98,11 +98,9 @@ async fn load(client: &Client) -> Catalog {
         let answer = client.simple_query(query.sql).await.expect(query.name);
         let cells = answer
             .iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => {
-                    Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-                }
-                _ => None,
+            .filter_map(|message| {
+                let SimpleQueryMessage::Row(row) = message else { return None };
+                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
             })
             .collect();
         rows.0.push((query.name, cells));
@@ -157,7 +155,8 @@ async fn difference(client: &Client, catalog: &Catalog, sql: &str) -> Option<Str
                 ours.name
             ));
         }
-        if theirs.0 != 0 {
+        // Whole rows and system columns have attribute numbers below 1.
+        if theirs.0 != 0 && theirs.1 > 0 {
             let (relation, column) = catalog.column(theirs.0, theirs.1).expect("in the catalog");
             let id = format!("{}.{}", relation.name, column.name);
             let known = ours.exact.iter().any(|object| object.id().ends_with(&id.replace('.', "/")));

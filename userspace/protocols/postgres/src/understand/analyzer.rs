@@ -97,6 +97,8 @@ pub(super) struct Called {
     pub(super) security_definer: bool,
     /// At least one is not known to be harmless.
     pub(super) effects: bool,
+    /// At least one is not built in: its body may change the session.
+    pub(super) foreign: bool,
 }
 
 /// What a reference stands for.
@@ -198,11 +200,7 @@ impl<'a> Analyzer<'a> {
         self.nesting -= 1;
     }
 
-    pub(super) fn touch(
-        &mut self,
-        action: &'static str,
-        what: Touched,
-    ) -> Result<(), SqlRefusal> {
+    pub(super) fn touch(&mut self, action: &'static str, what: Touched) -> Result<(), SqlRefusal> {
         self.touched.insert((action, what));
         if self.touched.len() > self.limits.accesses_max {
             return Err(SqlRefusal::TooManyAccesses);
@@ -231,7 +229,8 @@ impl<'a> Analyzer<'a> {
         action: &'static str,
         flow: &Flow,
     ) -> Result<(), SqlRefusal> {
-        if self.in_view && action == "usePredicate" {
+        if self.in_view {
+            // The view's author chose these; what reaches the agent is recorded where it is used.
             return Ok(());
         }
         self.spend(flow.len())?;
@@ -267,11 +266,15 @@ impl<'a> Analyzer<'a> {
     ) -> Result<Vec<&'a Relation>, SqlRefusal> {
         let mut found: Vec<&'a Relation> = Vec::new();
         let (mut up, mut down) = (relation.parents.clone(), relation.heirs.clone());
-        while let Some((oid, ascends)) =
-            up.pop().map(|oid| (oid, true)).or_else(|| down.pop().map(|oid| (oid, false)))
+        while let Some((oid, ascends)) = up
+            .pop()
+            .map(|oid| (oid, true))
+            .or_else(|| down.pop().map(|oid| (oid, false)))
         {
             self.spend(1)?;
-            let Some(relative) = self.catalog().relation(oid) else { continue };
+            let Some(relative) = self.catalog().relation(oid) else {
+                continue;
+            };
             if found.iter().any(|known| known.oid == oid) {
                 continue;
             }
@@ -308,8 +311,9 @@ impl<'a> Analyzer<'a> {
                 .filter(|schema| schema.starts_with("pg_temp_"))
                 .find_map(|schema| names.catalog.relation_in(schema, name)),
             Some(schema) => names.catalog.relation_in(schema, name),
-            None => effective_path(names)
-                .find_map(|schema| names.catalog.relation_in(schema, name)),
+            None => {
+                effective_path(names).find_map(|schema| names.catalog.relation_in(schema, name))
+            }
         };
         if let Some(relation) = found {
             return Ok(Named::Known(relation));
@@ -317,7 +321,9 @@ impl<'a> Analyzer<'a> {
         let schema = schema.or_else(|| names.search_path.first().map(|first| &**first));
         let key = qualified(schema.unwrap_or("?"), name);
         if self.created.contains(&key) || self.created.contains(&qualified("pg_temp", name)) {
-            return Ok(Named::Created(self.object("Table", &[schema.unwrap_or("?"), name])));
+            return Ok(Named::Created(
+                self.object("Table", &[schema.unwrap_or("?"), name]),
+            ));
         }
         Err(SqlRefusal::UnknownRelation(name.to_owned()))
     }
@@ -332,18 +338,28 @@ impl<'a> Analyzer<'a> {
     }
 
     pub(super) fn object(&self, kind: &'static str, path: &[&str]) -> Object {
-        let mut segments =
-            vec![Arc::clone(self.names.target), Arc::clone(self.names.database)];
+        let mut segments = vec![
+            Arc::clone(self.names.target),
+            Arc::clone(self.names.database),
+        ];
         segments.extend(path.iter().map(|segment| Arc::from(*segment)));
-        Object { kind, path: segments.into() }
+        Object {
+            kind,
+            path: segments.into(),
+        }
     }
 
     pub(super) fn relation_object(&self, relation: &Relation) -> Object {
         Object {
             kind: "Table",
-            path: [self.names.target, self.names.database, &relation.schema, &relation.name]
-                .map(Arc::clone)
-                .into(),
+            path: [
+                self.names.target,
+                self.names.database,
+                &relation.schema,
+                &relation.name,
+            ]
+            .map(Arc::clone)
+            .into(),
         }
     }
 
@@ -369,9 +385,7 @@ impl<'a> Analyzer<'a> {
             .iter()
             .filter_map(|(action, touched)| {
                 let object = match touched {
-                    Touched::Relation(oid) => {
-                        self.relation_object(self.catalog().relation(*oid)?)
-                    }
+                    Touched::Relation(oid) => self.relation_object(self.catalog().relation(*oid)?),
                     Touched::Column(id) => self.column_object(*id)?,
                     Touched::Object(object) => object.clone(),
                 };
@@ -410,6 +424,7 @@ impl<'a> Analyzer<'a> {
             }
             effects = true;
             self.called.security_definer |= function.security_definer;
+            self.called.foreign |= !built_in;
             self.touch_object("call", "Function", &[&function.schema, name])?;
             if built_in {
                 self.special(name)?;
@@ -418,6 +433,7 @@ impl<'a> Analyzer<'a> {
         if !any {
             effects = true;
             self.called.unknown = true;
+            self.called.foreign = true;
             self.touch_object("callUnknown", "Function", &[schema.unwrap_or("?"), name])?;
         }
         self.called.effects |= effects;
@@ -436,9 +452,7 @@ impl<'a> Analyzer<'a> {
 }
 
 /// The schemas searched for a name without one, in order.
-pub(super) fn effective_path<'a>(
-    names: &NameScope<'a>,
-) -> impl Iterator<Item = &'a str> + use<'a> {
+pub(super) fn effective_path<'a>(names: &NameScope<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
     let path = names.search_path;
     let listed = path.iter().any(|schema| &**schema == "pg_catalog");
     // The server searches its temporary schema even before `pg_catalog`.

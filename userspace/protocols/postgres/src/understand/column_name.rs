@@ -1,7 +1,9 @@
 //! The name that the server gives to a result column without an alias (`FigureColname`).
 
 use pg_raw_parse::Node;
-use pg_raw_parse::raw::{A_Expr_Kind, JsonExprOp, MinMaxOp, SQLValueFunctionOp, SubLinkType, XmlExprOp};
+use pg_raw_parse::raw::{
+    A_Expr_Kind, JsonExprOp, MinMaxOp, SQLValueFunctionOp, SubLinkType, XmlExprOp,
+};
 
 /// The name of an expression's column.
 pub(super) fn column_name(node: Node<'_>) -> &str {
@@ -18,7 +20,6 @@ pub(super) fn column_name(node: Node<'_>) -> &str {
                 }
                 node = to;
             }
-            Step::Weak(name) => return fallback.unwrap_or(name),
             Step::Nothing => return fallback.unwrap_or("?column?"),
         }
     }
@@ -26,19 +27,22 @@ pub(super) fn column_name(node: Node<'_>) -> &str {
 
 enum Step<'a> {
     Name(&'a str),
-    /// A name that an enclosing cast overrides.
-    Weak(&'a str),
-    Down { to: Node<'a>, otherwise: Option<&'a str> },
+    Down {
+        to: Node<'a>,
+        otherwise: Option<&'a str>,
+    },
     Nothing,
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "everything else has no name of its own")]
 fn step(node: Node<'_>) -> Step<'_> {
     match node {
         Node::ColumnRef(column) => last_string(column.fields()).map_or(Step::Nothing, Step::Name),
         Node::A_Indirection(part) => match last_string(part.indirection()) {
             Some(name) => Step::Name(name),
-            None => Step::Down { to: part.arg(), otherwise: None },
+            None => Step::Down {
+                to: part.arg(),
+                otherwise: None,
+            },
         },
         Node::FuncCall(call) => last_string(call.funcname()).map_or(Step::Nothing, Step::Name),
         Node::A_Expr(expr) if expr.kind == A_Expr_Kind::AEXPR_NULLIF => Step::Name("nullif"),
@@ -46,14 +50,20 @@ fn step(node: Node<'_>) -> Step<'_> {
             to: cast.arg(),
             otherwise: cast
                 .type_name()
-                .and_then(|name| name.names().iter().last())
+                .and_then(|name| name.names().iter().next_back())
                 .and_then(|name| name.sval()),
         },
-        Node::CollateClause(clause) => Step::Down { to: clause.arg(), otherwise: None },
+        Node::CollateClause(clause) => Step::Down {
+            to: clause.arg(),
+            otherwise: None,
+        },
         Node::GroupingFunc(_) => Step::Name("grouping"),
         Node::MergeSupportFunc(_) => Step::Name("merge_action"),
         Node::SubLink(link) => sub_link(link),
-        Node::CaseExpr(case) => Step::Down { to: case.defresult(), otherwise: Some("case") },
+        Node::CaseExpr(case) => Step::Down {
+            to: case.defresult(),
+            otherwise: Some("case"),
+        },
         Node::A_ArrayExpr(_) => Step::Name("array"),
         Node::RowExpr(_) => Step::Name("row"),
         Node::CoalesceExpr(_) => Step::Name("coalesce"),
@@ -87,7 +97,7 @@ fn step(node: Node<'_>) -> Step<'_> {
 }
 
 fn last_string(list: &pg_raw_parse::list::NodeList) -> Option<&str> {
-    list.iter().filter_map(Node::as_str).last()
+    list.iter().filter_map(Node::as_str).next_back()
 }
 
 fn sub_link(link: &pg_raw_parse::nodes::SubLink) -> Step<'_> {
@@ -95,17 +105,22 @@ fn sub_link(link: &pg_raw_parse::nodes::SubLink) -> Step<'_> {
         SubLinkType::EXISTS_SUBLINK => Step::Name("exists"),
         SubLinkType::ARRAY_SUBLINK => Step::Name("array"),
         SubLinkType::EXPR_SUBLINK => {
-            let Node::SelectStmt(mut select) = link.subselect() else { return Step::Nothing };
+            let Node::SelectStmt(mut select) = link.subselect() else {
+                return Step::Nothing;
+            };
             while let Some(left) = select.larg() {
                 select = left;
             }
-            if select.values_lists().len() > 0 {
+            if !select.values_lists().is_empty() {
                 return Step::Name("column1");
             }
             match select.target_list().first() {
                 Some(target) => match target.name() {
                     Some(name) => Step::Name(name),
-                    None => Step::Down { to: target.val(), otherwise: None },
+                    None => Step::Down {
+                        to: target.val(),
+                        otherwise: None,
+                    },
                 },
                 None => Step::Nothing,
             }

@@ -42,7 +42,11 @@ impl Analyzer<'_> {
 
     fn copy_place(&mut self, copy: &CopyStmt) -> Result<CopyDirection, SqlRefusal> {
         let Some(file) = copy.filename() else {
-            return Ok(if copy.is_from { CopyDirection::In } else { CopyDirection::Out });
+            return Ok(if copy.is_from {
+                CopyDirection::In
+            } else {
+                CopyDirection::Out
+            });
         };
         self.called.effects = true;
         if copy.is_program {
@@ -76,19 +80,26 @@ impl Analyzer<'_> {
 
     fn copy_table(&mut self, copy: &CopyStmt, range: &RangeVar) -> Result<Rows, SqlRefusal> {
         let Named::Known(relation) = self.find(range)? else {
-            return Err(SqlRefusal::Unsupported("COPY of a table made in the same text"));
+            return Err(SqlRefusal::Unsupported(
+                "COPY of a table made in the same text",
+            ));
         };
         self.relations_read += 1;
         self.touch_relation("select", relation)?;
         self.touch_relation("copyOut", relation)?;
         let all = self.relation_columns(relation.oid)?;
         let columns = self.copy_columns(copy, &all)?;
-        Ok(Rows { columns, ..Rows::default() })
+        Ok(Rows {
+            columns,
+            ..Rows::default()
+        })
     }
 
     fn copy_from(&mut self, copy: &CopyStmt) -> Result<(), SqlRefusal> {
         self.writes = true;
-        let range = copy.relation().ok_or(SqlRefusal::Unsupported("COPY FROM without a table"))?;
+        let range = copy
+            .relation()
+            .ok_or(SqlRefusal::Unsupported("COPY FROM without a table"))?;
         match self.find(range)? {
             Named::Created(_) => {
                 self.new_relation("insert", Some(range))?;
@@ -106,11 +117,17 @@ impl Analyzer<'_> {
                 let incoming = all
                     .iter()
                     .map(|column| {
-                        Arc::new(Output::expression(Arc::clone(&column.name), Default::default()))
+                        Arc::new(Output::expression(
+                            Arc::clone(&column.name),
+                            Default::default(),
+                        ))
                     })
                     .collect();
                 let item = Item::new(Arc::clone(&relation.name), incoming);
-                self.levels.push(Level { items: vec![item], hidden: false });
+                self.levels.push(Level {
+                    items: vec![item],
+                    hidden: false,
+                });
                 self.predicate(copy.where_clause())?;
                 self.levels.pop();
                 Ok(())
@@ -126,7 +143,9 @@ fn option_text(option: &DefElem) -> Option<&str> {
 fn option_byte(option: &DefElem) -> Result<u8, SqlRefusal> {
     match option_text(option).map(str::as_bytes) {
         Some([byte]) => Ok(*byte),
-        _ => Err(SqlRefusal::Unsupported("a COPY option that is not one byte")),
+        _ => Err(SqlRefusal::Unsupported(
+            "a COPY option that is not one byte",
+        )),
     }
 }
 
@@ -147,11 +166,13 @@ fn format(copy: &CopyStmt) -> Result<CopyFormat, SqlRefusal> {
             "encoding" => {
                 let encoding = option_text(option).unwrap_or_default().to_lowercase();
                 if !matches!(encoding.as_str(), "utf8" | "utf-8") {
-                    return Err(SqlRefusal::Unsupported("COPY in an encoding other than UTF8"));
+                    return Err(SqlRefusal::Unsupported(
+                        "COPY in an encoding other than UTF8",
+                    ));
                 }
             }
-            "freeze" | "force_quote" | "force_not_null" | "force_null" | "default"
-            | "on_error" | "log_verbosity" | "reject_limit" => {}
+            "freeze" | "force_quote" | "force_not_null" | "force_null" | "default" | "on_error"
+            | "log_verbosity" | "reject_limit" => {}
             _ => return Err(SqlRefusal::Unsupported("that COPY option")),
         }
     }

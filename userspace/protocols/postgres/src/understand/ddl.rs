@@ -14,7 +14,6 @@ use super::functions;
 
 impl Analyzer<'_> {
     /// Classifies a statement that changes definitions; `false` when it is none of these.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is not DDL we know")]
     pub(super) fn ddl(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
         match node {
             Node::CreateStmt(create) => self.create_table(create)?,
@@ -56,7 +55,9 @@ impl Analyzer<'_> {
                 self.named_relation("alter", rule.relation(), false)?;
                 self.touch_object("create", "Other", &["rule"])?;
             }
-            Node::CreatePolicyStmt(policy) => self.named_relation("alter", policy.table(), false)?,
+            Node::CreatePolicyStmt(policy) => {
+                self.named_relation("alter", policy.table(), false)?
+            }
             Node::AlterPolicyStmt(policy) => self.named_relation("alter", policy.table(), false)?,
             Node::CreateStatsStmt(create) => {
                 for relation in create.relations() {
@@ -80,7 +81,6 @@ impl Analyzer<'_> {
         Ok(true)
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is not DDL we know")]
     fn ddl_other(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
         let (action, what) = match node {
             Node::CreateEnumStmt(_)
@@ -143,7 +143,6 @@ impl Analyzer<'_> {
     }
 
     /// Roles, databases and the server's configuration.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is not DDL we know")]
     fn ddl_server(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
         match node {
             Node::CreateRoleStmt(create) => {
@@ -210,7 +209,10 @@ impl Analyzer<'_> {
 
     /// Defaults of roles, databases and the server reach later sessions: pinned ones are refused.
     fn default_setting(&mut self, set: Option<&VariableSetStmt>) {
-        let name = set.and_then(|set| set.name()).unwrap_or_default().to_lowercase();
+        let name = set
+            .and_then(|set| set.name())
+            .unwrap_or_default()
+            .to_lowercase();
         self.pins |= functions::is_pinned(&name);
     }
 
@@ -230,8 +232,11 @@ impl Analyzer<'_> {
 
     /// An access on a function by its name, known or new.
     fn routine(&mut self, action: &'static str, name: Option<&NodeList>) -> Result<(), SqlRefusal> {
-        let parts: Vec<&str> =
-            name.into_iter().flatten().filter_map(Node::as_str).collect();
+        let parts: Vec<&str> = name
+            .into_iter()
+            .flatten()
+            .filter_map(Node::as_str)
+            .collect();
         match parts.as_slice() {
             [name] => {
                 let known: Vec<String> = self
@@ -315,7 +320,8 @@ impl Analyzer<'_> {
         self.levels.push(super::analyzer::Level::default());
         if let Ok(Named::Known(relation)) = self.find(range) {
             let columns = self.relation_columns(relation.oid)?;
-            let mut item = super::analyzer::Item::new(relation.name.clone(), columns);
+            let mut item =
+                super::analyzer::Item::new(std::sync::Arc::clone(&relation.name), columns);
             item.relation = relation.oid;
             if let Some(level) = self.levels.last_mut() {
                 level.items.push(item);
@@ -362,7 +368,10 @@ impl Analyzer<'_> {
         // Columns of the table being made are not in the catalog yet.
         let mut item = super::analyzer::Item::new("".into(), Vec::new());
         item.open = true;
-        self.levels.push(super::analyzer::Level { items: vec![item], hidden: false });
+        self.levels.push(super::analyzer::Level {
+            items: vec![item],
+            hidden: false,
+        });
         self.predicate(node)?;
         self.levels.pop();
         Ok(())
@@ -383,7 +392,9 @@ impl Analyzer<'_> {
         self.named_relation("alter", alter.relation(), alter.missing_ok)?;
         for command in alter.cmds() {
             self.spend(1)?;
-            let Node::AlterTableCmd(command) = command else { continue };
+            let Node::AlterTableCmd(command) = command else {
+                continue;
+            };
             match command.def() {
                 Node::Constraint(constraint) => self.constraint(constraint)?,
                 Node::ColumnDef(column) => {
@@ -414,13 +425,22 @@ impl Analyzer<'_> {
             Node::NodeList(parts) if is_relation(drop.remove_type) => {
                 let parts: Vec<&str> = parts.iter().filter_map(Node::as_str).collect();
                 let name = parts.last().copied().unwrap_or_default();
-                let schema = parts.len().checked_sub(2).and_then(|at| parts.get(at).copied());
+                let schema = parts
+                    .len()
+                    .checked_sub(2)
+                    .and_then(|at| parts.get(at).copied());
                 self.relation_by_name("drop", schema, name, drop.missing_ok)
             }
             Node::NodeList(parts) if is_of_relation(drop.remove_type) => {
                 let parts: Vec<&str> = parts.iter().filter_map(Node::as_str).collect();
-                let table = parts.len().checked_sub(2).and_then(|at| parts.get(at).copied());
-                let schema = parts.len().checked_sub(3).and_then(|at| parts.get(at).copied());
+                let table = parts
+                    .len()
+                    .checked_sub(2)
+                    .and_then(|at| parts.get(at).copied());
+                let schema = parts
+                    .len()
+                    .checked_sub(3)
+                    .and_then(|at| parts.get(at).copied());
                 let table = table.unwrap_or_default();
                 self.relation_by_name("alter", schema, table, drop.missing_ok)
             }
@@ -429,8 +449,7 @@ impl Analyzer<'_> {
                 self.touch_object("drop", "Schema", &[name.sval().unwrap_or("?")])
             }
             Node::TypeName(name) => {
-                let parts: Vec<&str> =
-                    name.names().iter().filter_map(|part| part.sval()).collect();
+                let parts: Vec<&str> = name.names().iter().filter_map(|part| part.sval()).collect();
                 self.type_access("drop", &parts)
             }
             Node::String(name) => {
@@ -455,7 +474,10 @@ impl Analyzer<'_> {
     fn grant(&mut self, grant: &GrantStmt) -> Result<(), SqlRefusal> {
         let action = if grant.is_grant { "grant" } else { "revoke" };
         let tables = grant.targtype == 0
-            && matches!(grant.objtype, ObjectType::OBJECT_TABLE | ObjectType::OBJECT_SEQUENCE);
+            && matches!(
+                grant.objtype,
+                ObjectType::OBJECT_TABLE | ObjectType::OBJECT_SEQUENCE
+            );
         if !tables {
             return self.touch_database(action);
         }
@@ -480,13 +502,22 @@ impl Analyzer<'_> {
             Node::NodeList(parts) if is_relation(kind) => {
                 let parts: Vec<&str> = parts.iter().filter_map(Node::as_str).collect();
                 let name = parts.last().copied().unwrap_or_default();
-                let schema = parts.len().checked_sub(2).and_then(|at| parts.get(at).copied());
+                let schema = parts
+                    .len()
+                    .checked_sub(2)
+                    .and_then(|at| parts.get(at).copied());
                 self.relation_by_name("alter", schema, name, false)
             }
             Node::NodeList(parts) if is_of_relation(kind) || kind == ObjectType::OBJECT_COLUMN => {
                 let parts: Vec<&str> = parts.iter().filter_map(Node::as_str).collect();
-                let table = parts.len().checked_sub(2).and_then(|at| parts.get(at).copied());
-                let schema = parts.len().checked_sub(3).and_then(|at| parts.get(at).copied());
+                let table = parts
+                    .len()
+                    .checked_sub(2)
+                    .and_then(|at| parts.get(at).copied());
+                let schema = parts
+                    .len()
+                    .checked_sub(3)
+                    .and_then(|at| parts.get(at).copied());
                 self.relation_by_name("alter", schema, table.unwrap_or_default(), false)
             }
             Node::String(name) if kind == ObjectType::OBJECT_SCHEMA => {

@@ -9,7 +9,7 @@ use pg_raw_parse::{ConstValue, Node};
 use super::SqlRefusal;
 use super::analyzer::Analyzer;
 use super::column_name::column_name;
-use super::flow::{ColumnId, Flow, Output};
+use super::flow::{Flow, NO_COLUMN, Output};
 use super::functions::{self, Special};
 use super::tree;
 
@@ -46,13 +46,23 @@ impl<'n> Walk<'n> {
 
     fn push_as(&mut self, node: Node<'n>, from: &Visit<'n>, predicate: bool) {
         let (depth, group) = (from.depth + 1, from.group);
-        self.pending.push(Visit { node, depth, group, predicate });
+        self.pending.push(Visit {
+            node,
+            depth,
+            group,
+            predicate,
+        });
     }
 
     fn push_apart(&mut self, node: Node<'n>, from: &Visit<'n>) {
         self.groups.push(Group::default());
         let (depth, group) = (from.depth + 1, self.groups.len() - 1);
-        self.pending.push(Visit { node, depth, group, predicate: from.predicate });
+        self.pending.push(Visit {
+            node,
+            depth,
+            group,
+            predicate: from.predicate,
+        });
     }
 
     fn add(&mut self, flow: &Flow, visit: &Visit<'n>) {
@@ -99,11 +109,39 @@ impl Analyzer<'_> {
                 |first| Output::clone(first),
             );
             output.name = Arc::from(column_name(node));
-            output.described = Some(super::flow::NO_COLUMN);
+            output.described = Some(NO_COLUMN);
             return Ok(output);
+        }
+        if let Node::TypeCast(cast) = node
+            && let Node::ColumnRef(column) = cast.arg()
+        {
+            let output = self.column(column)?;
+            if self.is_no_cast(cast, &output) {
+                return Ok(output);
+            }
         }
         let flow = self.read(node)?;
         Ok(Output::expression(Arc::from(column_name(node)), flow))
+    }
+
+    /// A cast of a base column to the type it has changes nothing, and the server drops it.
+    fn is_no_cast(&self, cast: &TypeCast, output: &Output) -> bool {
+        let (Some(id), Some(to)) = (output.plain, cast.type_name()) else {
+            return false;
+        };
+        let Some((_, column)) = self.catalog().column(id.relation, id.attnum) else {
+            return false;
+        };
+        let Some(from) = self.catalog().type_of(column.type_oid) else {
+            return false;
+        };
+        let names: Vec<&str> = to.names().iter().filter_map(|name| name.sval()).collect();
+        let same = match names.as_slice() {
+            [name] => *name == &*from.name && &*from.schema == "pg_catalog",
+            [schema, name] => *name == &*from.name && *schema == &*from.schema,
+            _ => false,
+        };
+        same && to.typmods().is_empty() && to.array_bounds().is_empty() && !to.setof
     }
 
     fn expression(
@@ -113,8 +151,16 @@ impl Analyzer<'_> {
         beside: &Flow,
     ) -> Result<Flow, SqlRefusal> {
         let mut walk = Walk::default();
-        walk.groups.push(Group { flow: beside.clone(), ..Group::default() });
-        walk.pending.push(Visit { node, depth: 0, group: 0, predicate });
+        walk.groups.push(Group {
+            flow: beside.clone(),
+            ..Group::default()
+        });
+        walk.pending.push(Visit {
+            node,
+            depth: 0,
+            group: 0,
+            predicate,
+        });
         while let Some(visit) = walk.pending.pop() {
             self.spend(1)?;
             if visit.depth > self.limits.depth_max {
@@ -152,7 +198,6 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds are listed generically")]
     fn visit<'n>(&mut self, visit: &Visit<'n>, walk: &mut Walk<'n>) -> Result<(), SqlRefusal> {
         match visit.node {
             Node::None => Ok(()),
@@ -161,9 +206,10 @@ impl Analyzer<'_> {
                 Ok(())
             }
             Node::ParamRef(parameter) => {
-                if let (Ok(number), Some(group)) =
-                    (u16::try_from(parameter.number), walk.groups.get_mut(visit.group))
-                {
+                if let (Ok(number), Some(group)) = (
+                    u16::try_from(parameter.number),
+                    walk.groups.get_mut(visit.group),
+                ) {
                     group.parameters.push(number);
                 }
                 Ok(())
@@ -252,11 +298,7 @@ impl Analyzer<'_> {
     }
 
     /// Classifies a call; settings read and set by functions count as SHOW and SET.
-    pub(super) fn call_of(
-        &mut self,
-        call: &FuncCall,
-        parts: &[&str],
-    ) -> Result<bool, SqlRefusal> {
+    pub(super) fn call_of(&mut self, call: &FuncCall, parts: &[&str]) -> Result<bool, SqlRefusal> {
         let name = parts.last().copied().unwrap_or_default();
         let built_in = parts.len() == 1 || parts.first() == Some(&"pg_catalog");
         if !built_in {
@@ -279,10 +321,16 @@ impl Analyzer<'_> {
                 let setting = call.args().first().and_then(constant_text);
                 let setting = setting.map_or_else(|| "?".to_owned(), |name| name.to_lowercase());
                 self.touch_object("show", "Setting", &[&setting])?;
-                let shadowed = self.catalog().functions(name).iter().any(|function| {
-                    &*function.schema != "pg_catalog"
-                });
-                if shadowed { self.call(parts) } else { Ok(false) }
+                let shadowed = self
+                    .catalog()
+                    .functions(name)
+                    .iter()
+                    .any(|function| &*function.schema != "pg_catalog");
+                if shadowed {
+                    self.call(parts)
+                } else {
+                    Ok(false)
+                }
             }
             Special::None
             | Special::ReadsFile
@@ -322,7 +370,7 @@ impl Analyzer<'_> {
         visit: &Visit<'n>,
         walk: &mut Walk<'n>,
     ) -> Result<(), SqlRefusal> {
-        if let Some(name) = expr.name().iter().filter_map(Node::as_str).last() {
+        if let Some(name) = expr.name().iter().filter_map(Node::as_str).next_back() {
             walk.effects |= self.operator_name(name)?;
         }
         walk.push(expr.lexpr(), visit);
@@ -345,7 +393,9 @@ impl Analyzer<'_> {
         visit: &Visit<'n>,
         walk: &mut Walk<'n>,
     ) -> Result<(), SqlRefusal> {
-        if let Some(name) = cast.type_name().and_then(|name| name.names().iter().last())
+        if let Some(name) = cast
+            .type_name()
+            .and_then(|name| name.names().iter().next_back())
             && let Some(name) = name.sval()
         {
             for (schema, function) in self.catalog().cast_functions_named(name) {
@@ -367,11 +417,6 @@ impl Analyzer<'_> {
         self.predicate(window.start_offset())?;
         self.predicate(window.end_offset())?;
         Ok(())
-    }
-
-    /// The value of a column is written: a literal beside it is that column's value.
-    pub(super) fn literal_for(&mut self, node: Node<'_>, id: ColumnId) -> Result<(), SqlRefusal> {
-        self.assigned(node, &Flow::one(id)).map(|_| ())
     }
 }
 
@@ -397,8 +442,10 @@ fn literal(constant: &A_Const, visit: &Visit<'_>, walk: &mut Walk<'_>) {
         )
     );
     if known
-        && let (Ok(at), Some(group)) =
-            (usize::try_from(constant.location), walk.groups.get_mut(visit.group))
+        && let (Ok(at), Some(group)) = (
+            usize::try_from(constant.location),
+            walk.groups.get_mut(visit.group),
+        )
     {
         group.literals.push(at);
     }
@@ -410,7 +457,9 @@ pub(super) fn constant_text(node: Node<'_>) -> Option<String> {
     while let Node::TypeCast(cast) = node {
         node = cast.arg();
     }
-    let Node::A_Const(constant) = node else { return None };
+    let Node::A_Const(constant) = node else {
+        return None;
+    };
     match constant.val()? {
         ConstValue::String(text) => Some(text.to_owned()),
         _ => None,

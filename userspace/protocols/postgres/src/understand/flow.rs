@@ -48,10 +48,6 @@ impl Flow {
         self.0.iter().copied()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -69,16 +65,35 @@ pub(crate) struct Output {
 }
 
 /// `described` of an expression.
-pub(crate) const NO_COLUMN: ColumnId = ColumnId { relation: 0, attnum: 0 };
+pub(crate) const NO_COLUMN: ColumnId = ColumnId {
+    relation: 0,
+    attnum: 0,
+};
 
 impl Output {
     /// An expression over `flow`.
     pub(crate) fn expression(name: Arc<str>, flow: Flow) -> Self {
-        Self { name, flow: flow.derived(), plain: None, described: Some(NO_COLUMN) }
+        Self {
+            name,
+            flow: flow.derived(),
+            plain: None,
+            described: Some(NO_COLUMN),
+        }
+    }
+
+    /// A whole row or a system column: what the server says of it is not predicted.
+    pub(crate) fn row(name: Arc<str>, flow: Flow) -> Self {
+        Self {
+            described: None,
+            ..Self::expression(name, flow)
+        }
     }
 
     pub(crate) fn renamed(&self, name: Arc<str>) -> Self {
-        Self { name, ..self.clone() }
+        Self {
+            name,
+            ..self.clone()
+        }
     }
 }
 

@@ -21,7 +21,7 @@ impl Analyzer<'_> {
     /// Adds an item of FROM, with all names in it, to the current level.
     pub(super) fn from(&mut self, node: Node<'_>) -> Result<(), SqlRefusal> {
         self.spend(1)?;
-        let item = self.from_item(node)?;
+        let item = self.item_of(node)?;
         if let Some(item) = item {
             self.add_item(item);
         }
@@ -35,8 +35,7 @@ impl Analyzer<'_> {
     }
 
     /// One item; `None` for a join, which adds its own.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else stands in FROM")]
-    fn from_item(&mut self, node: Node<'_>) -> Result<Option<Item>, SqlRefusal> {
+    fn item_of(&mut self, node: Node<'_>) -> Result<Option<Item>, SqlRefusal> {
         match node {
             Node::RangeVar(range) => self.range_var(range).map(Some),
             Node::RangeSubselect(query) => self.sub_select(query).map(Some),
@@ -73,10 +72,9 @@ impl Analyzer<'_> {
         if range.schemaname().is_none()
             && let Some(cte) = self.ctes.iter().rev().find(|cte| &*cte.name == name)
         {
-            let rows = cte
-                .rows
-                .clone()
-                .ok_or(SqlRefusal::Unsupported("a reference in WITH RECURSIVE before its turn"))?;
+            let rows = cte.rows.clone().ok_or(SqlRefusal::Unsupported(
+                "a reference in WITH RECURSIVE before its turn",
+            ))?;
             let mut item = Item::new(Arc::from(name), rows.columns);
             item.open = rows.open;
             item.rest = rows.rest;
@@ -128,6 +126,7 @@ impl Analyzer<'_> {
         self.called.unknown |= view.called.unknown;
         self.called.security_definer |= view.called.security_definer;
         self.called.effects |= view.called.effects;
+        self.called.foreign |= view.called.foreign;
         self.spend(view.columns.len())?;
         Ok(view.columns.clone())
     }
@@ -139,9 +138,14 @@ impl Analyzer<'_> {
         let unclear = SqlRefusal::Unsupported("a view whose definition is not understood");
         let definition = relation.definition.as_deref().unwrap_or_default();
         let parsed = tree::parse(definition).map_err(|_| unclear.clone())?;
-        let Some(Node::SelectStmt(select)) = parsed.stmts().next() else { return Err(unclear) };
+        let Some(Node::SelectStmt(select)) = parsed.stmts().next() else {
+            return Err(unclear);
+        };
         let path = [Arc::from("pg_catalog")];
-        let names = super::NameScope { search_path: &path, ..*self.names };
+        let names = super::NameScope {
+            search_path: &path,
+            ..*self.names
+        };
         let mut inner = Analyzer::new(&names, self.limits, self.created);
         inner.in_view = true;
         inner.nesting = self.nesting;
@@ -156,7 +160,10 @@ impl Analyzer<'_> {
             .iter()
             .zip(&rows.columns)
             .map(|(column, output)| {
-                let id = ColumnId { relation: relation.oid, attnum: column.attnum };
+                let id = ColumnId {
+                    relation: relation.oid,
+                    attnum: column.attnum,
+                };
                 let mut flow = Flow::one(id);
                 flow.join(&output.flow);
                 Arc::new(Output {
@@ -198,7 +205,9 @@ impl Analyzer<'_> {
         let mut columns: Vec<Arc<Output>> = Vec::new();
         let (mut open, mut loose) = (false, false);
         for entry in function.functions() {
-            let Node::NodeList(entry) = entry else { continue };
+            let Node::NodeList(entry) = entry else {
+                continue;
+            };
             let call = entry.first().unwrap_or(Node::None);
             let flow = self.read(call)?;
             let shape = self.function_shape(call, function);
@@ -209,10 +218,15 @@ impl Analyzer<'_> {
             }
             if let Some(Node::NodeList(definitions)) = entry.get(1) {
                 open = false;
-                columns.extend(definitions.iter().filter_map(|definition| match definition {
-                    Node::ColumnDef(column) => column.colname(),
-                    _ => None,
-                }).map(|name| Arc::new(Output::expression(Arc::from(name), flow.clone()))));
+                columns.extend(
+                    definitions
+                        .iter()
+                        .filter_map(|definition| match definition {
+                            Node::ColumnDef(column) => column.colname(),
+                            _ => None,
+                        })
+                        .map(|name| Arc::new(Output::expression(Arc::from(name), flow.clone()))),
+                );
             }
             all.join(&flow);
         }
@@ -226,7 +240,10 @@ impl Analyzer<'_> {
                 .collect();
         }
         if function.ordinality && !open {
-            columns.push(Arc::new(Output::expression(Arc::from("ordinality"), Flow::default())));
+            columns.push(Arc::new(Output::expression(
+                Arc::from("ordinality"),
+                Flow::default(),
+            )));
         }
         let name = function.functions().first().and_then(|entry| match entry {
             Node::NodeList(entry) => entry.first().map(column_name),
@@ -242,16 +259,26 @@ impl Analyzer<'_> {
 
     fn function_shape(&self, call: Node<'_>, range: &RangeFunction) -> FunctionShape {
         let own = range.alias().filter(|_| range.functions().len() == 1);
-        let single = |name: &str| own.and_then(|alias| alias.aliasname()).unwrap_or(name).to_owned();
+        let single = |name: &str| {
+            own.and_then(|alias| alias.aliasname())
+                .unwrap_or(name)
+                .to_owned()
+        };
         let Node::FuncCall(call) = call else {
             // current_date and the like: one value.
-            return FunctionShape { names: vec![single(column_name(call))], open: false, loose: false };
+            return FunctionShape {
+                names: vec![single(column_name(call))],
+                open: false,
+                loose: false,
+            };
         };
         let parts: Vec<&str> = call.funcname().iter().filter_map(Node::as_str).collect();
         let name = parts.last().copied().unwrap_or_default();
         let known: &[&str] = match name {
             "json_each" | "jsonb_each" | "json_each_text" | "jsonb_each_text" => &["key", "value"],
-            "json_array_elements" | "jsonb_array_elements" | "json_array_elements_text"
+            "json_array_elements"
+            | "jsonb_array_elements"
+            | "json_array_elements_text"
             | "jsonb_array_elements_text" => &["value"],
             "pg_options_to_table" => &["option_name", "option_value"],
             "aclexplode" => &["grantor", "grantee", "privilege_type", "is_grantable"],
@@ -264,24 +291,44 @@ impl Analyzer<'_> {
             .any(|function| &*function.schema != "pg_catalog");
         if !known.is_empty() && !shadowed {
             let names = known.iter().map(|name| (*name).to_owned()).collect();
-            return FunctionShape { names, open: false, loose: false };
+            return FunctionShape {
+                names,
+                open: false,
+                loose: false,
+            };
         }
         if matches!(name, "unnest" | "generate_subscripts" | "generate_series") && !shadowed {
             // unnest of a composite type has that type's columns; then the server's description
             // has more columns than ours and is not accepted.
-            let count = if name == "unnest" { call.args().len().max(1) } else { 1 };
+            let count = if name == "unnest" {
+                call.args().len().max(1)
+            } else {
+                1
+            };
             let names = if count == 1 {
                 vec![single(name)]
             } else {
                 vec![name.to_owned(); count]
             };
-            return FunctionShape { names, open: false, loose: true };
+            return FunctionShape {
+                names,
+                open: false,
+                loose: true,
+            };
         }
         let functions = self.catalog().functions(name);
         if !functions.is_empty() && functions.iter().all(|function| function.scalar) {
-            return FunctionShape { names: vec![single(name)], open: false, loose: false };
+            return FunctionShape {
+                names: vec![single(name)],
+                open: false,
+                loose: false,
+            };
         }
-        FunctionShape { names: Vec::new(), open: true, loose: false }
+        FunctionShape {
+            names: Vec::new(),
+            open: true,
+            loose: false,
+        }
     }
 
     fn xml_table(&mut self, table: &RangeTableFunc) -> Result<Item, SqlRefusal> {
@@ -373,7 +420,9 @@ impl Analyzer<'_> {
         self.spend(left.columns.len() + right.columns.len())?;
         let shared: Vec<Arc<str>> = if join.is_natural {
             if left.open || right.open {
-                return Err(SqlRefusal::Unsupported("NATURAL JOIN with columns not known"));
+                return Err(SqlRefusal::Unsupported(
+                    "NATURAL JOIN with columns not known",
+                ));
             }
             left.columns
                 .iter()
@@ -381,7 +430,11 @@ impl Analyzer<'_> {
                 .map(|column| Arc::clone(&column.name))
                 .collect()
         } else {
-            join.using_clause().iter().filter_map(|name| name.sval()).map(Arc::from).collect()
+            join.using_clause()
+                .iter()
+                .filter_map(|name| name.sval())
+                .map(Arc::from)
+                .collect()
         };
         self.predicate(join.quals())?;
         let mut columns = Vec::new();
@@ -393,7 +446,9 @@ impl Analyzer<'_> {
         let merged_count = columns.len();
         let others = left.columns.iter().chain(&right.columns);
         columns.extend(
-            others.filter(|column| !shared.contains(&column.name)).map(Arc::clone),
+            others
+                .filter(|column| !shared.contains(&column.name))
+                .map(Arc::clone),
         );
         let aliased = join.alias().is_some();
         if let Some(level) = self.levels.last_mut() {
@@ -423,7 +478,12 @@ impl Analyzer<'_> {
         let items: &[Item] = self.levels.last().map_or(&[], |level: &Level| &level.items);
         let mut rows = Rows::default();
         let end = to.unwrap_or(items.len());
-        for item in items.iter().take(end).skip(from).filter(|item| item.columns_visible) {
+        for item in items
+            .iter()
+            .take(end)
+            .skip(from)
+            .filter(|item| item.columns_visible)
+        {
             rows.columns.extend(item.columns.iter().map(Arc::clone));
             rows.open |= item.open || item.loose;
             rows.rest.join(&item.rest);
@@ -440,16 +500,34 @@ struct FunctionShape {
 
 /// A column of USING or NATURAL: the left one, the right one, or the first that is not null.
 fn merged(left: &Rows, right: &Rows, name: &Arc<str>, kind: JoinType::Type) -> Output {
-    let find = |rows: &Rows| rows.columns.iter().find(|column| column.name == *name).cloned();
+    let find = |rows: &Rows| {
+        rows.columns
+            .iter()
+            .find(|column| column.name == *name)
+            .cloned()
+    };
     let (left, right) = (find(left), find(right));
     let mut flow = Flow::default();
     for side in [&left, &right].into_iter().flatten() {
         flow.join(&side.flow);
     }
-    let plain = if kind == JoinType::JOIN_RIGHT { &right } else { &left };
+    let plain = if kind == JoinType::JOIN_RIGHT {
+        &right
+    } else {
+        &left
+    };
     let plain = plain.as_ref().and_then(|side| side.plain);
-    let plain = if kind == JoinType::JOIN_FULL { None } else { plain };
-    Output { name: Arc::clone(name), flow, plain, described: None }
+    let plain = if kind == JoinType::JOIN_FULL {
+        None
+    } else {
+        plain
+    };
+    Output {
+        name: Arc::clone(name),
+        flow,
+        plain,
+        described: None,
+    }
 }
 
 /// Applies `AS name (columns…)`.
@@ -459,7 +537,10 @@ fn apply_alias(item: &mut Item, alias: Option<&Alias>) {
     item.columns = rename(&item.columns, &names);
     // Names for columns of a function whose result is not known.
     for name in names.iter().skip(item.columns.len()) {
-        item.columns.push(Arc::new(Output::expression(Arc::from(*name), item.rest.clone())));
+        item.columns.push(Arc::new(Output::expression(
+            Arc::from(*name),
+            item.rest.clone(),
+        )));
     }
     if let Some(name) = alias.aliasname() {
         item.name = Arc::from(name);

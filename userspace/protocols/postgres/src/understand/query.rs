@@ -17,7 +17,6 @@ const RECURSION_ROUNDS_MAX: usize = 12;
 
 impl Analyzer<'_> {
     /// A query in any place that takes one, data-modifying statements included.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is a query")]
     pub(super) fn query_node(&mut self, node: Node<'_>) -> Result<Rows, SqlRefusal> {
         match node {
             Node::SelectStmt(select) => self.query(select),
@@ -50,7 +49,7 @@ impl Analyzer<'_> {
         if select.into_clause().is_some() && self.nesting > 1 {
             return Err(SqlRefusal::Unsupported("INTO in a sub-query"));
         }
-        if select.values_lists().len() > 0 {
+        if !select.values_lists().is_empty() {
             let rows = self.values(select)?;
             self.levels.push(Level::default());
             self.tail(select, &rows)?;
@@ -98,9 +97,14 @@ impl Analyzer<'_> {
                 _ => None,
             };
         }
-        if select.locking_clause().len() > 0 {
-            let relations: Vec<u32> =
-                self.levels.last().into_iter().flat_map(|level| &level.items).map(|item| item.relation).collect();
+        if !select.locking_clause().is_empty() {
+            let relations: Vec<u32> = self
+                .levels
+                .last()
+                .into_iter()
+                .flat_map(|level| &level.items)
+                .map(|item| item.relation)
+                .collect();
             for oid in relations {
                 if let Some(relation) = self.catalog().relation(oid) {
                     self.touch_relation("lock", relation)?;
@@ -136,7 +140,9 @@ impl Analyzer<'_> {
                 if let Some(column) = rows.columns.get(at) {
                     self.touch_flow("usePredicate", &column.flow)?;
                 } else if rows.open {
-                    return Err(SqlRefusal::Unsupported("ordering by a column that is not known"));
+                    return Err(SqlRefusal::Unsupported(
+                        "ordering by a column that is not known",
+                    ));
                 }
                 continue;
             }
@@ -193,7 +199,10 @@ impl Analyzer<'_> {
                 continue;
             }
             if let Node::A_Indirection(part) = target.val()
-                && part.indirection().iter().any(|step| matches!(step, Node::A_Star(_)))
+                && part
+                    .indirection()
+                    .iter()
+                    .any(|step| matches!(step, Node::A_Star(_)))
             {
                 // (composite).*: as many columns as the type has.
                 let flow = self.read(target.val())?;
@@ -233,10 +242,16 @@ impl Analyzer<'_> {
             .into_iter()
             .enumerate()
             .map(|(at, flow)| {
-                Arc::new(Output::expression(Arc::from(format!("column{}", at + 1)), flow))
+                Arc::new(Output::expression(
+                    Arc::from(format!("column{}", at + 1)),
+                    flow,
+                ))
             })
             .collect();
-        Ok(Rows { columns, ..Rows::default() })
+        Ok(Rows {
+            columns,
+            ..Rows::default()
+        })
     }
 
     /// UNION and its kind; chains are flattened, so their length costs no stack.
@@ -291,7 +306,10 @@ impl Analyzer<'_> {
             let rows = self.query_node(cte.ctequery())?;
             let rows = renamed_rows(cte, rows)?;
             let name = Arc::from(cte.ctename().unwrap_or_default());
-            self.ctes.push(Cte { name, rows: Some(rows) });
+            self.ctes.push(Cte {
+                name,
+                rows: Some(rows),
+            });
         }
         Ok(())
     }
@@ -322,7 +340,11 @@ impl Analyzer<'_> {
             }
         }
         let mut all = Flow::default();
-        let rows = self.ctes.get(at).and_then(|known| known.rows.clone()).unwrap_or_default();
+        let rows = self
+            .ctes
+            .get(at)
+            .and_then(|known| known.rows.clone())
+            .unwrap_or_default();
         for column in &rows.columns {
             all.join(&column.flow);
         }
@@ -331,7 +353,14 @@ impl Analyzer<'_> {
             .iter()
             .map(|column| Arc::new(Output::expression(Arc::clone(&column.name), all.clone())))
             .collect();
-        self.set_cte(at, Rows { columns, open: rows.open, rest: rows.rest });
+        self.set_cte(
+            at,
+            Rows {
+                columns,
+                open: rows.open,
+                rest: rows.rest,
+            },
+        );
         Ok(())
     }
 
@@ -352,7 +381,11 @@ fn unioned(first: Rows, second: Rows) -> Rows {
         .map(|(left, right)| {
             let mut flow = left.flow.clone();
             flow.join(&right.flow);
-            let plain = if left.plain == right.plain { left.plain } else { None };
+            let plain = if left.plain == right.plain {
+                left.plain
+            } else {
+                None
+            };
             Arc::new(Output {
                 name: Arc::clone(&left.name),
                 flow,
@@ -363,12 +396,20 @@ fn unioned(first: Rows, second: Rows) -> Rows {
         .collect();
     let mut rest = first.rest;
     rest.join(&second.rest);
-    Rows { columns, open, rest }
+    Rows {
+        columns,
+        open,
+        rest,
+    }
 }
 
 /// Applies `WITH name (columns…)`, SEARCH and CYCLE.
 fn renamed_rows(cte: &CommonTableExpr, mut rows: Rows) -> Result<Rows, SqlRefusal> {
-    let names: Vec<&str> = cte.aliascolnames().iter().filter_map(Node::as_str).collect();
+    let names: Vec<&str> = cte
+        .aliascolnames()
+        .iter()
+        .filter_map(Node::as_str)
+        .collect();
     rows.columns = rename(&rows.columns, &names);
     let mut everything = Flow::default();
     for column in &rows.columns {
@@ -376,13 +417,19 @@ fn renamed_rows(cte: &CommonTableExpr, mut rows: Rows) -> Result<Rows, SqlRefusa
     }
     everything.join(&rows.rest);
     let mut extra: Vec<&str> = Vec::new();
-    extra.extend(cte.search_clause().and_then(|search| search.search_seq_column()));
+    extra.extend(
+        cte.search_clause()
+            .and_then(|search| search.search_seq_column()),
+    );
     if let Some(cycle) = cte.cycle_clause() {
         extra.extend(cycle.cycle_mark_column());
         extra.extend(cycle.cycle_path_column());
     }
     for name in extra {
-        rows.columns.push(Arc::new(Output::expression(Arc::from(name), everything.clone())));
+        rows.columns.push(Arc::new(Output::expression(
+            Arc::from(name),
+            everything.clone(),
+        )));
     }
     Ok(rows)
 }
@@ -401,9 +448,13 @@ pub(super) fn rename(columns: &[Arc<Output>], names: &[&str]) -> Vec<Arc<Output>
 
 /// The qualifier when `node` is `*` or `t.*` in a target list.
 fn star_of(node: Node<'_>) -> Result<Option<Vec<&str>>, SqlRefusal> {
-    let Node::ColumnRef(column) = node else { return Ok(None) };
+    let Node::ColumnRef(column) = node else {
+        return Ok(None);
+    };
     let fields: Vec<Node<'_>> = column.fields().iter().collect();
-    let Some((Node::A_Star(_), before)) = fields.split_last() else { return Ok(None) };
+    let Some((Node::A_Star(_), before)) = fields.split_last() else {
+        return Ok(None);
+    };
     let names: Vec<&str> = before.iter().filter_map(|node| node.as_str()).collect();
     if names.len() == before.len() {
         Ok(Some(names))

@@ -16,8 +16,9 @@ impl Analyzer<'_> {
     /// The output that `column` stands for; a whole row is an expression over all its columns.
     pub(super) fn column(&mut self, column: &ColumnRef) -> Result<Output, SqlRefusal> {
         let fields: Vec<Node<'_>> = column.fields().iter().collect();
-        let (last, before) =
-            fields.split_last().ok_or(SqlRefusal::Unsupported("an empty column reference"))?;
+        let (last, before) = fields
+            .split_last()
+            .ok_or(SqlRefusal::Unsupported("an empty column reference"))?;
         let qualifier: Vec<&str> = before.iter().filter_map(|node| node.as_str()).collect();
         if qualifier.len() != before.len() {
             return Err(SqlRefusal::Unsupported("a column reference of that form"));
@@ -52,16 +53,23 @@ impl Analyzer<'_> {
 
     fn unqualified(&mut self, name: &str) -> Result<Option<Output>, SqlRefusal> {
         for at in (0..self.levels.len()).rev() {
-            let Some(level) = self.levels.get(at) else { continue };
+            let Some(level) = self.levels.get(at) else {
+                continue;
+            };
             if level.hidden {
                 continue;
             }
             let steps = level.items.iter().map(|item| item.columns.len() + 1).sum();
-            let visible: Vec<&Item> =
-                level.items.iter().filter(|item| item.columns_visible).collect();
-            let found = merge(visible.iter().flat_map(|item| {
-                item.columns.iter().filter(|column| &*column.name == name)
-            }));
+            let visible: Vec<&Item> = level
+                .items
+                .iter()
+                .filter(|item| item.columns_visible)
+                .collect();
+            let found = merge(
+                visible
+                    .iter()
+                    .flat_map(|item| item.columns.iter().filter(|column| &*column.name == name)),
+            );
             let found = found.or_else(|| {
                 let open = visible.iter().find(|item| item.open || item.loose)?;
                 Some(Output::expression(Arc::from(name), open.rest.clone()))
@@ -69,13 +77,15 @@ impl Analyzer<'_> {
             let found = found.or_else(|| {
                 let tables = visible.iter().any(|item| item.relation != 0);
                 (tables && SYSTEM_COLUMNS.contains(&name))
-                    .then(|| Output::expression(Arc::from(name), Flow::default()))
+                    .then(|| Output::row(Arc::from(name), Flow::default()))
             });
             // PostgreSQL tries columns first, then a whole row of that name.
             let found = found.or_else(|| {
-                let item =
-                    level.items.iter().find(|item| item.name_visible && &*item.name == name)?;
-                Some(Output::expression(Arc::from(name), item.whole()))
+                let item = level
+                    .items
+                    .iter()
+                    .find(|item| item.name_visible && &*item.name == name)?;
+                Some(Output::row(Arc::from(name), item.whole()))
             });
             self.spend(steps)?;
             if found.is_some() {
@@ -86,13 +96,17 @@ impl Analyzer<'_> {
     }
 
     fn item(&self, schema: Option<&str>, table: &str) -> Option<&Item> {
-        self.levels.iter().rev().filter(|level| !level.hidden).find_map(|level| {
-            level.items.iter().find(|item| {
-                item.name_visible
-                    && &*item.name == table
-                    && schema.is_none_or(|schema| item.schema.as_deref() == Some(schema))
+        self.levels
+            .iter()
+            .rev()
+            .filter(|level| !level.hidden)
+            .find_map(|level| {
+                level.items.iter().find(|item| {
+                    item.name_visible
+                        && &*item.name == table
+                        && schema.is_none_or(|schema| item.schema.as_deref() == Some(schema))
+                })
             })
-        })
     }
 
     fn qualified_column(
@@ -101,7 +115,9 @@ impl Analyzer<'_> {
         table: &str,
         name: &str,
     ) -> Result<Option<Output>, SqlRefusal> {
-        let Some(item) = self.item(schema, table) else { return Ok(None) };
+        let Some(item) = self.item(schema, table) else {
+            return Ok(None);
+        };
         let steps = item.columns.len();
         let found = merge(item.columns.iter().filter(|column| &*column.name == name));
         let (open, rest, whole) = (item.open || item.loose, item.rest.clone(), item.whole());
@@ -114,7 +130,7 @@ impl Analyzer<'_> {
             return Ok(Some(Output::expression(Arc::from(name), rest)));
         }
         if system {
-            return Ok(Some(Output::expression(Arc::from(name), Flow::default())));
+            return Ok(Some(Output::row(Arc::from(name), Flow::default())));
         }
         // `t.f` is also how a function of a row can be written.
         if self.catalog().functions(name).is_empty() {
@@ -135,7 +151,11 @@ impl Analyzer<'_> {
             [] => {
                 let level = self.levels.last();
                 level.map_or_else(Vec::new, |level| {
-                    level.items.iter().filter(|item| item.columns_visible).collect()
+                    level
+                        .items
+                        .iter()
+                        .filter(|item| item.columns_visible)
+                        .collect()
                 })
             }
             [table] => self.item(None, table).into_iter().collect(),
@@ -155,16 +175,18 @@ impl Analyzer<'_> {
     }
 
     /// The columns of a relation of the catalog, with their lineage.
-    pub(super) fn relation_columns(
-        &mut self,
-        oid: u32,
-    ) -> Result<Vec<Arc<Output>>, SqlRefusal> {
-        let Some(relation) = self.catalog().relation(oid) else { return Ok(Vec::new()) };
+    pub(super) fn relation_columns(&mut self, oid: u32) -> Result<Vec<Arc<Output>>, SqlRefusal> {
+        let Some(relation) = self.catalog().relation(oid) else {
+            return Ok(Vec::new());
+        };
         self.spend(relation.columns.len())?;
         let relatives = self.relatives(relation)?;
         let mut outputs = Vec::with_capacity(relation.columns.len());
         for column in &relation.columns {
-            let id = ColumnId { relation: oid, attnum: column.attnum };
+            let id = ColumnId {
+                relation: oid,
+                attnum: column.attnum,
+            };
             let mut flow = Flow::one(id);
             for relative in &relatives {
                 if let Some(same) = relative.column(&column.name) {

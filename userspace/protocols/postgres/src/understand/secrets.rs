@@ -27,11 +27,17 @@ pub(super) struct Tokens<'t> {
 
 impl<'t> Tokens<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text: text.as_bytes(), at: 0 }
+        Self {
+            text: text.as_bytes(),
+            at: 0,
+        }
     }
 
     pub(super) fn starting_at(text: &'t str, at: usize) -> Self {
-        Self { text: text.as_bytes(), at }
+        Self {
+            text: text.as_bytes(),
+            at,
+        }
     }
 
     fn peek(&self, ahead: usize) -> u8 {
@@ -78,9 +84,9 @@ impl<'t> Tokens<'t> {
         self.at += 1;
         while self.at < self.text.len() {
             let byte = self.peek(0);
-            if byte == b'\\' && backslash {
-                self.at += 2;
-            } else if byte == quote && self.peek(1) == quote {
+            let escaped = byte == b'\\' && backslash;
+            let doubled = byte == quote && self.peek(1) == quote;
+            if escaped || doubled {
                 self.at += 2;
             } else if byte == quote {
                 self.at += 1;
@@ -109,13 +115,21 @@ impl<'t> Tokens<'t> {
 
     fn dollar(&mut self) -> Token {
         let mut end = self.at + 1;
-        while self.text.get(end).is_some_and(|byte| is_word(*byte) && *byte != b'$') {
+        while self
+            .text
+            .get(end)
+            .is_some_and(|byte| is_word(*byte) && *byte != b'$')
+        {
             end += 1;
         }
         let digit = self.peek(1).is_ascii_digit();
         if self.text.get(end) != Some(&b'$') || digit {
             self.at = end.max(self.at + 1);
-            return if digit { Token::Parameter } else { Token::Symbol };
+            return if digit {
+                Token::Parameter
+            } else {
+                Token::Symbol
+            };
         }
         let tag = self.text.get(self.at..=end).unwrap_or_default();
         let body = self.text.get(end + 1..).unwrap_or_default();
@@ -126,7 +140,8 @@ impl<'t> Tokens<'t> {
 
     fn number(&mut self) {
         while is_word(self.peek(0)) || self.peek(0) == b'.' {
-            let exponent = matches!(self.peek(0), b'e' | b'E') && matches!(self.peek(1), b'+' | b'-');
+            let exponent =
+                matches!(self.peek(0), b'e' | b'E') && matches!(self.peek(1), b'+' | b'-');
             self.at += if exponent { 2 } else { 1 };
         }
     }

@@ -17,8 +17,8 @@ use super::expr::constant_text;
 use super::flow::{NO_COLUMN, Output, Rows};
 use super::secrets;
 use super::{
-    Changes, NameScope, OutputColumn, PlainColumn, SqlLimits, SqlRefusal, Statement,
-    StatementKind, Transaction,
+    Changes, NameScope, OutputColumn, PlainColumn, SqlLimits, SqlRefusal, Statement, StatementKind,
+    Transaction,
 };
 
 /// `CURSOR_OPT_HOLD` of PostgreSQL's parsenodes.h.
@@ -41,14 +41,27 @@ pub(super) struct Class {
 
 impl Class {
     pub(super) fn new(kind: StatementKind) -> Self {
-        Self { kind, rows: None, returns_rows: false, changes: Changes::default() }
+        Self {
+            kind,
+            rows: None,
+            returns_rows: false,
+            changes: Changes::default(),
+        }
     }
 
     fn text_row(kind: StatementKind, name: &str) -> Self {
         let mut output = Output::expression(Arc::from(name), super::flow::Flow::default());
         output.described = Some(NO_COLUMN);
-        let rows = Rows { columns: vec![Arc::new(output)], ..Rows::default() };
-        Self { kind, rows: Some(rows), returns_rows: true, changes: Changes::default() }
+        let rows = Rows {
+            columns: vec![Arc::new(output)],
+            ..Rows::default()
+        };
+        Self {
+            kind,
+            rows: Some(rows),
+            returns_rows: true,
+            changes: Changes::default(),
+        }
     }
 }
 
@@ -66,7 +79,13 @@ pub(super) fn statement(
     let before = created.clone();
     let mut analyzer = Analyzer::new(context.names, context.limits, &before);
     let inner = match inner_of(node) {
-        Some(inner) => Some(statement(context, inner, text.clone(), created, nested + 1)?),
+        Some(inner) => Some(statement(
+            context,
+            inner,
+            text.clone(),
+            created,
+            nested + 1,
+        )?),
         None => None,
     };
     let class = analyzer.class(node, inner, created)?;
@@ -74,7 +93,6 @@ pub(super) fn statement(
 }
 
 /// The statement that EXPLAIN, PREPARE or DECLARE names.
-#[expect(clippy::wildcard_enum_match_arm, reason = "no other statement holds one")]
 fn inner_of(node: Node<'_>) -> Option<Node<'_>> {
     match node {
         Node::ExplainStmt(explain) => Some(explain.query()),
@@ -85,7 +103,6 @@ fn inner_of(node: Node<'_>) -> Option<Node<'_>> {
 }
 
 impl Analyzer<'_> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is tried as DDL, then refused")]
     fn class(
         &mut self,
         node: Node<'_>,
@@ -94,7 +111,10 @@ impl Analyzer<'_> {
     ) -> Result<Class, SqlRefusal> {
         match node {
             Node::SelectStmt(select) => self.select_class(select, created),
-            Node::InsertStmt(_) | Node::UpdateStmt(_) | Node::DeleteStmt(_) | Node::MergeStmt(_) => {
+            Node::InsertStmt(_)
+            | Node::UpdateStmt(_)
+            | Node::DeleteStmt(_)
+            | Node::MergeStmt(_) => {
                 let rows = self.query_node(node)?;
                 let mut class = Class::new(StatementKind::Write);
                 class.returns_rows = self.returning;
@@ -107,7 +127,10 @@ impl Analyzer<'_> {
                 let inner = inner.ok_or(SqlRefusal::Unsupported("PREPARE of nothing"))?;
                 self.take(&inner)?;
                 self.touch_object("prepare", "Prepared", &[&name])?;
-                Ok(Class::new(StatementKind::Prepare { name, inner: Box::new(inner) }))
+                Ok(Class::new(StatementKind::Prepare {
+                    name,
+                    inner: Box::new(inner),
+                }))
             }
             Node::DeclareCursorStmt(declare) => {
                 let name: Arc<str> = Arc::from(declare.portalname().unwrap_or_default());
@@ -115,7 +138,11 @@ impl Analyzer<'_> {
                 self.take(&inner)?;
                 self.touch_object("prepare", "Prepared", &[&name])?;
                 let hold = declare.options & CURSOR_HOLD != 0;
-                Ok(Class::new(StatementKind::Declare { name, hold, inner: Box::new(inner) }))
+                Ok(Class::new(StatementKind::Declare {
+                    name,
+                    hold,
+                    inner: Box::new(inner),
+                }))
             }
             Node::ExecuteStmt(execute) => {
                 let name: Arc<str> = Arc::from(execute.name().unwrap_or_default());
@@ -141,7 +168,9 @@ impl Analyzer<'_> {
             Node::VariableShowStmt(show) => {
                 let name = show.name().unwrap_or_default().to_lowercase();
                 self.touch_object("show", "Setting", &[&name])?;
-                let kind = StatementKind::Show { name: Arc::from(name.as_str()) };
+                let kind = StatementKind::Show {
+                    name: Arc::from(name.as_str()),
+                };
                 Ok(Class::text_row(kind, show.name().unwrap_or_default()))
             }
             Node::CopyStmt(copy) => self.copy(copy),
@@ -149,8 +178,7 @@ impl Analyzer<'_> {
         }
     }
 
-    /// Statements that stand for one action.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is tried as DDL, then refused")]
+    /// Statements of the session: cursors, prepared statements, procedures, messages.
     fn plain_class(
         &mut self,
         node: Node<'_>,
@@ -160,7 +188,9 @@ impl Analyzer<'_> {
             Node::DeallocateStmt(deallocate) => {
                 self.touch_database("session")?;
                 let name = (!deallocate.isall).then(|| deallocate.name().unwrap_or_default());
-                StatementKind::Deallocate { name: name.map(Arc::from) }
+                StatementKind::Deallocate {
+                    name: name.map(Arc::from),
+                }
             }
             Node::FetchStmt(fetch) => {
                 self.touch_database("session")?;
@@ -173,7 +203,9 @@ impl Analyzer<'_> {
             }
             Node::ClosePortalStmt(close) => {
                 self.touch_database("session")?;
-                StatementKind::Close { name: close.portalname().map(Arc::from) }
+                StatementKind::Close {
+                    name: close.portalname().map(Arc::from),
+                }
             }
             Node::DiscardStmt(discard) => {
                 self.touch_database("session")?;
@@ -183,23 +215,6 @@ impl Analyzer<'_> {
                 class.changes.catalog = class.changes.search_path;
                 class.changes.role = all;
                 return Ok(class);
-            }
-            Node::TruncateStmt(truncate) => {
-                self.writes = true;
-                for relation in truncate.relations() {
-                    if let Node::RangeVar(range) = relation {
-                        self.named_relation("truncate", Some(range), false)?;
-                    }
-                }
-                StatementKind::Write
-            }
-            Node::LockStmt(lock) => {
-                for relation in lock.relations() {
-                    if let Node::RangeVar(range) = relation {
-                        self.named_relation("lock", Some(range), false)?;
-                    }
-                }
-                StatementKind::Other
             }
             Node::CallStmt(call) => {
                 if let Some(call) = call.funccall() {
@@ -230,6 +245,35 @@ impl Analyzer<'_> {
             Node::NotifyStmt(_) => {
                 self.touch_database("notify")?;
                 StatementKind::Notify
+            }
+            node => return self.other_class(node, created),
+        };
+        Ok(Class::new(kind))
+    }
+
+    /// Statements on whole tables or on the server; the rest is tried as DDL, then refused.
+    fn other_class(
+        &mut self,
+        node: Node<'_>,
+        created: &mut BTreeSet<String>,
+    ) -> Result<Class, SqlRefusal> {
+        let kind = match node {
+            Node::TruncateStmt(truncate) => {
+                self.writes = true;
+                for relation in truncate.relations() {
+                    if let Node::RangeVar(range) = relation {
+                        self.named_relation("truncate", Some(range), false)?;
+                    }
+                }
+                StatementKind::Write
+            }
+            Node::LockStmt(lock) => {
+                for relation in lock.relations() {
+                    if let Node::RangeVar(range) = relation {
+                        self.named_relation("lock", Some(range), false)?;
+                    }
+                }
+                StatementKind::Other
             }
             Node::ConstraintsSetStmt(_) => {
                 self.touch_database("transaction")?;
@@ -315,17 +359,21 @@ impl Analyzer<'_> {
             leftmost = left;
         }
         if let Some(into) = leftmost.into_clause() {
-            return self.into_table(into, &rows, created);
+            return self.fill_table(into, &rows, created);
         }
         self.read_out(&rows)?;
-        let kind = if self.writes { StatementKind::Write } else { StatementKind::Select };
+        let kind = if self.writes {
+            StatementKind::Write
+        } else {
+            StatementKind::Select
+        };
         let mut class = Class::new(kind);
         class.returns_rows = true;
         class.rows = (!rows.open).then_some(rows);
         Ok(class)
     }
 
-    fn into_table(
+    fn fill_table(
         &mut self,
         into: &IntoClause,
         rows: &Rows,
@@ -350,8 +398,10 @@ impl Analyzer<'_> {
             }
             query => self.query_node(query)?,
         };
-        let into = create.into().ok_or(SqlRefusal::Unsupported("CREATE TABLE AS without a table"))?;
-        self.into_table(into, &rows, created)
+        let into = create
+            .into()
+            .ok_or(SqlRefusal::Unsupported("CREATE TABLE AS without a table"))?;
+        self.fill_table(into, &rows, created)
     }
 
     fn remember(
@@ -365,7 +415,6 @@ impl Analyzer<'_> {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else makes a relation")]
     fn remember_created(&self, node: Node<'_>, created: &mut BTreeSet<String>) {
         match node {
             Node::CreateStmt(create) => self.remember(create.relation(), created),
@@ -391,9 +440,10 @@ impl Analyzer<'_> {
         explain: &ExplainStmt,
         inner: Option<Statement>,
     ) -> Result<Class, SqlRefusal> {
-        let analyze = explain.options().iter().any(|option| {
-            option.defname() == Some("analyze") && !is_false(option.arg())
-        });
+        let analyze = explain
+            .options()
+            .iter()
+            .any(|option| option.defname() == Some("analyze") && !is_false(option.arg()));
         if let Some(inner) = inner {
             self.take(&inner)?;
             if !analyze {
@@ -401,7 +451,10 @@ impl Analyzer<'_> {
             }
         }
         self.touch_database("explain")?;
-        Ok(Class::text_row(StatementKind::Explain { analyze }, "QUERY PLAN"))
+        Ok(Class::text_row(
+            StatementKind::Explain { analyze },
+            "QUERY PLAN",
+        ))
     }
 
     /// Takes over what an inner statement would do.
@@ -429,8 +482,10 @@ impl Analyzer<'_> {
         }
         self.pins |= inner.changes.session_pins;
         self.inner_diverted.extend(inner.diverted.iter().cloned());
-        self.inner_literals.extend(inner.compared_literals.iter().cloned());
-        self.inner_parameters.extend(inner.compared_parameters.iter().cloned());
+        self.inner_literals
+            .extend(inner.compared_literals.iter().cloned());
+        self.inner_parameters
+            .extend(inner.compared_parameters.iter().cloned());
         Ok(())
     }
 
@@ -460,25 +515,36 @@ impl Analyzer<'_> {
             kind,
             Transaction::Begin | Transaction::Savepoint | Transaction::Release
         );
-        class.changes =
-            Changes { search_path: ends, catalog: false, role: ends, session_pins: false };
+        class.changes = Changes {
+            search_path: ends,
+            catalog: false,
+            role: ends,
+            session_pins: false,
+        };
         Ok(class)
     }
 
     fn set(&mut self, set: &VariableSetStmt) -> Result<Class, SqlRefusal> {
         let name = set.name().unwrap_or_default().to_lowercase();
-        let resets =
-            matches!(set.kind, VariableSetKind::VAR_RESET | VariableSetKind::VAR_SET_DEFAULT);
-        let kind = StatementKind::Set { name: Arc::from(name.as_str()) };
+        let resets = matches!(
+            set.kind,
+            VariableSetKind::VAR_RESET | VariableSetKind::VAR_SET_DEFAULT
+        );
+        let kind = StatementKind::Set {
+            name: Arc::from(name.as_str()),
+        };
         match (set.kind, name.as_str()) {
             (VariableSetKind::VAR_SET_MULTI, _) => {
                 self.touch_database("transaction")?;
-                return Ok(Class::new(StatementKind::Transaction(Transaction::Characteristics)));
+                return Ok(Class::new(StatementKind::Transaction(
+                    Transaction::Characteristics,
+                )));
             }
             (VariableSetKind::VAR_RESET_ALL, _) => {
                 self.touch_object("set", "Setting", &["all"])?;
-                let mut class =
-                    Class::new(StatementKind::Set { name: Arc::from("all") });
+                let mut class = Class::new(StatementKind::Set {
+                    name: Arc::from("all"),
+                });
                 class.changes.search_path = true;
                 class.changes.role = true;
                 return Ok(class);
@@ -506,7 +572,9 @@ fn keeps_pin(set: &VariableSetStmt, name: &str) -> bool {
     if set.kind != VariableSetKind::VAR_SET_VALUE || set.args().len() != 1 {
         return false;
     }
-    let Some(value) = set.args().first().and_then(constant_text) else { return false };
+    let Some(value) = set.args().first().and_then(constant_text) else {
+        return false;
+    };
     let value = value.to_lowercase();
     match name {
         "client_encoding" => matches!(value.as_str(), "utf8" | "utf-8" | "unicode"),
@@ -549,16 +617,20 @@ fn finish(
         changes.search_path |= &**setting == "search_path";
         changes.role |= matches!(&**setting, "role" | "session_authorization");
     }
-    if analyzer.called.effects {
-        // A function that is not known to be harmless may have changed either.
-        changes.search_path = true;
-    }
-    let read_only = !analyzer.writes
-        && !analyzer.called.effects
-        && !matches!(class.kind, StatementKind::Ddl);
-    let intent = Intent::new(analyzer.accesses(), attributes(&analyzer, source, read_only));
+    // A function's body may have SET in it; roles cannot be set there for longer than the call.
+    changes.search_path |= analyzer.called.foreign;
+    let read_only =
+        !analyzer.writes && !analyzer.called.effects && !matches!(class.kind, StatementKind::Ddl);
+    let intent = Intent::new(
+        analyzer.accesses(),
+        attributes(&analyzer, source, read_only),
+    );
     let secret = holds_secrets(&intent);
-    let ranges = if secret { secrets::secret_ranges(source) } else { Vec::new() };
+    let ranges = if secret {
+        secrets::secret_ranges(source)
+    } else {
+        Vec::new()
+    };
     let redacted: Arc<str> = Arc::from(secrets::redact(source, &ranges));
     let mut literals: Vec<_> = analyzer.inner_literals.clone();
     if ranges.is_empty() {
@@ -574,12 +646,20 @@ fn finish(
             .filter_map(|(number, id)| Some((*number, analyzer.column_object(*id)?))),
     );
     let mut diverted = analyzer.inner_diverted.clone();
-    diverted.extend(analyzer.diverted.iter().filter_map(|id| analyzer.column_object(*id)));
+    diverted.extend(
+        analyzer
+            .diverted
+            .iter()
+            .filter_map(|id| analyzer.column_object(*id)),
+    );
     diverted.sort();
     diverted.dedup();
     Ok(Statement {
         columns: class.rows.as_ref().map(|rows| {
-            rows.columns.iter().map(|column| output_column(&analyzer, column)).collect()
+            rows.columns
+                .iter()
+                .map(|column| output_column(&analyzer, column))
+                .collect()
         }),
         shape: secrets::shape(source, &context.limits.shape_key),
         text,
@@ -607,8 +687,9 @@ fn compared_literals(
 ) -> Vec<(Range<usize>, weir_model::request::Object)> {
     let mut found = Vec::new();
     for (at, columns) in &analyzer.literals {
-        let Some(range) =
-            at.checked_sub(start).and_then(|at| secrets::literal_at(source, at))
+        let Some(range) = at
+            .checked_sub(start)
+            .and_then(|at| secrets::literal_at(source, at))
         else {
             continue;
         };
@@ -654,13 +735,25 @@ fn attributes(
 ) -> Vec<(&'static str, AttrValue)> {
     let joins = analyzer.relations_read.saturating_sub(1);
     let mut context = vec![
-        ("statement", AttrValue::String(Arc::from(first_words(source)))),
+        (
+            "statement",
+            AttrValue::String(Arc::from(first_words(source))),
+        ),
         ("readOnly", AttrValue::Bool(read_only)),
         ("unbounded", AttrValue::Bool(analyzer.unbounded)),
         ("returning", AttrValue::Bool(analyzer.returning)),
-        ("joins", AttrValue::Long(i64::try_from(joins).unwrap_or(i64::MAX))),
-        ("hasUnknownFunction", AttrValue::Bool(analyzer.called.unknown)),
-        ("securityDefiner", AttrValue::Bool(analyzer.called.security_definer)),
+        (
+            "joins",
+            AttrValue::Long(i64::try_from(joins).unwrap_or(i64::MAX)),
+        ),
+        (
+            "hasUnknownFunction",
+            AttrValue::Bool(analyzer.called.unknown),
+        ),
+        (
+            "securityDefiner",
+            AttrValue::Bool(analyzer.called.security_definer),
+        ),
         ("triggers", AttrValue::Bool(analyzer.triggers)),
     ];
     if let Some(limit) = analyzer.limit {
@@ -676,11 +769,22 @@ fn first_words(source: &str) -> String {
         .filter_map(|(_, range)| source.get(range))
         .map(str::to_ascii_uppercase);
     let first = words.next().unwrap_or_default();
-    if !matches!(first.as_str(), "CREATE" | "ALTER" | "DROP" | "REFRESH" | "COMMENT") {
+    if !matches!(
+        first.as_str(),
+        "CREATE" | "ALTER" | "DROP" | "REFRESH" | "COMMENT"
+    ) {
         return first;
     }
     let skipped = [
-        "OR", "REPLACE", "TEMP", "TEMPORARY", "UNLOGGED", "UNIQUE", "GLOBAL", "LOCAL", "RECURSIVE",
+        "OR",
+        "REPLACE",
+        "TEMP",
+        "TEMPORARY",
+        "UNLOGGED",
+        "UNIQUE",
+        "GLOBAL",
+        "LOCAL",
+        "RECURSIVE",
     ];
     match words.take(6).find(|word| !skipped.contains(&word.as_str())) {
         Some(second) => format!("{first} {second}"),

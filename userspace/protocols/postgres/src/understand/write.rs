@@ -32,7 +32,10 @@ impl<'a> Analyzer<'a> {
         let written = self.written(insert.relation(), "insert")?;
         let columns = self.insert_columns(&written, insert)?;
         self.insert_source(insert.select_stmt(), &columns)?;
-        self.levels.push(Level { items: vec![written.item.clone()], hidden: false });
+        self.levels.push(Level {
+            items: vec![written.item.clone()],
+            hidden: false,
+        });
         if let Some(conflict) = insert.on_conflict_clause() {
             self.on_conflict(conflict, &written)?;
         }
@@ -50,7 +53,10 @@ impl<'a> Analyzer<'a> {
             self.with(with)?;
         }
         let written = self.written(update.relation(), "update")?;
-        self.levels.push(Level { items: vec![written.item.clone()], hidden: false });
+        self.levels.push(Level {
+            items: vec![written.item.clone()],
+            hidden: false,
+        });
         for item in update.from_clause() {
             self.from(item)?;
         }
@@ -70,7 +76,10 @@ impl<'a> Analyzer<'a> {
             self.with(with)?;
         }
         let written = self.written(delete.relation(), "delete")?;
-        self.levels.push(Level { items: vec![written.item.clone()], hidden: false });
+        self.levels.push(Level {
+            items: vec![written.item.clone()],
+            hidden: false,
+        });
         for item in delete.using_clause() {
             self.from(item)?;
         }
@@ -133,7 +142,7 @@ impl<'a> Analyzer<'a> {
                     self.target_columns(&targets, written)?
                 };
                 for id in &columns {
-                    self.touch_flow("writeColumn", &Flow::one(*id))?;
+                    self.write_column(*id, written)?;
                 }
                 for (at, value) in clause.values().iter().enumerate() {
                     self.assign(value, columns.get(at).copied())?;
@@ -155,23 +164,36 @@ impl<'a> Analyzer<'a> {
         let name: Arc<str> = Arc::from(alias.or(range.relname()).unwrap_or_default());
         let written = match self.find(range)? {
             Named::Known(relation) => {
-                let columns = self.relation_columns(relation.oid)?;
+                let columns = if relation.definition.is_some() {
+                    self.view(relation)?.columns.clone()
+                } else {
+                    self.relation_columns(relation.oid)?
+                };
                 let mut item = Item::new(name, columns);
                 item.relation = relation.oid;
                 if alias.is_none() {
                     item.schema = Some(Arc::clone(&relation.schema));
                 }
-                Written { relation: Some(relation), item }
+                Written {
+                    relation: Some(relation),
+                    item,
+                }
             }
             Named::Created(object) => {
                 self.touch(action, Touched::Object(object))?;
                 let mut item = Item::new(name, Vec::new());
                 item.open = true;
-                Written { relation: None, item }
+                Written {
+                    relation: None,
+                    item,
+                }
             }
         };
         self.write_touch(action, &written)?;
-        if written.relation.is_some_and(|relation| relation.kind == RelationKind::View) {
+        if written
+            .relation
+            .is_some_and(|relation| relation.kind == RelationKind::View)
+        {
             self.written_view(&written, action)?;
         }
         Ok(written)
@@ -183,7 +205,9 @@ impl<'a> Analyzer<'a> {
         written: &Written<'a>,
         action: &'static str,
     ) -> Result<(), SqlRefusal> {
-        let Some(relation) = written.relation else { return Ok(()) };
+        let Some(relation) = written.relation else {
+            return Ok(());
+        };
         if relation.definition.is_none() {
             return Ok(());
         }
@@ -194,11 +218,6 @@ impl<'a> Analyzer<'a> {
                 && let Touched::Relation(_) = touched
             {
                 self.touch(action, touched)?;
-            }
-        }
-        for column in &view.columns {
-            if action != "delete" && action != "select" {
-                self.touch_flow("writeColumn", &column.flow)?;
             }
         }
         Ok(())
@@ -217,7 +236,17 @@ impl<'a> Analyzer<'a> {
     }
 
     fn all_columns(&self, written: &Written<'_>) -> Vec<ColumnId> {
-        written.item.columns.iter().filter_map(|column| column.plain).collect()
+        written.relation.map_or_else(Vec::new, |relation| {
+            let id = |attnum| ColumnId {
+                relation: relation.oid,
+                attnum,
+            };
+            relation
+                .columns
+                .iter()
+                .map(|column| id(column.attnum))
+                .collect()
+        })
     }
 
     fn target_columns(
@@ -229,8 +258,14 @@ impl<'a> Analyzer<'a> {
         for target in targets {
             let name = target.name().unwrap_or_default();
             self.spend(written.item.columns.len())?;
-            let found = written.item.columns.iter().find(|column| &*column.name == name);
-            match found.and_then(|column| column.plain) {
+            let found = written.relation.and_then(|relation| {
+                let attnum = relation.column(name)?.attnum;
+                Some(ColumnId {
+                    relation: relation.oid,
+                    attnum,
+                })
+            });
+            match found {
                 Some(id) => columns.push(id),
                 None if written.item.open => {}
                 None => return Err(SqlRefusal::UnknownColumn(name.to_owned())),
@@ -279,14 +314,24 @@ impl<'a> Analyzer<'a> {
     }
 
     fn write_column(&mut self, id: ColumnId, written: &Written<'_>) -> Result<(), SqlRefusal> {
-        let column = written.item.columns.iter().find(|column| column.plain == Some(id));
+        let name = written
+            .relation
+            .and_then(|relation| relation.attribute(id.attnum))
+            .map(|column| &column.name);
+        let column = written
+            .item
+            .columns
+            .iter()
+            .find(|column| Some(&column.name) == name);
         let flow = column.map_or_else(|| Flow::one(id), |column| column.flow.clone());
         self.touch_flow("writeColumn", &flow)
     }
 
     fn insert_source(&mut self, source: Node<'_>, to: &[ColumnId]) -> Result<(), SqlRefusal> {
-        let Node::SelectStmt(select) = source else { return Ok(()) };
-        if select.values_lists().len() > 0 && select.with_clause().is_none() {
+        let Node::SelectStmt(select) = source else {
+            return Ok(());
+        };
+        if !select.values_lists().is_empty() && select.with_clause().is_none() {
             for list in select.values_lists() {
                 let Node::NodeList(list) = list else { continue };
                 for (at, cell) in list.iter().enumerate() {
@@ -316,8 +361,11 @@ impl<'a> Analyzer<'a> {
         to: Option<ColumnId>,
     ) -> Result<(), SqlRefusal> {
         self.touch_flow("readColumn", flow)?;
-        let ids: Vec<ColumnId> =
-            flow.iter().map(|(id, _)| id).filter(|id| Some(*id) != to).collect();
+        let ids: Vec<ColumnId> = flow
+            .iter()
+            .map(|(id, _)| id)
+            .filter(|id| Some(*id) != to)
+            .collect();
         self.diverted.extend(ids);
         Ok(())
     }
@@ -404,7 +452,10 @@ impl<'a> Analyzer<'a> {
             .columns
             .iter()
             .map(|column| {
-                Arc::new(Output::expression(Arc::clone(&column.name), Flow::default()))
+                Arc::new(Output::expression(
+                    Arc::clone(&column.name),
+                    Flow::default(),
+                ))
             })
             .collect();
         let mut excluded = Item::new(Arc::from("excluded"), columns);
@@ -427,7 +478,11 @@ impl<'a> Analyzer<'a> {
         written: &Written<'_>,
     ) -> Result<(), SqlRefusal> {
         let Some(name) = name else { return Ok(()) };
-        let found = written.item.columns.iter().find(|column| &*column.name == name);
+        let found = written
+            .item
+            .columns
+            .iter()
+            .find(|column| &*column.name == name);
         match found {
             Some(column) => self.touch_flow("usePredicate", &column.flow),
             None => Ok(()),
@@ -439,7 +494,9 @@ impl<'a> Analyzer<'a> {
         returning: Option<&ReturningClause>,
         written: &Written<'a>,
     ) -> Result<Rows, SqlRefusal> {
-        let Some(returning) = returning else { return Ok(Rows::default()) };
+        let Some(returning) = returning else {
+            return Ok(Rows::default());
+        };
         self.returning |= self.nesting == 1;
         let mut names = vec!["old".to_owned(), "new".to_owned()];
         for option in returning.options() {
@@ -473,7 +530,7 @@ fn names_system_column(condition: Node<'_>) -> bool {
         }
         match node {
             Node::ColumnRef(column) => {
-                if column.fields().iter().filter_map(Node::as_str).last() == Some("ctid") {
+                if column.fields().iter().filter_map(Node::as_str).next_back() == Some("ctid") {
                     return true;
                 }
             }

@@ -1,0 +1,181 @@
+"""Renders and checks what deploy/ ships: the Helm chart by Helm's own engine, systemd units by
+systemd-analyze, YAML by a parser. Prints `ok NAME` per check; exits 1 when one fails."""
+
+import copy
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import helm_python as helm
+import yaml
+
+DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
+CHART = DEPLOY / "helm" / "weir"
+SAMPLE = {
+    "config": {
+        "workloads": [{"name": "analyst", "cgroup": "/kubepods.slice/agents/analyst"}],
+        "targets": [{"name": "orders", "protocol": "postgres"}],
+    },
+    "policies": {"10-read.cedar": "// read\npermit (principal, action, resource);\n"},
+    "secrets": ["weir-credentials"],
+    "nodeSelector": {"weir/agents": "true"},
+}
+failed = []
+
+
+def check(name):
+    def run(action):
+        try:
+            action()
+            print("ok", name)
+        except Exception as error:  # each failure is reported, none hides the others
+            failed.append(name)
+            print("FAILED", name, "-", type(error).__name__, error)
+        return action
+
+    return run
+
+
+def render(values):
+    """Kind → list of parsed objects."""
+    with helm.Chart.load(str(CHART)) as chart:
+        manifests = chart.render(values, name="weir", namespace="weir-system")
+    objects = {}
+    for text in manifests.values():
+        for item in yaml.safe_load_all(text):
+            if item:
+                objects.setdefault(item["kind"], []).append(item)
+    return objects
+
+
+def refused(change):
+    values = copy.deepcopy(SAMPLE)
+    change(values)
+    try:
+        with helm.Chart.load(str(CHART)) as chart:
+            chart.validate_schema(values)
+    except helm.HelmError:
+        return
+    raise AssertionError("the schema accepts it")
+
+
+@check("helm lint")
+def _():
+    assert helm.lint(str(CHART))["errors"] == []
+
+
+@check("the chart renders with its defaults")
+def _():
+    assert set(render({})) >= {"DaemonSet", "ConfigMap", "ServiceAccount", "ClusterRole"}
+
+
+@check("the chart renders with workloads, policies and secrets")
+def _():
+    objects = render(SAMPLE)
+    pod = objects["DaemonSet"][0]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"weir/agents": "true"}
+    assert any(v["name"] == "secret-weir-credentials" for v in pod["volumes"])
+    policies = next(c for c in objects["ConfigMap"] if c["metadata"]["name"].endswith("policies"))
+    assert policies["data"]["10-read.cedar"].startswith("// read")
+
+
+@check("weir.yaml in the ConfigMap is complete YAML")
+def _():
+    for values in ({}, SAMPLE):
+        config = next(c for c in render(values)["ConfigMap"] if "weir.yaml" in c["data"])
+        parsed = yaml.safe_load(config["data"]["weir.yaml"])
+        assert parsed["version"] == 1 and parsed["node"]["state_dir"] == "/var/lib/weir"
+        assert parsed["policies"]["directory"] == "/etc/weir/policies"
+        assert parsed["identity"]["authority"].startswith("https://")
+
+
+@check("containers have least privilege")
+def _():
+    pod = render(SAMPLE)["DaemonSet"][0]["spec"]["template"]["spec"]
+    allowed = {
+        "check": set(),
+        "broker": {"BPF", "PERFMON", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH",
+                   "DAC_OVERRIDE", "SYS_RESOURCE", "CHOWN", "FOWNER", "SETUID", "SETGID", "KILL"},
+        "node": {"SETUID", "SETGID", "SETPCAP", "DAC_READ_SEARCH"},
+    }
+    for container in pod["initContainers"] + pod["containers"]:
+        context = container["securityContext"]
+        name = container["name"]
+        assert not context.get("privileged"), name
+        assert context["allowPrivilegeEscalation"] is False, name
+        assert context["readOnlyRootFilesystem"] is True, name
+        assert context["capabilities"]["drop"] == ["ALL"], name
+        assert set(context["capabilities"].get("add", [])) == allowed[name], name
+
+
+@check("only the broker sees bpffs, cgroups and namespaces; only the node sees secrets")
+def _():
+    pod = render(SAMPLE)["DaemonSet"][0]["spec"]["template"]["spec"]
+    mounts = {c["name"]: {m["name"] for m in c["volumeMounts"]} for c in pod["containers"]}
+    assert {"bpffs", "cgroup", "netns"} <= mounts["broker"]
+    assert not {"bpffs", "cgroup", "netns"} & mounts["node"]
+    assert "secret-weir-credentials" in mounts["node"]
+    assert "secret-weir-credentials" not in mounts["broker"]
+    names = {v["name"] for v in pod["volumes"]}
+    assert all(mount in names for each in mounts.values() for mount in each)
+
+
+@check("RBAC reads pods and nothing else")
+def _():
+    rules = render({})["ClusterRole"][0]["rules"]
+    assert rules == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+
+
+@check("values.schema.json refuses plain http, the tag latest, unknown names, bad policies")
+def _():
+    refused(lambda v: v["config"].update(identity={"authority": "http://127.0.0.1", "tenants": ["x"], "audience": "a", "required_role": "r"}))
+    refused(lambda v: v.update(image={"repository": "weir", "tag": "latest"}))
+    refused(lambda v: v.update(replicas=3))
+    refused(lambda v: v.update(policies={"notes.txt": "x"}))
+    refused(lambda v: v.update(admin={"port": 0}))
+
+
+@check("deploy/config and deploy/lab are YAML without duplicate keys")
+def _():
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader, node):
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"duplicate keys {keys}"
+        return loader.construct_mapping(node, deep=True)
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    for name in ("config/weir.yaml", "lab/weir.yaml"):
+        text = (DEPLOY / name).read_text()
+        if name.startswith("lab"):
+            for part in sorted({p.split("}")[0] for p in text.split("${")[1:]}):
+                text = text.replace("${" + part + "}", "7")
+        parsed = yaml.load(text, Loader=Strict)
+        assert parsed["version"] == 1, name
+        assert set(parsed) <= {"version", "node", "identity", "workloads", "targets", "policies",
+                               "masking", "record", "approvals", "admin"}, name
+
+
+@check("systemd units")
+def _():
+    assert shutil.which("systemd-analyze"), "no systemd-analyze on this machine"
+    with tempfile.TemporaryDirectory() as folder:
+        units = []
+        for unit in sorted((DEPLOY / "systemd").glob("*.service")):
+            # The binary is not installed here; everything else of the unit is checked as it is.
+            copy_of = pathlib.Path(folder) / unit.name
+            copy_of.write_text(unit.read_text().replace("/usr/bin/weir", "/bin/true"))
+            units.append(str(copy_of))
+        assert len(units) == 2
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=one", *units],
+                              capture_output=True, text=True,
+                              env={**os.environ, "SYSTEMD_UNIT_PATH": folder + ":"})
+        wrong = [line for line in done.stderr.splitlines() if "weir-" in line]
+        assert done.returncode == 0 and not wrong, done.stderr
+
+
+sys.exit(1 if failed else 0)
