@@ -34,7 +34,15 @@ pub(crate) fn run(command: LabCommand) -> Result<ExitCode> {
         LabCommand::Inside(args) => return container::inside(&args),
         LabCommand::Exec(args) => return exec::exec(&args),
         LabCommand::Up(args) => {
-            up::up(&args)?;
+            let lab = up::up(&args)?;
+            let name = if lab.name == "default" {
+                String::new()
+            } else {
+                format!("--name {} ", lab.name)
+            };
+            crate::say::note(format!(
+                "cargo xtask lab exec {name}--agent analyst -- psql"
+            ));
         }
         LabCommand::Down { name, all } => down::run(&name.name, all)?,
         LabCommand::Env { name, json } => env::env(&name.name, json)?,

@@ -10,9 +10,9 @@ macro_rules! field {
 
 /// Writes one field of a context volatilely.
 macro_rules! set_field {
-    ($ctx:expr, $($path:tt)+ = $value:expr) => {
+    ($ctx:expr, $field:ident $([$index:literal])? = $value:expr) => {
         // SAFETY: as for reading.
-        unsafe { core::ptr::write_volatile(&raw mut (*$ctx).$($path)+, $value) }
+        unsafe { core::ptr::write_volatile(&raw mut (*$ctx).$field $([$index])?, $value) }
     };
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy::{
-    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid,
-    PolicyId, Request, RestrictedExpression,
+    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
+    Request, RestrictedExpression,
 };
 use weir_model::ident::{ApprovalId, Principal, PrincipalKind, SessionId};
 use weir_model::request::{Access, AttrValue, Intent, Object};
@@ -36,12 +36,18 @@ pub struct Lifted {
 impl Lifted {
     #[must_use]
     pub const fn none() -> Self {
-        Self { approval: None, rules: Vec::new() }
+        Self {
+            approval: None,
+            rules: Vec::new(),
+        }
     }
 
     #[must_use]
     pub const fn approved(approval: ApprovalId, rules: Vec<Arc<str>>) -> Self {
-        Self { approval: Some(approval), rules }
+        Self {
+            approval: Some(approval),
+            rules,
+        }
     }
 }
 
@@ -57,7 +63,11 @@ struct HoldRule {
 #[derive(Clone, Debug)]
 enum Finding {
     Denied(Denial),
-    Permitted { rule: Arc<str>, obligations: Arc<Obligations>, holds: Vec<HoldRule> },
+    Permitted {
+        rule: Arc<str>,
+        obligations: Arc<Obligations>,
+        holds: Vec<HoldRule>,
+    },
 }
 
 /// Decides for one principal at one target.
@@ -72,7 +82,9 @@ pub struct Bound {
 
 impl std::fmt::Debug for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bound").field("version", &self.set.version()).finish_non_exhaustive()
+        f.debug_struct("Bound")
+            .field("version", &self.set.version())
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,8 +96,11 @@ fn uid(kind: &str, id: &str) -> Option<EntityUid> {
 
 impl Bound {
     pub(crate) fn new(set: Arc<PolicySet>, principal: &Principal, target: &TargetRef) -> Self {
-        let vocabulary =
-            set.vocabularies.iter().copied().find(|known| known.namespace == target.namespace);
+        let vocabulary = set
+            .vocabularies
+            .iter()
+            .copied()
+            .find(|known| known.namespace == target.namespace);
         let agent = EntityUid::from_type_name_and_id(
             agent_type(),
             EntityId::new(format!("{}/{}", principal.tenant, principal.oid)),
@@ -129,9 +144,15 @@ impl Bound {
         };
         match &*finding {
             Finding::Denied(denial) => Outcome::Denial(denial.clone()),
-            Finding::Permitted { rule, obligations, holds } => {
-                let open: Vec<&HoldRule> =
-                    holds.iter().filter(|hold| !lifted.rules.contains(&hold.rule)).collect();
+            Finding::Permitted {
+                rule,
+                obligations,
+                holds,
+            } => {
+                let open: Vec<&HoldRule> = holds
+                    .iter()
+                    .filter(|hold| !lifted.rules.contains(&hold.rule))
+                    .collect();
                 if !open.is_empty() {
                     return Outcome::Hold(needed(&open));
                 }
@@ -140,7 +161,11 @@ impl Bound {
                     seq,
                     rule: Arc::clone(rule),
                     obligations: Arc::clone(obligations),
-                    approval: if holds.is_empty() { None } else { lifted.approval },
+                    approval: if holds.is_empty() {
+                        None
+                    } else {
+                        lifted.approval
+                    },
                 })
             }
         }
@@ -178,7 +203,11 @@ impl Bound {
         gathered: &mut Gathered,
     ) -> Result<(), Denial> {
         let Some(question) = self.question(intent, access, access.action) else {
-            return Err(ours("weir:policy-error", "policy cannot judge this access", access));
+            return Err(ours(
+                "weir:policy-error",
+                "policy cannot judge this access",
+                access,
+            ));
         };
         let permits = self.allowed(&self.set.base, &question, access)?;
         gathered.permits.extend(permits);
@@ -191,7 +220,11 @@ impl Bound {
     /// A predicate on a column that this principal gets masked needs a permit that says so.
     fn predicate(&self, intent: &Intent, access: &Access) -> Result<(), Denial> {
         let Some(read) = self.question(intent, access, "readColumn") else {
-            return Err(ours("weir:policy-error", "policy cannot judge this access", access));
+            return Err(ours(
+                "weir:policy-error",
+                "policy cannot judge this access",
+                access,
+            ));
         };
         let masked = self
             .duties(&read, access)?
@@ -201,7 +234,11 @@ impl Bound {
             return Ok(());
         }
         let Some(question) = self.question(intent, access, "usePredicate") else {
-            return Err(ours("weir:policy-error", "policy cannot judge this access", access));
+            return Err(ours(
+                "weir:policy-error",
+                "policy cannot judge this access",
+                access,
+            ));
         };
         match self.allowed(&self.set.predicate, &question, access) {
             Ok(_permits) => Ok(()),
@@ -219,10 +256,15 @@ impl Bound {
         question: &Question,
         access: &Access,
     ) -> Result<Vec<String>, Denial> {
-        let response =
-            self.authorizer.is_authorized(&question.request, set, &question.entities);
+        let response = self
+            .authorizer
+            .is_authorized(&question.request, set, &question.entities);
         if response.diagnostics().errors().next().is_some() {
-            return Err(ours("weir:policy-error", "a policy failed to evaluate", access));
+            return Err(ours(
+                "weir:policy-error",
+                "a policy failed to evaluate",
+                access,
+            ));
         }
         let reasons: Vec<&PolicyId> = response.diagnostics().reason().collect();
         match response.decision() {
@@ -258,7 +300,11 @@ impl Bound {
             &question.entities,
         );
         if response.diagnostics().errors().next().is_some() {
-            return Err(ours("weir:policy-error", "a policy failed to evaluate", access));
+            return Err(ours(
+                "weir:policy-error",
+                "a policy failed to evaluate",
+                access,
+            ));
         }
         Ok(response
             .diagnostics()
@@ -274,7 +320,10 @@ impl Bound {
         let resource = resource(vocabulary, &access.object, &mut entities)?;
         let action = uid(&format!("{namespace}::Action"), action)?;
         let context = Context::from_pairs(
-            intent.context.iter().map(|(name, value)| ((*name).to_owned(), expression(value))),
+            intent
+                .context
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), expression(value))),
         )
         .ok()?;
         let request =
@@ -340,8 +389,11 @@ fn needed(open: &[&HoldRule]) -> HoldNeeded {
     let mut groups: Vec<Arc<str>> = open.iter().flat_map(|hold| hold.groups.clone()).collect();
     groups.sort();
     groups.dedup();
-    let reasons: Vec<&str> =
-        open.iter().map(|hold| hold.reason.as_str()).filter(|text| !text.is_empty()).collect();
+    let reasons: Vec<&str> = open
+        .iter()
+        .map(|hold| hold.reason.as_str())
+        .filter(|text| !text.is_empty())
+        .collect();
     HoldNeeded {
         rules: open.iter().map(|hold| Arc::clone(&hold.rule)).collect(),
         groups,
@@ -426,10 +478,16 @@ fn resource(
     entities: &mut Vec<Entity>,
 ) -> Option<EntityUid> {
     let mut kinds = vec![object.kind];
-    let mut kind = vocabulary.objects.iter().find(|known| known.name == object.kind)?;
+    let mut kind = vocabulary
+        .objects
+        .iter()
+        .find(|known| known.name == object.kind)?;
     while let Some(parent) = kind.parent {
         kinds.push(parent);
-        kind = vocabulary.objects.iter().find(|known| known.name == parent)?;
+        kind = vocabulary
+            .objects
+            .iter()
+            .find(|known| known.name == parent)?;
     }
     kinds.push("");
     kinds.reverse();
@@ -444,7 +502,11 @@ fn resource(
         } else {
             format!("{}::{kind}", vocabulary.namespace)
         };
-        let id = Object { kind: object.kind, path: path.into() }.id();
+        let id = Object {
+            kind: object.kind,
+            path: path.into(),
+        }
+        .id();
         let this = uid(&type_name, &id)?;
         let attrs = HashMap::from([("name".to_owned(), text(path.last()?))]);
         let parents = above.take().into_iter().collect();

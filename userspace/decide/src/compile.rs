@@ -54,9 +54,14 @@ impl std::fmt::Display for PolicyProblem {
 /// What an annotated forbid asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Duty {
-    Hold { groups: Vec<Arc<str>> },
+    Hold {
+        groups: Vec<Arc<str>>,
+    },
     Mask(MaskKind),
-    Limit { rows: Option<u64>, bytes: Option<u64> },
+    Limit {
+        rows: Option<u64>,
+        bytes: Option<u64>,
+    },
 }
 
 /// A rule's texts for people.
@@ -84,7 +89,9 @@ pub struct PolicySet {
 
 impl std::fmt::Debug for PolicySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PolicySet").field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("PolicySet")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -160,7 +167,11 @@ impl PolicySet {
 
 impl Compiler<'_> {
     fn say(&mut self, file: &str, line: usize, message: impl Into<String>) {
-        self.problems.push(PolicyProblem { file: file.to_owned(), line, message: message.into() });
+        self.problems.push(PolicyProblem {
+            file: file.to_owned(),
+            line,
+            message: message.into(),
+        });
     }
 
     fn file(&mut self, source: &PolicySource) {
@@ -175,7 +186,11 @@ impl Compiler<'_> {
             }
         };
         for template in parsed.templates() {
-            self.say(&source.name, 0, format!("template {} is not supported", template.id()));
+            self.say(
+                &source.name,
+                0,
+                format!("template {} is not supported", template.id()),
+            );
         }
         for policy in parsed.policies() {
             self.policy(source, policy);
@@ -190,10 +205,18 @@ impl Compiler<'_> {
         };
         let line = line_of(&source.text, &format!("@id(\"{id}\")"));
         if id.starts_with("weir:") {
-            self.say(&source.name, line, format!("{id}: ids that start with weir: are ours"));
+            self.say(
+                &source.name,
+                line,
+                format!("{id}: ids that start with weir: are ours"),
+            );
         }
         if let Some(other) = self.ids.insert(id.to_owned(), source.name.clone()) {
-            self.say(&source.name, line, format!("{id} is used twice (also in {other})"));
+            self.say(
+                &source.name,
+                line,
+                format!("{id} is used twice (also in {other})"),
+            );
             return;
         }
         let renamed = policy.new_id(PolicyId::new(id));
@@ -211,7 +234,8 @@ impl Compiler<'_> {
                 advice: policy.annotation("advice").map(ToOwned::to_owned),
             },
         );
-        self.places.insert(PolicyId::new(id), (source.name.clone(), line));
+        self.places
+            .insert(PolicyId::new(id), (source.name.clone(), line));
         if let Err(error) = self.all.add(renamed) {
             self.say(&source.name, line, error.to_string());
         }
@@ -228,10 +252,18 @@ impl Compiler<'_> {
             return;
         }
         if policy.effect() == Effect::Permit {
-            self.say(&source.name, line, format!("{id}: obligations stand on forbid, not permit"));
+            self.say(
+                &source.name,
+                line,
+                format!("{id}: obligations stand on forbid, not permit"),
+            );
         }
         if duties.len() > 1 {
-            self.say(&source.name, line, format!("{id}: one of @hold, @mask, @limit, not several"));
+            self.say(
+                &source.name,
+                line,
+                format!("{id}: one of @hold, @mask, @limit, not several"),
+            );
         }
         match duties.swap_remove(0) {
             Ok(duty) => {
@@ -250,7 +282,9 @@ impl Compiler<'_> {
         let groups: Vec<Arc<str>> = text.split(',').map(|name| Arc::from(name.trim())).collect();
         for group in &groups {
             if !self.settings.reviewer_groups.contains(&**group) {
-                return Err(format!("@hold names {group}, which approvals.reviewer_groups lacks"));
+                return Err(format!(
+                    "@hold names {group}, which approvals.reviewer_groups lacks"
+                ));
             }
         }
         Ok(Duty::Hold { groups })
@@ -361,8 +395,9 @@ fn names(constraint: &ActionConstraint, name: &str) -> bool {
 }
 
 fn line_of(text: &str, needle: &str) -> usize {
-    text.find(needle)
-        .map_or(0, |at| text.get(..at).unwrap_or_default().matches('\n').count() + 1)
+    text.find(needle).map_or(0, |at| {
+        text.get(..at).unwrap_or_default().matches('\n').count() + 1
+    })
 }
 
 fn first_label_line(_error: &cedar_policy::ParseError, _text: &str) -> usize {

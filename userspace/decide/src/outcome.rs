@@ -52,7 +52,9 @@ impl Permit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MaskKind {
     /// All but the last characters become `*`.
-    Partial { keep_last: u8 },
+    Partial {
+        keep_last: u8,
+    },
     /// A keyed digest: equal values stay equal.
     Hash,
     /// A fixed text.

@@ -23,8 +23,11 @@ fn protocol(out: &mut String, vocabulary: &Vocabulary) {
     let _infallible = writeln!(out, "namespace {} {{", vocabulary.namespace);
     for object in vocabulary.objects {
         let parent = object.parent.unwrap_or("Weir::Target");
-        let _infallible =
-            writeln!(out, "  entity {} in [{parent}] {{ name: String }};", object.name);
+        let _infallible = writeln!(
+            out,
+            "  entity {} in [{parent}] {{ name: String }};",
+            object.name
+        );
     }
     let mut context = String::new();
     for attr in vocabulary.context {

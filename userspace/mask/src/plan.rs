@@ -41,7 +41,12 @@ impl ColumnPlan {
     /// The value goes out as it is.
     #[must_use]
     pub fn pass(value: ValueKind, format: Format) -> Self {
-        Self { action: Action::Pass, value, format, domain: Arc::from("") }
+        Self {
+            action: Action::Pass,
+            value,
+            format,
+            domain: Arc::from(""),
+        }
     }
 
     /// The value is masked; `domain` names the column it comes from.
@@ -52,7 +57,12 @@ impl ColumnPlan {
         format: Format,
         domain: Arc<str>,
     ) -> Self {
-        Self { action: Action::Mask(kind), value, format, domain }
+        Self {
+            action: Action::Mask(kind),
+            value,
+            format,
+            domain,
+        }
     }
 
     /// The value never goes out: NULL.

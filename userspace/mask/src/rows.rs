@@ -28,6 +28,22 @@ impl Masked {
         self.bytes
     }
 
+    /// A look at the masked bytes, for the record.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Values that were masked or withheld.
     #[must_use]
     pub const fn masked_values(&self) -> u64 {
@@ -47,14 +63,23 @@ impl MaskPlan {
     /// Whole rows as they are; `None` unless every column passes.
     #[must_use]
     pub fn pass(&self, raw: Bytes) -> Option<Masked> {
-        self.is_pass().then_some(Masked { bytes: raw, masked_values: 0 })
+        self.is_pass().then_some(Masked {
+            bytes: raw,
+            masked_values: 0,
+        })
     }
 
     /// A masker that writes into `reuse`.
     #[must_use]
     pub fn rows<'a>(&'a self, key: &'a MaskKey, mut reuse: BytesMut) -> RowMasker<'a> {
         reuse.clear();
-        RowMasker { plan: self, key, out: reuse, scratch: Vec::new(), masked_values: 0 }
+        RowMasker {
+            plan: self,
+            key,
+            out: reuse,
+            scratch: Vec::new(),
+            masked_values: 0,
+        }
     }
 }
 
@@ -83,6 +108,13 @@ impl RowMasker<'_> {
         self.out.is_empty()
     }
 
+    /// Overwrites two framing bytes, big-endian; out of range is ignored.
+    pub fn patch_u16(&mut self, at: usize, value: u16) {
+        if let Some(place) = self.out.get_mut(at..at.saturating_add(2)) {
+            place.copy_from_slice(&value.to_be_bytes());
+        }
+    }
+
     /// Overwrites four framing bytes, big-endian; out of range is ignored.
     pub fn patch_u32(&mut self, at: usize, value: u32) {
         if let Some(place) = self.out.get_mut(at..at.saturating_add(4)) {
@@ -100,7 +132,11 @@ impl RowMasker<'_> {
         let column = self.plan.columns.get(index);
         let (Some(value), Some(column)) = (value, column) else {
             put(&mut self.out, None);
-            return if value.is_some() { self.count(CellFate::Withheld) } else { CellFate::Passed };
+            return if value.is_some() {
+                self.count(CellFate::Withheld)
+            } else {
+                CellFate::Passed
+            };
         };
         match &column.action {
             Action::Pass => {
@@ -131,7 +167,10 @@ impl RowMasker<'_> {
 
     #[must_use]
     pub fn finish(self) -> Masked {
-        Masked { bytes: self.out.freeze(), masked_values: self.masked_values }
+        Masked {
+            bytes: self.out.freeze(),
+            masked_values: self.masked_values,
+        }
     }
 }
 
@@ -146,7 +185,9 @@ fn mask(
     if column.value != ValueKind::Text {
         return false;
     }
-    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let Ok(text) = std::str::from_utf8(value) else {
+        return false;
+    };
     match kind {
         MaskKind::Null => false,
         MaskKind::Redact => {
@@ -162,7 +203,11 @@ fn mask(
         MaskKind::Partial { keep_last } => {
             let total = text.chars().count();
             // A short value would be shown whole.
-            let keep = if total > usize::from(keep_last) * 2 { usize::from(keep_last) } else { 0 };
+            let keep = if total > usize::from(keep_last) * 2 {
+                usize::from(keep_last)
+            } else {
+                0
+            };
             for (index, c) in text.chars().enumerate() {
                 if index + keep < total {
                     out.push(b'*');

@@ -157,9 +157,8 @@ impl Shipper {
     ) -> std::io::Result<bool> {
         let mut any = false;
         for segment in segments(&self.directory).map_err(std::io::Error::other)? {
-            while let Some(batch) =
-                tails.next_batch(&segment, journal, &self.config, all, self.epoch)?
-            {
+            let all = all || segment.id.epoch < self.epoch;
+            while let Some(batch) = tails.next_batch(&segment, journal, &self.config, all)? {
                 journal.cut(&batch)?;
                 any = true;
             }

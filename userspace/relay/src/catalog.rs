@@ -80,7 +80,7 @@ pub(crate) async fn catalog(
     let mut slot = slot.lock().await;
     if let Some(cached) = slot.as_ref()
         && cached.read_at.elapsed() < AGE_MAX
-        && cached.catalog.generation() > question.newer_than
+        && cached.catalog.generation() != question.newer_than
     {
         return Ok(Arc::clone(&cached.catalog) as Arc<dyn Any + Send + Sync>);
     }

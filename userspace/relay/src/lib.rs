@@ -19,7 +19,7 @@ mod registry;
 mod stream;
 mod worker;
 
-pub use crate::host::{Host, HostError};
+pub use crate::host::{Answer, Host, HostError};
 pub use crate::metrics::Metrics;
 pub use crate::node::{Node, NodeParts, Settings, Target, Targets, WorkloadBinding};
 pub use crate::protocol::Protocol;

@@ -334,7 +334,9 @@ impl<F: SegmentFile> Lane<F> {
         let receipts = Receipts(std::mem::take(&mut self.pending));
         let old = now.wall_us - self.opened_us > SEGMENT_AGE_US;
         if self.written > SEGMENT_BYTES || old {
-            self.rotate(now)?;
+            // The facts are in the spool whatever comes of this: want of room for the trailer is
+            // tried again at the next commit, anything else poisons the lane.
+            drop(self.rotate(now));
         }
         Ok(receipts)
     }
@@ -342,15 +344,17 @@ impl<F: SegmentFile> Lane<F> {
     /// Seals the segment and goes on in the next one.
     fn rotate(&mut self, now: Now) -> Result<(), SpoolError> {
         self.seal()?;
+        // From here on nothing may be appended until the next segment has its header.
+        self.poisoned = true;
         self.id.number += 1;
-        if let Err(error) = self.file.next(self.id) {
-            self.poisoned = true;
-            return Err(error);
-        }
+        self.file.next(self.id)?;
         self.written = 0;
         self.position = 0;
         self.opened_us = now.wall_us;
-        self.header()
+        self.poisoned = false;
+        let header = self.header();
+        self.poisoned |= header.is_err();
+        header
     }
 
     /// Writes the signed trailer; the segment takes nothing more.
@@ -362,7 +366,9 @@ impl<F: SegmentFile> Lane<F> {
         let signature = self.start.key.sign(&signed(self.position, &self.chain));
         out.extend_from_slice(&signature.to_bytes());
         self.append(&out)?;
-        self.file.sync()
+        let synced = self.file.sync();
+        self.poisoned |= synced.is_err();
+        synced
     }
 
     /// Commits and seals; for a clean end.

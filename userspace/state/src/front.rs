@@ -47,7 +47,10 @@ impl State {
                 }
             })
             .map_err(|_error| StateError::Stopped)?;
-        Ok(Self { jobs, changes: watch::Sender::new(0) })
+        Ok(Self {
+            jobs,
+            changes: watch::Sender::new(0),
+        })
     }
 
     async fn run<T: Send + 'static>(
@@ -59,12 +62,16 @@ impl State {
             // Nobody waits for the answer any more: the work is done all the same.
             let _gone = answer.send(work(store));
         });
-        self.jobs.send(job).await.map_err(|_closed| StateError::Stopped)?;
+        self.jobs
+            .send(job)
+            .await
+            .map_err(|_closed| StateError::Stopped)?;
         answered.await.map_err(|_closed| StateError::Stopped)?
     }
 
     fn changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// # Errors
@@ -83,7 +90,9 @@ impl State {
         decision: Decision,
         now: Now,
     ) -> Result<ApprovalRow, StateError> {
-        let row = self.run(move |store| store.decide(id, &decision, now)).await?;
+        let row = self
+            .run(move |store| store.decide(id, &decision, now))
+            .await?;
         self.changed();
         Ok(row)
     }
@@ -95,7 +104,12 @@ impl State {
     /// No such approval, or the store failed.
     pub async fn decided(&self, id: ApprovalId) -> Result<Decided, StateError> {
         let mut changes = self.changes.subscribe();
-        let expires_us = self.get(id).await?.ok_or(StateError::NotFound)?.new.expires_us;
+        let expires_us = self
+            .get(id)
+            .await?
+            .ok_or(StateError::NotFound)?
+            .new
+            .expires_us;
         loop {
             changes.mark_unchanged();
             let now = weir_clock::now();
@@ -159,6 +173,7 @@ impl State {
     /// As [`StateStore::take_prior_decision`].
     pub async fn take_prior_decision(&self, key: PriorKey) -> Result<Option<Prior>, StateError> {
         let now = weir_clock::now();
-        self.run(move |store| store.take_prior_decision(&key, now)).await
+        self.run(move |store| store.take_prior_decision(&key, now))
+            .await
     }
 }

@@ -64,8 +64,12 @@ impl StateStore {
     pub fn open(path: &Path) -> Result<Self, StateError> {
         // Made before SQLite sees it, so that it (and -wal, -shm, which copy its mode) never is
         // readable by others.
-        let made =
-            std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+        let made = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
         match made {
             Ok(_file) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -106,7 +110,11 @@ impl StateStore {
         let id = ApprovalId(Uuid::now_v7().as_u128());
         let tx = begin(&mut self.db)?;
         let pending: i64 = tx
-            .query_row("select count(*) from approvals where state = 'pending'", [], |row| row.get(0))
+            .query_row(
+                "select count(*) from approvals where state = 'pending'",
+                [],
+                |row| row.get(0),
+            )
             .doing("count pending")?;
         if pending >= PENDING_MAX {
             return Err(StateError::Full);
@@ -146,15 +154,25 @@ impl StateStore {
         if own(&row.new, reviewer) {
             return Err(StateError::OwnRequest);
         }
-        let mine: Vec<&String> =
-            row.new.groups.iter().filter(|group| reviewer.groups.contains(group)).collect();
+        let mine: Vec<&String> = row
+            .new
+            .groups
+            .iter()
+            .filter(|group| reviewer.groups.contains(group))
+            .collect();
         if mine.is_empty() {
             return Err(StateError::NotReviewer);
         }
         if decision.approve {
             approve(&tx, &row, &mine, reviewer, (justification, now))?;
         } else {
-            settle(&tx, id, ApprovalState::Denied, (&reviewer.name, justification), now)?;
+            settle(
+                &tx,
+                id,
+                ApprovalState::Denied,
+                (&reviewer.name, justification),
+                now,
+            )?;
         }
         let row = read(&tx, id)?.ok_or(StateError::NotFound)?;
         tx.commit().doing("commit a decision")?;
@@ -249,7 +267,11 @@ impl StateStore {
             | ApprovalState::Used
             | ApprovalState::Abandoned => row.state,
         };
-        Ok(Some(Decided { state, approver: row.approver, justification: row.justification }))
+        Ok(Some(Decided {
+            state,
+            approver: row.approver,
+            justification: row.justification,
+        }))
     }
 
     /// Uses up the decision of a session that is gone: everything in `key` must be identical.
@@ -290,34 +312,51 @@ impl StateStore {
         if !self.mark_used(id, now)? {
             return Ok(None);
         }
-        Ok(Some(Prior { approval: id, rules: row.new.rules, approver: row.approver }))
+        Ok(Some(Prior {
+            approval: id,
+            rules: row.new.rules,
+            approver: row.approver,
+        }))
     }
 }
 
 fn lay_out(db: &mut Connection) -> Result<(), StateError> {
     let tx = begin(db)?;
-    let layout: i64 =
-        tx.query_row("pragma user_version", [], |row| row.get(0)).doing("read the layout")?;
+    let layout: i64 = tx
+        .query_row("pragma user_version", [], |row| row.get(0))
+        .doing("read the layout")?;
     match layout {
         LAYOUT => return Ok(()),
         0 => {}
         _ => return Err(StateError::TooNew),
     }
     tx.execute_batch(TABLES).doing("make the tables")?;
-    tx.pragma_update(None, "user_version", LAYOUT).doing("write the layout")?;
+    tx.pragma_update(None, "user_version", LAYOUT)
+        .doing("write the layout")?;
     tx.commit().doing("commit the layout")
 }
 
 fn begin(db: &mut Connection) -> Result<Transaction<'_>, StateError> {
     // Immediate: what is read decides what is written, also against another process.
-    db.transaction_with_behavior(TransactionBehavior::Immediate).doing("begin")
+    db.transaction_with_behavior(TransactionBehavior::Immediate)
+        .doing("begin")
 }
 
 fn bytes_of(new: &NewApproval) -> usize {
-    let texts = [&new.statement, &new.parameters, &new.process, &new.reason, &new.database];
+    let texts = [
+        &new.statement,
+        &new.parameters,
+        &new.process,
+        &new.reason,
+        &new.database,
+    ];
     let lists = [&new.accesses, &new.rules, &new.groups];
     texts.iter().map(|text| text.len()).sum::<usize>()
-        + lists.iter().flat_map(|list| list.iter()).map(String::len).sum::<usize>()
+        + lists
+            .iter()
+            .flat_map(|list| list.iter())
+            .map(String::len)
+            .sum::<usize>()
 }
 
 fn list_text(list: &[String]) -> String {
@@ -397,7 +436,12 @@ fn approve(
         return Err(StateError::AlreadyApproved);
     }
     let votes = votes(tx, row.id)?;
-    if row.new.groups.iter().any(|group| !votes.iter().any(|vote| vote.group == *group)) {
+    if row
+        .new
+        .groups
+        .iter()
+        .any(|group| !votes.iter().any(|vote| vote.group == *group))
+    {
         return Ok(());
     }
     let mut names: Vec<&str> = Vec::new();
@@ -408,7 +452,13 @@ fn approve(
             words.push(&vote.justification);
         }
     }
-    settle(tx, row.id, ApprovalState::Approved, (&names.join(", "), &words.join("; ")), now)
+    settle(
+        tx,
+        row.id,
+        ApprovalState::Approved,
+        (&names.join(", "), &words.join("; ")),
+        now,
+    )
 }
 
 fn settle(
@@ -421,7 +471,13 @@ fn settle(
     tx.execute(
         "update approvals set state = ?2, approver = ?3, justification = ?4, decided_us = ?5 \
          where id = ?1",
-        rusqlite::params![id.to_string(), state.label(), approver, justification, now.wall_us],
+        rusqlite::params![
+            id.to_string(),
+            state.label(),
+            approver,
+            justification,
+            now.wall_us
+        ],
     )
     .doing("settle")?;
     Ok(())
@@ -430,7 +486,9 @@ fn settle(
 fn read(db: &Connection, id: ApprovalId) -> Result<Option<ApprovalRow>, StateError> {
     let sql = format!("select {COLUMNS} from approvals where id = ?1");
     let mut statement = db.prepare_cached(&sql).doing("prepare a read")?;
-    let mut rows = statement.query([id.to_string()]).doing("read an approval")?;
+    let mut rows = statement
+        .query([id.to_string()])
+        .doing("read an approval")?;
     match rows.next().doing("read an approval")? {
         Some(row) => from_row(db, row).map(Some),
         None => Ok(None),

@@ -18,7 +18,10 @@ fn file() -> PathBuf {
 }
 
 const fn at(wall_us: i64) -> Now {
-    Now { mono_us: 0, wall_us }
+    Now {
+        mono_us: 0,
+        wall_us,
+    }
 }
 
 fn new(groups: &[&str]) -> NewApproval {
@@ -82,7 +85,10 @@ fn the_file_and_its_log_are_private_and_links_are_refused() {
     let mut store = StateStore::open(&path).unwrap();
     store.create(&new(&["dba"])).unwrap();
     for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
-        let mode = std::fs::metadata(path.with_file_name(name)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(path.with_file_name(name))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     let link = path.with_file_name("link.sqlite");
@@ -93,7 +99,10 @@ fn the_file_and_its_log_are_private_and_links_are_refused() {
 #[test]
 fn what_was_stored_is_read_back_after_a_restart() {
     let path = file();
-    let id = StateStore::open(&path).unwrap().create(&new(&["dba"])).unwrap();
+    let id = StateStore::open(&path)
+        .unwrap()
+        .create(&new(&["dba"]))
+        .unwrap();
     let row = StateStore::open(&path).unwrap().get(id).unwrap().unwrap();
     assert_eq!(row.new, new(&["dba"]));
     assert_eq!(row.state, ApprovalState::Pending);
@@ -103,31 +112,58 @@ fn what_was_stored_is_read_back_after_a_restart() {
 fn an_approval_is_used_exactly_once() {
     let mut store = store();
     let id = store.create(&new(&["dba"])).unwrap();
-    assert!(!store.mark_used(id, at(1_100)).unwrap(), "pending cannot be used");
-    let row = store.decide(id, &says(true, "rev", &["dba"]), at(1_500)).unwrap();
-    assert_eq!((row.state, row.approver.as_str()), (ApprovalState::Approved, "rev"));
+    assert!(
+        !store.mark_used(id, at(1_100)).unwrap(),
+        "pending cannot be used"
+    );
+    let row = store
+        .decide(id, &says(true, "rev", &["dba"]), at(1_500))
+        .unwrap();
+    assert_eq!(
+        (row.state, row.approver.as_str()),
+        (ApprovalState::Approved, "rev")
+    );
     let first = store.claim(id, at(1_600)).unwrap().unwrap();
     assert_eq!(first.state, ApprovalState::Approved);
-    assert_eq!(store.claim(id, at(1_600)).unwrap().unwrap().state, ApprovalState::Used);
-    assert!(store.take_prior_decision(&key(), at(1_600)).unwrap().is_none());
+    assert_eq!(
+        store.claim(id, at(1_600)).unwrap().unwrap().state,
+        ApprovalState::Used
+    );
+    assert!(
+        store
+            .take_prior_decision(&key(), at(1_600))
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
 fn every_group_has_to_approve_and_one_denial_ends_it() {
     let mut store = store();
     let id = store.create(&new(&["dba", "security"])).unwrap();
-    let row = store.decide(id, &says(true, "one", &["dba"]), at(1_500)).unwrap();
+    let row = store
+        .decide(id, &says(true, "one", &["dba"]), at(1_500))
+        .unwrap();
     assert_eq!(row.state, ApprovalState::Pending);
     assert!(matches!(
         store.decide(id, &says(true, "one", &["dba"]), at(1_500)),
         Err(StateError::AlreadyApproved)
     ));
-    let row = store.decide(id, &says(true, "two", &["security"]), at(1_501)).unwrap();
-    assert_eq!((row.state, row.approver.as_str()), (ApprovalState::Approved, "one, two"));
+    let row = store
+        .decide(id, &says(true, "two", &["security"]), at(1_501))
+        .unwrap();
+    assert_eq!(
+        (row.state, row.approver.as_str()),
+        (ApprovalState::Approved, "one, two")
+    );
 
     let id = store.create(&new(&["dba", "security"])).unwrap();
-    store.decide(id, &says(true, "one", &["dba"]), at(1_500)).unwrap();
-    let row = store.decide(id, &says(false, "two", &["security"]), at(1_501)).unwrap();
+    store
+        .decide(id, &says(true, "one", &["dba"]), at(1_500))
+        .unwrap();
+    let row = store
+        .decide(id, &says(false, "two", &["security"]), at(1_501))
+        .unwrap();
     assert_eq!(row.state, ApprovalState::Denied);
     assert!(matches!(
         store.decide(id, &says(true, "two", &["security"]), at(1_502)),
@@ -151,7 +187,10 @@ fn who_may_not_decide_cannot() {
     ));
     let mut blank = says(true, "rev", &["dba"]);
     blank.justification = " \n".into();
-    assert!(matches!(store.decide(id, &blank, at(1_500)), Err(StateError::NoJustification)));
+    assert!(matches!(
+        store.decide(id, &blank, at(1_500)),
+        Err(StateError::NoJustification)
+    ));
     assert!(matches!(
         store.decide(id, &says(true, "rev", &["dba"]), at(2_000)),
         Err(StateError::Expired)
@@ -160,17 +199,33 @@ fn who_may_not_decide_cannot() {
         store.decide(ApprovalId(1), &says(true, "rev", &["dba"]), at(1_500)),
         Err(StateError::NotFound)
     ));
-    assert_eq!(store.get(id).unwrap().unwrap().state, ApprovalState::Pending);
+    assert_eq!(
+        store.get(id).unwrap().unwrap().state,
+        ApprovalState::Pending
+    );
 }
 
 #[test]
 fn an_approval_that_expired_before_its_use_is_worth_nothing() {
     let mut store = store();
     let id = store.create(&new(&["dba"])).unwrap();
-    store.decide(id, &says(true, "rev", &["dba"]), at(1_999)).unwrap();
-    assert!(store.take_prior_decision(&key(), at(2_000)).unwrap().is_none());
-    assert_eq!(store.claim(id, at(2_000)).unwrap().unwrap().state, ApprovalState::Expired);
-    assert_eq!(store.get(id).unwrap().unwrap().state, ApprovalState::Expired);
+    store
+        .decide(id, &says(true, "rev", &["dba"]), at(1_999))
+        .unwrap();
+    assert!(
+        store
+            .take_prior_decision(&key(), at(2_000))
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(
+        store.claim(id, at(2_000)).unwrap().unwrap().state,
+        ApprovalState::Expired
+    );
+    assert_eq!(
+        store.get(id).unwrap().unwrap().state,
+        ApprovalState::Expired
+    );
 }
 
 #[test]
@@ -180,8 +235,16 @@ fn a_decision_of_a_lost_session_serves_the_identical_request_once() {
     let id = store.create(&new(&["dba"])).unwrap();
     drop(store);
     let mut store = StateStore::open(&path).unwrap();
-    assert!(store.take_prior_decision(&key(), at(1_500)).unwrap().is_none(), "undecided");
-    store.decide(id, &says(true, "rev", &["dba"]), at(1_500)).unwrap();
+    assert!(
+        store
+            .take_prior_decision(&key(), at(1_500))
+            .unwrap()
+            .is_none(),
+        "undecided"
+    );
+    store
+        .decide(id, &says(true, "rev", &["dba"]), at(1_500))
+        .unwrap();
     let change: [fn(&mut PriorKey); 9] = [
         |key| key.tenant.push('x'),
         |key| key.principal.push('x'),
@@ -196,11 +259,27 @@ fn a_decision_of_a_lost_session_serves_the_identical_request_once() {
     for change in change {
         let mut other = key();
         change(&mut other);
-        assert!(store.take_prior_decision(&other, at(1_500)).unwrap().is_none());
+        assert!(
+            store
+                .take_prior_decision(&other, at(1_500))
+                .unwrap()
+                .is_none()
+        );
     }
-    let prior = store.take_prior_decision(&key(), at(1_500)).unwrap().unwrap();
-    assert_eq!((prior.approval, prior.rules), (id, vec!["unbounded".to_owned()]));
-    assert!(store.take_prior_decision(&key(), at(1_500)).unwrap().is_none());
+    let prior = store
+        .take_prior_decision(&key(), at(1_500))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (prior.approval, prior.rules),
+        (id, vec!["unbounded".to_owned()])
+    );
+    assert!(
+        store
+            .take_prior_decision(&key(), at(1_500))
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -221,7 +300,11 @@ fn an_abandoned_request_cannot_be_approved_and_limits_hold() {
 
 fn lasting(for_us: i64) -> NewApproval {
     let now = weir_clock::now().wall_us;
-    NewApproval { created_us: now, expires_us: now + for_us, ..new(&["dba"]) }
+    NewApproval {
+        created_us: now,
+        expires_us: now + for_us,
+        ..new(&["dba"])
+    }
 }
 
 #[tokio::test]
@@ -233,17 +316,29 @@ async fn a_waiter_wakes_with_the_decision() {
         async move { state.decided(id).await }
     });
     tokio::task::yield_now().await;
-    state.decide(id, says(true, "rev", &["dba"]), weir_clock::now()).await.unwrap();
+    state
+        .decide(id, says(true, "rev", &["dba"]), weir_clock::now())
+        .await
+        .unwrap();
     let decided = waiter.await.unwrap().unwrap();
-    assert_eq!((decided.state, decided.approver.as_str()), (ApprovalState::Approved, "rev"));
-    assert_eq!(state.get(id).await.unwrap().unwrap().state, ApprovalState::Used);
+    assert_eq!(
+        (decided.state, decided.approver.as_str()),
+        (ApprovalState::Approved, "rev")
+    );
+    assert_eq!(
+        state.get(id).await.unwrap().unwrap().state,
+        ApprovalState::Used
+    );
 }
 
 #[tokio::test]
 async fn a_waiter_ends_when_the_time_is_over_or_the_client_left() {
     let state = State::open(&file()).unwrap();
     let id = state.create(lasting(30_000)).await.unwrap();
-    assert_eq!(state.decided(id).await.unwrap().state, ApprovalState::Expired);
+    assert_eq!(
+        state.decided(id).await.unwrap().state,
+        ApprovalState::Expired
+    );
     let id = state.create(lasting(60_000_000)).await.unwrap();
     let (decided, abandoned) = tokio::join!(state.decided(id), state.abandon(id));
     assert!(abandoned.unwrap());

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 use clap::Args;
 use nix::mount::{MsFlags, mount};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{Gid, Pid, Uid, User, setgid, setgroups, setuid};
 
@@ -110,7 +110,7 @@ pub(crate) fn inside(args: &InsideArgs) -> Result<ExitCode> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("ending with lab exec")?;
     own_proc()?;
     give_up(args.uid, args.gid)?;
-    SigSet::all()
+    super::exec::keys()
         .thread_unblock()
         .context("unblocking signals")?;
     let (program, arguments) = args.command.split_first().context("a command")?;

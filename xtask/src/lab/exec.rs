@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 
 use super::command::ExecArgs;
 use super::container;
@@ -70,12 +70,20 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode> {
         .args(&args.command)
         .env_clear()
         .envs(variables(&lab, args, &user.home)?);
-    // Keys of the terminal go to the command, which decides; we only wait for it.
-    SigSet::all().thread_block().context("blocking signals")?;
+    // Keys of the terminal go to the command, which decides; anything else that ends us ends it.
+    keys().thread_block().context("blocking signals")?;
     let status = command
         .status()
         .context("starting the agent's first process")?;
     Ok(code(status))
+}
+
+/// What a terminal's keys send to the whole foreground group.
+pub(super) fn keys() -> SigSet {
+    let mut keys = SigSet::empty();
+    keys.add(Signal::SIGINT);
+    keys.add(Signal::SIGQUIT);
+    keys
 }
 
 fn variables(lab: &Lab, args: &ExecArgs, home: &str) -> Result<BTreeMap<String, String>> {

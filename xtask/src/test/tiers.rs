@@ -52,7 +52,7 @@ pub(super) const ALL: [Tier; 12] = [
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
 const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
-const KERNEL: &str = "package(weir-kernel) | package(weir-broker)";
+const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 const IDENTITY: &str = "package(weir-identify)";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const E2E: &str = "package(weir-e2e)";
@@ -142,6 +142,7 @@ fn e2e(step: &Step) -> Result<Outcome> {
         ("WEIR_XTASK", xtask.to_str().context("a path of text")?),
         ("WEIR_PYTHON", python.to_str().context("a path of text")?),
         ("NEXTEST_TEST_THREADS", "1"),
+        ("RUST_LIB_BACKTRACE", "0"),
     ];
     let outcome = nextest(step, "e2e", E2E, &envs);
     if outcome.is_err() {

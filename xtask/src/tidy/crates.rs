@@ -90,7 +90,8 @@ fn unsafety(root: &Path, folder: &str) -> Option<String> {
     if UNSAFE.iter().any(|(name, _)| *name == folder) || tops.is_empty() {
         return None;
     }
-    if text.matches("#![forbid(unsafe_code)]").count() < tops.len() {
+    let fenced = |word: &str| text.matches(&format!("#![{word}(unsafe_code)]")).count();
+    if fenced("forbid") + fenced("deny") < tops.len() {
         return Some("no #![forbid(unsafe_code)] (exceptions are in deps.rs)".to_owned());
     }
     None

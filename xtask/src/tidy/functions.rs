@@ -1,4 +1,4 @@
-//! The budget of a function. rustfmt's layout makes it a matter of indentation.
+//! The budget of a function's body. rustfmt's layout makes it a matter of indentation.
 
 use super::{Problem, Source};
 
@@ -15,12 +15,17 @@ pub(super) fn check(source: &Source) -> Vec<Problem> {
         };
         let indent: String = line.chars().take_while(|c| *c == ' ').collect();
         let end = format!("{indent}}}");
-        let length = source.code[index..].iter().position(|line| *line == end);
-        // Signatures without a body end before any such brace of theirs.
-        let declared = source.code[index..]
+        let rest = &source.code[index..];
+        let opened = rest.iter().position(|line| line.ends_with('{'));
+        let closed = rest.iter().position(|line| *line == end);
+        // A signature without a body ends before any such brace.
+        let declared = rest
             .iter()
-            .take_while(|line| !line.ends_with('{'))
+            .take(opened.unwrap_or(0))
             .any(|line| line.ends_with(';'));
+        let length = opened
+            .zip(closed)
+            .map(|(from, to)| to.saturating_sub(from + 1));
         if let Some(length) = length.filter(|length| *length > LINES_MAX && !declared) {
             let message = format!("{name} has {length} lines, at most {LINES_MAX}");
             found.push(source.problem(index + 1, "function length", message));

@@ -66,7 +66,10 @@ impl Relation {
     /// The column of that attribute number.
     #[must_use]
     pub fn attribute(&self, attnum: i16) -> Option<&Column> {
-        let at = self.columns.binary_search_by_key(&attnum, |column| column.attnum).ok()?;
+        let at = self
+            .columns
+            .binary_search_by_key(&attnum, |column| column.attnum)
+            .ok()?;
         self.columns.get(at)
     }
 }
@@ -81,6 +84,8 @@ pub struct Function {
     pub security_definer: bool,
     /// Whether all of them return one scalar value of a built-in kind (no record, no composite).
     pub scalar: bool,
+    /// Whether any of them returns a set: its arguments decide how many rows there are.
+    pub returns_set: bool,
 }
 
 /// A type.
@@ -184,10 +189,7 @@ impl Catalog {
     }
 
     /// As [`Self::cast_functions`] for every type of that name.
-    pub fn cast_functions_named(
-        &self,
-        name: &str,
-    ) -> impl Iterator<Item = &FunctionName> {
+    pub fn cast_functions_named(&self, name: &str) -> impl Iterator<Item = &FunctionName> {
         let oids = self.type_names.get(name).map_or(&[][..], Vec::as_slice);
         oids.iter().flat_map(|oid| self.cast_functions(*oid))
     }

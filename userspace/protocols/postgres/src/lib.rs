@@ -1,7 +1,22 @@
-//! PostgreSQL as a protocol of Weir.
+//! PostgreSQL: bytes ↔ requests and replies, refusals in the protocol's words, masks on rows.
+//!
+//! Pure and sans-IO. [`PostgresSession`] is the conversation; [`understand`] says what a text of
+//! SQL would do; [`catalog`] is what names mean; [`wire`] is the only codec.
 
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+mod expect_login;
+mod expect_names;
+mod expect_query;
+mod expect_startup;
+mod parameters;
+mod pipeline;
+mod plan;
+mod reply;
+mod session;
 pub mod understand;
 pub mod vocabulary;
+pub mod wire;
+
+pub use crate::session::{PostgresConfig, PostgresSession};

@@ -18,6 +18,7 @@ mod expr;
 pub(crate) mod flow;
 mod from;
 mod functions;
+mod outcome;
 mod query;
 mod resolve;
 mod secrets;
@@ -97,7 +98,8 @@ pub struct Statement {
     /// The text for the record: passwords and connection secrets replaced by a marker.
     pub redacted: Arc<str>,
     /// Literals compared with or assigned to a column: byte ranges within [`Self::redacted`],
-    /// quotes included, sorted, not overlapping. Replace them where the column is masked.
+    /// quotes included, sorted; a range stands once for each column. Replace it where one of
+    /// them is masked.
     pub compared_literals: Vec<(Range<usize>, Object)>,
     /// Parameters (`$n`, from 1) compared with or assigned to a column.
     pub compared_parameters: Vec<(u16, Object)>,
@@ -154,26 +156,53 @@ pub enum StatementKind {
     Write,
     Ddl,
     Transaction(Transaction),
-    Set { name: Arc<str> },
-    Show { name: Arc<str> },
-    Explain { analyze: bool },
+    Set {
+        name: Arc<str>,
+    },
+    Show {
+        name: Arc<str>,
+    },
+    Explain {
+        analyze: bool,
+    },
     /// `inner` is decided with this statement; its columns are those of every `EXECUTE`.
-    Prepare { name: Arc<str>, inner: Box<Statement> },
-    Execute { name: Arc<str> },
+    Prepare {
+        name: Arc<str>,
+        inner: Box<Statement>,
+    },
+    Execute {
+        name: Arc<str>,
+    },
     /// `None` is `DEALLOCATE ALL`.
-    Deallocate { name: Option<Arc<str>> },
+    Deallocate {
+        name: Option<Arc<str>>,
+    },
     /// `inner` has the columns of every `FETCH`.
-    Declare { name: Arc<str>, hold: bool, inner: Box<Statement> },
-    Fetch { name: Arc<str>, moves: bool },
+    Declare {
+        name: Arc<str>,
+        hold: bool,
+        inner: Box<Statement>,
+    },
+    Fetch {
+        name: Arc<str>,
+        moves: bool,
+    },
     /// `None` is `CLOSE ALL`.
-    Close { name: Option<Arc<str>> },
-    Copy { direction: CopyDirection, format: CopyFormat },
+    Close {
+        name: Option<Arc<str>>,
+    },
+    Copy {
+        direction: CopyDirection,
+        format: CopyFormat,
+    },
     Call,
     Do,
     Listen,
     Notify,
     /// `DISCARD ALL` (also drops prepared statements and resets settings) or a part of it.
-    Discard { all: bool },
+    Discard {
+        all: bool,
+    },
     /// LOCK, VACUUM, CHECKPOINT and the like.
     Other,
 }
@@ -209,8 +238,18 @@ pub enum CopyDirection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyFormat {
     /// `null` is the text that stands for NULL.
-    Text { delimiter: u8, null: String, header: bool },
-    Csv { delimiter: u8, quote: u8, escape: u8, null: String, header: bool },
+    Text {
+        delimiter: u8,
+        null: String,
+        header: bool,
+    },
+    Csv {
+        delimiter: u8,
+        quote: u8,
+        escape: u8,
+        null: String,
+        header: bool,
+    },
     Binary,
 }
 
@@ -303,7 +342,12 @@ fn understand_text(
     limits: &SqlLimits,
 ) -> Result<Vec<Statement>, SqlRefusal> {
     let parsed = tree::parse(sql)?;
-    let context = statement::Context { names: scope, limits, sql };
+    let mut context = statement::Context {
+        names: scope,
+        limits,
+        sql,
+        stale_path: false,
+    };
     let mut created = BTreeSet::new();
     let mut statements = Vec::new();
     for raw in parsed.iter() {
@@ -311,7 +355,9 @@ fn understand_text(
             return Err(SqlRefusal::TooManyStatements);
         }
         let text = range_of(sql, raw.stmt_location, raw.stmt_len);
-        statements.push(statement::statement(&context, raw.stmt(), text, &mut created, 0)?);
+        let one = statement::statement(&context, raw.stmt(), text, &mut created, 0)?;
+        context.stale_path |= one.changes.search_path;
+        statements.push(one);
     }
     Ok(statements)
 }

@@ -1,7 +1,10 @@
 //! What the understanding of SQL says of many statements, as text that can be blessed
 //! (`WEIR_BLESS=1`), and bombs that must be refused in time.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "a rendering names what it shows")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a rendering names what it shows"
+)]
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -31,23 +34,50 @@ const TABLES: &[&str] = &[
     "pg_temp_3.scratch r: x",
 ];
 
-/// Functions as `schema.name flags`: `v` volatile, `d` security definer, `s` scalar.
+/// Functions as `schema.name flags`: `v` volatile, `d` security definer, `s` scalar, `r` returns a set.
 const FUNCTIONS: &[&str] = &[
-    "pg_catalog.upper s", "pg_catalog.lower s", "pg_catalog.reverse s", "pg_catalog.count s",
-    "pg_catalog.max s", "pg_catalog.now s", "pg_catalog.random vs", "pg_catalog.encode s",
-    "pg_catalog.row_to_json s", "pg_catalog.json_build_object s", "pg_catalog.array_agg s",
-    "pg_catalog.string_agg s", "pg_catalog.pg_read_file vs", "pg_catalog.pg_ls_dir v",
-    "pg_catalog.lo_export vs", "pg_catalog.lo_import vs", "pg_catalog.query_to_xml vs",
-    "pg_catalog.table_to_xml s", "pg_catalog.pg_terminate_backend vs",
-    "pg_catalog.set_config vs", "pg_catalog.current_setting s", "pg_catalog.pg_sleep vs",
-    "pg_catalog.pg_notify vs", "pg_catalog.generate_series s", "pg_catalog.unnest ",
-    "pg_catalog.nextval vs", "pg_catalog.ts_stat v", "pg_catalog.lag s", "pg_catalog.left s",
-    "pg_catalog.pg_reload_conf vs", "public.dblink v", "public.risky vd", "public.lower s",
-    "public.touch v", "other.upper s",
+    "pg_catalog.upper s",
+    "pg_catalog.lower s",
+    "pg_catalog.reverse s",
+    "pg_catalog.count s",
+    "pg_catalog.max s",
+    "pg_catalog.now s",
+    "pg_catalog.random vs",
+    "pg_catalog.encode s",
+    "pg_catalog.row_to_json s",
+    "pg_catalog.json_build_object s",
+    "pg_catalog.array_agg s",
+    "pg_catalog.string_agg s",
+    "pg_catalog.pg_read_file vs",
+    "pg_catalog.pg_ls_dir v",
+    "pg_catalog.lo_export vs",
+    "pg_catalog.lo_import vs",
+    "pg_catalog.query_to_xml vs",
+    "pg_catalog.table_to_xml s",
+    "pg_catalog.pg_terminate_backend vs",
+    "pg_catalog.set_config vs",
+    "pg_catalog.current_setting s",
+    "pg_catalog.pg_sleep vs",
+    "pg_catalog.pg_notify vs",
+    "pg_catalog.generate_series sr",
+    "pg_catalog.unnest r",
+    "pg_catalog.nextval vs",
+    "pg_catalog.ts_stat v",
+    "pg_catalog.lag s",
+    "pg_catalog.left s",
+    "pg_catalog.pg_reload_conf vs",
+    "public.dblink v",
+    "public.risky vd",
+    "public.lower s",
+    "public.touch v",
+    "other.upper s",
 ];
 
 fn cells(values: &[&str]) -> Vec<Option<String>> {
-    values.iter().map(|value| Some((*value).to_owned())).collect()
+    values
+        .iter()
+        .map(|value| Some((*value).to_owned()))
+        .collect()
 }
 
 fn catalog() -> Catalog {
@@ -69,19 +99,32 @@ fn catalog() -> Catalog {
             let (name, flags) = function.split_once(' ').expect("flags");
             let (schema, name) = name.split_once('.').expect("a schema");
             let flag = |letter| if flags.contains(letter) { "t" } else { "f" };
-            cells(&[schema, name, flag('v'), flag('d'), flag('s')])
+            cells(&[schema, name, flag('v'), flag('d'), flag('s'), flag('r')])
         })
         .collect();
     let view = "SELECT customers.id, customers.name AS full_name, customers.ssn AS number, \
                 upper(customers.email) AS mail FROM public.customers WHERE customers.card <> ''";
     let rows = CatalogRows(vec![
-        ("schemas", vec![cells(&["public"]), cells(&["other"]), cells(&["pg_catalog"])]),
+        (
+            "schemas",
+            vec![
+                cells(&["public"]),
+                cells(&["other"]),
+                cells(&["pg_catalog"]),
+            ],
+        ),
         ("relations", relations),
         ("columns", columns),
         ("views", vec![cells(&["106", view])]),
-        ("inheritance", vec![cells(&["103", "102", "t"]), cells(&["105", "104", "f"])]),
+        (
+            "inheritance",
+            vec![cells(&["103", "102", "t"]), cells(&["105", "104", "f"])],
+        ),
         ("functions", functions),
-        ("types", vec![cells(&["25", "pg_catalog", "text", "b", "0", "0"])]),
+        (
+            "types",
+            vec![cells(&["25", "pg_catalog", "text", "b", "0", "0"])],
+        ),
         ("operators", vec![cells(&["@@@", "public", "touch"])]),
         ("casts", Vec::new()),
     ]);
@@ -102,7 +145,9 @@ fn ask(catalog: &Catalog, sql: &str, limits: &SqlLimits) -> Result<Vec<Statement
 }
 
 fn short(id: &str) -> &str {
-    id.strip_prefix("t/db/").or_else(|| id.strip_prefix("t/db")).unwrap_or(id)
+    id.strip_prefix("t/db/")
+        .or_else(|| id.strip_prefix("t/db"))
+        .unwrap_or(id)
 }
 
 fn column(column: &OutputColumn) -> String {
@@ -111,7 +156,11 @@ fn column(column: &OutputColumn) -> String {
         write!(text, "{{{}}}", short(&plain.object.id())).expect("a string");
     }
     for source in &column.sources {
-        let mark = if column.exact.contains(source) { "=" } else { "~" };
+        let mark = if column.exact.contains(source) {
+            "="
+        } else {
+            "~"
+        };
         write!(text, " {mark}{}", short(&source.id())).expect("a string");
     }
     text
@@ -167,7 +216,11 @@ fn render_one(text: &mut String, sql: &str, statement: &Statement) {
     }
     text.push('\n');
     if !statement.diverted.is_empty() {
-        let ids: Vec<String> = statement.diverted.iter().map(|one| short(&one.id()).to_owned()).collect();
+        let ids: Vec<String> = statement
+            .diverted
+            .iter()
+            .map(|one| short(&one.id()).to_owned())
+            .collect();
         writeln!(text, "  diverted: {}", ids.join(" ")).expect("a string");
     }
     let changes = statement.changes;
@@ -200,7 +253,10 @@ fn statements_are_understood_as_before() {
     let input = include_str!("sql_golden.sql");
     let mut actual = String::new();
     let mut count = 0;
-    for sql in input.lines().filter(|line| !line.is_empty() && !line.starts_with("-- ")) {
+    for sql in input
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("-- "))
+    {
         count += 1;
         actual.push_str(&render(sql, &ask(&catalog, sql, &limits)));
     }
@@ -218,7 +274,10 @@ fn statements_are_understood_as_before() {
 
 /// Runs on a stack no larger than a worker thread of tokio has.
 fn on_small_stack(check: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(check).expect("a thread");
+    let thread = std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(check)
+        .expect("a thread");
     thread.join().expect("no panic");
 }
 
@@ -230,14 +289,24 @@ fn bombs_are_refused_without_recursion() {
         let mib = 1usize << 20;
         let nested = |open: &str, middle: &str, close: &str| {
             let times = mib / (open.len() + close.len());
-            format!("SELECT {}{middle}{}", open.repeat(times), close.repeat(times))
+            format!(
+                "SELECT {}{middle}{}",
+                open.repeat(times),
+                close.repeat(times)
+            )
         };
         let bombs = [
             format!("SELECT 1{}", "+1".repeat(mib / 2)),
             format!("SELECT 'a'{}", "||'a'".repeat(mib / 5)),
             format!("SELECT 1{}", " UNION SELECT 1".repeat(mib / 15)),
-            format!("SELECT 1 FROM customers{}", " JOIN orders ON true".repeat(mib / 20)),
-            format!("SELECT * FROM customers{}", " NATURAL JOIN customers".repeat(2000)),
+            format!(
+                "SELECT 1 FROM customers{}",
+                " JOIN orders ON true".repeat(mib / 20)
+            ),
+            format!(
+                "SELECT * FROM customers{}",
+                " NATURAL JOIN customers".repeat(2000)
+            ),
             format!("SELECT true{}", " AND true".repeat(mib / 9)),
             format!("SELECT {}true", "NOT ".repeat(mib / 4)),
             format!("SELECT {}1", "- ".repeat(mib / 2)),
@@ -246,8 +315,16 @@ fn bombs_are_refused_without_recursion() {
             nested("upper(", "'x'", ")"),
             nested("CASE WHEN true THEN ", "1", " END"),
             nested("ARRAY[", "1", "]"),
-            format!("SELECT * FROM {}customers{}", "(SELECT * FROM ".repeat(20_000), ") x".repeat(20_000)),
-            format!("{}SELECT 1{}", "WITH a AS (".repeat(20_000), ") SELECT 1".repeat(20_000)),
+            format!(
+                "SELECT * FROM {}customers{}",
+                "(SELECT * FROM ".repeat(20_000),
+                ") x".repeat(20_000)
+            ),
+            format!(
+                "{}SELECT 1{}",
+                "WITH a AS (".repeat(20_000),
+                ") SELECT 1".repeat(20_000)
+            ),
             format!("SELECT 1{}", "::int".repeat(mib / 5)),
             format!("SELECT x{}", "[1]".repeat(mib / 3)),
             format!("{}SELECT 1", "EXPLAIN ".repeat(mib / 8)),
@@ -278,10 +355,19 @@ fn long_operator_chains_are_too_deep_and_wide_lists_are_not() {
     let catalog = catalog();
     let limits = SqlLimits::default();
     let chain = format!("SELECT 1{}", "+1".repeat(100_000));
-    assert_eq!(ask(&catalog, &chain, &limits).unwrap_err(), SqlRefusal::TooDeep);
-    let list = format!("SELECT id FROM customers WHERE id IN (0{})", ",1".repeat(50_000));
+    assert_eq!(
+        ask(&catalog, &chain, &limits).unwrap_err(),
+        SqlRefusal::TooDeep
+    );
+    let list = format!(
+        "SELECT id FROM customers WHERE id IN (0{})",
+        ",1".repeat(50_000)
+    );
     assert_eq!(ask(&catalog, &list, &limits).expect("wide").len(), 1);
-    let values = format!("INSERT INTO orders VALUES (1,2,3,'x'){}", ",(1,2,3,'x')".repeat(20_000));
+    let values = format!(
+        "INSERT INTO orders VALUES (1,2,3,'x'){}",
+        ",(1,2,3,'x')".repeat(20_000)
+    );
     assert_eq!(ask(&catalog, &values, &limits).expect("wide").len(), 1);
 }
 
@@ -291,16 +377,28 @@ fn nine_mebibytes_of_comment_hide_nothing() {
     let sql = format!("/* {} */ DROP TABLE customers", "x".repeat(9 << 20));
     let statements = ask(&catalog, &sql, &SqlLimits::default()).expect("understood");
     let drop = &statements[0].intent.accesses[0];
-    assert_eq!((drop.action, drop.object.id().as_str()), ("drop", "t/db/public/customers"));
-    let small = SqlLimits { text_bytes_max: 8 << 20, ..SqlLimits::default() };
-    assert_eq!(ask(&catalog, &sql, &small).unwrap_err(), SqlRefusal::TooLong);
+    assert_eq!(
+        (drop.action, drop.object.id().as_str()),
+        ("drop", "t/db/public/customers")
+    );
+    let small = SqlLimits {
+        text_bytes_max: 8 << 20,
+        ..SqlLimits::default()
+    };
+    assert_eq!(
+        ask(&catalog, &sql, &small).unwrap_err(),
+        SqlRefusal::TooLong
+    );
 }
 
 #[test]
 fn long_identifiers_do_not_fill_the_parsers_pipe() {
     let catalog = catalog();
     let name = "i".repeat(100);
-    let sql = format!("SELECT 1 AS {name}{}", format!(", 1 AS {name}").repeat(5_000));
+    let sql = format!(
+        "SELECT 1 AS {name}{}",
+        format!(", 1 AS {name}").repeat(5_000)
+    );
     let statements = ask(&catalog, &sql, &SqlLimits::default()).expect("understood");
     let columns = statements[0].columns.as_ref().expect("columns");
     assert_eq!(columns[0].name.len(), 63);
@@ -312,10 +410,22 @@ fn shapes_ignore_literals_case_and_space_and_depend_on_the_key() {
     let limits = SqlLimits::default();
     let shape = |sql: &str, limits: &SqlLimits| ask(&catalog, sql, limits).expect(sql)[0].shape;
     let one = shape("SELECT id FROM customers WHERE ssn = '1'", &limits);
-    assert_eq!(one, shape("select  ID from customers where ssn = 'a''b' -- x", &limits));
-    assert_ne!(one, shape("SELECT id FROM customers WHERE card = '1'", &limits));
-    let keyed = SqlLimits { shape_key: [1; 32], ..limits };
-    assert_ne!(one, shape("SELECT id FROM customers WHERE ssn = '1'", &keyed));
+    assert_eq!(
+        one,
+        shape("select  ID from customers where ssn = 'a''b' -- x", &limits)
+    );
+    assert_ne!(
+        one,
+        shape("SELECT id FROM customers WHERE card = '1'", &limits)
+    );
+    let keyed = SqlLimits {
+        shape_key: [1; 32],
+        ..limits
+    };
+    assert_ne!(
+        one,
+        shape("SELECT id FROM customers WHERE ssn = '1'", &keyed)
+    );
 }
 
 proptest::proptest! {
@@ -353,10 +463,66 @@ proptest::proptest! {
 }
 
 const FRAGMENTS: &[&str] = &[
-    "SELECT", "*", "FROM", "customers", "c", ",", "ssn", "WHERE", "=", "'x'", "1", "(", ")", "AND",
-    "JOIN", "USING", "(id)", "ON", "true", "UNION", "ALL", "WITH", "AS", "INSERT INTO", "VALUES",
-    "UPDATE", "SET", "DELETE", "RETURNING", "ORDER BY", "GROUP BY", "LIMIT", ";", "$1", "::text",
-    "count(*)", "upper(ssn)", "people", "orders", "LATERAL", "EXISTS", "IN", "CASE", "WHEN",
-    "THEN", "END", "NULL", "MERGE INTO", "COPY", "TO STDOUT", "DROP TABLE", "CREATE TABLE", "int",
-    "GRANT", "EXPLAIN", "PREPARE p AS", "DECLARE k CURSOR FOR", "c.*", "c.ssn", "-- z\n", "/*", "*/",
+    "SELECT",
+    "*",
+    "FROM",
+    "customers",
+    "c",
+    ",",
+    "ssn",
+    "WHERE",
+    "=",
+    "'x'",
+    "1",
+    "(",
+    ")",
+    "AND",
+    "JOIN",
+    "USING",
+    "(id)",
+    "ON",
+    "true",
+    "UNION",
+    "ALL",
+    "WITH",
+    "AS",
+    "INSERT INTO",
+    "VALUES",
+    "UPDATE",
+    "SET",
+    "DELETE",
+    "RETURNING",
+    "ORDER BY",
+    "GROUP BY",
+    "LIMIT",
+    ";",
+    "$1",
+    "::text",
+    "count(*)",
+    "upper(ssn)",
+    "people",
+    "orders",
+    "LATERAL",
+    "EXISTS",
+    "IN",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "END",
+    "NULL",
+    "MERGE INTO",
+    "COPY",
+    "TO STDOUT",
+    "DROP TABLE",
+    "CREATE TABLE",
+    "int",
+    "GRANT",
+    "EXPLAIN",
+    "PREPARE p AS",
+    "DECLARE k CURSOR FOR",
+    "c.*",
+    "c.ssn",
+    "-- z\n",
+    "/*",
+    "*/",
 ];

@@ -236,3 +236,10 @@ SELECT 1 +
 SELECT '\''; DROP TABLE customers; --'
 SELECT $1 FROM customers WHERE (ssn, card) = ('a', 'b')
 CREATE TABLE fresh AS EXECUTE p
+SET search_path = other; SELECT * FROM customers
+SET search_path = other; SELECT * FROM other.customers
+SET search_path = other; SELECT upper(secret) FROM other.customers
+CREATE TABLE fresh (a int); INSERT INTO fresh VALUES (1); DROP TABLE fresh
+SHOW ALL
+SELECT count(*) FROM generate_series(1, (SELECT id FROM customers LIMIT 1))
+SELECT count(*) FROM (SELECT generate_series(1, id) FROM customers) s

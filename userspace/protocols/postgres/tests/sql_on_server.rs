@@ -11,6 +11,60 @@ use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows};
 use weir_postgres::understand::{NameScope, SqlLimits, SqlRefusal, Statement, understand};
 
 const SCHEMA: &str = include_str!("sql_on_server.schema.sql");
+/// Backslash commands of psql.
+const COMMANDS: &[&str] = &[
+    "\\d",
+    "\\d+",
+    "\\dt",
+    "\\dt+",
+    "\\d customers",
+    "\\d+ customers",
+    "\\d orders",
+    "\\d+ measurements",
+    "\\d people",
+    "\\d+ people",
+    "\\df",
+    "\\df+",
+    "\\l",
+    "\\l+",
+    "\\dn",
+    "\\dn+",
+    "\\du",
+    "\\du+",
+    "\\dv",
+    "\\dv+",
+    "\\di",
+    "\\di+",
+    "\\ds",
+    "\\dT",
+    "\\dT+",
+    "\\dp",
+    "\\ddp",
+    "\\dx",
+    "\\do",
+    "\\dC",
+    "\\dD",
+    "\\dd",
+    "\\dF",
+    "\\des",
+    "\\dconfig",
+    "\\drds",
+    "\\sf total_of",
+    "\\sv people",
+    "\\db",
+    "\\dy",
+    "\\dRp",
+    "\\dRs",
+    "\\dm",
+    "\\dP",
+    "\\da",
+    "\\dc",
+    "\\dL",
+    "\\dO",
+    "\\dX",
+    "\\dA",
+];
+
 const CORPUS: &str = include_str!("sql_on_server.corpus.sql");
 
 /// A server of its own: a data directory, a unix socket, no network.
@@ -30,8 +84,15 @@ fn binaries() -> PathBuf {
 }
 
 fn id_of(kind: &str) -> u32 {
-    let output = Command::new("id").args([kind, "postgres"]).output().expect("id runs");
-    String::from_utf8(output.stdout).expect("text").trim().parse().expect("a user postgres")
+    let output = Command::new("id")
+        .args([kind, "postgres"])
+        .output()
+        .expect("id runs");
+    String::from_utf8(output.stdout)
+        .expect("text")
+        .trim()
+        .parse()
+        .expect("a user postgres")
 }
 
 impl Server {
@@ -42,7 +103,16 @@ impl Server {
         std::os::unix::fs::chown(&directory, Some(uid), Some(gid)).expect("chown");
         let data = directory.join("data");
         let made = Command::new(binaries().join("initdb"))
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "-D"])
+            .args([
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .current_dir(&directory)
             .uid(uid)
@@ -72,7 +142,10 @@ impl Server {
         let connected = tokio::time::timeout(deadline, async {
             loop {
                 let mut config = tokio_postgres::Config::new();
-                config.host_path(Path::new(&socket)).user("postgres").dbname("postgres");
+                config
+                    .host_path(Path::new(&socket))
+                    .user("postgres")
+                    .dbname("postgres");
                 if let Ok((client, connection)) = config.connect(NoTls).await {
                     tokio::spawn(async move { connection.await.ok() });
                     return client;
@@ -99,8 +172,14 @@ async fn load(client: &Client) -> Catalog {
         let cells = answer
             .iter()
             .filter_map(|message| {
-                let SimpleQueryMessage::Row(row) = message else { return None };
-                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+                let SimpleQueryMessage::Row(row) = message else {
+                    return None;
+                };
+                Some(
+                    (0..row.len())
+                        .map(|at| row.get(at).map(str::to_owned))
+                        .collect(),
+                )
             })
             .collect();
         rows.0.push((query.name, cells));
@@ -134,7 +213,9 @@ async fn difference(client: &Client, catalog: &Catalog, sql: &str) -> Option<Str
             return Some(format!("{sql}\n  only the server refuses: {text}"));
         }
     };
-    let [statement] = ours.as_slice() else { return Some(format!("{sql}\n  not one statement")) };
+    let [statement] = ours.as_slice() else {
+        return Some(format!("{sql}\n  not one statement"));
+    };
     let Some(columns) = &statement.columns else {
         return Some(format!("{sql}\n  columns not known"));
     };
@@ -145,8 +226,10 @@ async fn difference(client: &Client, catalog: &Catalog, sql: &str) -> Option<Str
         return Some(format!("{sql}\n  server {names:?}\n  ours   {own:?}"));
     }
     for (theirs, ours) in described.iter().zip(columns) {
-        let theirs =
-            (theirs.table_oid().unwrap_or(0), theirs.column_id().unwrap_or(0));
+        let theirs = (
+            theirs.table_oid().unwrap_or(0),
+            theirs.column_id().unwrap_or(0),
+        );
         if let Some(predicted) = ours.described
             && predicted != theirs
         {
@@ -159,9 +242,15 @@ async fn difference(client: &Client, catalog: &Catalog, sql: &str) -> Option<Str
         if theirs.0 != 0 && theirs.1 > 0 {
             let (relation, column) = catalog.column(theirs.0, theirs.1).expect("in the catalog");
             let id = format!("{}.{}", relation.name, column.name);
-            let known = ours.exact.iter().any(|object| object.id().ends_with(&id.replace('.', "/")));
+            let known = ours
+                .exact
+                .iter()
+                .any(|object| object.id().ends_with(&id.replace('.', "/")));
             if !known {
-                return Some(format!("{sql}\n  column {}: server {id}, ours {:?}", ours.name, ours.exact));
+                return Some(format!(
+                    "{sql}\n  column {}: server {id}, ours {:?}",
+                    ours.name, ours.exact
+                ));
             }
         }
     }
@@ -195,8 +284,10 @@ fn psql_queries(server: &Server, command: &str) -> Vec<String> {
 #[test]
 fn columns_agree_with_the_server() {
     let server = Server::start("weir-sql");
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let client = server.client().await;
         client.batch_execute(SCHEMA).await.expect("the schema");
@@ -206,32 +297,38 @@ fn columns_agree_with_the_server() {
         assert_eq!(catalog.generation(), again.generation());
         let mut differences = Vec::new();
         let mut statements = 0;
-        for sql in CORPUS.split(";\n").map(str::trim).filter(|sql| !sql.is_empty()) {
+        for sql in CORPUS
+            .split(";\n")
+            .map(str::trim)
+            .filter(|sql| !sql.is_empty())
+        {
             statements += 1;
             differences.extend(difference(&client, &catalog, sql).await);
         }
         assert!(statements >= 100, "{statements} statements");
-        assert!(differences.is_empty(), "{} of {statements}:\n{}", differences.len(), differences.join("\n"));
+        assert!(
+            differences.is_empty(),
+            "{} of {statements}:\n{}",
+            differences.len(),
+            differences.join("\n")
+        );
     });
 }
 
 #[test]
 fn psql_describes_are_plain_reads_of_the_catalog() {
     let server = Server::start("weir-psql");
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let client = server.client().await;
         client.batch_execute(SCHEMA).await.expect("the schema");
         let catalog = load(&server.client().await).await;
-        let commands = [
-            "\\d", "\\d+", "\\dt", "\\dt+", "\\d customers", "\\d+ customers", "\\d orders",
-            "\\d+ measurements", "\\d people", "\\d+ people", "\\df", "\\df+", "\\l", "\\l+", "\\dn", "\\dn+", "\\du", "\\du+", "\\dv", "\\dv+",
-            "\\di", "\\di+", "\\ds", "\\dT", "\\dT+", "\\dp", "\\ddp", "\\dx", "\\do", "\\dC", "\\dD", "\\dd", "\\dF", "\\des", "\\dconfig", "\\drds", "\\sf total_of", "\\sv people", "\\db", "\\dy", "\\dRp", "\\dRs", "\\dm", "\\dP", "\\da", "\\dc", "\\dL", "\\dO", "\\dX", "\\dA",
-        ];
         let mut problems = Vec::new();
         let mut count = 0;
-        for command in commands {
+        for command in COMMANDS {
             for sql in psql_queries(&server, command) {
                 count += 1;
                 match understood(&catalog, &sql) {
@@ -260,6 +357,11 @@ fn psql_describes_are_plain_reads_of_the_catalog() {
             }
         }
         assert!(count > 60, "{count} queries");
-        assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+        assert!(
+            problems.is_empty(),
+            "{} problems:\n{}",
+            problems.len(),
+            problems.join("\n")
+        );
     });
 }

@@ -1,6 +1,7 @@
 //! Following segment files and cutting batches at block boundaries.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -63,14 +64,13 @@ fn read_at(path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
 }
 
 impl Tails {
-    /// The next batch that is due in this segment.
+    /// The next batch that is due in this segment; with `all`, whatever is there is due.
     pub(super) fn next_batch(
         &mut self,
         segment: &SegmentPath,
         journal: &Journal,
         config: &ShipperConfig,
         all: bool,
-        epoch: u32,
     ) -> io::Result<Option<Batch>> {
         let progress = journal
             .progress
@@ -106,7 +106,7 @@ impl Tails {
         let since_us = *tail.waiting_since_us.get_or_insert(now_us);
         let old = u128::from(now_us - since_us) >= config.age.as_micros();
         let full = read.last - progress.last >= config.rows_max || read.full;
-        if !(old || full || all || segment.id.epoch < epoch) {
+        if !(old || full || all) {
             return Ok(None);
         }
         tail.waiting_since_us = None;
@@ -123,29 +123,29 @@ impl Tails {
     }
 
     fn tail(&mut self, segment: &SegmentPath) -> io::Result<Option<&mut Tail>> {
-        if !self.0.contains_key(&segment.id) {
-            let head = read_at(&segment.path, 0, 128 * 1024)?;
-            // A header that is still being written is looked at again.
-            let Ok(header) = read_header(&head) else {
-                return Ok(None);
-            };
-            let columns_known = header.columns == weir_spool::schema::text();
-            if !columns_known {
-                tracing::error!(
-                    path = %segment.path.display(),
-                    "a segment has other columns than this version: ship it with the version \
-                     that wrote it"
-                );
-            }
-            let tail = Tail {
-                header_len: header.len as u64,
-                chain: header.chain,
-                waiting_since_us: None,
-                broken: !columns_known,
-            };
-            self.0.insert(segment.id, tail);
+        let vacant = match self.0.entry(segment.id) {
+            Entry::Occupied(occupied) => return Ok(Some(occupied.into_mut())),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let head = read_at(&segment.path, 0, 128 * 1024)?;
+        // A header that is still being written is looked at again.
+        let Ok(header) = read_header(&head) else {
+            return Ok(None);
+        };
+        let columns_known = header.columns == weir_spool::schema::text();
+        if !columns_known {
+            tracing::error!(
+                path = %segment.path.display(),
+                "a segment has other columns than this version: ship it with the version \
+                 that wrote it"
+            );
         }
-        Ok(self.0.get_mut(&segment.id))
+        Ok(Some(vacant.insert(Tail {
+            header_len: header.len as u64,
+            chain: header.chain,
+            waiting_since_us: None,
+            broken: !columns_known,
+        })))
     }
 }
 

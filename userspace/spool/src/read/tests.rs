@@ -138,6 +138,31 @@ fn a_full_spool_gives_no_receipt_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn no_block_is_appended_to_a_segment_without_header() {
+    let mut memory = Memory::default();
+    let later = Now {
+        wall_us: NOW.wall_us + 2 * 3_600_000_000,
+        ..NOW
+    };
+    {
+        let mut lane = Lane::open(&mut memory, start(), NOW).unwrap();
+        lane.push(&fact(9, 1, "a")).unwrap();
+        lane.commit(NOW).unwrap();
+    }
+    let one_block = memory.bytes.len();
+    memory.bytes.clear();
+    // Room for the second block and the trailer, not for a header.
+    memory.room = Some(one_block + 600);
+    let mut lane = Lane::open(&mut memory, start(), NOW).unwrap();
+    lane.push(&fact(9, 1, "a")).unwrap();
+    assert_eq!(lane.commit(later).unwrap().iter().count(), 1);
+    lane.push(&fact(9, 2, "b")).unwrap();
+    assert!(matches!(lane.commit(later), Err(SpoolError::Poisoned)));
+    let verified = verify(&memory.bytes).unwrap();
+    assert_eq!((verified.facts, verified.sealed), (1, true));
+}
+
+#[test]
 fn every_flipped_byte_is_found() {
     let good = sealed();
     for at in 0..good.len() {

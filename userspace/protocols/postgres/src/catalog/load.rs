@@ -46,11 +46,16 @@ struct Cells<'a> {
 
 impl<'a> Cells<'a> {
     fn text(&self, at: usize) -> Result<&'a str, CatalogError> {
-        self.cells.get(at).and_then(Option::as_deref).ok_or(CatalogError::Malformed(self.query))
+        self.cells
+            .get(at)
+            .and_then(Option::as_deref)
+            .ok_or(CatalogError::Malformed(self.query))
     }
 
     fn number<T: std::str::FromStr>(&self, at: usize) -> Result<T, CatalogError> {
-        self.text(at)?.parse().map_err(|_| CatalogError::Malformed(self.query))
+        self.text(at)?
+            .parse()
+            .map_err(|_| CatalogError::Malformed(self.query))
     }
 
     fn flag(&self, at: usize) -> Result<bool, CatalogError> {
@@ -62,7 +67,10 @@ impl<'a> Cells<'a> {
     }
 
     fn letter(&self, at: usize) -> Result<char, CatalogError> {
-        self.text(at)?.chars().next().ok_or(CatalogError::Malformed(self.query))
+        self.text(at)?
+            .chars()
+            .next()
+            .ok_or(CatalogError::Malformed(self.query))
     }
 }
 
@@ -85,8 +93,11 @@ fn answer<'a>(
     rows: &'a CatalogRows,
     query: &'static str,
 ) -> Result<impl Iterator<Item = Cells<'a>> + use<'a>, CatalogError> {
-    let (_, answer) =
-        rows.0.iter().find(|(name, _)| *name == query).ok_or(CatalogError::Missing(query))?;
+    let (_, answer) = rows
+        .0
+        .iter()
+        .find(|(name, _)| *name == query)
+        .ok_or(CatalogError::Missing(query))?;
     Ok(answer.iter().map(move |cells| Cells { query, cells }))
 }
 
@@ -138,7 +149,11 @@ pub(super) fn load(rows: &CatalogRows) -> Result<Catalog, CatalogError> {
             base: row.number(4)?,
             relation: row.number(5)?,
         };
-        catalog.type_names.entry(Arc::clone(&kind.name)).or_default().push(kind.oid);
+        catalog
+            .type_names
+            .entry(Arc::clone(&kind.name))
+            .or_default()
+            .push(kind.oid);
         catalog.types.insert(kind.oid, kind);
     }
     Ok(catalog)
@@ -179,7 +194,11 @@ fn load_relations(
         };
         let at = u32::try_from(catalog.relations.len()).map_err(|_| CatalogError::TooLarge)?;
         catalog.by_oid.insert(relation.oid, at);
-        catalog.by_name.entry(Arc::clone(&relation.name)).or_default().push(at);
+        catalog
+            .by_name
+            .entry(Arc::clone(&relation.name))
+            .or_default()
+            .push(at);
         catalog.relations.push(relation);
     }
     for row in answer(rows, "columns")? {
@@ -226,16 +245,29 @@ fn load_routines(
             volatile: row.flag(2)?,
             security_definer: row.flag(3)?,
             scalar: row.flag(4)?,
+            returns_set: row.flag(5)?,
         };
-        catalog.functions.entry(Arc::clone(&function.name)).or_default().push(function);
+        catalog
+            .functions
+            .entry(Arc::clone(&function.name))
+            .or_default()
+            .push(function);
     }
     for row in answer(rows, "operators")? {
         let function = (names.intern(row.text(1)?), names.intern(row.text(2)?));
-        catalog.operators.entry(names.intern(row.text(0)?)).or_default().push(function);
+        catalog
+            .operators
+            .entry(names.intern(row.text(0)?))
+            .or_default()
+            .push(function);
     }
     for row in answer(rows, "casts")? {
         let function = (names.intern(row.text(1)?), names.intern(row.text(2)?));
-        catalog.casts.entry(row.number(0)?).or_default().push(function);
+        catalog
+            .casts
+            .entry(row.number(0)?)
+            .or_default()
+            .push(function);
     }
     Ok(())
 }

@@ -132,6 +132,9 @@ pub(super) struct Analyzer<'a> {
     pub(super) limit: Option<i64>,
     pub(super) settings: Vec<Arc<str>>,
     pub(super) pins: bool,
+    /// Names without a schema cannot be resolved: an earlier statement of the text may have
+    /// changed `search_path`.
+    pub(super) stale_path: bool,
     /// What an inner statement (PREPARE, EXPLAIN, DECLARE) brought along.
     pub(super) inner_diverted: Vec<Object>,
     pub(super) inner_literals: Vec<(std::ops::Range<usize>, Object)>,
@@ -167,6 +170,7 @@ impl<'a> Analyzer<'a> {
             limit: None,
             settings: Vec::new(),
             pins: false,
+            stale_path: false,
             inner_diverted: Vec::new(),
             inner_literals: Vec::new(),
             inner_parameters: Vec::new(),
@@ -303,6 +307,11 @@ impl<'a> Analyzer<'a> {
         if database.is_some_and(|database| database != &**self.names.database) {
             return Err(SqlRefusal::Unsupported("a reference to another database"));
         }
+        if schema.is_none() && self.stale_path {
+            return Err(SqlRefusal::Unsupported(
+                "a name without its schema after search_path may have changed in the same text",
+            ));
+        }
         let names = self.names;
         let found = match schema {
             Some("pg_temp") => names
@@ -318,12 +327,14 @@ impl<'a> Analyzer<'a> {
         if let Some(relation) = found {
             return Ok(Named::Known(relation));
         }
-        let schema = schema.or_else(|| names.search_path.first().map(|first| &**first));
-        let key = qualified(schema.unwrap_or("?"), name);
-        if self.created.contains(&key) || self.created.contains(&qualified("pg_temp", name)) {
-            return Ok(Named::Created(
-                self.object("Table", &[schema.unwrap_or("?"), name]),
-            ));
+        let candidates = match schema {
+            Some(schema) => [schema, schema],
+            None => ["pg_temp", self.creation_schema()],
+        };
+        for schema in candidates {
+            if self.created.contains(&qualified(schema, name)) {
+                return Ok(Named::Created(self.object("Table", &[schema, name])));
+            }
         }
         Err(SqlRefusal::UnknownRelation(name.to_owned()))
     }
@@ -412,13 +423,16 @@ impl<'a> Analyzer<'a> {
         for function in names.catalog.functions(name) {
             let visible = match schema {
                 Some(schema) => &*function.schema == schema,
-                None => effective_path(names).any(|schema| *schema == *function.schema),
+                None => {
+                    self.stale_path
+                        || effective_path(names).any(|schema| *schema == *function.schema)
+                }
             };
             if !visible {
                 continue;
             }
             any = true;
-            let built_in = &*function.schema == "pg_catalog";
+            let built_in = matches!(&*function.schema, "pg_catalog" | "information_schema");
             if built_in && functions::is_harmless(name, function.volatile) {
                 continue;
             }

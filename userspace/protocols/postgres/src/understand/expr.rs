@@ -37,6 +37,8 @@ struct Walk<'n> {
     read: Flow,
     used: Flow,
     effects: bool,
+    /// A function in it returns a set: the values decide how many rows there are.
+    rows: bool,
 }
 
 impl<'n> Walk<'n> {
@@ -175,6 +177,9 @@ impl Analyzer<'_> {
         }
         let mut all = walk.read;
         all.join(&walk.used);
+        if walk.rows {
+            self.touch_flow("usePredicate", &all)?;
+        }
         if walk.effects {
             self.touch_flow("readColumn", &all)?;
             self.divert(&all);
@@ -278,6 +283,10 @@ impl Analyzer<'_> {
         let parts =
             tree::names(call.funcname()).ok_or(SqlRefusal::Unsupported("a function name"))?;
         walk.effects |= self.call_of(call, &parts)?;
+        let functions = self
+            .catalog()
+            .functions(parts.last().copied().unwrap_or_default());
+        walk.rows |= functions.is_empty() || functions.iter().any(|one| one.returns_set);
         for argument in call.args() {
             walk.push(argument, visit);
         }

@@ -44,7 +44,7 @@ impl Analyzer<'_> {
             Node::JsonTable(table) => self.json_table(table).map(Some),
             Node::RangeTableSample(sample) => {
                 for argument in sample.args() {
-                    self.read(argument)?;
+                    self.predicate(argument)?;
                 }
                 self.read(sample.repeatable())?;
                 if let Some(name) = tree::names(sample.method()) {
@@ -210,6 +210,8 @@ impl Analyzer<'_> {
             };
             let call = entry.first().unwrap_or(Node::None);
             let flow = self.read(call)?;
+            // What stands in FROM decides how many rows there are.
+            self.touch_flow("usePredicate", &flow)?;
             let shape = self.function_shape(call, function);
             open |= shape.open;
             loose |= shape.loose;
@@ -349,6 +351,7 @@ impl Analyzer<'_> {
             .into_iter()
             .map(|name| Arc::new(Output::expression(Arc::from(name), all.clone())))
             .collect();
+        self.touch_flow("usePredicate", &all)?;
         let mut item = Item::new(Arc::from("xmltable"), columns);
         apply_alias(&mut item, table.alias());
         Ok(item)
@@ -387,6 +390,7 @@ impl Analyzer<'_> {
             .into_iter()
             .map(|name| Arc::new(Output::expression(Arc::from(name), all.clone())))
             .collect();
+        self.touch_flow("usePredicate", &all)?;
         let mut item = Item::new(Arc::from("json_table"), columns);
         apply_alias(&mut item, table.alias());
         Ok(item)

@@ -10,16 +10,13 @@ use pg_raw_parse::nodes::{
     VariableSetStmt,
 };
 use pg_raw_parse::raw::{DiscardMode, TransactionStmtKind, VariableSetKind};
-use weir_model::request::{AttrValue, Intent};
+use weir_model::request::AttrValue;
 
 use super::analyzer::{Analyzer, qualified};
 use super::expr::constant_text;
 use super::flow::{NO_COLUMN, Output, Rows};
-use super::secrets;
-use super::{
-    Changes, NameScope, OutputColumn, PlainColumn, SqlLimits, SqlRefusal, Statement, StatementKind,
-    Transaction,
-};
+use super::outcome::finish;
+use super::{Changes, NameScope, SqlLimits, SqlRefusal, Statement, StatementKind, Transaction};
 
 /// `CURSOR_OPT_HOLD` of PostgreSQL's parsenodes.h.
 const CURSOR_HOLD: i32 = 0x0020;
@@ -29,6 +26,8 @@ pub(super) struct Context<'a> {
     pub(super) names: &'a NameScope<'a>,
     pub(super) limits: &'a SqlLimits,
     pub(super) sql: &'a str,
+    /// An earlier statement of the text may have changed `search_path`.
+    pub(super) stale_path: bool,
 }
 
 /// What a class of statement adds to the analysis.
@@ -78,6 +77,7 @@ pub(super) fn statement(
     }
     let before = created.clone();
     let mut analyzer = Analyzer::new(context.names, context.limits, &before);
+    analyzer.stale_path = context.stale_path;
     let inner = match inner_of(node) {
         Some(inner) => Some(statement(
             context,
@@ -165,17 +165,31 @@ impl Analyzer<'_> {
             }
             Node::TransactionStmt(transaction) => self.transaction(transaction),
             Node::VariableSetStmt(set) => self.set(set),
-            Node::VariableShowStmt(show) => {
-                let name = show.name().unwrap_or_default().to_lowercase();
-                self.touch_object("show", "Setting", &[&name])?;
-                let kind = StatementKind::Show {
-                    name: Arc::from(name.as_str()),
-                };
-                Ok(Class::text_row(kind, show.name().unwrap_or_default()))
-            }
+            Node::VariableShowStmt(show) => self.show(show.name().unwrap_or_default()),
             Node::CopyStmt(copy) => self.copy(copy),
             node => self.plain_class(node, created),
         }
+    }
+
+    fn show(&mut self, setting: &str) -> Result<Class, SqlRefusal> {
+        let name = setting.to_lowercase();
+        self.touch_object("show", "Setting", &[&name])?;
+        let kind = StatementKind::Show {
+            name: Arc::from(name.as_str()),
+        };
+        if name != "all" {
+            return Ok(Class::text_row(kind, setting));
+        }
+        let mut class = Class::text_row(kind, "name");
+        for column in ["setting", "description"] {
+            let output = Output::expression(Arc::from(column), super::flow::Flow::default());
+            class
+                .rows
+                .get_or_insert_default()
+                .columns
+                .push(Arc::new(output));
+        }
+        Ok(class)
     }
 
     /// Statements of the session: cursors, prepared statements, procedures, messages.
@@ -597,197 +611,5 @@ fn is_false(node: Node<'_>) -> bool {
         Node::Integer(number) => number.ival == 0,
         Node::Boolean(flag) => !flag.boolval,
         _ => false,
-    }
-}
-
-/// Puts a statement together.
-fn finish(
-    context: &Context<'_>,
-    mut analyzer: Analyzer<'_>,
-    class: Class,
-    text: Range<usize>,
-) -> Result<Statement, SqlRefusal> {
-    if analyzer.touched.is_empty() {
-        analyzer.touch_database("session")?;
-    }
-    let source = context.sql.get(text.clone()).unwrap_or_default();
-    let mut changes = class.changes;
-    changes.session_pins |= analyzer.pins;
-    for setting in &analyzer.settings {
-        changes.search_path |= &**setting == "search_path";
-        changes.role |= matches!(&**setting, "role" | "session_authorization");
-    }
-    // A function's body may have SET in it; roles cannot be set there for longer than the call.
-    changes.search_path |= analyzer.called.foreign;
-    let read_only =
-        !analyzer.writes && !analyzer.called.effects && !matches!(class.kind, StatementKind::Ddl);
-    let intent = Intent::new(
-        analyzer.accesses(),
-        attributes(&analyzer, source, read_only),
-    );
-    let secret = holds_secrets(&intent);
-    let ranges = if secret {
-        secrets::secret_ranges(source)
-    } else {
-        Vec::new()
-    };
-    let redacted: Arc<str> = Arc::from(secrets::redact(source, &ranges));
-    let mut literals: Vec<_> = analyzer.inner_literals.clone();
-    if ranges.is_empty() {
-        literals.extend(compared_literals(&analyzer, source, text.start));
-    }
-    literals.sort_by(|a, b| (a.0.start, &a.1).cmp(&(b.0.start, &b.1)));
-    literals.dedup();
-    let mut parameters = analyzer.inner_parameters.clone();
-    parameters.extend(
-        analyzer
-            .parameters
-            .iter()
-            .filter_map(|(number, id)| Some((*number, analyzer.column_object(*id)?))),
-    );
-    let mut diverted = analyzer.inner_diverted.clone();
-    diverted.extend(
-        analyzer
-            .diverted
-            .iter()
-            .filter_map(|id| analyzer.column_object(*id)),
-    );
-    diverted.sort();
-    diverted.dedup();
-    Ok(Statement {
-        columns: class.rows.as_ref().map(|rows| {
-            rows.columns
-                .iter()
-                .map(|column| output_column(&analyzer, column))
-                .collect()
-        }),
-        shape: secrets::shape(source, &context.limits.shape_key),
-        text,
-        intent: Arc::new(intent),
-        kind: class.kind,
-        returns_rows: class.returns_rows,
-        changes,
-        redacted,
-        compared_literals: literals,
-        compared_parameters: parameters,
-        diverted,
-    })
-}
-
-fn holds_secrets(intent: &Intent) -> bool {
-    intent.accesses.iter().any(|access| {
-        matches!(access.action, "createRole" | "alterRole") || access.object.kind == "Other"
-    })
-}
-
-fn compared_literals(
-    analyzer: &Analyzer<'_>,
-    source: &str,
-    start: usize,
-) -> Vec<(Range<usize>, weir_model::request::Object)> {
-    let mut found = Vec::new();
-    for (at, columns) in &analyzer.literals {
-        let Some(range) = at
-            .checked_sub(start)
-            .and_then(|at| secrets::literal_at(source, at))
-        else {
-            continue;
-        };
-        for id in columns {
-            if let Some(object) = analyzer.column_object(*id) {
-                found.push((range.clone(), object));
-            }
-        }
-    }
-    found
-}
-
-fn output_column(analyzer: &Analyzer<'_>, output: &Output) -> OutputColumn {
-    let mut sources = Vec::new();
-    let mut exact = Vec::new();
-    for (id, unchanged) in output.flow.iter() {
-        if let Some(object) = analyzer.column_object(id) {
-            if unchanged {
-                exact.push(object.clone());
-            }
-            sources.push(object);
-        }
-    }
-    OutputColumn {
-        name: output.name.to_string(),
-        sources,
-        exact,
-        plain: output.plain.and_then(|id| {
-            Some(PlainColumn {
-                table_oid: id.relation,
-                attnum: id.attnum,
-                object: analyzer.column_object(id)?,
-            })
-        }),
-        described: output.described.map(|id| (id.relation, id.attnum)),
-    }
-}
-
-fn attributes(
-    analyzer: &Analyzer<'_>,
-    source: &str,
-    read_only: bool,
-) -> Vec<(&'static str, AttrValue)> {
-    let joins = analyzer.relations_read.saturating_sub(1);
-    let mut context = vec![
-        (
-            "statement",
-            AttrValue::String(Arc::from(first_words(source))),
-        ),
-        ("readOnly", AttrValue::Bool(read_only)),
-        ("unbounded", AttrValue::Bool(analyzer.unbounded)),
-        ("returning", AttrValue::Bool(analyzer.returning)),
-        (
-            "joins",
-            AttrValue::Long(i64::try_from(joins).unwrap_or(i64::MAX)),
-        ),
-        (
-            "hasUnknownFunction",
-            AttrValue::Bool(analyzer.called.unknown),
-        ),
-        (
-            "securityDefiner",
-            AttrValue::Bool(analyzer.called.security_definer),
-        ),
-        ("triggers", AttrValue::Bool(analyzer.triggers)),
-    ];
-    if let Some(limit) = analyzer.limit {
-        context.push(("limit", AttrValue::Long(limit)));
-    }
-    context
-}
-
-/// `SELECT`, `CREATE TABLE`, `WITH`: the first word, and for definitions the kind of object.
-fn first_words(source: &str) -> String {
-    let mut words = secrets::Tokens::new(source)
-        .filter(|(token, _)| *token == secrets::Token::Word)
-        .filter_map(|(_, range)| source.get(range))
-        .map(str::to_ascii_uppercase);
-    let first = words.next().unwrap_or_default();
-    if !matches!(
-        first.as_str(),
-        "CREATE" | "ALTER" | "DROP" | "REFRESH" | "COMMENT"
-    ) {
-        return first;
-    }
-    let skipped = [
-        "OR",
-        "REPLACE",
-        "TEMP",
-        "TEMPORARY",
-        "UNLOGGED",
-        "UNIQUE",
-        "GLOBAL",
-        "LOCAL",
-        "RECURSIVE",
-    ];
-    match words.take(6).find(|word| !skipped.contains(&word.as_str())) {
-        Some(second) => format!("{first} {second}"),
-        None => first,
     }
 }

@@ -1,0 +1,159 @@
+//! `weir doctor`: what this host offers and whether the parts answer.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use super::ConfigArg;
+use crate::admin::api::Ready;
+use crate::admin::client::AdminClient;
+use crate::config::{self, Config};
+use crate::{output, policies};
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  weir doctor\n  weir doctor --json | jq '.rows[] | \
+                        select(.state != \"ok\")'")]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How one thing stands.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// Works, with something less.
+    Degraded,
+    Failed,
+}
+
+#[derive(Serialize)]
+struct Row {
+    what: String,
+    state: State,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    fn say(&mut self, what: &str, state: State, detail: impl Into<String>) {
+        self.rows.push(Row { what: what.to_owned(), state, detail: detail.into() });
+    }
+}
+
+/// Exit 0 when nothing failed; degraded is not failed.
+pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
+    let mut report = Report { ok: false, rows: Vec::new() };
+    host(&mut report);
+    match config::load(&args.config.config) {
+        Ok(config) => {
+            report.say("configuration", State::Ok, args.config.config.display().to_string());
+            configured(&config, &mut report);
+        }
+        Err(problems) => {
+            for problem in problems {
+                report.say("configuration", State::Failed, problem.to_string());
+            }
+        }
+    }
+    report.ok = report.rows.iter().all(|row| row.state != State::Failed);
+    if args.json {
+        output::json(&report)?;
+    } else {
+        let rows: Vec<Vec<String>> = report
+            .rows
+            .iter()
+            .map(|row| {
+                let state = match row.state {
+                    State::Ok => "ok",
+                    State::Degraded => "degraded",
+                    State::Failed => "FAILED",
+                };
+                vec![state.to_owned(), row.what.clone(), row.detail.clone()]
+            })
+            .collect();
+        output::table(&["STATE", "WHAT", "DETAIL"], &rows);
+    }
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn host(report: &mut Report) {
+    match std::fs::read_to_string("/proc/self/mountinfo") {
+        Ok(text) if text.contains(" - cgroup2 ") => {
+            report.say("cgroup v2", State::Ok, "mounted");
+        }
+        Ok(_) => report.say("cgroup v2", State::Failed, "not mounted: Weir needs it"),
+        Err(error) => report.say("cgroup v2", State::Failed, error.to_string()),
+    }
+    if Path::new("/sys/kernel/btf/vmlinux").exists() {
+        report.say("BTF", State::Ok, "/sys/kernel/btf/vmlinux");
+    } else {
+        report.say("BTF", State::Failed, "the kernel has none: build it with DEBUG_INFO_BTF");
+    }
+    if !nix::unistd::Uid::effective().is_root() {
+        report.say("eBPF", State::Degraded, "not looked at: run as root");
+        return;
+    }
+    for probe in weir_kernel::probe() {
+        let state = match (probe.works, probe.required) {
+            (true, _) => State::Ok,
+            (false, false) => State::Degraded,
+            (false, true) => State::Failed,
+        };
+        report.say(&format!("eBPF {}", probe.what), state, probe.detail);
+    }
+}
+
+fn configured(config: &Config, report: &mut Report) {
+    match policies::load(config) {
+        Ok(set) => {
+            report.say("policies", State::Ok, format!("version {:08x}", set.version()));
+        }
+        Err(error) => report.say("policies", State::Failed, format!("{error:#}")),
+    }
+    let client = AdminClient::of(config);
+    match client.get::<Ready>("/ready") {
+        Ok(_) => report.say("node", State::Ok, "ready"),
+        Err(error) => report.say("node", State::Failed, format!("{error:#}")),
+    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        report.say("network", State::Failed, "no runtime");
+        return;
+    };
+    runtime.block_on(async {
+        match super::sessions::reader(config) {
+            Ok(client) => {
+                let answer =
+                    weir_record::query::fetch::<serde_json::Value>(client.query("SELECT 1 AS one"))
+                        .await;
+                match answer {
+                    Ok(_) => report.say("ClickHouse", State::Ok, "answers"),
+                    Err(error) => report.say("ClickHouse", State::Degraded, error),
+                }
+            }
+            Err(error) => report.say("ClickHouse", State::Degraded, format!("{error:#}")),
+        }
+        match crate::daemon::node::identify(config) {
+            Ok(identify) => {
+                // A token that is none: the keys are not asked for, so this only shows that the
+                // authority is usable; reachability shows in the node's own readiness.
+                let verdict = identify.verify("", weir_clock::now()).await;
+                let step = verdict.step_name.unwrap_or_default();
+                report.say("identity", State::Ok, format!("validator answers ({step})"));
+            }
+            Err(error) => report.say("identity", State::Failed, format!("{error:#}")),
+        }
+    });
+}

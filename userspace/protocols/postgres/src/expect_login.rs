@@ -1,0 +1,168 @@
+//! Login at the server with the injected credential.
+//!
+//! Without a proven server only SCRAM-SHA-256 is answered, with at least 4,096 iterations (RFC
+//! 7677), and the server's signature is checked: a server that does not know the password learns
+//! nothing of it.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use weir_govern::{CatalogRequest, CloseReason, Credential, Output, OwnToServer};
+use weir_model::time::Now;
+
+use crate::session::{PostgresSession, State};
+use crate::wire::backend::{self, Auth};
+use crate::wire::{self, Frame, WireError, cstr, message};
+
+/// Fewer iterations make a captured exchange cheap to guess from.
+const ITERATIONS_MIN: u32 = 4096;
+/// Messages of a login; a server that sends more is not logging us in.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// How far the login is.
+pub(crate) struct Login {
+    credential: Credential,
+    scram: Option<ScramSha256>,
+    /// The server's signature was verified, or the server is proven otherwise.
+    verified: bool,
+    authenticated: bool,
+    statuses: Vec<(String, String)>,
+}
+
+impl Login {
+    pub(crate) fn new(credential: Credential) -> Self {
+        let verified = credential.server_proven;
+        Self { credential, scram: None, verified, authenticated: false, statuses: Vec::new() }
+    }
+}
+
+/// A sentence for the client; the server's own words are for the log of the server.
+type Refusal = &'static str;
+
+impl PostgresSession {
+    pub(crate) fn login_frames(&mut self, input: &mut BytesMut, _now: Now) {
+        loop {
+            let frame = match wire::take(input, MESSAGE_BYTES_MAX) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(_) => {
+                    let text = "weir: the server's login cannot be decoded";
+                    return self.fatal("08P01", text, CloseReason::UpstreamFailed);
+                }
+            };
+            let State::Login(mut login) = std::mem::replace(&mut self.state, State::Query) else {
+                return;
+            };
+            match self.login_frame(&mut login, &frame) {
+                Ok(true) => {
+                    self.logged_in(*login);
+                    return;
+                }
+                Ok(false) => self.state = State::Login(login),
+                Err(text) => {
+                    self.state = State::Login(login);
+                    return self.fatal("08006", text, CloseReason::UpstreamFailed);
+                }
+            }
+        }
+    }
+
+    fn login_frame(&mut self, login: &mut Login, frame: &Frame) -> Result<bool, Refusal> {
+        let undecodable = |_: WireError| "weir: the server's login cannot be decoded";
+        match frame.tag {
+            b'R' => self.auth(login, &backend::auth(frame).map_err(undecodable)?)?,
+            b'S' => {
+                let (name, value) = backend::parameter_status(frame).map_err(undecodable)?;
+                login.statuses.push((name.to_owned(), value.to_owned()));
+            }
+            b'K' => {
+                let mut reader = wire::Reader::new(frame.body());
+                let pid = reader.i32().map_err(undecodable)?;
+                self.server_key = Some((pid, reader.remaining().into()));
+            }
+            b'N' => {}
+            b'Z' if login.authenticated => return Ok(true),
+            b'E' => {
+                return Err(match error_code(frame).as_deref() {
+                    Some("3D000") => "weir: the server has no such database",
+                    Some("28P01" | "28000") => {
+                        "weir: the server refused the credential that Weir holds for it"
+                    }
+                    Some("53300") => "weir: the server has too many connections",
+                    Some(_) | None => "weir: the server refused the login",
+                });
+            }
+            _ => return Err("weir: the server's login cannot be decoded"),
+        }
+        Ok(false)
+    }
+
+    fn auth(&mut self, login: &mut Login, auth: &Auth<'_>) -> Result<(), Refusal> {
+        match auth {
+            Auth::Sasl { mechanisms } if mechanisms.contains(&SCRAM_SHA_256) => {
+                let password = login.credential.password.as_bytes();
+                let scram = ScramSha256::new(password, ChannelBinding::unsupported());
+                self.own_to_server(OwnToServer::Login, |out| {
+                    message(out, b'p', |out| {
+                        cstr(out, SCRAM_SHA_256);
+                        let first = scram.message();
+                        out.put_i32(i32::try_from(first.len()).unwrap_or(0));
+                        out.put_slice(first);
+                    });
+                });
+                login.scram = Some(scram);
+            }
+            Auth::SaslContinue(challenge) => {
+                if iterations(challenge).is_none_or(|count| count < ITERATIONS_MIN) {
+                    return Err("weir: the server's SCRAM is weaker than 4,096 iterations");
+                }
+                let scram =
+                    login.scram.as_mut().ok_or("weir: the server's login is out of order")?;
+                scram.update(challenge).map_err(|_| "weir: the server's SCRAM is not valid")?;
+                self.own_to_server(OwnToServer::Login, |out| {
+                    message(out, b'p', |out| out.put_slice(scram.message()));
+                });
+            }
+            Auth::SaslFinal(proof) => {
+                let scram =
+                    login.scram.as_mut().ok_or("weir: the server's login is out of order")?;
+                scram.finish(proof).map_err(|_| "weir: the server could not prove itself")?;
+                login.verified = true;
+            }
+            Auth::Ok if login.verified => login.authenticated = true,
+            Auth::Ok => return Err("weir: the server let us in without proving itself"),
+            Auth::ClearText if login.credential.server_proven => {
+                let password = login.credential.password.clone();
+                self.own_to_server(OwnToServer::Login, |out| {
+                    message(out, b'p', |out| cstr(out, &password));
+                });
+            }
+            Auth::ClearText | Auth::Md5 { .. } | Auth::Sasl { .. } | Auth::Other(_) => {
+                return Err("weir: the server asks for a login that would give the credential away");
+            }
+        }
+        Ok(())
+    }
+
+    fn logged_in(&mut self, login: Login) {
+        self.names.role = Arc::from(login.credential.user.as_str());
+        self.names.stale = true;
+        self.greeting = login.statuses;
+        self.state = State::FirstCatalog;
+        let request = CatalogRequest { database: Arc::clone(&self.database), newer_than: 0 };
+        self.outputs.push_back(Output::Catalog(request));
+    }
+}
+
+/// `i=` of the server's first message (RFC 5802, section 5.1).
+fn iterations(challenge: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(challenge).ok()?;
+    text.split(',').find_map(|part| part.strip_prefix("i="))?.parse().ok()
+}
+
+/// SQLSTATE of an error message.
+pub(crate) fn error_code(frame: &Frame) -> Option<String> {
+    let fields = backend::error_fields(frame).ok()?;
+    fields.into_iter().find(|(code, _)| *code == b'C').map(|(_, text)| text)
+}

@@ -1,0 +1,90 @@
+//! `search_path` and role, asked from the agent's own backend before the next decision.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use weir_govern::{CatalogRequest, CloseReason, Output, OwnToClient, OwnToServer};
+use weir_model::time::Now;
+
+use crate::catalog::Catalog;
+use crate::pipeline::Expect;
+use crate::session::{PostgresSession, State};
+use crate::wire::backend::put_ready;
+use crate::wire::{cstr, message};
+
+/// One row: role, then the effective path; names are qualified, so that no path can change what
+/// is asked. Works in every PostgreSQL that is supported.
+const QUESTION: &str = "select current_user::pg_catalog.text; \
+     select pg_catalog.unnest(pg_catalog.current_schemas(true))::pg_catalog.text";
+
+impl PostgresSession {
+    /// Asks; only when nothing else is under way and the transaction is not failed.
+    pub(crate) fn ask_names(&mut self) {
+        self.waiting = true;
+        self.own_to_server(OwnToServer::Probe, |out| {
+            message(out, b'Q', |out| cstr(out, QUESTION));
+        });
+        self.expected.push_back(Expect::Names(Vec::new()));
+    }
+
+    pub(crate) fn names_here(&mut self, rows: Vec<Vec<String>>, now: Now) {
+        let mut rows = rows.into_iter().filter_map(|mut row| row.pop());
+        let Some(role) = rows.next() else {
+            let text = "weir: the session's role cannot be read";
+            return self.fatal("XX000", text, CloseReason::UpstreamFailed);
+        };
+        self.names.role = Arc::from(role);
+        self.names.search_path = rows.map(Arc::from).collect();
+        self.names.stale = false;
+        if matches!(self.state, State::FirstCatalog) {
+            self.waiting = false;
+            self.greet(now);
+        } else {
+            self.resume(now);
+        }
+    }
+
+    /// The first `ReadyForQuery`, with everything that comes before it.
+    fn greet(&mut self, _now: Now) {
+        let statuses = std::mem::take(&mut self.greeting);
+        let cancel = self.config.cancel.clone();
+        self.to_client(OwnToClient::Handshake, |out| {
+            message(out, b'R', |out| out.put_u32(0));
+            for (name, value) in statuses {
+                message(out, b'S', |out| {
+                    cstr(out, &name);
+                    cstr(out, &value);
+                });
+            }
+            message(out, b'K', |out: &mut BytesMut| {
+                out.put_i32(cancel.pid);
+                out.put_slice(&cancel.secret);
+            });
+            put_ready(out, b'I');
+        });
+        self.outputs.push_back(Output::RegisterCancel(cancel));
+        self.state = State::Query;
+    }
+
+    pub(crate) fn ask_catalog(&mut self) {
+        self.waiting = true;
+        let newer_than = self.catalog.as_ref().map_or(0, |catalog| catalog.generation());
+        let request = CatalogRequest { database: Arc::clone(&self.database), newer_than };
+        self.outputs.push_back(Output::Catalog(request));
+    }
+
+    pub(crate) fn catalog_here(&mut self, answer: Arc<dyn Any + Send + Sync>, now: Now) {
+        let Ok(catalog) = answer.downcast::<Catalog>() else {
+            let text = "weir: the catalog is of another kind";
+            return self.fatal("XX000", text, CloseReason::Internal);
+        };
+        self.catalog = Some(catalog);
+        self.catalog_stale = false;
+        if matches!(self.state, State::FirstCatalog) {
+            self.ask_names();
+        } else {
+            self.resume(now);
+        }
+    }
+}

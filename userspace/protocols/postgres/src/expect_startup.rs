@@ -1,0 +1,192 @@
+//! Start-up: TLS, cancel requests, parameters, identification, the upstream flow.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use weir_govern::{
+    CancelKey, CloseReason, ConnectRequest, Credential, Governor, Output, OwnToClient,
+    OwnToServer, Side,
+};
+use weir_model::time::Now;
+
+use crate::expect_login::Login;
+use crate::session::{PostgresSession, State};
+use crate::wire::startup::{self, Startup};
+use crate::wire::{cstr, message};
+
+/// Start-up parameters that are passed on; all others, and other values of these, are refused.
+const PASSED: &[&str] = &[
+    "application_name",
+    "datestyle",
+    "timezone",
+    "intervalstyle",
+    "extra_float_digits",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+];
+
+impl PostgresSession {
+    pub(crate) fn startup(&mut self, input: &mut BytesMut, now: Now) {
+        let packet = match startup::take(input) {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return,
+            Err(error) => return self.malformed(error, now),
+        };
+        let tls = matches!(self.state, State::Startup { tls: true });
+        match packet {
+            Startup::Ssl if tls => {
+                self.fatal("08P01", "weir: TLS is up already", CloseReason::Misbehaved);
+            }
+            Startup::Ssl if self.config.tls_offered => {
+                self.to_client(OwnToClient::Handshake, |out| out.put_u8(b'S'));
+                self.state = State::Tls;
+                self.outputs.push_back(Output::UpgradeTls(Side::Client));
+            }
+            Startup::Ssl | Startup::GssEncryption => {
+                self.to_client(OwnToClient::Handshake, |out| out.put_u8(b'N'));
+            }
+            Startup::Cancel { pid, secret } => {
+                self.outputs.push_back(Output::AskCancel(CancelKey { pid, secret }));
+                self.close(CloseReason::Done);
+            }
+            Startup::Session { minor, parameters } => self.session_start(tls, minor, parameters),
+        }
+    }
+
+    fn session_start(&mut self, tls: bool, minor: u16, parameters: Vec<(String, String)>) {
+        if self.config.tls_required && !tls {
+            let text = "weir: this target is reached with TLS only (sslmode=require)";
+            return self.fatal("28000", text, CloseReason::Misbehaved);
+        }
+        let unknown: Vec<&str> = parameters
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| name.starts_with("_pq_."))
+            .collect();
+        if minor > 0 || !unknown.is_empty() {
+            self.to_client(OwnToClient::Handshake, |out| {
+                message(out, b'v', |out| {
+                    out.put_u32(3 << 16);
+                    out.put_u32(u32::try_from(unknown.len()).unwrap_or(0));
+                    for name in unknown {
+                        cstr(out, name);
+                    }
+                });
+            });
+        }
+        match self.keep_parameters(parameters) {
+            Ok(()) => {
+                self.state = State::Principal;
+                self.outputs.push_back(Output::Identify);
+            }
+            Err(text) => self.fatal("0A000", text, CloseReason::Misbehaved),
+        }
+    }
+
+    fn keep_parameters(
+        &mut self,
+        parameters: Vec<(String, String)>,
+    ) -> Result<(), &'static str> {
+        let mut user = String::new();
+        let mut database = String::new();
+        for (name, value) in parameters {
+            match name.to_ascii_lowercase().as_str() {
+                "user" => user = value,
+                "database" => database = value,
+                "replication" if !matches!(value.as_str(), "false" | "off" | "no" | "0") => {
+                    return Err("weir: replication connections are not supported");
+                }
+                "replication" => {}
+                "client_encoding" => {
+                    let plain: String =
+                        value.chars().filter(char::is_ascii_alphanumeric).collect();
+                    if !matches!(plain.to_ascii_lowercase().as_str(), "utf8" | "unicode" | "auto")
+                    {
+                        return Err("weir: client_encoding has to be UTF8");
+                    }
+                }
+                "options" if value.trim().is_empty() => {}
+                "options" => {
+                    for (name, value) in options(&value)? {
+                        self.keep_setting(&name, value)?;
+                    }
+                }
+                other if other.starts_with("_pq_.") => {}
+                other => self.keep_setting(other, value)?,
+            }
+        }
+        self.database = Arc::from(if database.is_empty() { user } else { database });
+        if self.database.is_empty() {
+            return Err("weir: the start-up message names no user and no database");
+        }
+        Ok(())
+    }
+
+    fn keep_setting(&mut self, name: &str, value: String) -> Result<(), &'static str> {
+        if !PASSED.contains(&name) {
+            return Err("weir: a start-up parameter is not supported; use SET after connecting");
+        }
+        self.parameters.push((name.to_owned(), value));
+        Ok(())
+    }
+
+    pub(crate) fn identified(&mut self, governor: Box<Governor>) {
+        self.governor = Some(governor);
+        self.state = State::Upstream;
+        let request = ConnectRequest { database: Arc::clone(&self.database) };
+        self.outputs.push_back(Output::Connect(request));
+    }
+
+    pub(crate) fn connected(&mut self, credential: Credential) {
+        let database = Arc::clone(&self.database);
+        let parameters = self.parameters.clone();
+        let user = credential.user.clone();
+        self.own_to_server(OwnToServer::Login, |out| {
+            let mut all = vec![
+                ("user", user.as_str()),
+                ("database", &*database),
+                ("client_encoding", "UTF8"),
+                ("standard_conforming_strings", "on"),
+            ];
+            all.extend(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            startup::put_session(out, &all);
+        });
+        self.state = State::Login(Box::new(Login::new(credential)));
+    }
+}
+
+/// `-c name=value` and `--name=value` pairs of the `options` parameter.
+fn options(text: &str) -> Result<Vec<(String, String)>, &'static str> {
+    const REFUSED: &str = "weir: 'options' may hold -c name=value only";
+    let mut pairs = Vec::new();
+    let mut words = text.split_ascii_whitespace();
+    while let Some(word) = words.next() {
+        let pair = if word == "-c" {
+            words.next().ok_or(REFUSED)?
+        } else if let Some(pair) = word.strip_prefix("--").or_else(|| word.strip_prefix("-c")) {
+            pair
+        } else {
+            return Err(REFUSED);
+        };
+        let (name, value) = pair.split_once('=').ok_or(REFUSED)?;
+        pairs.push((name.to_ascii_lowercase().replace('-', "_"), value.to_owned()));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::options;
+
+    #[test]
+    fn options_are_pairs_or_refused() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            options("-c geqo=off --statement-timeout=5min -cx=y").unwrap(),
+            vec![pair("geqo", "off"), pair("statement_timeout", "5min"), pair("x", "y")]
+        );
+        options("-c").unwrap_err();
+        options("-d 5").unwrap_err();
+    }
+}

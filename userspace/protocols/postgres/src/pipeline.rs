@@ -1,0 +1,617 @@
+//! What is staged for the server until it is recorded, what is expected back, and the replies.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use weir_decide::Permit;
+use weir_govern::{
+    ClientBytes, CloseReason, Output, OwnToClient, OwnToServer, Reply, ServerBytes,
+};
+use weir_mask::{MaskPlan, Sample};
+use weir_model::time::Now;
+use weir_spool::Receipt;
+
+use crate::plan::{Masking, Place, Reach, masking};
+use crate::reply::scrub;
+use crate::session::{PostgresSession, State};
+use crate::understand::{Changes, CopyDirection, StatementKind};
+use crate::wire::backend::{self, Field, put_ready};
+use crate::wire::{self, Frame};
+
+/// The largest message that is taken from a server: its own limit is 1 GiB.
+const SERVER_MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// On its way to the server.
+pub(crate) enum Staged {
+    /// The agent's bytes; they wait for the receipt of their permit.
+    Forward { permit: Arc<Permit>, bytes: Bytes, expect: Vec<Expect> },
+    /// A message of our own, in order with the rest.
+    Own { kind: OwnToServer, bytes: Bytes, expect: Vec<Expect> },
+    /// An answer of our own to the client, in order with the server's.
+    Local(Bytes),
+}
+
+/// What a request in flight needs when its reply comes.
+pub(crate) struct Running {
+    pub(crate) seq: u32,
+    pub(crate) reach: Reach,
+    pub(crate) kind: Flow,
+    pub(crate) changes: Changes,
+    pub(crate) masking: Option<Masking>,
+    pub(crate) formats: Vec<i16>,
+    pub(crate) rows: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) masked_values: u64,
+    pub(crate) sample: Sample,
+    pub(crate) sampled: usize,
+    pub(crate) first_byte: bool,
+}
+
+/// How a statement's data flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Rows,
+    CopyIn,
+    CopyOut,
+}
+
+impl Running {
+    pub(crate) fn new(seq: u32, reach: Reach, kind: &StatementKind, changes: Changes) -> Self {
+        let kind = match kind {
+            StatementKind::Copy { direction: CopyDirection::In, .. } => Flow::CopyIn,
+            StatementKind::Copy { direction: CopyDirection::Out, .. } => Flow::CopyOut,
+            _ => Flow::Rows,
+        };
+        Self {
+            seq,
+            reach,
+            kind,
+            changes,
+            masking: None,
+            formats: Vec::new(),
+            rows: 0,
+            bytes_out: 0,
+            masked_values: 0,
+            sample: Sample::default(),
+            sampled: 0,
+            first_byte: false,
+        }
+    }
+}
+
+/// One answer that the server owes.
+pub(crate) enum Expect {
+    /// One statement of a simple query; ends with CommandComplete, EmptyQueryResponse or an error.
+    Statement(Box<Running>),
+    /// The end of a simple query: ReadyForQuery.
+    QueryEnd,
+    ParseDone,
+    BindDone,
+    CloseDone,
+    /// Describe of a statement or portal; hidden when it is ours.
+    Describe { hidden: bool, reach: Reach, formats: Vec<i16>, portal: Option<String> },
+    Execute(Box<Running>, Option<String>),
+    Sync,
+    /// An answer of our own; nothing comes from the server.
+    Local(Bytes),
+    /// A failing message of ours; its error is hidden.
+    HiddenError,
+    /// The same in a simple query, whose end is followed by our own answer.
+    HiddenQueryError(Bytes),
+    /// Rows of the question for search_path and role.
+    Names(Vec<Vec<String>>),
+}
+
+impl PostgresSession {
+    /// Sends everything that the receipt covers, in order.
+    pub(crate) fn release(&mut self, receipt: &Receipt) {
+        while let Some(staged) = self.staged.front() {
+            if let Staged::Forward { permit, .. } = staged
+                && !receipt.covers(permit.session(), permit.seq())
+            {
+                return;
+            }
+            let Some(staged) = self.staged.pop_front() else { return };
+            match staged {
+                Staged::Forward { permit, bytes, expect } => {
+                    match ServerBytes::forward(&permit, receipt, bytes) {
+                        Ok(bytes) => self.outputs.push_back(Output::ToServer(bytes)),
+                        Err(_unproven) => {
+                            let text = "weir: a request could not be proven recorded";
+                            return self.fatal("XX000", text, CloseReason::Internal);
+                        }
+                    }
+                    self.expected.extend(expect);
+                }
+                Staged::Own { kind, bytes, expect } => {
+                    self.outputs.push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
+                    self.expected.extend(expect);
+                }
+                Staged::Local(bytes) => self.expected.push_back(Expect::Local(bytes)),
+            }
+        }
+        self.answer_local();
+    }
+
+    /// Sends what does not wait for a receipt.
+    pub(crate) fn release_own(&mut self) {
+        while let Some(Staged::Own { .. } | Staged::Local(_)) = self.staged.front() {
+            match self.staged.pop_front() {
+                Some(Staged::Own { kind, bytes, expect }) => {
+                    self.outputs.push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
+                    self.expected.extend(expect);
+                }
+                Some(Staged::Local(bytes)) => self.expected.push_back(Expect::Local(bytes)),
+                Some(Staged::Forward { .. }) | None => return,
+            }
+        }
+        self.answer_local();
+    }
+
+    /// Answers of our own that are at the front go out now.
+    fn answer_local(&mut self) {
+        while let Some(Expect::Local(_)) = self.expected.front() {
+            if let Some(Expect::Local(bytes)) = self.expected.pop_front() {
+                self.pass_to_client(OwnToClient::Denial, bytes);
+            }
+        }
+    }
+
+    /// Takes the server's messages. Runs of messages that pass unchanged leave as one piece.
+    pub(crate) fn server_frames(&mut self, input: &mut BytesMut, now: Now) {
+        let mut run = 0;
+        loop {
+            if matches!(self.state, State::Closed) {
+                return input.clear();
+            }
+            let rest = input.get(run..).unwrap_or(&[]);
+            let whole = match wire::peek(rest, SERVER_MESSAGE_BYTES_MAX) {
+                Ok(Some((_, whole))) if rest.len() >= whole => whole,
+                Ok(_) => break,
+                Err(_) => {
+                    let text = "weir: the server's reply cannot be decoded";
+                    return self.fatal("08P01", text, CloseReason::UpstreamFailed);
+                }
+            };
+            let tag = rest.first().copied().unwrap_or(0);
+            if tag == b'D'
+                && let Some(values) = self.passing_row(rest.get(..whole).unwrap_or(&[]), now)
+            {
+                if !values {
+                    return;
+                }
+                run += whole;
+                continue;
+            }
+            self.flush_run(input, &mut run);
+            let frame = Frame { tag, whole: input.split_to(whole).freeze() };
+            self.server_frame(&frame, now);
+            self.answer_local();
+        }
+        self.flush_run(input, &mut run);
+    }
+
+    fn flush_run(&mut self, input: &mut BytesMut, run: &mut usize) {
+        if *run > 0 {
+            let bytes = input.split_to(*run).freeze();
+            *run = 0;
+            // Only rows of a plan that passes everything are in a run.
+            if let Some(masked) = MaskPlan::default().pass(bytes) {
+                self.outputs.push_back(Output::ToClient(ClientBytes::masked(masked)));
+            }
+        }
+    }
+
+    /// A row that passes as it is: counted, sampled. `None` when it needs the slow path.
+    fn passing_row(&mut self, frame: &[u8], now: Now) -> Option<bool> {
+        let rows_head = self.config.rows_head;
+        let (Expect::Statement(running) | Expect::Execute(running, _)) =
+            self.expected.front_mut()?
+        else {
+            return None;
+        };
+        if !running.masking.as_ref()?.plan.is_pass() || running.sampled < rows_head {
+            return None;
+        }
+        if running.reach.obligations.rows_max.is_some_and(|max| running.rows >= max) {
+            return None;
+        }
+        running.rows += 1;
+        running.bytes_out += frame.len() as u64;
+        let _ = now;
+        Some(true)
+    }
+
+    fn server_frame(&mut self, frame: &Frame, now: Now) {
+        self.first_byte(now);
+        match frame.tag {
+            b'S' => self.status(frame),
+            b'N' => self.notice(frame),
+            b'A' => self.notification(frame),
+            b'E' => self.server_error(frame, now),
+            b'Z' => self.ready(frame, now),
+            b'T' => self.description(frame),
+            b'n' | b't' => self.describe_part(frame),
+            b'D' => self.row(frame, now),
+            b'C' | b'I' | b's' => self.complete(frame, now),
+            b'1' => self.simple_answer(frame, |expect| matches!(expect, Expect::ParseDone)),
+            b'2' => self.simple_answer(frame, |expect| matches!(expect, Expect::BindDone)),
+            b'3' => self.simple_answer(frame, |expect| matches!(expect, Expect::CloseDone)),
+            b'G' | b'H' | b'W' => self.copy_begins(frame),
+            b'd' | b'c' => self.copy_data(frame),
+            _ => self.confused(),
+        }
+    }
+
+    /// The server answers what was not asked: nothing that follows can be trusted.
+    fn confused(&mut self) {
+        let text = "weir: the server's reply does not fit what was asked";
+        self.fatal("08P01", text, CloseReason::UpstreamFailed);
+    }
+
+    fn first_byte(&mut self, now: Now) {
+        if let Some(Expect::Statement(running) | Expect::Execute(running, _)) =
+            self.expected.front_mut()
+            && !running.first_byte
+        {
+            running.first_byte = true;
+            let seq = running.seq;
+            if let Some(governor) = &mut self.governor {
+                governor.first_byte(seq, now);
+            }
+        }
+    }
+
+    fn simple_answer(&mut self, frame: &Frame, fits: impl Fn(&Expect) -> bool) {
+        if self.expected.front().is_some_and(fits) {
+            self.expected.pop_front();
+            self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+        } else {
+            self.confused();
+        }
+    }
+
+    fn status(&mut self, frame: &Frame) {
+        let Ok((name, value)) = backend::parameter_status(frame) else {
+            return self.confused();
+        };
+        let broken = match name {
+            "standard_conforming_strings" => value != "on",
+            "client_encoding" => !value.eq_ignore_ascii_case("utf8"),
+            _ => false,
+        };
+        if broken {
+            let text = "weir: a setting that statements are understood by was changed";
+            return self.fatal("25000", text, CloseReason::Misbehaved);
+        }
+        if matches!(self.state, State::Query) {
+            self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+        } else {
+            self.greeting.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
+    fn clear(&self) -> bool {
+        match self.expected.front() {
+            Some(Expect::Statement(running) | Expect::Execute(running, _)) => {
+                running.reach.is_clear()
+            }
+            Some(Expect::Describe { reach, .. }) => reach.is_clear(),
+            Some(Expect::ParseDone | Expect::BindDone) => false,
+            Some(_) | None => true,
+        }
+    }
+
+    fn notice(&mut self, frame: &Frame) {
+        let Ok(fields) = backend::error_fields(frame) else { return self.confused() };
+        if matches!(self.expected.front(), Some(Expect::Names(_))) {
+            return;
+        }
+        if self.clear() {
+            self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
+        } else {
+            let bytes = scrub(b'N', &fields);
+            self.pass_to_client(OwnToClient::ServerMessage, bytes);
+        }
+    }
+
+    /// A payload may hold any value; it is passed only to those from whom nothing is kept.
+    fn notification(&mut self, frame: &Frame) {
+        if self.masks_nothing_known() {
+            self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
+        }
+    }
+
+    fn masks_nothing_known(&self) -> bool {
+        !self.saw_masks
+    }
+
+    fn server_error(&mut self, frame: &Frame, now: Now) {
+        let Ok(fields) = backend::error_fields(frame) else { return self.confused() };
+        let clear = self.clear();
+        let code = fields
+            .iter()
+            .find(|(code, _)| *code == b'C')
+            .map_or_else(|| "XX000".to_owned(), |(_, text)| text.clone());
+        let fatal = fields.iter().any(|(field, text)| {
+            matches!(field, b'V' | b'S') && matches!(text.as_str(), "FATAL" | "PANIC")
+        });
+        match self.expected.front() {
+            Some(Expect::HiddenError | Expect::HiddenQueryError(_)) => {
+                // Stays at the front until ReadyForQuery, or goes with the discarded rest.
+                if matches!(self.expected.front(), Some(Expect::HiddenError)) {
+                    self.expected.pop_front();
+                    self.discard_until_sync(now);
+                }
+                return;
+            }
+            Some(Expect::Names(_)) => {
+                let text = "weir: the session's search_path cannot be read";
+                return self.fatal("XX000", text, CloseReason::UpstreamFailed);
+            }
+            Some(_) | None => {}
+        }
+        let bytes = if clear { frame.whole.clone() } else { scrub(b'E', &fields) };
+        self.pass_to_client(OwnToClient::ServerMessage, bytes);
+        if fatal && self.expected.is_empty() {
+            return;
+        }
+        match self.expected.pop_front() {
+            Some(Expect::Statement(running)) => {
+                self.finish_running(*running, &code, now);
+                // The rest of the message is not run.
+                while let Some(Expect::Statement(_)) = self.expected.front() {
+                    if let Some(Expect::Statement(rest)) = self.expected.pop_front() {
+                        self.finish_running(*rest, "not_run", now);
+                    }
+                }
+            }
+            Some(Expect::Execute(running, _)) => {
+                self.finish_running(*running, &code, now);
+                self.discard_until_sync(now);
+            }
+            Some(other @ (Expect::Sync | Expect::QueryEnd)) => self.expected.push_front(other),
+            Some(_) => self.discard_until_sync(now),
+            None => {}
+        }
+        self.copying_in = false;
+    }
+
+    /// The server skips everything up to the next Sync; so do we.
+    fn discard_until_sync(&mut self, now: Now) {
+        while let Some(expect) = self.expected.front() {
+            if matches!(expect, Expect::Sync) {
+                break;
+            }
+            match self.expected.pop_front() {
+                Some(Expect::Execute(running, _)) => {
+                    self.finish_running(*running, "not_run", now);
+                }
+                Some(Expect::Local(bytes)) => {
+                    // Behind an error the client skips as well; a refusal there is not shown.
+                    drop(bytes);
+                }
+                Some(_) | None => {}
+            }
+        }
+        self.copying_in = false;
+    }
+
+    fn ready(&mut self, frame: &Frame, now: Now) {
+        let Some(status) = frame.body().first().copied() else { return self.confused() };
+        match self.expected.pop_front() {
+            Some(Expect::Sync | Expect::QueryEnd) => {
+                self.transaction = status;
+                if status == b'I' {
+                    self.portals.clear();
+                }
+                self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+            }
+            Some(Expect::HiddenQueryError(answer)) => {
+                self.transaction = status;
+                self.pass_to_client(OwnToClient::Denial, answer);
+                self.to_client(OwnToClient::Status, |out| put_ready(out, status));
+            }
+            Some(Expect::Names(rows)) => {
+                self.transaction = status;
+                self.names_here(rows, now);
+            }
+            Some(_) | None => self.confused(),
+        }
+        if self.idle() {
+            self.waits_idle = false;
+        }
+    }
+
+    /// RowDescription: of a Describe, or of a simple query's statement.
+    fn description(&mut self, frame: &Frame) {
+        let Ok(fields) = backend::row_description(frame) else { return self.confused() };
+        match self.expected.pop_front() {
+            Some(Expect::Describe { hidden, reach, formats, portal }) => {
+                let masking = self.plan(&reach, &fields, &formats);
+                if let Some(portal) = portal
+                    && let Some(portal) = self.portals.get_mut(&portal)
+                {
+                    portal.masking = Some(masking);
+                }
+                if !hidden {
+                    self.pass_to_client(OwnToClient::Description, frame.whole.clone());
+                }
+            }
+            Some(Expect::Statement(mut running)) => {
+                running.masking = Some(self.plan(&running.reach, &fields, &[]));
+                self.expected.push_front(Expect::Statement(running));
+                self.pass_to_client(OwnToClient::Description, frame.whole.clone());
+            }
+            Some(names @ Expect::Names(_)) => self.expected.push_front(names),
+            Some(_) | None => self.confused(),
+        }
+    }
+
+    fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
+        let Some(catalog) = &self.catalog else { return Masking::default() };
+        let place =
+            Place { catalog, target: &self.config.target, database: &self.database };
+        masking(reach, fields, formats, &place)
+    }
+
+    /// NoData and ParameterDescription belong to a Describe.
+    fn describe_part(&mut self, frame: &Frame) {
+        let Some(Expect::Describe { hidden, .. }) = self.expected.front() else {
+            return self.confused();
+        };
+        if !hidden {
+            self.pass_to_client(OwnToClient::Description, frame.whole.clone());
+        }
+        if frame.tag == b'n' {
+            self.expected.pop_front();
+        }
+    }
+
+    fn row(&mut self, frame: &Frame, now: Now) {
+        if let Some(Expect::Names(rows)) = self.expected.front_mut() {
+            let mut cells = Vec::new();
+            let read = backend::data_row(frame, |_, value| {
+                cells.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
+            });
+            if read.is_ok() && rows.len() < 4096 {
+                rows.push(cells);
+                return;
+            }
+            return self.confused();
+        }
+        let rows_head = self.config.rows_head;
+        let (key, mut reuse) = (self.config.mask_key.clone(), std::mem::take(&mut self.client_out));
+        let Some(Expect::Statement(running) | Expect::Execute(running, _)) =
+            self.expected.front_mut()
+        else {
+            return self.confused();
+        };
+        let (Some(masking), false) = (
+            running.masking.as_ref(),
+            running.reach.obligations.rows_max.is_some_and(|max| running.rows >= max),
+        ) else {
+            let over = running.masking.is_some();
+            return if over { self.over_limit(now) } else { self.confused() };
+        };
+        reuse.clear();
+        let mut masker = masking.plan.rows(&key, reuse);
+        masker.frame(&[b'D', 0, 0, 0, 0, 0, 0]);
+        let count = backend::data_row(frame, |index, value| {
+            masker.cell(index, value, put_cell);
+        });
+        let Ok(count) = count else { return self.confused() };
+        let length = u32::try_from(masker.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        masker.patch_u32(1, length);
+        masker.patch_u16(5, u16::try_from(count).unwrap_or(u16::MAX));
+        let masked = masker.finish();
+        running.rows += 1;
+        running.masked_values += masked.masked_values();
+        running.bytes_out += masked.len() as u64;
+        if running.sampled < rows_head {
+            running.sampled += 1;
+            let row = Frame { tag: b'D', whole: masked.bytes().clone() };
+            let mut cells = Vec::with_capacity(count);
+            if backend::data_row(&row, |_, value| cells.push(value)).is_ok() {
+                running.sample.row(cells.into_iter());
+            }
+        } else {
+            running.sample.mark_truncated();
+        }
+        self.outputs.push_back(Output::ToClient(ClientBytes::masked(masked)));
+    }
+
+    /// A limit of policy is reached: the rest of the result is not for this principal.
+    fn over_limit(&mut self, now: Now) {
+        let _ = now;
+        let text = "weir: policy allows no more rows of this result";
+        self.fatal("54000", text, CloseReason::LimitReached);
+    }
+
+    /// CommandComplete, EmptyQueryResponse, PortalSuspended.
+    fn complete(&mut self, frame: &Frame, now: Now) {
+        match self.expected.pop_front() {
+            Some(Expect::Statement(running)) => self.finish_running(*running, "ok", now),
+            Some(Expect::Execute(running, portal)) => {
+                if frame.tag != b's'
+                    && let Some(portal) = portal
+                {
+                    self.portals.remove(&portal);
+                }
+                self.finish_running(*running, "ok", now);
+            }
+            Some(names @ Expect::Names(_)) => {
+                self.expected.push_front(names);
+                return;
+            }
+            // An empty text has no statement of its own.
+            Some(end @ Expect::QueryEnd) if frame.tag == b'I' => self.expected.push_front(end),
+            Some(_) | None => return self.confused(),
+        }
+        self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+    }
+
+    pub(crate) fn finish_running(&mut self, running: Running, status: &str, now: Now) {
+        if running.changes.catalog {
+            self.catalog_stale = true;
+        }
+        let (response_masked, truncated) = running.sample.finish();
+        let reply = Reply {
+            status: status.to_owned(),
+            rows: running.rows,
+            bytes_out: running.bytes_out,
+            response_masked,
+            truncated: truncated || running.rows > running.sampled as u64,
+            masked_values: running.masked_values,
+            mask_rules: running.masking.map(|masking| masking.rules).unwrap_or_default(),
+        };
+        if let Some(governor) = &mut self.governor {
+            governor.complete(running.seq, reply, now);
+        }
+    }
+
+    /// CopyInResponse, CopyOutResponse, CopyBothResponse.
+    fn copy_begins(&mut self, frame: &Frame) {
+        let Some(Expect::Statement(running) | Expect::Execute(running, _)) =
+            self.expected.front()
+        else {
+            return self.confused();
+        };
+        match (frame.tag, running.kind) {
+            (b'G', Flow::CopyIn) => self.copying_in = true,
+            (b'H', Flow::CopyOut) if running.reach.is_clear() => {}
+            _ => return self.confused(),
+        }
+        self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+    }
+
+    fn copy_data(&mut self, frame: &Frame) {
+        let Some(Expect::Statement(running) | Expect::Execute(running, _)) =
+            self.expected.front_mut()
+        else {
+            return self.confused();
+        };
+        if running.kind != Flow::CopyOut || !running.reach.is_clear() {
+            return self.confused();
+        }
+        if frame.tag == b'd' {
+            running.rows += 1;
+            running.bytes_out += frame.whole.len() as u64;
+        }
+        if let Some(masked) = MaskPlan::default().pass(frame.whole.clone()) {
+            self.outputs.push_back(Output::ToClient(ClientBytes::masked(masked)));
+        }
+    }
+}
+
+/// One cell of a DataRow.
+fn put_cell(out: &mut BytesMut, value: Option<&[u8]>) {
+    match value {
+        None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
+        Some(bytes) => {
+            let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(bytes);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! From lineage, obligations and the server's own description to a mask plan.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use weir_decide::{Mask, MaskKind, Obligations};
+use weir_mask::{ColumnPlan, Format, MaskPlan, ValueKind};
+use weir_model::request::{Intent, Object};
+
+use crate::catalog::Catalog;
+use crate::understand::{OutputColumn, Statement};
+use crate::wire::backend::Field;
+
+/// Types whose binary form is their text, and which any text is a valid value of: `text`,
+/// `varchar`, `bpchar`, `name`, `unknown`.
+const TEXT_TYPES: &[u32] = &[25, 1043, 1042, 19, 705];
+
+/// What a statement's rows may hold, and what has to happen to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    pub(crate) columns: Option<Vec<OutputColumn>>,
+    pub(crate) obligations: Arc<Obligations>,
+    /// Columns that policy was asked about reading.
+    pub(crate) reads: Arc<BTreeSet<Object>>,
+}
+
+/// The columns that an intent reads.
+pub(crate) fn reads(intent: &Intent) -> Arc<BTreeSet<Object>> {
+    Arc::new(
+        intent
+            .accesses
+            .iter()
+            .filter(|access| access.action == "readColumn")
+            .map(|access| access.object.clone())
+            .collect(),
+    )
+}
+
+impl Reach {
+    pub(crate) fn of(statement: &Statement, obligations: &Arc<Obligations>) -> Self {
+        Self {
+            columns: statement.columns.clone(),
+            obligations: Arc::clone(obligations),
+            reads: reads(&statement.intent),
+        }
+    }
+
+    /// True when nothing in reach is masked.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.obligations.masks.is_empty()
+    }
+}
+
+/// Where a described column comes from, in policy's terms.
+pub(crate) struct Place<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) target: &'a Arc<str>,
+    pub(crate) database: &'a Arc<str>,
+}
+
+impl Place<'_> {
+    fn object(&self, table_oid: u32, attnum: i16) -> Option<Object> {
+        let (relation, column) = self.catalog.column(table_oid, attnum)?;
+        Some(Object {
+            kind: "Column",
+            path: Box::new([
+                Arc::clone(self.target),
+                Arc::clone(self.database),
+                Arc::clone(&relation.schema),
+                Arc::clone(&relation.name),
+                Arc::clone(&column.name),
+            ]),
+        })
+    }
+}
+
+/// A plan and the rules that it applies, for the record.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Masking {
+    pub(crate) plan: MaskPlan,
+    pub(crate) rules: Arc<[String]>,
+}
+
+enum Fate {
+    Pass,
+    Mask(MaskKind, Arc<str>),
+    Withhold,
+}
+
+/// Decides each described column. Lineage and the server's table OID and attribute number both
+/// have a say; the stricter wins, and what neither clears is withheld.
+pub(crate) fn masking(
+    reach: &Reach,
+    fields: &[Field],
+    formats: &[i16],
+    place: &Place<'_>,
+) -> Masking {
+    let mut rules = BTreeSet::new();
+    let lineage = reach.columns.as_ref().filter(|columns| columns.len() == fields.len());
+    let columns = fields
+        .iter()
+        .enumerate()
+        .map(|(index, field)| {
+            let format = match format_of(formats, index, field.format) {
+                0 => Format::Text,
+                _ => Format::Binary,
+            };
+            let value = if TEXT_TYPES.contains(&field.type_oid) {
+                ValueKind::Text
+            } else {
+                ValueKind::Other
+            };
+            let known = lineage.and_then(|columns| columns.get(index));
+            match fate(reach, field, known, place, &mut rules) {
+                Fate::Pass => ColumnPlan::pass(value, format),
+                Fate::Mask(kind, domain) => ColumnPlan::masked(kind, value, format, domain),
+                Fate::Withhold => {
+                    rules.insert(format!("{}: withheld", field.name));
+                    ColumnPlan::withheld(format)
+                }
+            }
+        })
+        .collect();
+    Masking { plan: MaskPlan::new(columns), rules: rules.into_iter().collect() }
+}
+
+/// Result formats: none means text, one is for all, else one for each.
+fn format_of(formats: &[i16], index: usize, described: i16) -> i16 {
+    match formats {
+        [] => described,
+        [one] => *one,
+        many => many.get(index).copied().unwrap_or(described),
+    }
+}
+
+fn fate(
+    reach: &Reach,
+    field: &Field,
+    known: Option<&OutputColumn>,
+    place: &Place<'_>,
+    rules: &mut BTreeSet<String>,
+) -> Fate {
+    let masks = &reach.obligations.masks;
+    let mut strictest: Option<(&Mask, String)> = None;
+    let mut consider = |object: &Object, mask: &'_ Mask| {
+        rules.insert(format!("{}: {:?} by {}", object.id(), mask.kind, mask.rule));
+    };
+    let mut withhold = false;
+    if field.table_oid != 0 {
+        match place.object(field.table_oid, field.attnum) {
+            Some(object) => {
+                if let Some(mask) = masks.get(&object) {
+                    consider(&object, mask);
+                    strictest = Some((mask, object.id()));
+                } else if known.is_none() && !reach.reads.contains(&object) {
+                    // The server says a column that policy was not asked about.
+                    withhold = true;
+                }
+            }
+            // A table that the catalog does not show: nothing is known of its columns.
+            None => withhold = !masks.is_empty(),
+        }
+    }
+    match known {
+        Some(column) => {
+            for source in &column.sources {
+                let Some(mask) = masks.get(source) else { continue };
+                consider(source, mask);
+                if !column.exact.contains(source) {
+                    withhold = true;
+                }
+                if strictest.as_ref().is_none_or(|(have, _)| mask.kind > have.kind) {
+                    strictest = Some((mask, source.id()));
+                }
+            }
+        }
+        // No lineage: anything masked in reach may be in it.
+        None => withhold |= !masks.is_empty(),
+    }
+    if withhold {
+        return Fate::Withhold;
+    }
+    match strictest {
+        Some((mask, id)) => Fate::Mask(mask.kind, Arc::from(id)),
+        None => Fate::Pass,
+    }
+}

@@ -1,0 +1,78 @@
+//! What the client is told by us: refusals in the server's own words and scrubbed messages.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use weir_decide::Denial;
+use weir_model::ident::SessionId;
+
+use crate::understand::SqlRefusal;
+use crate::wire::backend::{ErrorText, put_error};
+use crate::wire::{cstr, message};
+
+/// SQLSTATE `insufficient_privilege`.
+const REFUSED: &str = "42501";
+
+/// A denial as an `ErrorResponse`.
+pub(crate) fn denial(denial: &Denial, session: SessionId) -> Bytes {
+    let what = denial.access.as_ref().map(|access| {
+        format!(" ({} on {} {})", access.action, access.object.kind, access.object.id())
+    });
+    let text = format!("weir: refused by rule \"{}\"{}", denial.rule, what.unwrap_or_default());
+    let hint = match &denial.advice {
+        Some(advice) => format!("{advice} (session {session})"),
+        None => format!("session {session}"),
+    };
+    let mut out = BytesMut::new();
+    put_error(
+        &mut out,
+        &ErrorText {
+            severity: "ERROR",
+            code: REFUSED,
+            message: &text,
+            detail: &denial.reason,
+            hint: &hint,
+        },
+    );
+    out.freeze()
+}
+
+/// An error with a fixed sentence.
+pub(crate) fn error(code: &str, text: &str, hint: &str) -> Bytes {
+    let mut out = BytesMut::new();
+    let error = ErrorText { severity: "ERROR", code, message: text, detail: "", hint };
+    put_error(&mut out, &error);
+    out.freeze()
+}
+
+/// Why a text was not understood; the server's own SQLSTATE where it has one.
+pub(crate) fn refusal(refusal: &SqlRefusal, session: SessionId) -> (Bytes, &'static str) {
+    let rule = match refusal {
+        SqlRefusal::Syntax(_) | SqlRefusal::Nul => "weir:syntax",
+        SqlRefusal::TooDeep
+        | SqlRefusal::TooLong
+        | SqlRefusal::TooManyStatements
+        | SqlRefusal::TooManyAccesses
+        | SqlRefusal::TooComplex => "weir:too-complex",
+        SqlRefusal::UnknownRelation(_) | SqlRefusal::UnknownColumn(_) => "weir:unknown-name",
+        SqlRefusal::Unsupported(_) => "weir:unsupported",
+    };
+    let text = format!("weir: {refusal}");
+    (error(refusal.sqlstate(), &text, &format!("session {session}")), rule)
+}
+
+/// A server's error or notice without anything that may carry a value: SQLSTATE, severity and
+/// names of schema, table, column, constraint and type stay; texts become a fixed sentence.
+pub(crate) fn scrub(tag: u8, fields: &[(u8, String)]) -> Bytes {
+    let mut out = BytesMut::new();
+    message(&mut out, tag, |out| {
+        for (code, text) in fields {
+            if matches!(code, b'S' | b'V' | b'C' | b's' | b't' | b'c' | b'd' | b'n') {
+                out.put_u8(*code);
+                cstr(out, text);
+            }
+        }
+        out.put_u8(b'M');
+        cstr(out, "weir: the server's message is withheld, since masked values are in reach");
+        out.put_u8(0);
+    });
+    out.freeze()
+}

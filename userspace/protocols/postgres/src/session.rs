@@ -1,0 +1,406 @@
+//! One PostgreSQL conversation, sans-IO: the shared data of all its states and the dispatch.
+//!
+//! States are named for what they wait for: `expect_startup`, `expect_login`, `expect_names`,
+//! `expect_query`. A frame is held whole until it is decided; what goes to the server is staged
+//! until the receipt of its record is here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use weir_govern::{
+    CancelKey, ClientBytes, CloseReason, Event, Governor, Output, OwnToClient, OwnToServer,
+    ServerBytes, Session, Side,
+};
+use weir_decide::Permit;
+use weir_mask::MaskKey;
+use weir_model::fact::{Fact, FactKind};
+use weir_model::time::Now;
+use weir_spool::Receipt;
+
+use crate::catalog::Catalog;
+use crate::expect_login::Login;
+use crate::expect_query::{Held, Portal, Prepared};
+use crate::pipeline::{Expect, Staged};
+use crate::understand::SqlLimits;
+use crate::wire::backend::{ErrorText, put_error};
+use crate::wire::{self, Frame};
+
+/// Messages that may be staged or unanswered before the client has to wait.
+const PIPELINE_MAX: usize = 10_000;
+
+/// What a session is made with.
+#[derive(Clone)]
+pub struct PostgresConfig {
+    pub target: Arc<str>,
+    /// Answer `SSLRequest` with yes.
+    pub tls_offered: bool,
+    /// Refuse a session without TLS.
+    pub tls_required: bool,
+    /// What the client is given to cancel with.
+    pub cancel: CancelKey,
+    pub mask_key: MaskKey,
+    /// Rows of a reply kept in the record.
+    pub rows_head: usize,
+    /// Key material of statement shapes.
+    pub shape_seed: u64,
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self {
+            target: Arc::from(""),
+            tls_offered: false,
+            tls_required: false,
+            cancel: CancelKey { pid: 0, secret: Box::new([]) },
+            mask_key: MaskKey::new([0; 32]),
+            rows_head: 10,
+            shape_seed: 0,
+            message_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// Where the conversation stands.
+pub(crate) enum State {
+    /// `SSLRequest`, `CancelRequest` or a start-up message.
+    Startup { tls: bool },
+    /// TLS with the client is being set up.
+    Tls,
+    /// Who is this?
+    Principal,
+    /// The upstream flow is being opened.
+    Upstream,
+    /// Logging in at the server.
+    Login(Box<Login>),
+    /// The catalog, for the first time.
+    FirstCatalog,
+    /// Conversation.
+    Query,
+    /// Nothing more is taken from either side.
+    Closed,
+}
+
+/// What `search_path` and role are at the server, as far as is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) search_path: Vec<Arc<str>>,
+    pub(crate) role: Arc<str>,
+    /// They may have changed: ask before the next decision.
+    pub(crate) stale: bool,
+}
+
+/// A PostgreSQL session.
+pub struct PostgresSession {
+    pub(crate) config: PostgresConfig,
+    pub(crate) limits: SqlLimits,
+    pub(crate) state: State,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) governor: Option<Box<Governor>>,
+    pub(crate) parameters: Vec<(String, String)>,
+    pub(crate) database: Arc<str>,
+    pub(crate) server_key: Option<(i32, Box<[u8]>)>,
+    pub(crate) catalog: Option<Arc<Catalog>>,
+    pub(crate) catalog_stale: bool,
+    pub(crate) names: Names,
+    /// Last `ReadyForQuery` status: `I`, `T` or `E`.
+    pub(crate) transaction: u8,
+    pub(crate) prepared: HashMap<String, Arc<Prepared>>,
+    pub(crate) portals: HashMap<String, Portal>,
+    /// SQL-level cursors and what their rows must be masked with.
+    pub(crate) cursors: HashMap<Arc<str>, Arc<crate::plan::Reach>>,
+    pub(crate) expected: VecDeque<Expect>,
+    pub(crate) staged: VecDeque<Staged>,
+    /// An answer is on its way that the next frame has to wait for.
+    pub(crate) waiting: bool,
+    pub(crate) held: Option<Box<Held>>,
+    /// After a refusal in the extended protocol, until the client's `Sync`.
+    pub(crate) skipping: bool,
+    /// The frame at the front waits until the server has answered everything.
+    pub(crate) waits_idle: bool,
+    /// The text at the front was tried with this catalog already.
+    pub(crate) retried_catalog: Option<u64>,
+    /// COPY FROM STDIN is under way, under this permit.
+    pub(crate) copying_in: bool,
+    pub(crate) copy_permit: Option<Arc<Permit>>,
+    /// Some statement of this session had a masked column in reach.
+    pub(crate) saw_masks: bool,
+    /// The newest receipt: what it covers needs no other.
+    pub(crate) receipt: Option<Receipt>,
+    /// A message that waits for catalog or names.
+    pub(crate) parked: Option<Frame>,
+    /// Parameter statuses of the login, for the greeting.
+    pub(crate) greeting: Vec<(String, String)>,
+    pub(crate) client_out: BytesMut,
+    pub(crate) server_out: BytesMut,
+}
+
+impl PostgresSession {
+    #[must_use]
+    pub fn new(config: PostgresConfig) -> Self {
+        let mut shape_key = [0; 32];
+        for (to, from) in shape_key.iter_mut().zip(config.shape_seed.to_le_bytes()) {
+            *to = from;
+        }
+        let limits = SqlLimits {
+            text_bytes_max: config.message_bytes_max,
+            shape_key,
+            ..SqlLimits::default()
+        };
+        Self {
+            config,
+            limits,
+            state: State::Startup { tls: false },
+            outputs: VecDeque::new(),
+            governor: None,
+            parameters: Vec::new(),
+            database: Arc::from(""),
+            server_key: None,
+            catalog: None,
+            catalog_stale: false,
+            names: Names::default(),
+            transaction: b'I',
+            prepared: HashMap::new(),
+            portals: HashMap::new(),
+            cursors: HashMap::new(),
+            expected: VecDeque::new(),
+            staged: VecDeque::new(),
+            waiting: false,
+            held: None,
+            skipping: false,
+            waits_idle: false,
+            retried_catalog: None,
+            copying_in: false,
+            copy_permit: None,
+            saw_masks: false,
+            receipt: None,
+            parked: None,
+            greeting: Vec::new(),
+            client_out: BytesMut::new(),
+            server_out: BytesMut::new(),
+        }
+    }
+
+    /// Everything sent so far was answered and nothing waits.
+    pub(crate) fn idle(&self) -> bool {
+        self.expected.is_empty() && self.staged.is_empty()
+    }
+
+    pub(crate) fn to_client(&mut self, kind: OwnToClient, put: impl FnOnce(&mut BytesMut)) {
+        let mut out = std::mem::take(&mut self.client_out);
+        put(&mut out);
+        let bytes = out.split().freeze();
+        self.client_out = out;
+        self.outputs.push_back(Output::ToClient(ClientBytes::own(kind, bytes)));
+    }
+
+    pub(crate) fn own_to_server(&mut self, kind: OwnToServer, put: impl FnOnce(&mut BytesMut)) {
+        let mut out = std::mem::take(&mut self.server_out);
+        put(&mut out);
+        let bytes = out.split().freeze();
+        self.server_out = out;
+        self.outputs.push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
+    }
+
+    pub(crate) fn pass_to_client(&mut self, kind: OwnToClient, bytes: Bytes) {
+        self.outputs.push_back(Output::ToClient(ClientBytes::own(kind, bytes)));
+    }
+
+    /// A last error for the client, then the end.
+    pub(crate) fn fatal(&mut self, code: &str, text: &str, reason: CloseReason) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        let error =
+            ErrorText { severity: "FATAL", code, message: text, ..ErrorText::default() };
+        self.to_client(OwnToClient::Denial, |out| put_error(out, &error));
+        self.close(reason);
+    }
+
+    pub(crate) fn close(&mut self, reason: CloseReason) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        if let Some(held) = self.held.take()
+            && let Some(approval) = held.approval
+        {
+            self.outputs.push_back(Output::AbandonHold(approval));
+        }
+        self.staged.clear();
+        self.state = State::Closed;
+        self.outputs.push_back(Output::Close(reason));
+    }
+
+    /// Client bytes that are no message.
+    pub(crate) fn malformed(&mut self, error: wire::WireError, now: Now) {
+        let (code, text) = match error {
+            wire::WireError::TooLarge => {
+                ("54000", "weir: the message is larger than this gateway takes (16 MiB)")
+            }
+            wire::WireError::NotUtf8 => ("22021", "weir: the message is not UTF-8"),
+            wire::WireError::Short
+            | wire::WireError::Trailing
+            | wire::WireError::Length
+            | wire::WireError::Unknown(_) => ("08P01", "weir: the message cannot be decoded"),
+        };
+        if let Some(governor) = &mut self.governor {
+            let rule = if error == wire::WireError::TooLarge {
+                "weir:too-large"
+            } else {
+                "weir:malformed"
+            };
+            let _recorded = governor.refuse(rule, text, Arc::from(""), now);
+        }
+        let reason = if error == wire::WireError::TooLarge {
+            CloseReason::LimitReached
+        } else {
+            CloseReason::Malformed
+        };
+        self.fatal(code, text, reason);
+    }
+
+    fn recorded(&mut self, receipt: &Receipt) {
+        self.receipt = Some(*receipt);
+        self.release(receipt);
+    }
+
+    fn timed_out(&mut self) {
+        // The relay's own limits apply; a session has none of its own yet.
+    }
+}
+
+impl Session for PostgresSession {
+    fn handle_client(&mut self, input: &mut BytesMut, now: Now) {
+        loop {
+            let before = input.len();
+            match &self.state {
+                State::Startup { .. } => self.startup(input, now),
+                State::Query => {
+                    if !self.wants_client() {
+                        return;
+                    }
+                    self.client_frame(input, now);
+                }
+                State::Closed => input.clear(),
+                State::Tls
+                | State::Principal
+                | State::Upstream
+                | State::Login(_)
+                | State::FirstCatalog => return,
+            }
+            if input.len() == before || input.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn handle_server(&mut self, input: &mut BytesMut, now: Now) {
+        match &self.state {
+            State::Login(_) => self.login_frames(input, now),
+            State::FirstCatalog | State::Query => self.server_frames(input, now),
+            State::Closed => input.clear(),
+            State::Startup { .. } | State::Tls | State::Principal | State::Upstream => {
+                input.clear();
+                let text = "weir: the server spoke before it was asked";
+                self.fatal("08P01", text, CloseReason::UpstreamFailed);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Now) {
+        match event {
+            Event::TlsUp(Side::Client) => self.state = State::Startup { tls: true },
+            Event::TlsUp(Side::Server) => {}
+            Event::Identified(governor) => self.identified(governor),
+            Event::Unidentified { code: _, text } => {
+                self.fatal("28000", text, CloseReason::Unidentified);
+            }
+            Event::Connected(credential) => self.connected(credential),
+            Event::ConnectFailed { text } => {
+                self.fatal("08006", text, CloseReason::UpstreamFailed);
+            }
+            Event::Recorded(receipt) => self.recorded(&receipt),
+            Event::RecordFailed => {
+                let text = "weir: the request could not be recorded, so it was not forwarded";
+                self.fatal("53100", text, CloseReason::RecordFailed);
+            }
+            Event::Policy(bound) => {
+                if let Some(governor) = &mut self.governor {
+                    governor.rebind(bound);
+                }
+            }
+            Event::Catalog(answer) => self.catalog_here(answer, now),
+            Event::CatalogFailed { text } => {
+                self.fatal("08006", text, CloseReason::UpstreamFailed);
+            }
+            Event::HoldOpened(approval) => self.hold_opened(approval),
+            Event::HoldFailed => self.hold_failed(now),
+            Event::HoldEnded(verdict) => self.hold_ended(&verdict, now),
+            Event::CancelAsked => self.cancel_asked(now),
+            Event::Timeout => self.timed_out(),
+            Event::ClientClosed => {
+                if self.server_key.is_some() && !matches!(self.state, State::Closed) {
+                    self.own_to_server(OwnToServer::Terminate, |out| {
+                        wire::message(out, b'X', |_| {});
+                    });
+                }
+                self.close(CloseReason::ClientLeft);
+            }
+            Event::ServerClosed => {
+                let text = "weir: the protected server closed the connection";
+                self.fatal("08006", text, CloseReason::ServerLeft);
+            }
+            Event::Kill { code, text } => self.fatal(code, text, CloseReason::Killed),
+        }
+    }
+
+    fn drain_facts(&mut self, sink: &mut Vec<Fact>) {
+        if let Some(governor) = &mut self.governor {
+            governor.drain_facts(sink);
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<(u64, &'static str)> {
+        None
+    }
+
+    fn wants_client(&self) -> bool {
+        match &self.state {
+            State::Startup { .. } => true,
+            State::Query => {
+                !self.waiting
+                    && self.held.is_none()
+                    && (!self.waits_idle || self.idle())
+                    && self.expected.len() + self.staged.len() < PIPELINE_MAX
+            }
+            State::Tls
+            | State::Principal
+            | State::Upstream
+            | State::Login(_)
+            | State::FirstCatalog
+            | State::Closed => false,
+        }
+    }
+
+    fn wants_server(&self) -> bool {
+        true
+    }
+
+    fn finish(&mut self, reason: CloseReason, now: Now) -> bool {
+        let Some(governor) = &mut self.governor else { return false };
+        let open: Vec<u32> = governor.unanswered().collect();
+        for seq in open {
+            let reply =
+                weir_govern::Reply { status: "unanswered".to_owned(), ..Default::default() };
+            governor.complete(seq, reply, now);
+        }
+        governor.note(FactKind::Flow, "closed", reason.label(), now);
+        true
+    }
+}
