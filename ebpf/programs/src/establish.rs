@@ -52,7 +52,7 @@ fn publish(ops: *mut bpf_sock_ops) {
     let ends = ends(ops);
     // SAFETY: the hook's own context.
     let netns_cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
-    let origin = storage(ops, CLIENT.as_ptr().cast(), 0);
+    let origin = storage(ops, (&raw const CLIENT).cast_mut().cast(), 0);
     if origin.is_null() {
         missed(netns_cookie, &ends);
         return;
@@ -119,7 +119,7 @@ fn accept(ops: *mut bpf_sock_ops) {
     if now.wrapping_sub(flow.ktime_ns) > FLOW_LIFE_NS {
         count::add(flow.class, Counter::Orphaned as u32);
     } else {
-        let slot = storage(ops, ACCEPTED.as_ptr().cast(), CREATE);
+        let slot = storage(ops, (&raw const ACCEPTED).cast_mut().cast(), CREATE);
         if !slot.is_null() {
             // SAFETY: checked.
             unsafe { *slot = *flow };

@@ -1,1 +1,21 @@
-//! placeholder
+//! Everything that needs root, behind a small typed protocol; parses nothing that an agent, a
+//! server or a policy wrote.
+//!
+//! Synchronous: one loop over `poll(2)`, and short-lived threads that enter namespaces, make
+//! sockets and end.
+
+#![deny(unsafe_code)]
+
+mod cgroup;
+pub mod client;
+mod config;
+mod evidence;
+mod listeners;
+mod message;
+mod namespace;
+mod serve;
+mod tokens;
+
+pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
+pub use crate::message::{ClassReport, ProcessReport, RefusalReport};
+pub use crate::serve::run;

@@ -7,10 +7,7 @@ mod checked;
 mod raw;
 mod read;
 
-pub use self::checked::{
-    AgentTls, Approvals, ClickHouse, Config, Durability, Identity, Match, NodeSettings, Record,
-    Target, TokenSource, Upstream, Workload,
-};
+pub use self::checked::{AgentTls, Config, Durability, Target, TokenSource};
 pub use self::read::Problem;
 
 use std::path::Path;

@@ -1,1 +1,18 @@
-//! placeholder
+//! Every BPF object of Weir: load, attach, pin, take over, read, remove.
+//!
+//! Names of programs and maps do not leave this crate.
+
+#![deny(unsafe_code)]
+
+mod btf;
+mod object;
+mod origins;
+mod probe;
+mod sys;
+mod system;
+
+pub use crate::origins::Origins;
+pub use crate::probe::{Probe, probe};
+pub use crate::system::{
+    ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, System, uninstall,
+};

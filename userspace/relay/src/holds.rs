@@ -75,7 +75,7 @@ async fn decision(node: &Node, approval: ApprovalId) -> Verdict {
     loop {
         match node.state.decided(approval).await {
             Ok(decided) => match decided.state {
-                ApprovalState::Approved | ApprovalState::Used => {
+                ApprovalState::Approved => {
                     return Verdict::Approved { approval, approver: decided.approver };
                 }
                 ApprovalState::Denied => {
@@ -86,7 +86,7 @@ async fn decision(node: &Node, approval: ApprovalId) -> Verdict {
                     };
                 }
                 ApprovalState::Expired => return Verdict::Expired { approval },
-                ApprovalState::Abandoned => return Verdict::Abandoned { approval },
+                ApprovalState::Abandoned | ApprovalState::Used => return Verdict::Abandoned { approval },
                 ApprovalState::Pending => {}
             },
             Err(error) => {

@@ -170,7 +170,7 @@ async fn decide(
         .approvals
         .reviewer_groups
         .iter()
-        .filter(|(_, guid)| principal.groups.certain().any(|have| **have == **guid.as_str()))
+        .filter(|(_, guid)| principal.groups.certain().any(|have| **have == *guid.as_str()))
         .map(|(name, _)| name.clone())
         .collect();
     let reviewer = Reviewer {

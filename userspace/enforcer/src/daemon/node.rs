@@ -1,33 +1,47 @@
 //! `weir node`: reads secrets, joins the broker, gives privileges up, then serves.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use prometheus::Registry;
 use tokio::sync::watch;
-use weir_accept::{authority, tls};
-use weir_broker::client::NodeLink;
+use weir_accept::{OriginSource, authority, tls};
+use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
 use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
+use weir_kernel::Origins;
 use weir_mask::MaskKey;
-use weir_record::{Durability, Shipper, ShipperConfig, SpoolConfig, SpoolDir};
+use weir_model::flow::FlowOrigin;
+use weir_record::{
+    Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress,
+};
 use weir_relay::{
-    Intake, Metrics, Node, NodeParts, Protocol, Settings, Target, Targets, WorkloadBinding, Workers,
+    Intake, Metrics, Node, NodeParts, Protocol, Settings, Target, Targets, WorkloadBinding,
+    Workers,
 };
 use weir_state::State;
 use zeroize::Zeroizing;
 
 use super::host::BrokerHost;
+use super::intake::{self, Incoming};
 use super::prepare::{self, StatePaths};
 use crate::admin::{AdminState, PeerRule, SignIns, serve_tcp, serve_unix};
-use crate::config::{AgentTls, Config};
+use crate::config::{self, AgentTls, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
+/// The broker takes each heartbeat for 2 s.
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Flows are given this long to end on their own at shutdown.
-const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(5);
+/// A broker that is just starting is waited for.
+const BROKER_TRIES: u32 = 50;
+const BROKER_TRY_EVERY: Duration = Duration::from_millis(200);
 
 /// What only root can read, read before the drop.
 struct Secrets {
@@ -42,8 +56,7 @@ pub(crate) fn run(path: &std::path::Path) -> Result<ExitCode> {
     super::start_logging();
     let config = output::load(path)?;
     let paths = StatePaths::of(&config);
-    let link = NodeLink::connect(&config.node.run_dir.join("broker.sock"))
-        .context("no broker answers: start weir broker first")?;
+    let (link, welcome) = reach_broker(&config)?;
     let secrets = read_secrets(&config, &paths)?;
     let policies = policies::load(&config)?;
     privileges::drop_all(&config.node.user, &reach(&config, &paths))?;
@@ -53,8 +66,254 @@ pub(crate) fn run(path: &std::path::Path) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the control runtime")?;
-    let handle = control.handle().clone();
-    control.block_on(serve(config, paths, secrets, policies, link, handle))
+    let parts = Parts { config, paths, secrets, policies, link: Arc::new(link), welcome };
+    control.block_on(serve(parts))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Parts {
+    config: Config,
+    paths: StatePaths,
+    secrets: Secrets,
+    policies: PolicySet,
+    link: Arc<NodeLink>,
+    welcome: Welcome,
+}
+
+fn reach_broker(config: &Config) -> Result<(NodeLink, Welcome)> {
+    let path = config.node.run_dir.join("broker.sock");
+    let mut tries = 0;
+    loop {
+        match NodeLink::connect(&path) {
+            Ok(reached) => return Ok(reached),
+            Err(error) if tries < BROKER_TRIES => {
+                if tries == 0 {
+                    tracing::info!(%error, path = %path.display(), "waiting for the broker");
+                }
+                tries += 1;
+                std::thread::sleep(BROKER_TRY_EVERY);
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("no broker answers at {}: start weir broker first", path.display())
+                });
+            }
+        }
+    }
+}
+
+/// Origins from the map that the broker passed.
+struct KernelOrigins(Origins);
+
+impl OriginSource for KernelOrigins {
+    fn origin(&self, socket: BorrowedFd<'_>) -> std::io::Result<Option<FlowOrigin>> {
+        self.0.lookup(socket)
+    }
+}
+
+async fn serve(parts: Parts) -> Result<()> {
+    let Parts { config, paths, mut secrets, policies, link, mut welcome } = parts;
+    let registry = Registry::new();
+    let spool = SpoolDir::open(SpoolConfig {
+        directory: paths.spool.clone(),
+        key_file: paths.node_key.clone(),
+        limit_bytes: config.record.limit_bytes,
+        durability: match config.record.durability {
+            config::Durability::Process => weir_record::Durability::Process,
+            config::Durability::PowerLoss => weir_record::Durability::PowerLoss,
+        },
+    })
+    .context("opening the spool")?;
+    let state = State::open(&paths.database).context("opening the state database")?;
+    let identify = Arc::new(identify(&config)?);
+    let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
+    let mut targets = Vec::with_capacity(config.targets.len());
+    for target_config in &config.targets {
+        targets.push(Arc::new(target(target_config, &mut secrets)?));
+    }
+    let node = Node::new(NodeParts {
+        host: Arc::new(BrokerHost::new(Arc::clone(&link))),
+        identify: Arc::clone(&identify),
+        state: state.clone(),
+        targets: Targets::new(targets),
+        workloads: workloads(&config),
+        policies: policy_receiver,
+        mask_key: secrets.mask_key.clone(),
+        metrics: Metrics::register(&registry).context("metrics")?,
+        control: tokio::runtime::Handle::current(),
+        settings: settings(&config),
+    });
+    let (workers, intake) = workers(&node, &spool)?;
+    let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
+    drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
+    let broker_there = Arc::new(AtomicBool::new(true));
+    let told = welcome.take_told();
+    let (incoming, listeners) = intake::channel();
+    follow_broker(&link, told, incoming, Arc::clone(&broker_there))?;
+    let origins: Arc<dyn OriginSource> =
+        Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
+    let accepting = tokio::spawn(intake::accept_all(listeners, origins, intake.clone()));
+    let admin = Arc::new(AdminState {
+        node: Arc::clone(&node),
+        state,
+        identify,
+        signins: SignIns::default(),
+        metrics: registry,
+        readiness: Box::new(move || {
+            let mut pending = Vec::new();
+            if !broker_there.load(Ordering::Relaxed) {
+                pending.push("broker".to_owned());
+            }
+            pending
+        }),
+        config: config.clone(),
+    });
+    start_admin(&config, welcome.admin, &admin)?;
+    drop(tokio::spawn(heartbeat(Arc::clone(&link))));
+    output::line("READY");
+    wait_for_signal().await?;
+    tracing::info!("stopping: no new flows, live ones are told");
+    accepting.abort();
+    node.kill_all();
+    drop(intake);
+    let ended = tokio::task::spawn_blocking(move || workers.join());
+    if tokio::time::timeout(DRAIN, ended).await.is_err() {
+        tracing::warn!("some flows did not end in time");
+    }
+    // Nobody waits for it: the shipper also watches this value.
+    let _told = stop_shipper.send(true);
+    if let Some(shipping) = shipping
+        && tokio::time::timeout(DRAIN, shipping).await.is_err()
+    {
+        tracing::warn!("the rest of the record stays in the spool until the next start");
+    }
+    Ok(())
+}
+
+fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut lanes = Vec::with_capacity(count);
+    for index in 0..count {
+        let index = u32::try_from(index).context("too many processors")?;
+        lanes.push(spool.lane(index, weir_clock::now()).context("opening a spool lane")?);
+    }
+    Workers::start(node, lanes).context("starting the workers")
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        cluster: config.node.cluster.clone(),
+        node: config.node.name.clone(),
+        rows_head: config.record.rows_head,
+        hold_expires_s: config.approvals.expires_s,
+        hold_in_transaction_s: config.approvals.in_transaction_s,
+        shape_seed: 0,
+    }
+}
+
+type Shipping = tokio::task::JoinHandle<()>;
+
+fn start_shipper(
+    config: &Config,
+    spool: &SpoolDir,
+    registry: &Registry,
+    secrets: &mut Secrets,
+) -> Result<(watch::Sender<bool>, Option<Shipping>)> {
+    let (sender, receiver) = watch::channel(false);
+    let Some(store) = &config.record.clickhouse else {
+        tracing::warn!("record.clickhouse is not configured: the record stays in the spool");
+        return Ok((sender, None));
+    };
+    let shipper = Shipper::new(
+        ShipperConfig {
+            store: StoreAddress {
+                url: store.url.clone(),
+                database: store.database.clone(),
+                token: secrets.writer_token.take(),
+            },
+            node_name: config.node.name.clone(),
+            rows_max: 50_000,
+            age: Duration::from_secs(1),
+            keep_bytes: config.record.limit_bytes / 2,
+        },
+        spool,
+        ShipperMetrics::register(registry).context("metrics")?,
+    );
+    let task = tokio::spawn(async move {
+        if let Err(error) = shipper.run(receiver).await {
+            tracing::error!(%error, "the shipper stopped: the record stays in the spool");
+        }
+    });
+    Ok((sender, Some(task)))
+}
+
+fn follow_broker(
+    link: &NodeLink,
+    told: Vec<Told>,
+    incoming: Incoming,
+    there: Arc<AtomicBool>,
+) -> Result<()> {
+    link.listen(told, move |told| match told {
+        Told::Listener { workload, netns, addr, socket } => {
+            incoming.opened(workload, netns, addr, socket);
+        }
+        Told::ListenerGone { netns } => incoming.gone(netns),
+        Told::Gone => {
+            tracing::error!("the broker is gone: new protected connects are refused");
+            there.store(false, Ordering::Relaxed);
+        }
+    })
+    .context("following the broker")
+}
+
+fn start_admin(
+    config: &Config,
+    socket: std::os::fd::OwnedFd,
+    state: &Arc<AdminState>,
+) -> Result<()> {
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true).context("admin socket")?;
+    let listener = tokio::net::UnixListener::from_std(listener).context("admin socket")?;
+    let rule = PeerRule { governed: config.node.governed.clone() };
+    let unix = serve_unix(listener, rule, Arc::clone(state));
+    drop(tokio::spawn(async move {
+        if let Err(error) = unix.await {
+            tracing::error!(%error, "the admin socket is closed");
+        }
+    }));
+    if let Some(addr) = config.admin_http {
+        let tcp = serve_tcp(addr, Arc::clone(state));
+        drop(tokio::spawn(async move {
+            if let Err(error) = tcp.await {
+                tracing::error!(%error, "admin.http is closed");
+            }
+        }));
+    }
+    Ok(())
+}
+
+/// From the control runtime, so that a hung node goes silent.
+async fn heartbeat(link: Arc<NodeLink>) {
+    let mut beats = tokio::time::interval(HEARTBEAT_EVERY);
+    loop {
+        beats.tick().await;
+        link.heartbeat(|outcome| {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "heartbeat");
+            }
+        });
+    }
+}
+
+async fn wait_for_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("signal handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signal handler")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {

@@ -1,0 +1,275 @@
+//! The node's end.
+//!
+//! A thread reads what the broker says; whoever asks gives a callback. Nothing here blocks the
+//! asker beyond one `sendmsg(2)`.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+use crate::message::{
+    Answer, Ask, Asked, ClassReport, FromBroker, ProcessReport, RefusalReport, receive, send,
+};
+use crate::serve::MESSAGES_VERSION;
+
+/// Why the broker did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    #[error("the broker is gone")]
+    Gone,
+    #[error("the broker refused: {0}")]
+    Refused(String),
+    #[error("the broker's answer does not fit the question")]
+    Confused,
+}
+
+/// What the broker says of its own accord.
+pub enum Told {
+    Listener { workload: String, netns: u64, addr: SocketAddr, socket: OwnedFd },
+    ListenerGone { netns: u64 },
+    /// The broker's socket closed; nothing more comes.
+    Gone,
+}
+
+type Callback = Box<dyn FnOnce(Result<(Answer, Vec<OwnedFd>), LinkError>) + Send>;
+
+/// A connected broker.
+pub struct NodeLink {
+    socket: OwnedFd,
+    next: AtomicU64,
+    waiting: Arc<Mutex<HashMap<u64, Callback>>>,
+}
+
+/// What the first exchange brings.
+pub struct Welcome {
+    pub accepted_map: OwnedFd,
+    pub admin: OwnedFd,
+    told: Vec<Told>,
+}
+
+impl NodeLink {
+    /// Connects and says hello; the broker moves this process into Weir's cgroup before it
+    /// answers. Call before threads and sockets are made.
+    ///
+    /// # Errors
+    /// No broker, or one that refuses.
+    pub fn connect(path: &Path) -> io::Result<(Self, Welcome)> {
+        let socket =
+            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        let hello = Asked { id: 0, ask: Ask::Hello { abi: MESSAGES_VERSION } };
+        send(socket.as_fd(), &hello, &[])?;
+        let mut told = Vec::new();
+        loop {
+            let Some((message, fds)) = receive::<FromBroker>(socket.as_fd())? else {
+                return Err(io::Error::other("the broker turned this node away: is one running?"));
+            };
+            match message {
+                FromBroker::Answer { answer: Answer::Hello, .. } => {
+                    let mut fds = fds.into_iter();
+                    let (Some(accepted_map), Some(admin)) = (fds.next(), fds.next()) else {
+                        return Err(io::Error::other("the broker's hello lacks descriptors"));
+                    };
+                    let link = Self {
+                        socket,
+                        next: AtomicU64::new(1),
+                        waiting: Arc::new(Mutex::new(HashMap::new())),
+                    };
+                    return Ok((link, Welcome { accepted_map, admin, told }));
+                }
+                FromBroker::Answer { answer: Answer::Refused(text), .. } => {
+                    return Err(io::Error::other(text));
+                }
+                FromBroker::Answer { .. } => {
+                    return Err(io::Error::other("the broker's hello cannot be understood"));
+                }
+                other => told.extend(unpack(other, fds)),
+            }
+        }
+    }
+
+    /// Starts the reading thread; `tell` gets everything that is not an answer.
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn listen(
+        &self,
+        told: Vec<Told>,
+        mut tell: impl FnMut(Told) + Send + 'static,
+    ) -> io::Result<()> {
+        let socket = self.socket.try_clone()?;
+        let waiting = Arc::clone(&self.waiting);
+        std::thread::Builder::new().name("weir-broker-link".to_owned()).spawn(move || {
+            told.into_iter().for_each(&mut tell);
+            while let Ok(Some((message, fds))) = receive::<FromBroker>(socket.as_fd()) {
+                match message {
+                    FromBroker::Answer { id, answer } => {
+                        if let Some(callback) = locked(&waiting).remove(&id) {
+                            callback(Ok((answer, fds)));
+                        }
+                    }
+                    other => {
+                        if let Some(told) = unpack(other, fds) {
+                            tell(told);
+                        }
+                    }
+                }
+            }
+            let left: Vec<Callback> = locked(&waiting).drain().map(|(_, one)| one).collect();
+            for callback in left {
+                callback(Err(LinkError::Gone));
+            }
+            tell(Told::Gone);
+        })?;
+        Ok(())
+    }
+
+    fn ask(&self, ask: Ask, callback: Callback) {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        locked(&self.waiting).insert(id, callback);
+        if send(self.socket.as_fd(), &Asked { id, ask }, &[]).is_err()
+            && let Some(callback) = locked(&self.waiting).remove(&id)
+        {
+            callback(Err(LinkError::Gone));
+        }
+    }
+
+    /// The node lives. Send every 250 ms or so; each is good for 2 s.
+    pub fn heartbeat(&self, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        self.ask(
+            Ask::Heartbeat,
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Done => Ok(()),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// An unconnected TCP socket made in that namespace.
+    pub fn upstream(
+        &self,
+        netns: u64,
+        ipv6: bool,
+        done: impl FnOnce(Result<OwnedFd, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Upstream { netns, ipv6 },
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, fds)| match answer {
+                    Answer::Upstream => fds.into_iter().next().ok_or(LinkError::Confused),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// The workload's service-account token.
+    pub fn token(
+        &self,
+        workload: &str,
+        done: impl FnOnce(Result<String, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Token { workload: workload.to_owned() },
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Token(token) => Ok(token),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// Evidence on a process.
+    pub fn process(
+        &self,
+        pid: u32,
+        start_boottime_ns: u64,
+        done: impl FnOnce(Result<ProcessReport, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Process { pid, start_boottime_ns },
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Process(report) => Ok(*report),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// Kernel counters by workload.
+    pub fn counts(
+        &self,
+        done: impl FnOnce(Result<Vec<ClassReport>, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Counts,
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Counts(reports) => Ok(reports),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// Refusals since the last call.
+    pub fn refusals(
+        &self,
+        done: impl FnOnce(Result<Vec<RefusalReport>, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Refusals,
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Refusals(reports) => Ok(reports),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+}
+
+impl Welcome {
+    /// Listeners that were announced before the answer.
+    pub fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn misfit(answer: Answer) -> LinkError {
+    match answer {
+        Answer::Refused(text) => LinkError::Refused(text),
+        Answer::Hello
+        | Answer::Done
+        | Answer::Upstream
+        | Answer::Token(_)
+        | Answer::Process(_)
+        | Answer::Counts(_)
+        | Answer::Refusals(_) => LinkError::Confused,
+    }
+}
+
+fn unpack(message: FromBroker, fds: Vec<OwnedFd>) -> Option<Told> {
+    match message {
+        FromBroker::Listener { workload, netns, addr } => {
+            let socket = fds.into_iter().next()?;
+            Some(Told::Listener { workload, netns, addr, socket })
+        }
+        FromBroker::ListenerGone { netns } => Some(Told::ListenerGone { netns }),
+        FromBroker::Answer { .. } => None,
+    }
+}

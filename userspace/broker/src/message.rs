@@ -1,0 +1,154 @@
+//! What broker and node say to each other: JSON over a sequenced-packet socket, one message a
+//! packet, descriptors beside it.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of one message.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Descriptors beside one message.
+const FDS_MAX: usize = 4;
+
+/// From the node.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) id: u64,
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    Hello { abi: u32 },
+    Heartbeat,
+    Upstream { netns: u64, ipv6: bool },
+    Token { workload: String },
+    Process { pid: u32, start_boottime_ns: u64 },
+    Counts,
+    Refusals,
+}
+
+/// From the broker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromBroker {
+    Answer { id: u64, answer: Answer },
+    /// A listener of a workload; its descriptor is beside the message.
+    Listener { workload: String, netns: u64, addr: SocketAddr },
+    ListenerGone { netns: u64 },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// Beside it: the map of accepted sockets, the admin listener.
+    Hello,
+    Done,
+    /// Beside it: the socket.
+    Upstream,
+    Token(String),
+    Process(Box<ProcessReport>),
+    Counts(Vec<ClassReport>),
+    Refusals(Vec<RefusalReport>),
+    Refused(String),
+}
+
+/// Evidence on a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessReport {
+    pub pid: u32,
+    pub ppid: u32,
+    pub uid: u32,
+    pub comm: String,
+    pub exe: String,
+    pub exe_id: String,
+    pub argv: Vec<String>,
+    pub parents: Vec<String>,
+    pub cgroup_path: String,
+    pub netns_inode: u64,
+}
+
+/// Kernel counters of one workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Empty for governed processes that no workload claims.
+    pub workload: String,
+    pub redirected: u64,
+    pub published: u64,
+    pub missed: u64,
+    pub accepted: u64,
+    pub orphaned: u64,
+    pub lost: u64,
+    pub refused: Vec<(String, u64)>,
+}
+
+/// One refusal of the kernel programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalReport {
+    pub reason: String,
+    pub destination: String,
+    pub workload: String,
+    pub pid: u32,
+    pub uid: u32,
+    pub comm: String,
+    pub cgroup_id: u64,
+}
+
+/// Sends one message.
+pub(crate) fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(io::Error::other("a message is larger than 64 KiB"));
+    }
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    let iov = [IoSlice::new(&bytes)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<UnixAddr>(socket.as_raw_fd(), &iov, control, flags, None)?;
+    Ok(())
+}
+
+/// Receives one message; `None` at the end.
+pub(crate) fn receive<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+    let mut space = nix::cmsg_space!([RawFd; FDS_MAX]);
+    let (count, fds) = {
+        let mut iov = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let received =
+            recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut iov, Some(&mut space), flags)?;
+        let mut fds = Vec::new();
+        for message in received.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = message {
+                fds.extend(raw.into_iter().map(adopt_accepted));
+            }
+        }
+        if received.flags.contains(MsgFlags::MSG_TRUNC) {
+            return Err(io::Error::other("a message is larger than 64 KiB"));
+        }
+        (received.bytes, fds)
+    };
+    if count == 0 {
+        return Ok(None);
+    }
+    let text = bytes.get(..count).unwrap_or_default();
+    let message = serde_json::from_slice(text).map_err(io::Error::other)?;
+    Ok(Some((message, fds)))
+}
+
+#[expect(unsafe_code, reason = "the kernel just gave us this descriptor")]
+pub(crate) fn adopt_accepted(fd: RawFd) -> OwnedFd {
+    // SAFETY: just received or accepted, and owned by nobody else.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

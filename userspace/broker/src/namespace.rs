@@ -1,0 +1,166 @@
+//! Short visits to network namespaces.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, getsockname,
+    listen, setsockopt, socket, sockopt,
+};
+
+/// A network namespace, kept by descriptor.
+pub(crate) struct Namespace {
+    pub(crate) file: File,
+    pub(crate) inode: u64,
+}
+
+/// What a visit for listening brought back.
+pub(crate) struct Listening {
+    pub(crate) cookie: u64,
+    pub(crate) v4: Option<(OwnedFd, SocketAddr, Ipv4Addr)>,
+    pub(crate) v6: Option<(OwnedFd, SocketAddr, Ipv6Addr)>,
+}
+
+/// A device packets leave through.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    /// 14 for Ethernet, 0 without a link header.
+    pub(crate) link_bytes: u32,
+}
+
+impl Namespace {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let inode = file.metadata()?.ino();
+        Ok(Self { file, inode })
+    }
+
+    /// Runs `work` on a thread that is inside the namespace and then ends.
+    pub(crate) fn visit<T: Send>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        let file = self.file.as_fd();
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("weir-visit".to_owned())
+                .spawn_scoped(scope, move || {
+                    setns(file, CloneFlags::CLONE_NEWNET)?;
+                    work()
+                })?;
+            thread.join().map_err(|_| io::Error::other("a namespace visit panicked"))?
+        })
+    }
+}
+
+/// An unconnected, non-blocking TCP socket in the calling thread's namespace.
+pub(crate) fn tcp_socket(ipv6: bool) -> io::Result<OwnedFd> {
+    let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(family, SockType::Stream, flags, None)?)
+}
+
+/// Listeners for both families, and the addresses they are reached by.
+pub(crate) fn listen_here() -> io::Result<Listening> {
+    let (own4, own6) = own_addresses()?;
+    let first = tcp_socket(false)?;
+    let cookie = cookie(&first)?;
+    let v4 = match own4 {
+        Some(own) => {
+            setsockopt(&first, sockopt::ReuseAddr, &true)?;
+            bind(first.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, 0))?;
+            listen(&first, backlog()?)?;
+            let bound: SockaddrIn = getsockname(first.as_raw_fd())?;
+            let addr = SocketAddr::new(IpAddr::V4(own), bound.port());
+            Some((first, addr, own))
+        }
+        None => None,
+    };
+    let v6 = match own6 {
+        Some(own) => Some(listen6(own)?),
+        None => None,
+    };
+    Ok(Listening { cookie, v4, v6 })
+}
+
+fn listen6(own: Ipv6Addr) -> io::Result<(OwnedFd, SocketAddr, Ipv6Addr)> {
+    let socket = tcp_socket(true)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    let any = std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0);
+    bind(socket.as_raw_fd(), &SockaddrIn6::from(any))?;
+    listen(&socket, backlog()?)?;
+    let bound: SockaddrIn6 = getsockname(socket.as_raw_fd())?;
+    let addr = SocketAddr::new(IpAddr::V6(own), bound.port());
+    Ok((socket, addr, own))
+}
+
+fn backlog() -> io::Result<Backlog> {
+    Ok(Backlog::new(1024)?)
+}
+
+/// The namespace's own first global addresses.
+fn own_addresses() -> io::Result<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
+    let (mut v4, mut v6) = (None, None);
+    for interface in getifaddrs()? {
+        let Some(address) = interface.address else { continue };
+        if let Some(addr) = address.as_sockaddr_in() {
+            let ip = addr.ip();
+            if !ip.is_loopback() && !ip.is_link_local() && v4.is_none() {
+                v4 = Some(ip);
+            }
+        }
+        if let Some(addr) = address.as_sockaddr_in6() {
+            let ip = addr.ip();
+            if !ip.is_loopback() && !ip.is_unicast_link_local() && v6.is_none() {
+                v6 = Some(ip);
+            }
+        }
+    }
+    Ok((v4, v6))
+}
+
+/// Every device but loopback.
+pub(crate) fn devices_here() -> io::Result<Vec<Device>> {
+    let mut devices: Vec<Device> = Vec::new();
+    for interface in getifaddrs()? {
+        let name = interface.interface_name;
+        let loopback = interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK);
+        if loopback || devices.iter().any(|device| device.name == name) {
+            continue;
+        }
+        let index = if_nametoindex(name.as_str())?;
+        let point = interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_POINTOPOINT);
+        let link_bytes = if point { 0 } else { 14 };
+        devices.push(Device { name, index, link_bytes });
+    }
+    Ok(devices)
+}
+
+/// `SO_NETNS_COOKIE` of the namespace that a socket was made in.
+#[expect(unsafe_code, reason = "nix has no getsockopt for SO_NETNS_COOKIE")]
+pub(crate) fn cookie(socket: &OwnedFd) -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = 8;
+    // SAFETY: the kernel writes at most `length` bytes into `cookie`.
+    let code = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if code == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}

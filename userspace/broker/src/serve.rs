@@ -1,0 +1,391 @@
+//! The broker's loop.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen,
+    socket, sockopt,
+};
+use nix::time::{ClockId, clock_gettime};
+use weir_kernel::System;
+
+use crate::cgroup;
+use crate::config::{BrokerConfig, BrokerError, file, system};
+use crate::listeners::Places;
+use crate::message::{
+    Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, receive, send,
+};
+use crate::namespace::tcp_socket;
+use crate::{evidence, tokens};
+
+/// Version of the messages.
+pub(crate) const MESSAGES_VERSION: u32 = 1;
+/// A heartbeat is good for this long.
+const HEARTBEAT_NS: u64 = 2_000_000_000;
+/// How often namespaces are looked for.
+const LOOK_EVERY_MS: u16 = 200;
+/// Refusals given out at once.
+const REFUSALS_MAX: usize = 256;
+
+struct Broker {
+    config: BrokerConfig,
+    own_cgroup: std::path::PathBuf,
+    system: System,
+    places: Places,
+    admin: UnixListener,
+    node: Option<OwnedFd>,
+}
+
+/// Runs until `stop` turns true. On the way out nothing is detached: protected connects are
+/// refused until a broker and a node are there again, or `weir uninstall` removes everything.
+///
+/// `ready` is called once everything is attached and the socket is there.
+///
+/// # Errors
+/// What keeps it from starting; afterwards only the loss of its own sockets.
+pub fn run(
+    config: BrokerConfig,
+    stop: &AtomicBool,
+    ready: impl FnOnce(),
+) -> Result<(), BrokerError> {
+    let mount = cgroup::mount()?;
+    let own_cgroup = cgroup::directory(&mount, &config.own_cgroup);
+    let governed = cgroup::directory(&mount, &config.governed_cgroup);
+    let own_id = cgroup::make(&own_cgroup)?;
+    cgroup::make(&governed)?;
+    // Before the first socket: sockets keep the cgroup that they were born in.
+    cgroup::enter(&own_cgroup, std::process::id())?;
+    mount_bpffs()?;
+    let open = |path: &Path| fs::File::open(path).map_err(|source| file(path, source));
+    let (own_dir, governed_dir) = (open(&own_cgroup)?, open(&governed)?);
+    fs::create_dir_all(&config.pins).map_err(|source| file(&config.pins, source))?;
+    let mut kernel = System::start(&config.pins, governed_dir.as_fd(), own_dir.as_fd())?;
+    kernel.set_own(own_id)?;
+    let classes = u32::try_from(config.workloads.len()).unwrap_or(u32::MAX);
+    for destination in &config.destinations {
+        for class in 0..=classes {
+            kernel.protect(class, destination.net, destination.prefix, destination.port)?;
+        }
+    }
+    let listener = node_socket(&config)?;
+    let admin = admin_socket(&config)?;
+    let mut broker = Broker {
+        places: Places::new(mount)?,
+        own_cgroup,
+        system: kernel,
+        admin,
+        node: None,
+        config,
+    };
+    broker.look();
+    ready();
+    while !stop.load(Ordering::Relaxed) {
+        broker.turn(listener.as_fd())?;
+    }
+    broker.system.set_heartbeat(0)?;
+    Ok(())
+}
+
+/// Mounts the BPF file system when nobody did.
+fn mount_bpffs() -> Result<(), BrokerError> {
+    let path = Path::new("/sys/fs/bpf");
+    let text = fs::read_to_string("/proc/self/mounts").map_err(|source| file(path, source))?;
+    if text.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf")) {
+        return Ok(());
+    }
+    let none: Option<&str> = None;
+    nix::mount::mount(
+        Some("bpf"),
+        path,
+        Some("bpf"),
+        nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV,
+        Some("mode=0700"),
+    )
+    .map_err(|source| file(path, source))?;
+    let _unused = none;
+    tracing::info!("mounted the BPF file system at /sys/fs/bpf");
+    Ok(())
+}
+
+fn node_socket(config: &BrokerConfig) -> Result<OwnedFd, BrokerError> {
+    let path = config.run_dir.join("broker.sock");
+    remove(&path)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let made = || -> nix::Result<OwnedFd> {
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        listen(&fd, Backlog::new(4)?)?;
+        Ok(fd)
+    };
+    let fd = made().map_err(|source| file(&path, source))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+        .map_err(|source| file(&path, source))?;
+    Ok(fd)
+}
+
+fn admin_socket(config: &BrokerConfig) -> Result<UnixListener, BrokerError> {
+    let path = config.run_dir.join("admin.sock");
+    remove(&path)?;
+    let listener = UnixListener::bind(&path).map_err(|source| file(&path, source))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+        .map_err(|source| file(&path, source))?;
+    Ok(listener)
+}
+
+fn remove(path: &Path) -> Result<(), BrokerError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(file(path, source)),
+    }
+}
+
+/// `CLOCK_MONOTONIC`, which is what `bpf_ktime_get_ns` reads.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or_else(|_| Duration::ZERO.into());
+    let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
+}
+
+impl Broker {
+    fn turn(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
+        let (new_node, message) = {
+            let mut fds = vec![PollFd::new(listener, PollFlags::POLLIN)];
+            if let Some(node) = &self.node {
+                fds.push(PollFd::new(node.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut fds, PollTimeout::from(LOOK_EVERY_MS)) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(source) => return Err(system("waiting", source)),
+            }
+            let readable = |index: usize| {
+                fds.get(index)
+                    .and_then(PollFd::revents)
+                    .is_some_and(|events| !events.is_empty())
+            };
+            (readable(0), readable(1))
+        };
+        if message {
+            self.node_message()?;
+        }
+        if new_node {
+            self.node_arrives(listener)?;
+        }
+        self.look();
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        let changes = self.places.look(&self.config, &mut self.system);
+        for cookie in changes.removed {
+            self.tell(&FromBroker::ListenerGone { netns: cookie }, &[]);
+        }
+        for inode in changes.added {
+            self.tell_listeners(inode);
+        }
+    }
+
+    fn tell_listeners(&mut self, inode: u64) {
+        let mut failed = false;
+        if let (Some(node), Some(place)) = (&self.node, self.places.by_inode.get(&inode)) {
+            for socket in &place.sockets {
+                let message = FromBroker::Listener {
+                    workload: place.workload.clone(),
+                    netns: place.cookie,
+                    addr: socket.addr,
+                };
+                failed |= send(node.as_fd(), &message, &[socket.fd.as_fd()]).is_err();
+            }
+        }
+        if failed {
+            self.node_leaves();
+        }
+    }
+
+    fn tell(&mut self, message: &FromBroker, fds: &[BorrowedFd<'_>]) {
+        let failed =
+            self.node.as_ref().is_some_and(|node| send(node.as_fd(), message, fds).is_err());
+        if failed {
+            self.node_leaves();
+        }
+    }
+
+    /// One node at a time, and only root (before it drops) or the node's own user.
+    fn node_arrives(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let fd = match accept4(listener.as_raw_fd(), flags) {
+            Ok(fd) => crate::message::adopt_accepted(fd),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ECONNABORTED) => return Ok(()),
+            Err(source) => return Err(system("accepting the node", source)),
+        };
+        let peer = getsockopt(&fd, sockopt::PeerCredentials)
+            .map_err(|source| system("looking at the node", source))?;
+        if peer.uid() != 0 && peer.uid() != self.config.node_uid {
+            tracing::warn!(uid = peer.uid(), "a stranger at the broker's socket");
+            return Ok(());
+        }
+        if self.node.is_some() {
+            tracing::warn!("a second node was turned away");
+            return Ok(());
+        }
+        let pid = u32::try_from(peer.pid()).unwrap_or(0);
+        cgroup::enter(&self.own_cgroup, pid)?;
+        tracing::info!(pid, "a node is here");
+        self.node = Some(fd);
+        Ok(())
+    }
+
+    fn node_leaves(&mut self) {
+        tracing::warn!("the node is gone: protected connects are refused");
+        self.node = None;
+        if let Err(error) = self.system.set_heartbeat(0) {
+            tracing::error!(%error, "the heartbeat cannot be stopped; it runs out by itself");
+        }
+    }
+
+    fn node_message(&mut self) -> Result<(), BrokerError> {
+        let Some(node) = &self.node else { return Ok(()) };
+        match receive::<Asked>(node.as_fd()) {
+            Ok(Some((asked, _fds))) => self.answer(asked),
+            Ok(None) | Err(_) => {
+                self.node_leaves();
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(&mut self, asked: Asked) -> Result<(), BrokerError> {
+        let Asked { id, ask } = asked;
+        match ask {
+            Ask::Hello { abi } => self.hello(id, abi),
+            Ask::Heartbeat => {
+                self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
+                self.reply(id, Answer::Done, &[]);
+                Ok(())
+            }
+            Ask::Upstream { netns, ipv6 } => {
+                self.upstream(id, netns, ipv6);
+                Ok(())
+            }
+            Ask::Token { workload } => {
+                let answer = self.token(&workload);
+                self.reply(id, answer, &[]);
+                Ok(())
+            }
+            Ask::Process { pid, start_boottime_ns } => {
+                let answer = match evidence::gather(pid, start_boottime_ns) {
+                    Some(report) => Answer::Process(Box::new(report)),
+                    None => Answer::Refused("the process is gone".to_owned()),
+                };
+                self.reply(id, answer, &[]);
+                Ok(())
+            }
+            Ask::Counts => {
+                let reports = self.counts();
+                self.reply(id, Answer::Counts(reports), &[]);
+                Ok(())
+            }
+            Ask::Refusals => {
+                let reports = self.refusals();
+                self.reply(id, Answer::Refusals(reports), &[]);
+                Ok(())
+            }
+        }
+    }
+
+    fn reply(&mut self, id: u64, answer: Answer, fds: &[BorrowedFd<'_>]) {
+        self.tell(&FromBroker::Answer { id, answer }, fds);
+    }
+
+    fn hello(&mut self, id: u64, abi: u32) -> Result<(), BrokerError> {
+        if abi != MESSAGES_VERSION {
+            let text = format!("the node speaks version {abi}, the broker {MESSAGES_VERSION}");
+            self.reply(id, Answer::Refused(text), &[]);
+            return Ok(());
+        }
+        let map = self.system.accepted_map()?;
+        let admin = self.admin.try_clone().map_err(|source| system("admin socket", source))?;
+        self.reply(id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
+        let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
+        for inode in inodes {
+            self.tell_listeners(inode);
+        }
+        Ok(())
+    }
+
+    fn upstream(&mut self, id: u64, netns: u64, ipv6: bool) {
+        let made = match self.places.by_cookie(netns) {
+            Some(place) => place.namespace.visit(|| tcp_socket(ipv6)),
+            None => Err(io::Error::other("that namespace is not served")),
+        };
+        match made {
+            Ok(socket) => self.reply(id, Answer::Upstream, &[socket.as_fd()]),
+            Err(error) => self.reply(id, Answer::Refused(error.to_string()), &[]),
+        }
+    }
+
+    fn token(&self, name: &str) -> Answer {
+        match self.config.workloads.iter().find(|workload| workload.name == name) {
+            Some(workload) => match tokens::read(&workload.token_file) {
+                Ok(token) => Answer::Token(token),
+                Err(error) => Answer::Refused(format!("the token file: {error}")),
+            },
+            None => Answer::Refused("no such workload".to_owned()),
+        }
+    }
+
+    fn workload_of(&self, class: u32) -> String {
+        let index = usize::try_from(class).ok().and_then(|class| class.checked_sub(1));
+        index
+            .and_then(|index| self.config.workloads.get(index))
+            .map(|workload| workload.name.clone())
+            .unwrap_or_default()
+    }
+
+    fn counts(&self) -> Vec<ClassReport> {
+        let classes = u32::try_from(self.config.workloads.len()).unwrap_or(0);
+        (0..=classes)
+            .map(|class| {
+                let counts = self.system.counts(class);
+                ClassReport {
+                    workload: self.workload_of(class),
+                    redirected: counts.redirected,
+                    published: counts.published,
+                    missed: counts.missed,
+                    accepted: counts.accepted,
+                    orphaned: counts.orphaned,
+                    lost: counts.lost,
+                    refused: counts
+                        .refused
+                        .into_iter()
+                        .map(|(reason, count)| (reason.to_owned(), count))
+                        .collect(),
+                }
+            })
+            .collect()
+    }
+
+    fn refusals(&mut self) -> Vec<RefusalReport> {
+        let found = self.system.refusals(REFUSALS_MAX);
+        found
+            .into_iter()
+            .map(|refusal| RefusalReport {
+                reason: refusal.reason.to_owned(),
+                destination: refusal.destination,
+                workload: self.workload_of(refusal.class),
+                pid: refusal.pid,
+                uid: refusal.uid,
+                comm: refusal.comm,
+                cgroup_id: refusal.cgroup_id,
+            })
+            .collect()
+    }
+}

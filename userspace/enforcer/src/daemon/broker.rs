@@ -1,0 +1,73 @@
+//! `weir broker` and `weir uninstall`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::Uid;
+use weir_broker::{BrokerConfig, Destination, WorkloadConfig};
+
+use super::prepare;
+use crate::config::{Config, TokenSource};
+use crate::{output, privileges};
+
+/// Runs until a signal.
+pub(crate) fn run(path: &Path) -> Result<ExitCode> {
+    super::start_logging();
+    let config = output::load(path)?;
+    if !Uid::effective().is_root() {
+        bail!("weir broker needs root: it loads eBPF programs and enters namespaces");
+    }
+    prepare::prepare(&config)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signal handler")?;
+    }
+    weir_broker::run(broker_config(&config)?, &stop, || output::line("READY"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn broker_config(config: &Config) -> Result<BrokerConfig> {
+    let (uid, _gid) = privileges::user(&config.node.user)?;
+    let workloads = config
+        .workloads
+        .iter()
+        .map(|workload| {
+            let TokenSource::File(token_file) = &workload.token;
+            WorkloadConfig {
+                name: workload.name.to_string(),
+                cgroup: workload.cgroup.clone(),
+                netns: workload.netns.clone(),
+                token_file: token_file.clone(),
+            }
+        })
+        .collect();
+    let mut destinations = Vec::new();
+    for target in &config.targets {
+        for (net, prefix) in &target.matching.nets {
+            let any = target.matching.ports.is_empty().then_some(0);
+            for port in target.matching.ports.iter().copied().chain(any) {
+                destinations.push(Destination { net: *net, prefix: *prefix, port });
+            }
+        }
+    }
+    Ok(BrokerConfig {
+        node_uid: uid.as_raw(),
+        run_dir: config.node.run_dir.clone(),
+        pins: config.node.pins.clone(),
+        own_cgroup: config.node.cgroup.clone(),
+        governed_cgroup: config.node.governed.clone(),
+        workloads,
+        destinations,
+    })
+}
+
+/// Removes every pin; whoever was governed is not any more.
+pub(crate) fn uninstall(path: &Path) -> Result<ExitCode> {
+    let config = output::load(path)?;
+    weir_kernel::uninstall(&config.node.pins)?;
+    output::line("every pinned program, map and link is removed; nothing is governed any more");
+    Ok(ExitCode::SUCCESS)
+}

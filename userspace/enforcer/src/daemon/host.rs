@@ -1,0 +1,88 @@
+//! The broker as the relay sees it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::{Duration, timeout};
+use weir_broker::ProcessReport;
+use weir_broker::client::{LinkError, NodeLink};
+use weir_identify::Secret;
+use weir_model::addr::NetnsCookie;
+use weir_model::flow::ProcessEvidence;
+use weir_relay::{Answer, Host, HostError};
+
+/// The broker answers from memory and short system calls; longer means that it hangs.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A [`Host`] over the broker's socket.
+pub(crate) struct BrokerHost {
+    link: Arc<NodeLink>,
+}
+
+impl BrokerHost {
+    pub(crate) const fn new(link: Arc<NodeLink>) -> Self {
+        Self { link }
+    }
+}
+
+fn host_error(error: LinkError) -> HostError {
+    match error {
+        LinkError::Gone => HostError::Gone,
+        LinkError::Refused(text) => HostError::Refused(text),
+        LinkError::Confused => HostError::Refused("the answer does not fit".to_owned()),
+    }
+}
+
+/// Asks with a callback and waits for it.
+async fn answer<T: Send + 'static>(
+    receiver: oneshot::Receiver<Result<T, LinkError>>,
+) -> Result<T, HostError> {
+    match timeout(ANSWER_TIME_MAX, receiver).await {
+        Ok(Ok(outcome)) => outcome.map_err(host_error),
+        Ok(Err(_dropped)) => Err(HostError::Gone),
+        Err(_elapsed) => Err(HostError::Gone),
+    }
+}
+
+impl Host for BrokerHost {
+    fn upstream(&self, netns: NetnsCookie, ipv6: bool) -> Answer<OwnedFd> {
+        let (sender, receiver) = oneshot::channel();
+        self.link.upstream(netns.0, ipv6, move |outcome| {
+            // The asker may have given up.
+            let _gone = sender.send(outcome);
+        });
+        Box::pin(answer(receiver))
+    }
+
+    fn assertion(&self, workload: &str) -> Answer<Secret> {
+        let (sender, receiver) = oneshot::channel();
+        self.link.token(workload, move |outcome| {
+            let _gone = sender.send(outcome.map(Secret::new));
+        });
+        Box::pin(answer(receiver))
+    }
+
+    fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence> {
+        let (sender, receiver) = oneshot::channel();
+        self.link.process(pid, start_boottime_ns, move |outcome| {
+            let _gone = sender.send(outcome.map(evidence));
+        });
+        Box::pin(answer(receiver))
+    }
+}
+
+fn evidence(report: ProcessReport) -> ProcessEvidence {
+    ProcessEvidence {
+        pid: report.pid,
+        ppid: report.ppid,
+        uid: report.uid,
+        comm: report.comm,
+        exe: report.exe,
+        exe_id: report.exe_id,
+        argv: report.argv,
+        parents: report.parents,
+        cgroup_path: report.cgroup_path,
+        netns_inode: report.netns_inode,
+    }
+}

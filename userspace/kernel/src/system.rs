@@ -1,0 +1,498 @@
+//! The running system: programs loaded, attached and pinned; maps written.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf};
+use aya::programs::tc::{SchedClassifier, TcAttachType, qdisc_add_clsact};
+use aya::programs::{Program, ProgramError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use weir_abi::rule::DESTINATION_FIXED_BITS;
+use weir_abi::{
+    ABI_VERSION, COUNTERS, Counter, Destination, Event, Netns, PORT_ANY, PORT_SOME, Reason,
+    counter_index, names,
+};
+use weir_model::fault::{Fault, FaultKind};
+
+use crate::sys::{self, AttachType};
+use crate::{btf, object};
+
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+/// `BPF_ANY`.
+const ANY: u64 = 0;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("this binary was built without the eBPF programs (WEIR_SKIP_EBPF)")]
+    NoObject,
+    #[error("{VMLINUX} has no {0}: this kernel cannot be supported")]
+    NoOffset(&'static str),
+    #[error("loading the eBPF object: {0}")]
+    Load(#[from] EbpfError),
+    #[error("program {name}: {source}")]
+    Program { name: &'static str, source: ProgramError },
+    #[error("the object lacks {0}")]
+    Missing(&'static str),
+    #[error("attaching {name}: {source}")]
+    Attach { name: String, source: io::Error },
+    #[error("map {name}: {source}")]
+    Map { name: &'static str, source: aya::maps::MapError },
+    #[error("{path}: {source}")]
+    File { path: String, source: io::Error },
+}
+
+impl Fault for KernelError {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Kernel
+    }
+}
+
+fn file(path: &Path, source: io::Error) -> KernelError {
+    KernelError::File { path: path.display().to_string(), source }
+}
+
+/// Number of a workload in the kernel's maps, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(pub u32);
+
+/// Listeners of one namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerEntry {
+    pub class: ClassId,
+    pub v4: Option<(Ipv4Addr, u16)>,
+    pub v6: Option<(Ipv6Addr, u16)>,
+}
+
+/// What the kernel counted for one class.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassCounts {
+    pub redirected: u64,
+    pub published: u64,
+    pub missed: u64,
+    pub accepted: u64,
+    pub orphaned: u64,
+    pub lost: u64,
+    /// By reason label.
+    pub refused: Vec<(&'static str, u64)>,
+}
+
+/// One refusal, as the kernel reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: &'static str,
+    pub destination: String,
+    pub pid: u32,
+    pub uid: u32,
+    pub class: u32,
+    pub cgroup_id: u64,
+    pub comm: String,
+}
+
+/// Programs on the governed subtree, and where each attaches.
+const GOVERNED: &[(&str, AttachType)] = &[
+    (names::CONNECT4, AttachType::Connect4),
+    (names::CONNECT6, AttachType::Connect6),
+    (names::GETPEERNAME4, AttachType::GetPeerName4),
+    (names::GETPEERNAME6, AttachType::GetPeerName6),
+    (names::SENDMSG4, AttachType::SendMsg4),
+    (names::SENDMSG6, AttachType::SendMsg6),
+    (names::BIND4, AttachType::Bind4),
+    (names::BIND6, AttachType::Bind6),
+    (names::SOCK_CREATE, AttachType::SockCreate),
+    (names::GOVERNED_OPS, AttachType::SockOps),
+    (names::CGROUP_EGRESS, AttachType::CgroupEgress),
+];
+
+/// Everything in the kernel. Dropping it changes nothing there: links and maps are pinned.
+pub struct System {
+    pins: PathBuf,
+    ebpf: Ebpf,
+    offsets: Offsets,
+    classes: HashMap<MapData, u64, u32>,
+    destinations: LpmTrie<MapData, Destination, u32>,
+    netns: HashMap<MapData, u64, Netns>,
+    own: HashMap<MapData, u64, u32>,
+    heartbeat: Array<MapData, u64>,
+    counts: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
+}
+
+#[derive(Clone, Copy)]
+struct Offsets {
+    group_leader: u32,
+    start_boottime: u32,
+}
+
+impl Offsets {
+    fn read() -> Result<Self, KernelError> {
+        let bytes = fs::read(VMLINUX).map_err(|source| file(Path::new(VMLINUX), source))?;
+        let of = |member| {
+            btf::offset(&bytes, "task_struct", member).ok_or(KernelError::NoOffset(member))
+        };
+        Ok(Self { group_leader: of("group_leader")?, start_boottime: of("start_boottime")? })
+    }
+}
+
+fn load_object(
+    pins: Option<&Path>,
+    offsets: Offsets,
+    device: (u32, u32),
+) -> Result<Ebpf, KernelError> {
+    if object::bytes().is_empty() {
+        return Err(KernelError::NoObject);
+    }
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(names::OFF_GROUP_LEADER, &offsets.group_leader, true)
+        .override_global(names::OFF_START_BOOTTIME, &offsets.start_boottime, true)
+        .override_global(names::DEVICE_CLASS, &device.0, true)
+        .override_global(names::DEVICE_LINK_BYTES, &device.1, true);
+    if let Some(pins) = pins {
+        loader.default_map_pin_directory(pins);
+        loader.map_pin_path(names::CLIENT, pins.join(names::CLIENT));
+        loader.map_pin_path(names::ACCEPTED, pins.join(names::ACCEPTED));
+    }
+    Ok(loader.load(object::bytes())?)
+}
+
+/// An object with maps of its own, for probing.
+pub(crate) fn loader_for_probe() -> Result<Ebpf, KernelError> {
+    let directory = PathBuf::from(format!("/sys/fs/bpf/weir-probe-{}", std::process::id()));
+    fs::create_dir_all(&directory).map_err(|source| file(&directory, source))?;
+    let loaded = load_object(Some(&directory), Offsets::read()?, (0, 14));
+    fs::remove_dir_all(&directory).map_err(|source| file(&directory, source))?;
+    loaded
+}
+
+/// Loads whatever kind of program it is.
+pub(crate) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+where
+    T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(KernelError::Missing(name))?;
+    T::try_from(map).map_err(|source| KernelError::Map { name, source })
+}
+
+impl System {
+    /// Loads the object with the pinned maps below `pins`, attaches or takes over every link.
+    ///
+    /// # Errors
+    /// See [`KernelError`]; what was attached before stays attached.
+    pub fn start(
+        pins: &Path,
+        governed: BorrowedFd<'_>,
+        own: BorrowedFd<'_>,
+    ) -> Result<Self, KernelError> {
+        let pins = pins.join(format!("v{ABI_VERSION}"));
+        fs::create_dir_all(&pins).map_err(|source| file(&pins, source))?;
+        let offsets = Offsets::read()?;
+        let mut ebpf = load_object(Some(&pins), offsets, (0, 14))?;
+        let mut system = Self {
+            classes: take(&mut ebpf, names::CLASSES)?,
+            destinations: take(&mut ebpf, names::DESTINATIONS)?,
+            netns: take(&mut ebpf, names::NETNS)?,
+            own: take(&mut ebpf, names::OWN_CGROUPS)?,
+            heartbeat: take(&mut ebpf, names::HEARTBEAT)?,
+            counts: take(&mut ebpf, names::COUNTS)?,
+            events: take(&mut ebpf, names::EVENTS)?,
+            pins,
+            ebpf,
+            offsets,
+        };
+        for (name, kind) in GOVERNED {
+            system.attach_cgroup(name, *kind, governed)?;
+        }
+        system.attach_cgroup(names::OWN_OPS, AttachType::SockOps, own)?;
+        Ok(system)
+    }
+
+    fn attach_cgroup(
+        &mut self,
+        name: &'static str,
+        kind: AttachType,
+        cgroup: BorrowedFd<'_>,
+    ) -> Result<(), KernelError> {
+        let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing(name))?;
+        load_program(program).map_err(|source| KernelError::Program { name, source })?;
+        let fd = program.fd().map_err(|source| KernelError::Program { name, source })?;
+        let pin = self.pins.join(format!("link_{name}"));
+        take_over(&pin, fd.as_fd(), || sys::link_cgroup(fd.as_fd(), cgroup, kind))
+            .map_err(|source| KernelError::Attach { name: name.to_owned(), source })
+    }
+
+    /// Puts the allow-list on a device of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// See [`KernelError`].
+    pub fn attach_device(
+        &self,
+        class: ClassId,
+        key: &str,
+        device: &str,
+        ifindex: u32,
+        link_bytes: u32,
+    ) -> Result<(), KernelError> {
+        let mut ebpf =
+            load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))?;
+        let name = names::DEVICE_EGRESS;
+        let program: &mut SchedClassifier = ebpf
+            .program_mut(name)
+            .ok_or(KernelError::Missing(name))?
+            .try_into()
+            .map_err(|source| KernelError::Program { name, source })?;
+        program.load().map_err(|source| KernelError::Program { name, source })?;
+        let fd = program.fd().map_err(|source| KernelError::Program { name, source })?;
+        let fd: OwnedFd = fd
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| KernelError::Attach { name: device.to_owned(), source })?;
+        let pin = self.pins.join(format!("device_{key}_{ifindex}"));
+        match take_over(&pin, fd.as_fd(), || sys::link_device(fd.as_fd(), ifindex)) {
+            Ok(()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                // Before 6.6 there is no tcx: clsact, which the namespace's own administrator
+                // could remove.
+                tracing::warn!(device, "no tcx on this kernel: falling back to clsact");
+                let attach =
+                    |source: io::Error| KernelError::Attach { name: device.to_owned(), source };
+                match qdisc_add_clsact(device) {
+                    Ok(()) => {}
+                    Err(error) => tracing::debug!(device, %error, "clsact"),
+                }
+                let id = program
+                    .attach(device, TcAttachType::Egress)
+                    .map_err(|error| attach(io::Error::other(error)))?;
+                let link =
+                    program.take_link(id).map_err(|error| attach(io::Error::other(error)))?;
+                // The filter outlives us, as a pinned link does.
+                std::mem::forget(link);
+                Ok(())
+            }
+            Err(source) => Err(KernelError::Attach { name: device.to_owned(), source }),
+        }
+    }
+
+    /// Forgets the pinned device links of one namespace.
+    ///
+    /// # Errors
+    /// The pin directory cannot be read.
+    pub fn detach_devices(&self, key: &str) -> Result<(), KernelError> {
+        let prefix = format!("device_{key}_");
+        remove_pins(&self.pins, |name| name.starts_with(&prefix))
+    }
+
+    /// # Errors
+    /// The map is full.
+    pub fn set_class(&mut self, cgroup: u64, class: ClassId) -> Result<(), KernelError> {
+        let name = names::CLASSES;
+        let set = self.classes.insert(cgroup, class.0, ANY);
+        set.map_err(|source| KernelError::Map { name, source })
+    }
+
+    /// # Errors
+    /// The map is full.
+    pub fn set_own(&mut self, cgroup: u64) -> Result<(), KernelError> {
+        let name = names::OWN_CGROUPS;
+        self.own.insert(cgroup, 1, ANY).map_err(|source| KernelError::Map { name, source })
+    }
+
+    /// Protects `net/prefix` at `port` (0: any) for a class. Class 0 is governed processes that no
+    /// workload claims.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn protect(
+        &mut self,
+        class: u32,
+        net: IpAddr,
+        prefix: u8,
+        port: u16,
+    ) -> Result<(), KernelError> {
+        let (addr, bits) = match net {
+            IpAddr::V4(addr) => (addr.to_ipv6_mapped().octets(), u32::from(prefix) + 96),
+            IpAddr::V6(addr) => (addr.octets(), u32::from(prefix)),
+        };
+        let port = if port == 0 { PORT_ANY } else { u32::from(port) };
+        for port in [port, PORT_SOME] {
+            let key = Key::new(DESTINATION_FIXED_BITS + bits, Destination { class, port, addr });
+            let name = names::DESTINATIONS;
+            self.destinations
+                .insert(&key, 1, ANY)
+                .map_err(|source| KernelError::Map { name, source })?;
+        }
+        Ok(())
+    }
+
+    /// Registers a namespace's listeners; from here on its protected connects are redirected.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn set_listeners(
+        &mut self,
+        cookie: u64,
+        entry: &ListenerEntry,
+    ) -> Result<(), KernelError> {
+        let mut netns = Netns { class: entry.class.0, ..Netns::default() };
+        if let Some((addr, port)) = entry.v4 {
+            netns.v4 = u32::from_ne_bytes(addr.octets());
+            netns.port4 = u32::from(port);
+        }
+        if let Some((addr, port)) = entry.v6 {
+            let octets = addr.octets();
+            for (word, bytes) in netns.v6.iter_mut().zip(octets.chunks_exact(4)) {
+                *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+            netns.port6 = u32::from(port);
+        }
+        let name = names::NETNS;
+        self.netns.insert(cookie, netns, ANY).map_err(|source| KernelError::Map { name, source })
+    }
+
+    /// Forgets a namespace; unknown ones are no error.
+    pub fn remove_listeners(&mut self, cookie: u64) {
+        let _unknown = self.netns.remove(&cookie);
+    }
+
+    /// Sets the instant until which the enforcer is believed alive; 0 means it is gone.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_heartbeat(&mut self, deadline_ns: u64) -> Result<(), KernelError> {
+        let name = names::HEARTBEAT;
+        let set = self.heartbeat.set(0, deadline_ns, ANY);
+        set.map_err(|source| KernelError::Map { name, source })
+    }
+
+    /// The map of accepted sockets' origins, to be passed to the node.
+    ///
+    /// # Errors
+    /// Its pin is gone.
+    pub fn accepted_map(&self) -> Result<OwnedFd, KernelError> {
+        let pin = self.pins.join(names::ACCEPTED);
+        sys::get(&pin).map_err(|source| file(&pin, source))
+    }
+
+    /// Sums over all processors.
+    #[must_use]
+    pub fn counts(&self, class: u32) -> ClassCounts {
+        let read = |counter: u32| -> u64 {
+            let index = counter_index(class, counter);
+            self.counts.get(&index, 0).map_or(0, |values| values.iter().sum())
+        };
+        let _ = COUNTERS;
+        ClassCounts {
+            redirected: read(Counter::Redirected as u32),
+            published: read(Counter::Published as u32),
+            missed: read(Counter::Missed as u32),
+            accepted: read(Counter::Accepted as u32),
+            orphaned: read(Counter::Orphaned as u32),
+            lost: read(Counter::FlowLost as u32),
+            refused: Reason::ALL
+                .iter()
+                .map(|reason| (reason.label(), read(*reason as u32)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+        }
+    }
+
+    /// Refusals since the last call, at most `max`.
+    pub fn refusals(&mut self, max: usize) -> Vec<Refusal> {
+        let mut found = Vec::new();
+        while found.len() < max {
+            let Some(item) = self.events.next() else { break };
+            found.extend(refusal(&item));
+        }
+        found
+    }
+}
+
+fn refusal(bytes: &[u8]) -> Option<Refusal> {
+    let at = |index: usize| -> Option<u32> {
+        let bytes: [u8; 4] = bytes.get(index..index + 4)?.try_into().ok()?;
+        Some(u32::from_ne_bytes(bytes))
+    };
+    if bytes.len() < size_of::<Event>() {
+        return None;
+    }
+    let addr: [u8; 16] = bytes.get(..16)?.try_into().ok()?;
+    let ip = IpAddr::V6(Ipv6Addr::from(addr)).to_canonical();
+    let comm = bytes.get(56..72)?;
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    let cgroup: [u8; 8] = bytes.get(40..48)?.try_into().ok()?;
+    Some(Refusal {
+        reason: Reason::try_from(at(20)?).map_or("unknown", Reason::label),
+        destination: format!("{ip} port {}", at(16)?),
+        pid: at(24)?,
+        uid: at(28)?,
+        class: at(32)?,
+        cgroup_id: u64::from_ne_bytes(cgroup),
+        comm: String::from_utf8_lossy(comm.get(..end)?).into_owned(),
+    })
+}
+
+/// Replaces the program of a pinned link, or makes and pins a new one. A severed link (its cgroup
+/// or device is gone) is made anew.
+fn take_over(
+    pin: &Path,
+    program: BorrowedFd<'_>,
+    create: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<()> {
+    match sys::get(pin) {
+        Ok(link) => match sys::link_update(link.as_fd(), program) {
+            Ok(()) => return Ok(()),
+            Err(_severed) => fs::remove_file(pin)?,
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    sys::pin(create()?.as_fd(), pin)
+}
+
+fn remove_pins(directory: &Path, which: impl Fn(&str) -> bool) -> Result<(), KernelError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(file(directory, source)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|source| file(directory, source))?.path();
+        let matches =
+            path.file_name().is_some_and(|name| which(&name.to_string_lossy()));
+        if matches {
+            fs::remove_file(&path).map_err(|source| file(&path, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes every pinned program, map and link, which detaches them.
+///
+/// # Errors
+/// A pin cannot be removed.
+pub fn uninstall(pins: &Path) -> Result<(), KernelError> {
+    let versioned = pins.join(format!("v{ABI_VERSION}"));
+    remove_pins(&versioned, |_| true)?;
+    for directory in [versioned.as_path(), pins] {
+        match fs::remove_dir(directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(file(directory, source)),
+        }
+    }
+    Ok(())
+}
