@@ -31,7 +31,9 @@ struct Call {
     protocol: u32,
     class: u32,
     netns_cookie: u64,
-    netns: Option<Netns>,
+    /// All zero when the namespace is not served: an `Option` would leave bytes unwritten, which the
+    /// verifier refuses to copy.
+    netns: Netns,
 }
 
 pub(crate) fn connect4(ctx: &SockAddrContext) -> i32 {
@@ -108,9 +110,7 @@ enum Verdict {
 
 #[inline(always)]
 fn decide(ctx: &SockAddrContext, call: &Call) -> Verdict {
-    if let Some(netns) = &call.netns
-        && is_listener(netns, call)
-    {
+    if is_listener(&call.netns, call) {
         refuse(call, Reason::DirectToListener);
         return Verdict::Refuse;
     }
@@ -144,7 +144,10 @@ fn redirect(ctx: &SockAddrContext, call: &Call) -> Result<Netns, Reason> {
     if now > deadline {
         return Err(Reason::NoHeartbeat);
     }
-    let Some(netns) = call.netns else { return Err(Reason::NoListener) };
+    let netns = call.netns;
+    if netns.port4 == 0 && netns.port6 == 0 {
+        return Err(Reason::NoListener);
+    }
     if netns.class != call.class {
         return Err(Reason::WrongNamespace);
     }
@@ -235,11 +238,12 @@ fn call(ctx: &SockAddrContext, addr: [u32; 4], family: u32) -> Call {
     // SAFETY: the hook's own context.
     let netns_cookie = unsafe { bpf_get_netns_cookie(raw.cast()) };
     // SAFETY: copied at once.
-    let netns = unsafe { NETNS.get(&netns_cookie) }.copied();
+    let netns = match unsafe { NETNS.get(&netns_cookie) } {
+        Some(netns) => *netns,
+        None => Netns { v6: [0; 4], v4: 0, port4: 0, port6: 0, class: CLASS_NONE },
+    };
     let mut class = class::of_task();
-    if class == CLASS_NONE
-        && let Some(netns) = &netns
-    {
+    if class == CLASS_NONE {
         // The socket is governed, its present holder is not: the namespace decides.
         class = netns.class;
     }
