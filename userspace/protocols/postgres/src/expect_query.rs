@@ -13,8 +13,8 @@ use weir_model::request::{Recorded, Request};
 use weir_model::time::Now;
 
 use crate::parameters;
-use crate::pipeline::{Expect, Running, Staged};
-use crate::plan::{Masking, Reach};
+use crate::pipeline::{Described, Expect, Running, Staged};
+use crate::plan::{FieldsCell, MaskingCell, Reach};
 use crate::reply;
 use crate::session::PostgresSession;
 use crate::understand::{
@@ -36,6 +36,8 @@ pub(crate) struct Prepared {
     pub(crate) recorded: Option<Recorded>,
     pub(crate) permit: Arc<Permit>,
     pub(crate) types: Vec<u32>,
+    /// Known once the server described it.
+    fields: FieldsCell,
     bytes: u64,
 }
 
@@ -45,7 +47,7 @@ pub(crate) struct Portal {
     parameters: String,
     formats: Vec<i16>,
     bytes: u64,
-    pub(crate) masking: Option<Masking>,
+    masking: MaskingCell,
     /// A Describe is on its way or done.
     described: bool,
 }
@@ -378,11 +380,10 @@ impl PostgresSession {
         };
         let mut expect = Vec::with_capacity(job.permits.len() + 1);
         for (statement, permit) in job.statements.iter().zip(&job.permits) {
-            let mut running = self.running(statement, permit);
+            let running = self.running(statement, permit);
             if matches!(running.kind, crate::pipeline::Flow::CopyIn) {
                 self.copy_permit = Some(Arc::clone(permit));
             }
-            running.formats = Vec::new();
             expect.push(Expect::Statement(Box::new(running)));
             self.note_changes(statement);
         }
@@ -536,6 +537,7 @@ impl PostgresSession {
                     recorded: Some(recorded),
                     permit: Arc::clone(&permit),
                     types,
+                    fields: FieldsCell::default(),
                     bytes,
                 };
                 self.prepared.insert(name.to_owned(), Arc::new(prepared));
@@ -578,7 +580,7 @@ impl PostgresSession {
             parameters: parameters::json(bind, &prepared.types),
             formats: bind.result_formats.clone(),
             bytes: prepared.bytes + frame.whole.len() as u64,
-            masking: None,
+            masking: MaskingCell::default(),
             described: false,
             prepared: Arc::clone(&prepared),
         };
@@ -587,7 +589,7 @@ impl PostgresSession {
     }
 
     fn describe(&mut self, frame: &Frame, named: Named<'_>, _now: Now) {
-        let (prepared, formats, portal) = match named {
+        let (prepared, formats, masking) = match named {
             Named::Statement(name) => match self.prepared.get(name) {
                 Some(prepared) => (Arc::clone(prepared), Vec::new(), None),
                 None => {
@@ -598,8 +600,8 @@ impl PostgresSession {
             Named::Portal(name) => match self.portals.get_mut(name) {
                 Some(portal) => {
                     portal.described = true;
-                    let formats = portal.formats.clone();
-                    (Arc::clone(&portal.prepared), formats, Some(name.to_owned()))
+                    let masking = Some(Arc::clone(&portal.masking));
+                    (Arc::clone(&portal.prepared), portal.formats.clone(), masking)
                 }
                 None => {
                     let text = "weir: the portal does not exist";
@@ -608,7 +610,9 @@ impl PostgresSession {
             },
         };
         let reach = self.prepared_reach(&prepared, &prepared.permit);
-        let expect = Expect::Describe { hidden: false, reach, formats, portal };
+        let fields = Some(Arc::clone(&prepared.fields));
+        let what = Box::new(Described { reach, formats, masking, fields });
+        let expect = Expect::Describe { hidden: false, what };
         self.forward(&prepared.permit, frame.whole.clone(), vec![expect]);
     }
 
@@ -661,34 +665,24 @@ impl PostgresSession {
         let Some(portal) = self.portals.get(name) else { return };
         let prepared = Arc::clone(&portal.prepared);
         let (formats, described) = (portal.formats.clone(), portal.described);
+        let masking = Arc::clone(&portal.masking);
         let Some(statement) = prepared.statement.clone() else { return };
         if let Some(bytes) = self.unmaskable(&statement, permit, now) {
             return self.refuse_extended(bytes);
         }
         let mut running = self.running(&statement, permit);
-        running.masking = self.portals.get(name).and_then(|portal| portal.masking.clone());
-        running.formats = formats.clone();
+        running.masking = masking;
         if running.kind == crate::pipeline::Flow::CopyIn {
             self.copy_permit = Some(Arc::clone(permit));
         }
         if !described && statement.returns_rows {
-            // The client does not ask, so we do: rows cannot be masked without their types.
-            let mut out = BytesMut::new();
-            message(&mut out, b'D', |out| {
-                out.extend_from_slice(b"P");
-                cstr(out, name);
-            });
-            let expect = Expect::Describe {
-                hidden: true,
-                reach: running.reach.clone(),
-                formats,
-                portal: Some(name.to_owned()),
-            };
-            self.staged.push_back(Staged::Own {
-                kind: OwnToServer::Probe,
-                bytes: out.freeze(),
-                expect: vec![expect],
-            });
+            match prepared.fields.get() {
+                Some(fields) => {
+                    let plan = self.plan(&running.reach, fields, &formats);
+                    let _known = running.masking.set(plan);
+                }
+                None => self.describe_ourselves(name, &running, formats, &prepared),
+            }
             if let Some(portal) = self.portals.get_mut(name) {
                 portal.described = true;
             }
@@ -700,6 +694,32 @@ impl PostgresSession {
             expect: vec![Expect::Execute(Box::new(running), Some(name.to_owned()))],
         });
         self.release_recorded();
+    }
+
+    /// The client does not ask, so we do: rows cannot be masked without their types.
+    fn describe_ourselves(
+        &mut self,
+        name: &str,
+        running: &Running,
+        formats: Vec<i16>,
+        prepared: &Prepared,
+    ) {
+        let mut out = BytesMut::new();
+        message(&mut out, b'D', |out| {
+            out.extend_from_slice(b"P");
+            cstr(out, name);
+        });
+        let what = Box::new(Described {
+            reach: running.reach.clone(),
+            formats,
+            masking: Some(Arc::clone(&running.masking)),
+            fields: Some(Arc::clone(&prepared.fields)),
+        });
+        self.staged.push_back(Staged::Own {
+            kind: OwnToServer::Probe,
+            bytes: out.freeze(),
+            expect: vec![Expect::Describe { hidden: true, what }],
+        });
     }
 
     fn close_object(&mut self, frame: &Frame, named: Named<'_>) {

@@ -1,6 +1,6 @@
 //! What is staged for the server until it is recorded, what is expected back, and the replies.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use weir_decide::Permit;
@@ -11,7 +11,7 @@ use weir_mask::{MaskPlan, Sample};
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
-use crate::plan::{Masking, Place, Reach, masking};
+use crate::plan::{FieldsCell, Masking, MaskingCell, Place, Reach, masking};
 use crate::reply::scrub;
 use crate::session::{PostgresSession, State};
 use crate::understand::{Changes, CopyDirection, StatementKind};
@@ -37,8 +37,7 @@ pub(crate) struct Running {
     pub(crate) reach: Reach,
     pub(crate) kind: Flow,
     pub(crate) changes: Changes,
-    pub(crate) masking: Option<Masking>,
-    pub(crate) formats: Vec<i16>,
+    pub(crate) masking: MaskingCell,
     pub(crate) rows: u64,
     pub(crate) bytes_out: u64,
     pub(crate) masked_values: u64,
@@ -67,8 +66,7 @@ impl Running {
             reach,
             kind,
             changes,
-            masking: None,
-            formats: Vec::new(),
+            masking: MaskingCell::default(),
             rows: 0,
             bytes_out: 0,
             masked_values: 0,
@@ -77,6 +75,16 @@ impl Running {
             first_byte: false,
         }
     }
+}
+
+/// What a Describe is for.
+pub(crate) struct Described {
+    pub(crate) reach: Reach,
+    pub(crate) formats: Vec<i16>,
+    /// A portal's plan, or
+    pub(crate) masking: Option<MaskingCell>,
+    /// a prepared statement's description.
+    pub(crate) fields: Option<FieldsCell>,
 }
 
 /// One answer that the server owes.
@@ -89,7 +97,7 @@ pub(crate) enum Expect {
     BindDone,
     CloseDone,
     /// Describe of a statement or portal; hidden when it is ours.
-    Describe { hidden: bool, reach: Reach, formats: Vec<i16>, portal: Option<String> },
+    Describe { hidden: bool, what: Box<Described> },
     Execute(Box<Running>, Option<String>),
     Sync,
     /// An answer of our own; nothing comes from the server.
@@ -210,7 +218,7 @@ impl PostgresSession {
         else {
             return None;
         };
-        if !running.masking.as_ref()?.plan.is_pass() || running.sampled < rows_head {
+        if !running.masking.get()?.plan.is_pass() || running.sampled < rows_head {
             return None;
         }
         if running.reach.obligations.rows_max.is_some_and(|max| running.rows >= max) {
@@ -296,7 +304,7 @@ impl PostgresSession {
             Some(Expect::Statement(running) | Expect::Execute(running, _)) => {
                 running.reach.is_clear()
             }
-            Some(Expect::Describe { reach, .. }) => reach.is_clear(),
+            Some(Expect::Describe { what, .. }) => what.reach.is_clear(),
             Some(Expect::ParseDone | Expect::BindDone) => false,
             Some(_) | None => true,
         }
@@ -425,21 +433,25 @@ impl PostgresSession {
 
     /// RowDescription: of a Describe, or of a simple query's statement.
     fn description(&mut self, frame: &Frame) {
-        let Ok(fields) = backend::row_description(frame) else { return self.confused() };
+        let Ok(mut fields) = backend::row_description(frame) else { return self.confused() };
         match self.expected.pop_front() {
-            Some(Expect::Describe { hidden, reach, formats, portal }) => {
-                let masking = self.plan(&reach, &fields, &formats);
-                if let Some(portal) = portal
-                    && let Some(portal) = self.portals.get_mut(&portal)
-                {
-                    portal.masking = Some(masking);
+            Some(Expect::Describe { hidden, what }) => {
+                if let Some(cell) = &what.masking {
+                    // A portal is described at most once before it is run; the first one counts.
+                    let _known = cell.set(self.plan(&what.reach, &fields, &what.formats));
+                }
+                if let Some(cell) = &what.fields {
+                    // The formats are of this portal; the next one has its own.
+                    fields.iter_mut().for_each(|field| field.format = 0);
+                    let _known = cell.set(fields);
                 }
                 if !hidden {
                     self.pass_to_client(OwnToClient::Description, frame.whole.clone());
                 }
             }
             Some(Expect::Statement(mut running)) => {
-                running.masking = Some(self.plan(&running.reach, &fields, &[]));
+                running.masking =
+                    Arc::new(OnceLock::from(self.plan(&running.reach, &fields, &[])));
                 self.expected.push_front(Expect::Statement(running));
                 self.pass_to_client(OwnToClient::Description, frame.whole.clone());
             }
@@ -448,7 +460,7 @@ impl PostgresSession {
         }
     }
 
-    fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
+    pub(crate) fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
         let Some(catalog) = &self.catalog else { return Masking::default() };
         let place =
             Place { catalog, target: &self.config.target, database: &self.database };
@@ -488,10 +500,10 @@ impl PostgresSession {
             return self.confused();
         };
         let (Some(masking), false) = (
-            running.masking.as_ref(),
+            running.masking.get(),
             running.reach.obligations.rows_max.is_some_and(|max| running.rows >= max),
         ) else {
-            let over = running.masking.is_some();
+            let over = running.masking.get().is_some();
             return if over { self.over_limit(now) } else { self.confused() };
         };
         reuse.clear();
@@ -563,7 +575,7 @@ impl PostgresSession {
             response_masked,
             truncated: truncated || running.rows > running.sampled as u64,
             masked_values: running.masked_values,
-            mask_rules: running.masking.map(|masking| masking.rules).unwrap_or_default(),
+            mask_rules: running.masking.get().map(|masking| Arc::clone(&masking.rules)).unwrap_or_default(),
         };
         if let Some(governor) = &mut self.governor {
             governor.complete(running.seq, reply, now);

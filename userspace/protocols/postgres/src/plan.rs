@@ -1,7 +1,7 @@
 //! From lineage, obligations and the server's own description to a mask plan.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use weir_decide::{Mask, MaskKind, Obligations};
 use weir_mask::{ColumnPlan, Format, MaskPlan, ValueKind};
@@ -80,6 +80,12 @@ pub(crate) struct Masking {
     pub(crate) plan: MaskPlan,
     pub(crate) rules: Arc<[String]>,
 }
+
+/// A plan that is known once the server has described the result.
+pub(crate) type MaskingCell = Arc<OnceLock<Masking>>;
+
+/// What the server said of a prepared statement's result.
+pub(crate) type FieldsCell = Arc<OnceLock<Vec<Field>>>;
 
 enum Fate {
     Pass,
