@@ -52,6 +52,12 @@ pub(crate) struct Portal {
     described: bool,
 }
 
+/// A cursor declared in SQL, or a statement prepared in SQL.
+pub(crate) struct Cursor {
+    reach: Arc<Reach>,
+    permit: Arc<Permit>,
+}
+
 /// A held request and what to do when it is decided.
 pub(crate) struct Held {
     hold: Hold,
@@ -391,7 +397,7 @@ impl PostgresSession {
         self.staged.push_back(Staged::Forward { permit: last, bytes: job.frame, expect });
     }
 
-    fn running(&mut self, statement: &Statement, permit: &Permit) -> Running {
+    fn running(&mut self, statement: &Statement, permit: &Arc<Permit>) -> Running {
         let reach = self.reach(statement, permit);
         self.saw_masks |= !reach.is_clear();
         Running::new(permit.seq(), reach, &statement.kind, statement.changes)
@@ -399,20 +405,21 @@ impl PostgresSession {
 
     /// What rows of this statement may hold: for FETCH and EXECUTE, what their cursor or prepared
     /// statement may hold.
-    fn reach(&mut self, statement: &Statement, permit: &Permit) -> Reach {
+    fn reach(&mut self, statement: &Statement, permit: &Arc<Permit>) -> Reach {
         let own = Reach::of(statement, permit.obligations());
         match &statement.kind {
             StatementKind::Declare { name, inner, .. }
             | StatementKind::Prepare { name, inner } => {
-                let inner = Reach::of(inner, permit.obligations());
+                let reach = Arc::new(Reach::of(inner, permit.obligations()));
                 if self.cursors.len() < OBJECTS_MAX {
-                    self.cursors.insert(Arc::clone(name), Arc::new(inner));
+                    let cursor = Cursor { reach, permit: Arc::clone(permit) };
+                    self.cursors.insert(Arc::clone(name), cursor);
                 }
                 own
             }
             StatementKind::Fetch { name, .. } | StatementKind::Execute { name } => {
                 match self.cursors.get(name) {
-                    Some(reach) => Reach::clone(reach),
+                    Some(cursor) => Reach::clone(&cursor.reach),
                     None => own,
                 }
             }
@@ -603,10 +610,7 @@ impl PostgresSession {
                     let masking = Some(Arc::clone(&portal.masking));
                     (Arc::clone(&portal.prepared), portal.formats.clone(), masking)
                 }
-                None => {
-                    let text = "weir: the portal does not exist";
-                    return self.refuse_extended(reply::error("34000", text, ""));
-                }
+                None => return self.describe_cursor(frame, name),
             },
         };
         let reach = self.prepared_reach(&prepared, &prepared.permit);
@@ -616,7 +620,20 @@ impl PostgresSession {
         self.forward(&prepared.permit, frame.whole.clone(), vec![expect]);
     }
 
-    fn prepared_reach(&mut self, prepared: &Prepared, permit: &Permit) -> Reach {
+    /// A cursor declared in SQL is a portal of the server.
+    fn describe_cursor(&mut self, frame: &Frame, name: &str) {
+        let Some(cursor) = self.cursors.get(name) else {
+            let text = "weir: the portal does not exist";
+            return self.refuse_extended(reply::error("34000", text, ""));
+        };
+        let reach = Reach::clone(&cursor.reach);
+        let permit = Arc::clone(&cursor.permit);
+        let what = Box::new(Described { reach, formats: Vec::new(), masking: None, fields: None });
+        let expect = Expect::Describe { hidden: false, what };
+        self.forward(&permit, frame.whole.clone(), vec![expect]);
+    }
+
+    fn prepared_reach(&mut self, prepared: &Prepared, permit: &Arc<Permit>) -> Reach {
         match &prepared.statement {
             Some(statement) => {
                 let statement = Arc::clone(statement);

@@ -20,7 +20,7 @@ use weir_spool::Receipt;
 
 use crate::catalog::Catalog;
 use crate::expect_login::Login;
-use crate::expect_query::{Held, Portal, Prepared};
+use crate::expect_query::{Cursor, Held, Portal, Prepared};
 use crate::pipeline::{Expect, Staged};
 use crate::understand::SqlLimits;
 use crate::wire::backend::{ErrorText, put_error};
@@ -110,7 +110,7 @@ pub struct PostgresSession {
     pub(crate) prepared: HashMap<String, Arc<Prepared>>,
     pub(crate) portals: HashMap<String, Portal>,
     /// SQL-level cursors and what their rows must be masked with.
-    pub(crate) cursors: HashMap<Arc<str>, Arc<crate::plan::Reach>>,
+    pub(crate) cursors: HashMap<Arc<str>, Cursor>,
     pub(crate) expected: VecDeque<Expect>,
     pub(crate) staged: VecDeque<Staged>,
     /// An answer is on its way that the next frame has to wait for.
