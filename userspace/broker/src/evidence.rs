@@ -32,7 +32,14 @@ fn stat(pid: u32) -> Option<Stat> {
 }
 
 /// `None` when the process is gone or another one has its number by now.
-pub(crate) fn gather(pid: u32, start_boottime_ns: u64) -> Option<ProcessReport> {
+///
+/// Parents are listed up to the agent's root process: those outside the governed subtree are
+/// whoever started it, not the agent.
+pub(crate) fn gather(
+    pid: u32,
+    start_boottime_ns: u64,
+    governed: &str,
+) -> Option<ProcessReport> {
     let expected = start_boottime_ns / NS_PER_TICK;
     let before = stat(pid)?;
     if before.start_ticks != expected {
@@ -47,7 +54,7 @@ pub(crate) fn gather(pid: u32, start_boottime_ns: u64) -> Option<ProcessReport> 
         exe,
         exe_id,
         argv: argv(pid),
-        parents: parents(before.ppid),
+        parents: parents(before.ppid, governed),
         cgroup_path: cgroup(pid).unwrap_or_default(),
         netns_inode: fs::metadata(format!("/proc/{pid}/ns/net")).map_or(0, |m| m.ino()),
     };
@@ -108,10 +115,11 @@ fn hide_secret(argument: &str) -> String {
     argument.to_owned()
 }
 
-fn parents(mut pid: u32) -> Vec<String> {
+fn parents(mut pid: u32, governed: &str) -> Vec<String> {
     let mut chain = Vec::new();
     while pid > 1 && chain.len() < PARENTS_MAX {
-        let Some(stat) = stat(pid) else { break };
+        let inside = cgroup(pid).is_some_and(|path| path.starts_with(governed));
+        let Some(stat) = stat(pid).filter(|_| inside) else { break };
         let (exe, _) = executable(pid);
         let name = if exe.is_empty() { stat.comm.clone() } else { exe };
         chain.push(format!("{pid} {name}"));
@@ -133,10 +141,10 @@ mod tests {
     fn this_process_is_found_by_its_start_and_no_other() {
         let pid = std::process::id();
         let start = stat(pid).unwrap().start_ticks * NS_PER_TICK;
-        let report = gather(pid, start).unwrap();
+        let report = gather(pid, start, "/").unwrap();
         assert!(!report.exe.is_empty() && report.netns_inode > 0);
-        assert!(gather(pid, start + NS_PER_TICK).is_none());
-        assert!(gather(u32::MAX, start).is_none());
+        assert!(gather(pid, start + NS_PER_TICK, "/").is_none());
+        assert!(gather(u32::MAX, start, "/").is_none());
     }
 
     #[test]

@@ -281,7 +281,7 @@ impl Broker {
                 Ok(())
             }
             Ask::Process { pid, start_boottime_ns } => {
-                let answer = match evidence::gather(pid, start_boottime_ns) {
+                let answer = match evidence::gather(pid, start_boottime_ns, &self.config.governed_cgroup) {
                     Some(report) => Answer::Process(Box::new(report)),
                     None => Answer::Refused("the process is gone".to_owned()),
                 };

@@ -7,8 +7,8 @@ mod checked;
 mod raw;
 mod read;
 
-pub use self::checked::{AgentTls, Config, Durability, Target, TokenSource};
-pub use self::read::Problem;
+pub(crate) use self::checked::{AgentTls, Config, Durability, Target, TokenSource};
+pub(crate) use self::read::Problem;
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// Every problem of the file, each with its path, such as `targets[0].match.hosts[1]`.
-pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+pub(crate) fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     let whole = |message: String| vec![Problem { path: String::new(), message }];
     let size = std::fs::metadata(path)
         .map_err(|error| whole(format!("cannot read {}: {error}", path.display())))?
@@ -37,7 +37,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
+pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let tree: serde_json::Value = serde_saphyr::from_str(text).map_err(|error| {
         vec![Problem { path: String::new(), message: format!("not valid YAML: {error}") }]
     })?;

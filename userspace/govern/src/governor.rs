@@ -19,6 +19,8 @@ pub struct Governor {
     context: Arc<FactContext>,
     bound: Box<Bound>,
     last_seq: u32,
+    /// The protocol's code for a refusal, as the client sees it.
+    refused_status: &'static str,
     facts: Vec<Fact>,
     open: VecDeque<OpenRequest>,
 }
@@ -85,7 +87,12 @@ impl Governor {
     /// `context` must carry the same session id.
     #[must_use]
     pub fn new(session: SessionId, context: Arc<FactContext>, bound: Box<Bound>) -> Self {
-        Self { session, context, bound, last_seq: 0, facts: Vec::new(), open: VecDeque::new() }
+        Self { session, context, bound, last_seq: 0, refused_status: "denied", facts: Vec::new(), open: VecDeque::new() }
+    }
+
+    /// Sets the protocol's own code for a refusal; the record shows it as the status.
+    pub const fn say_refused_as(&mut self, code: &'static str) {
+        self.refused_status = code;
     }
 
     #[must_use]
@@ -155,6 +162,7 @@ impl Governor {
             }
             Outcome::Denial(denial) => {
                 fact.decision = DecisionKind::Deny;
+                self.refused_status.clone_into(&mut fact.status);
                 fact.rule = Arc::clone(&denial.rule);
                 fact.reason.clone_from(&denial.reason);
                 self.facts.push(fact);
@@ -196,6 +204,7 @@ impl Governor {
             }
             Outcome::Denial(denial) => {
                 fact.decision = DecisionKind::Deny;
+                self.refused_status.clone_into(&mut fact.status);
                 fact.rule = Arc::clone(&denial.rule);
                 fact.reason.clone_from(&denial.reason);
                 self.facts.push(fact);
@@ -210,6 +219,7 @@ impl Governor {
                     advice: None,
                 };
                 fact.decision = DecisionKind::Deny;
+                self.refused_status.clone_into(&mut fact.status);
                 fact.rule = Arc::clone(&denial.rule);
                 self.facts.push(fact);
                 Ruling::Denial(Refusal { seq, denial })
@@ -230,6 +240,7 @@ impl Governor {
         let mut fact = self.next_fact(FactKind::Request, now);
         fact.statement = statement;
         fact.decision = DecisionKind::Deny;
+        self.refused_status.clone_into(&mut fact.status);
         fact.rule = Arc::from(rule);
         reason.clone_into(&mut fact.reason);
         let seq = fact.seq;

@@ -10,106 +10,106 @@ use super::read::Problem;
 
 /// Everything the product reads from its file.
 #[derive(Clone, Debug)]
-pub struct Config {
-    pub node: NodeSettings,
-    pub identity: Identity,
-    pub workloads: Vec<Workload>,
-    pub targets: Vec<Target>,
-    pub policies: PathBuf,
+pub(crate) struct Config {
+    pub(crate) node: NodeSettings,
+    pub(crate) identity: Identity,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) policies: PathBuf,
     /// Readable group name → Entra object id.
-    pub groups: BTreeMap<String, String>,
-    pub mask_key_file: PathBuf,
-    pub record: Record,
-    pub approvals: Approvals,
-    pub admin_http: Option<SocketAddr>,
+    pub(crate) groups: BTreeMap<String, String>,
+    pub(crate) mask_key_file: PathBuf,
+    pub(crate) record: Record,
+    pub(crate) approvals: Approvals,
+    pub(crate) admin_http: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]
-pub struct NodeSettings {
-    pub name: String,
-    pub cluster: String,
-    pub state_dir: PathBuf,
-    pub run_dir: PathBuf,
-    pub user: String,
+pub(crate) struct NodeSettings {
+    pub(crate) name: String,
+    pub(crate) cluster: String,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) user: String,
     /// Starts with `/`, below the cgroup v2 mount.
-    pub cgroup: String,
-    pub governed: String,
-    pub pins: PathBuf,
+    pub(crate) cgroup: String,
+    pub(crate) governed: String,
+    pub(crate) pins: PathBuf,
 }
 
 #[derive(Clone, Debug)]
-pub struct Identity {
-    pub authority: String,
-    pub allow_plain_loopback: bool,
-    pub tenants: Vec<String>,
-    pub audience: String,
-    pub required_role: String,
-    pub reviewer_client_id: Option<String>,
-    pub reviewer_scope: String,
-    pub clock_skew_s: u32,
+pub(crate) struct Identity {
+    pub(crate) authority: String,
+    pub(crate) allow_plain_loopback: bool,
+    pub(crate) tenants: Vec<String>,
+    pub(crate) audience: String,
+    pub(crate) required_role: String,
+    pub(crate) reviewer_client_id: Option<String>,
+    pub(crate) reviewer_scope: String,
+    pub(crate) clock_skew_s: u32,
 }
 
 #[derive(Clone, Debug)]
-pub struct Workload {
-    pub name: Arc<str>,
-    pub cgroup: String,
-    pub netns: Option<PathBuf>,
-    pub tenant: String,
-    pub client_id: String,
-    pub token: TokenSource,
+pub(crate) struct Workload {
+    pub(crate) name: Arc<str>,
+    pub(crate) cgroup: String,
+    pub(crate) netns: Option<PathBuf>,
+    pub(crate) tenant: String,
+    pub(crate) client_id: String,
+    pub(crate) token: TokenSource,
 }
 
 /// Where the workload's own service-account token comes from.
 #[derive(Clone, Debug)]
-pub enum TokenSource {
+pub(crate) enum TokenSource {
     /// A file that only root (the kubelet, the lab) can write.
     File(PathBuf),
 }
 
 #[derive(Clone, Debug)]
-pub struct Target {
-    pub name: Arc<str>,
-    pub protocol: Arc<str>,
-    pub matching: Match,
-    pub agent_tls: AgentTls,
+pub(crate) struct Target {
+    pub(crate) name: Arc<str>,
+    pub(crate) protocol: Arc<str>,
+    pub(crate) matching: Match,
+    pub(crate) agent_tls: AgentTls,
     /// DNS names that the agent-side certificate is for.
-    pub names: Vec<String>,
-    pub upstream: Upstream,
-    pub user: String,
-    pub password_file: PathBuf,
+    pub(crate) names: Vec<String>,
+    pub(crate) upstream: Upstream,
+    pub(crate) user: String,
+    pub(crate) password_file: PathBuf,
 }
 
 #[derive(Clone, Debug)]
-pub struct Match {
+pub(crate) struct Match {
     /// Address and prefix length, host bits zero.
-    pub nets: Vec<(IpAddr, u8)>,
+    pub(crate) nets: Vec<(IpAddr, u8)>,
     /// Empty means any port.
-    pub ports: Vec<u16>,
+    pub(crate) ports: Vec<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AgentTls {
+pub(crate) enum AgentTls {
     Off,
     Optional,
     Required,
 }
 
 #[derive(Clone, Debug)]
-pub enum Upstream {
+pub(crate) enum Upstream {
     Plain,
     Tls { ca_file: PathBuf, server_name: String },
 }
 
 #[derive(Clone, Debug)]
-pub struct Record {
-    pub limit_bytes: u64,
-    pub durability: Durability,
-    pub rows_head: usize,
-    pub clickhouse: Option<ClickHouse>,
+pub(crate) struct Record {
+    pub(crate) limit_bytes: u64,
+    pub(crate) durability: Durability,
+    pub(crate) rows_head: usize,
+    pub(crate) clickhouse: Option<ClickHouse>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// Survives the death of the process.
     Process,
     /// Survives loss of power as well.
@@ -117,20 +117,20 @@ pub enum Durability {
 }
 
 #[derive(Clone, Debug)]
-pub struct ClickHouse {
-    pub url: String,
-    pub database: String,
-    pub token_file: Option<PathBuf>,
-    pub reader_token_file: Option<PathBuf>,
-    pub migrator_token_file: Option<PathBuf>,
+pub(crate) struct ClickHouse {
+    pub(crate) url: String,
+    pub(crate) database: String,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) reader_token_file: Option<PathBuf>,
+    pub(crate) migrator_token_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Approvals {
-    pub expires_s: u32,
-    pub in_transaction_s: u32,
+pub(crate) struct Approvals {
+    pub(crate) expires_s: u32,
+    pub(crate) in_transaction_s: u32,
     /// Name used in `@hold(…)` → Entra group GUID.
-    pub reviewer_groups: BTreeMap<String, String>,
+    pub(crate) reviewer_groups: BTreeMap<String, String>,
 }
 
 /// Longest time a request may be held.

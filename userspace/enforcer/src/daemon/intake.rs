@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use weir_accept::origin::with_origin;
 use weir_accept::{Listener, OriginSource};
 use weir_model::addr::NetnsCookie;
@@ -60,13 +60,15 @@ pub(crate) async fn accept_all(
     origins: Arc<dyn OriginSource>,
     intake: Intake,
 ) {
+    // Dropped with this future, which ends every task in it.
+    let mut accepting = JoinSet::new();
     let mut tasks: HashMap<u64, Vec<AbortHandle>> = HashMap::new();
     while let Some(change) = changes.recv().await {
         match change {
             Change::Opened(listener) => {
                 let cookie = listener.netns.0;
                 let work = accept(listener, Arc::clone(&origins), intake.clone());
-                tasks.entry(cookie).or_default().push(tokio::spawn(work).abort_handle());
+                tasks.entry(cookie).or_default().push(accepting.spawn(work));
             }
             Change::Gone(cookie) => {
                 for task in tasks.remove(&cookie).unwrap_or_default() {

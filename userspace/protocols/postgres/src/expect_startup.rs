@@ -10,6 +10,7 @@ use weir_govern::{
 use weir_model::time::Now;
 
 use crate::expect_login::Login;
+use crate::reply;
 use crate::session::{PostgresSession, State};
 use crate::wire::startup::{self, Startup};
 use crate::wire::{cstr, message};
@@ -131,7 +132,8 @@ impl PostgresSession {
         Ok(())
     }
 
-    pub(crate) fn identified(&mut self, governor: Box<Governor>) {
+    pub(crate) fn identified(&mut self, mut governor: Box<Governor>) {
+        governor.say_refused_as(reply::REFUSED);
         self.governor = Some(governor);
         self.state = State::Upstream;
         let request = ConnectRequest { database: Arc::clone(&self.database) };

@@ -9,7 +9,7 @@ use crate::wire::backend::{ErrorText, put_error};
 use crate::wire::{cstr, message};
 
 /// SQLSTATE `insufficient_privilege`.
-const REFUSED: &str = "42501";
+pub(crate) const REFUSED: &str = "42501";
 
 /// A denial as an `ErrorResponse`.
 pub(crate) fn denial(denial: &Denial, session: SessionId) -> Bytes {
