@@ -53,8 +53,12 @@ fn build(root: &Path, target: &Path) {
     ] {
         command.env_remove(name);
     }
-    command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", target);
-    let status = command.status().expect("starting cargo for the eBPF programs");
+    command
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", target);
+    let status = command
+        .status()
+        .expect("starting cargo for the eBPF programs");
     assert!(
         status.success(),
         "building the eBPF programs failed: `cargo xtask setup` installs rust-src and bpf-linker"

@@ -15,7 +15,7 @@ pub mod rule;
 mod user;
 pub mod verdict;
 
-pub use count::{COUNTERS, Counter, CLASSES_MAX, counter_index};
+pub use count::{CLASSES_MAX, COUNTERS, Counter, counter_index};
 pub use flow::{Event, FlowKey, Origin};
 pub use rule::{Destination, Netns, PORT_ANY, PORT_SOME};
 pub use verdict::{Reason, UnknownReason};

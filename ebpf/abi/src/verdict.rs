@@ -79,6 +79,7 @@ impl TryFrom<u32> for Reason {
 
     fn try_from(value: u32) -> Result<Self, UnknownReason> {
         let mut all = Self::ALL.into_iter();
-        all.find(|reason| *reason as u32 == value).ok_or(UnknownReason(value))
+        all.find(|reason| *reason as u32 == value)
+            .ok_or(UnknownReason(value))
     }
 }

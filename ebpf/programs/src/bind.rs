@@ -27,7 +27,9 @@ pub(crate) fn bind(ctx: &SockAddrContext) -> i32 {
     // SAFETY: the hook's own context.
     let cookie = unsafe { bpf_get_netns_cookie(raw.cast()) };
     // SAFETY: read at once.
-    let Some(netns) = (unsafe { NETNS.get(&cookie) }) else { return ALLOW };
+    let Some(netns) = (unsafe { NETNS.get(&cookie) }) else {
+        return ALLOW;
+    };
     if port != netns.port4 && port != netns.port6 {
         return ALLOW;
     }

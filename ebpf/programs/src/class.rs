@@ -1,7 +1,9 @@
 //! Which workload class, and is the destination protected for it.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_skb_ancestor_cgroup_id};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_ancestor_cgroup_id, bpf_skb_ancestor_cgroup_id,
+};
 use aya_ebpf::maps::lpm_trie::Key;
 use weir_abi::rule::DESTINATION_FIXED_BITS;
 use weir_abi::{CGROUP_DEPTH_MAX, CLASS_NONE, Destination, PORT_ANY, PORT_SOME};
@@ -73,6 +75,12 @@ fn lookup(class: u32, addr: &[u32; 4], port: u32) -> bool {
     for (index, word) in addr.iter().enumerate() {
         bytes[index * 4..index * 4 + 4].copy_from_slice(&word.to_ne_bytes());
     }
-    let data = Destination { class, port, addr: bytes };
-    DESTINATIONS.get(&Key::new(DESTINATION_FIXED_BITS + 128, data)).is_some()
+    let data = Destination {
+        class,
+        port,
+        addr: bytes,
+    };
+    DESTINATIONS
+        .get(&Key::new(DESTINATION_FIXED_BITS + 128, data))
+        .is_some()
 }

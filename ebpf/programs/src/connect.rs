@@ -72,7 +72,10 @@ pub(crate) fn connect6(ctx: &SockAddrContext) -> i32 {
 pub(crate) fn peername4(ctx: &SockAddrContext) -> i32 {
     if let Some(origin) = recorded(ctx, AF_INET) {
         set_field!(ctx.sock_addr, user_ip4 = origin.addr[3]);
-        set_field!(ctx.sock_addr, user_port = u32::from((origin.port as u16).to_be()));
+        set_field!(
+            ctx.sock_addr,
+            user_port = u32::from((origin.port as u16).to_be())
+        );
     }
     ALLOW
 }
@@ -80,7 +83,10 @@ pub(crate) fn peername4(ctx: &SockAddrContext) -> i32 {
 pub(crate) fn peername6(ctx: &SockAddrContext) -> i32 {
     if let Some(origin) = recorded(ctx, AF_INET6) {
         set_addr6(ctx.sock_addr, &origin.addr);
-        set_field!(ctx.sock_addr, user_port = u32::from((origin.port as u16).to_be()));
+        set_field!(
+            ctx.sock_addr,
+            user_port = u32::from((origin.port as u16).to_be())
+        );
     }
     ALLOW
 }
@@ -151,7 +157,11 @@ fn redirect(ctx: &SockAddrContext, call: &Call) -> Result<Netns, Reason> {
     if netns.class != call.class {
         return Err(Reason::WrongNamespace);
     }
-    let port = if is_mapped(&call.addr) { netns.port4 } else { netns.port6 };
+    let port = if is_mapped(&call.addr) {
+        netns.port4
+    } else {
+        netns.port6
+    };
     if port == 0 {
         return Err(Reason::NoListener);
     }
@@ -240,7 +250,13 @@ fn call(ctx: &SockAddrContext, addr: [u32; 4], family: u32) -> Call {
     // SAFETY: copied at once.
     let netns = match unsafe { NETNS.get(&netns_cookie) } {
         Some(netns) => *netns,
-        None => Netns { v6: [0; 4], v4: 0, port4: 0, port6: 0, class: CLASS_NONE },
+        None => Netns {
+            v6: [0; 4],
+            v4: 0,
+            port4: 0,
+            port6: 0,
+            class: CLASS_NONE,
+        },
     };
     let mut class = class::of_task();
     if class == CLASS_NONE {

@@ -1,7 +1,7 @@
 //! Counters and refusal events.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_ktime_get_ns, bpf_get_current_comm,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_ns,
 };
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use weir_abi::{Event, Reason, counter_index};
@@ -30,7 +30,9 @@ pub(crate) fn add(class: u32, counter: u32) {
 #[inline(always)]
 pub(crate) fn refused_task(refused: &Refused<'_>) {
     add(refused.class, refused.reason as u32);
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else { return };
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        return;
+    };
     let event = entry.as_mut_ptr();
     fill(event, refused);
     // SAFETY: the entry is as large as the event; helpers write within it.
@@ -47,7 +49,9 @@ pub(crate) fn refused_task(refused: &Refused<'_>) {
 #[inline(always)]
 pub(crate) fn refused_packet(refused: &Refused<'_>, cgroup_id: u64) {
     add(refused.class, refused.reason as u32);
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else { return };
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        return;
+    };
     let event = entry.as_mut_ptr();
     fill(event, refused);
     // SAFETY: as above.

@@ -143,7 +143,12 @@ fn storage(ops: *mut bpf_sock_ops, map: *mut core::ffi::c_void, flags: u64) -> *
 
 #[inline(always)]
 const fn client_key(netns_cookie: u64, ends: &Ends) -> FlowKey {
-    FlowKey { netns_cookie, src: ends.local, sport: ends.local_port, lport: ends.remote_port }
+    FlowKey {
+        netns_cookie,
+        src: ends.local,
+        sport: ends.local_port,
+        lport: ends.remote_port,
+    }
 }
 
 #[inline(always)]
@@ -173,5 +178,10 @@ fn ends(ops: *mut bpf_sock_ops) -> Ends {
         field!(ops, local_ip6[2]),
         field!(ops, local_ip6[3]),
     ];
-    Ends { local, local_port, remote: remote6, remote_port }
+    Ends {
+        local,
+        local_port,
+        remote: remote6,
+        remote_port,
+    }
 }

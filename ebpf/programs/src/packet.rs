@@ -107,8 +107,13 @@ fn report(skb: *mut __sk_buff, class: u32, reason: Reason, packet: &Packet) {
 fn unparsable(skb: *mut __sk_buff, class: u32) {
     // SAFETY: as above.
     let cgroup = unsafe { bpf_skb_cgroup_id(skb) };
-    let refused =
-        Refused { reason: Reason::Unparsable, class, addr: &[0; 4], port: 0, protocol: 0 };
+    let refused = Refused {
+        reason: Reason::Unparsable,
+        class,
+        addr: &[0; 4],
+        port: 0,
+        protocol: 0,
+    };
     count::refused_packet(&refused, cgroup);
 }
 
@@ -128,7 +133,9 @@ fn frame(skb: *mut __sk_buff) -> Parsed {
         None => return Parsed::Unparsable,
     };
     while tags < VLAN_TAGS_MAX && (ethertype == ETH_VLAN || ethertype == ETH_QINQ) {
-        let Some(bytes) = load::<2>(skb, offset + 2) else { return Parsed::Unparsable };
+        let Some(bytes) = load::<2>(skb, offset + 2) else {
+            return Parsed::Unparsable;
+        };
         ethertype = u16::from_be_bytes(bytes);
         offset += 4;
         tags += 1;
@@ -142,7 +149,9 @@ fn frame(skb: *mut __sk_buff) -> Parsed {
 
 #[inline(always)]
 fn network(skb: *mut __sk_buff, offset: u32) -> Parsed {
-    let Some([first]) = load::<1>(skb, offset) else { return Parsed::Unparsable };
+    let Some([first]) = load::<1>(skb, offset) else {
+        return Parsed::Unparsable;
+    };
     match first >> 4 {
         4 => ipv4(skb, offset),
         6 => ipv6(skb, offset),
@@ -152,21 +161,34 @@ fn network(skb: *mut __sk_buff, offset: u32) -> Parsed {
 
 #[inline(always)]
 fn ipv4(skb: *mut __sk_buff, offset: u32) -> Parsed {
-    let Some(header) = load::<20>(skb, offset) else { return Parsed::Unparsable };
+    let Some(header) = load::<20>(skb, offset) else {
+        return Parsed::Unparsable;
+    };
     let header_bytes = u32::from(header[0] & 0x0f) * 4;
     if header_bytes < 20 {
         return Parsed::Unparsable;
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
-    let dst = mapped(u32::from_ne_bytes([header[16], header[17], header[18], header[19]]));
+    let dst = mapped(u32::from_ne_bytes([
+        header[16], header[17], header[18], header[19],
+    ]));
     let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
     let payload = total.wrapping_sub(header_bytes);
-    transport(skb, offset + header_bytes, u32::from(header[9]), fragment != 0, dst, payload)
+    transport(
+        skb,
+        offset + header_bytes,
+        u32::from(header[9]),
+        fragment != 0,
+        dst,
+        payload,
+    )
 }
 
 #[inline(always)]
 fn ipv6(skb: *mut __sk_buff, offset: u32) -> Parsed {
-    let Some(header) = load::<40>(skb, offset) else { return Parsed::Unparsable };
+    let Some(header) = load::<40>(skb, offset) else {
+        return Parsed::Unparsable;
+    };
     let dst = [
         u32::from_ne_bytes([header[24], header[25], header[26], header[27]]),
         u32::from_ne_bytes([header[28], header[29], header[30], header[31]]),
@@ -185,7 +207,9 @@ fn ipv6(skb: *mut __sk_buff, offset: u32) -> Parsed {
         if next != 0 && next != 43 && next != 60 {
             return transport(skb, at, u32::from(next), false, dst, payload);
         }
-        let Some([following, length]) = load::<2>(skb, at) else { return Parsed::Unparsable };
+        let Some([following, length]) = load::<2>(skb, at) else {
+            return Parsed::Unparsable;
+        };
         let bytes = (u32::from(length) + 1) * 8;
         next = following;
         at += bytes;
@@ -206,24 +230,43 @@ fn transport(
     dst: [u32; 4],
     payload: u32,
 ) -> Parsed {
-    let hidden = Packet { dst, protocol, port: None, empty: false };
+    let hidden = Packet {
+        dst,
+        protocol,
+        port: None,
+        empty: false,
+    };
     if fragment {
         return Parsed::Ip(hidden);
     }
     match protocol {
         // No port is ever protected as 65536: these pass.
-        1 | 2 | 58 => Parsed::Ip(Packet { port: Some(0x1_0000), ..hidden }),
+        1 | 2 | 58 => Parsed::Ip(Packet {
+            port: Some(0x1_0000),
+            ..hidden
+        }),
         6 => {
-            let Some(header) = load::<14>(skb, offset) else { return Parsed::Unparsable };
+            let Some(header) = load::<14>(skb, offset) else {
+                return Parsed::Unparsable;
+            };
             let port = u32::from(u16::from_be_bytes([header[2], header[3]]));
             let header_bytes = u32::from(header[12] >> 4) * 4;
             let opens = header[13] & 0x03 != 0;
             let empty = !opens && payload == header_bytes;
-            Parsed::Ip(Packet { port: Some(port), empty, ..hidden })
+            Parsed::Ip(Packet {
+                port: Some(port),
+                empty,
+                ..hidden
+            })
         }
         17 | 33 | 132 | 136 => {
-            let Some(bytes) = load::<2>(skb, offset + 2) else { return Parsed::Unparsable };
-            Parsed::Ip(Packet { port: Some(u32::from(u16::from_be_bytes(bytes))), ..hidden })
+            let Some(bytes) = load::<2>(skb, offset + 2) else {
+                return Parsed::Unparsable;
+            };
+            Parsed::Ip(Packet {
+                port: Some(u32::from(u16::from_be_bytes(bytes))),
+                ..hidden
+            })
         }
         _ => Parsed::Ip(hidden),
     }

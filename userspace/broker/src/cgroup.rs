@@ -14,7 +14,9 @@ pub(crate) fn mount() -> Result<PathBuf, BrokerError> {
     let path = Path::new("/proc/self/mountinfo");
     let text = fs::read_to_string(path).map_err(|source| file(path, source))?;
     for line in text.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let Some((before, after)) = line.split_once(" - ") else {
+            continue;
+        };
         if after.starts_with("cgroup2 ")
             && let Some(mount) = before.split(' ').nth(4)
         {
@@ -40,7 +42,9 @@ pub(crate) fn make(path: &Path) -> Result<u64, BrokerError> {
 
 /// The cgroup id: its directory's inode number.
 pub(crate) fn id(path: &Path) -> Result<u64, BrokerError> {
-    Ok(fs::metadata(path).map_err(|source| file(path, source))?.ino())
+    Ok(fs::metadata(path)
+        .map_err(|source| file(path, source))?
+        .ino())
 }
 
 /// Moves a process (all its threads).
@@ -62,7 +66,9 @@ pub(crate) fn processes(path: &Path) -> Vec<u32> {
         if let Ok(text) = fs::read_to_string(directory.join("cgroup.procs")) {
             found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
         }
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
         for entry in entries.flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 left.push(entry.path());

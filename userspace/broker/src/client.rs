@@ -31,8 +31,15 @@ pub enum LinkError {
 
 /// What the broker says of its own accord.
 pub enum Told {
-    Listener { workload: String, netns: u64, addr: SocketAddr, socket: OwnedFd },
-    ListenerGone { netns: u64 },
+    Listener {
+        workload: String,
+        netns: u64,
+        addr: SocketAddr,
+        socket: OwnedFd,
+    },
+    ListenerGone {
+        netns: u64,
+    },
     /// The broker's socket closed; nothing more comes.
     Gone,
 }
@@ -60,18 +67,32 @@ impl NodeLink {
     /// # Errors
     /// No broker, or one that refuses.
     pub fn connect(path: &Path) -> io::Result<(Self, Welcome)> {
-        let socket =
-            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+        let socket = socket(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
         connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-        let hello = Asked { id: 0, ask: Ask::Hello { abi: MESSAGES_VERSION } };
+        let hello = Asked {
+            id: 0,
+            ask: Ask::Hello {
+                abi: MESSAGES_VERSION,
+            },
+        };
         send(socket.as_fd(), &hello, &[])?;
         let mut told = Vec::new();
         loop {
             let Some((message, fds)) = receive::<FromBroker>(socket.as_fd())? else {
-                return Err(io::Error::other("the broker turned this node away: is one running?"));
+                return Err(io::Error::other(
+                    "the broker turned this node away: is one running?",
+                ));
             };
             match message {
-                FromBroker::Answer { answer: Answer::Hello, .. } => {
+                FromBroker::Answer {
+                    answer: Answer::Hello,
+                    ..
+                } => {
                     let mut fds = fds.into_iter();
                     let (Some(accepted_map), Some(admin)) = (fds.next(), fds.next()) else {
                         return Err(io::Error::other("the broker's hello lacks descriptors"));
@@ -81,9 +102,19 @@ impl NodeLink {
                         next: AtomicU64::new(1),
                         waiting: Arc::new(Mutex::new(HashMap::new())),
                     };
-                    return Ok((link, Welcome { accepted_map, admin, told }));
+                    return Ok((
+                        link,
+                        Welcome {
+                            accepted_map,
+                            admin,
+                            told,
+                        },
+                    ));
                 }
-                FromBroker::Answer { answer: Answer::Refused(text), .. } => {
+                FromBroker::Answer {
+                    answer: Answer::Refused(text),
+                    ..
+                } => {
                     return Err(io::Error::other(text));
                 }
                 FromBroker::Answer { .. } => {
@@ -105,28 +136,30 @@ impl NodeLink {
     ) -> io::Result<()> {
         let socket = self.socket.try_clone()?;
         let waiting = Arc::clone(&self.waiting);
-        std::thread::Builder::new().name("weir-broker-link".to_owned()).spawn(move || {
-            told.into_iter().for_each(&mut tell);
-            while let Ok(Some((message, fds))) = receive::<FromBroker>(socket.as_fd()) {
-                match message {
-                    FromBroker::Answer { id, answer } => {
-                        if let Some(callback) = locked(&waiting).remove(&id) {
-                            callback(Ok((answer, fds)));
+        std::thread::Builder::new()
+            .name("weir-broker-link".to_owned())
+            .spawn(move || {
+                told.into_iter().for_each(&mut tell);
+                while let Ok(Some((message, fds))) = receive::<FromBroker>(socket.as_fd()) {
+                    match message {
+                        FromBroker::Answer { id, answer } => {
+                            if let Some(callback) = locked(&waiting).remove(&id) {
+                                callback(Ok((answer, fds)));
+                            }
                         }
-                    }
-                    other => {
-                        if let Some(told) = unpack(other, fds) {
-                            tell(told);
+                        other => {
+                            if let Some(told) = unpack(other, fds) {
+                                tell(told);
+                            }
                         }
                     }
                 }
-            }
-            let left: Vec<Callback> = locked(&waiting).drain().map(|(_, one)| one).collect();
-            for callback in left {
-                callback(Err(LinkError::Gone));
-            }
-            tell(Told::Gone);
-        })?;
+                let left: Vec<Callback> = locked(&waiting).drain().map(|(_, one)| one).collect();
+                for callback in left {
+                    callback(Err(LinkError::Gone));
+                }
+                tell(Told::Gone);
+            })?;
         Ok(())
     }
 
@@ -178,7 +211,9 @@ impl NodeLink {
         done: impl FnOnce(Result<String, LinkError>) + Send + 'static,
     ) {
         self.ask(
-            Ask::Token { workload: workload.to_owned() },
+            Ask::Token {
+                workload: workload.to_owned(),
+            },
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Token(token) => Ok(token),
@@ -196,7 +231,10 @@ impl NodeLink {
         done: impl FnOnce(Result<ProcessReport, LinkError>) + Send + 'static,
     ) {
         self.ask(
-            Ask::Process { pid, start_boottime_ns },
+            Ask::Process {
+                pid,
+                start_boottime_ns,
+            },
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Process(report) => Ok(*report),
@@ -207,10 +245,7 @@ impl NodeLink {
     }
 
     /// Kernel counters by workload.
-    pub fn counts(
-        &self,
-        done: impl FnOnce(Result<Vec<ClassReport>, LinkError>) + Send + 'static,
-    ) {
+    pub fn counts(&self, done: impl FnOnce(Result<Vec<ClassReport>, LinkError>) + Send + 'static) {
         self.ask(
             Ask::Counts,
             Box::new(move |answer| {
@@ -265,9 +300,18 @@ fn misfit(answer: Answer) -> LinkError {
 
 fn unpack(message: FromBroker, fds: Vec<OwnedFd>) -> Option<Told> {
     match message {
-        FromBroker::Listener { workload, netns, addr } => {
+        FromBroker::Listener {
+            workload,
+            netns,
+            addr,
+        } => {
             let socket = fds.into_iter().next()?;
-            Some(Told::Listener { workload, netns, addr, socket })
+            Some(Told::Listener {
+                workload,
+                netns,
+                addr,
+                socket,
+            })
         }
         FromBroker::ListenerGone { netns } => Some(Told::ListenerGone { netns }),
         FromBroker::Answer { .. } => None,

@@ -45,9 +45,15 @@ pub enum BrokerError {
     #[error("cgroup v2 is not mounted on this host: Weir needs it")]
     NoCgroup2,
     #[error("{path}: {source}")]
-    File { path: String, source: std::io::Error },
+    File {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("{what}: {source}")]
-    System { what: &'static str, source: std::io::Error },
+    System {
+        what: &'static str,
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Kernel(#[from] KernelError),
 }
@@ -59,9 +65,15 @@ impl Fault for BrokerError {
 }
 
 pub(crate) fn file(path: &Path, source: impl Into<std::io::Error>) -> BrokerError {
-    BrokerError::File { path: path.display().to_string(), source: source.into() }
+    BrokerError::File {
+        path: path.display().to_string(),
+        source: source.into(),
+    }
 }
 
 pub(crate) fn system(what: &'static str, source: impl Into<std::io::Error>) -> BrokerError {
-    BrokerError::System { what, source: source.into() }
+    BrokerError::System {
+        what,
+        source: source.into(),
+    }
 }

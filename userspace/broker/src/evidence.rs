@@ -35,11 +35,7 @@ fn stat(pid: u32) -> Option<Stat> {
 ///
 /// Parents are listed up to the agent's root process: those outside the governed subtree are
 /// whoever started it, not the agent.
-pub(crate) fn gather(
-    pid: u32,
-    start_boottime_ns: u64,
-    governed: &str,
-) -> Option<ProcessReport> {
+pub(crate) fn gather(pid: u32, start_boottime_ns: u64, governed: &str) -> Option<ProcessReport> {
     let expected = start_boottime_ns / NS_PER_TICK;
     let before = stat(pid)?;
     if before.start_ticks != expected {
@@ -68,13 +64,17 @@ fn executable(pid: u32) -> (String, String) {
         |_| String::new(),
         |path| path.to_string_lossy().into_owned(),
     );
-    let id = fs::metadata(Path::new(&link))
-        .map_or_else(|_| String::new(), |metadata| format!("{}:{}", metadata.dev(), metadata.ino()));
+    let id = fs::metadata(Path::new(&link)).map_or_else(
+        |_| String::new(),
+        |metadata| format!("{}:{}", metadata.dev(), metadata.ino()),
+    );
     (exe, id)
 }
 
 fn argv(pid: u32) -> Vec<String> {
-    let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) else { return Vec::new() };
+    let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) else {
+        return Vec::new();
+    };
     let cut = bytes.len() > ARGV_BYTES_MAX;
     let kept = bytes.get(..ARGV_BYTES_MAX).unwrap_or(&bytes);
     let mut argv: Vec<String> = kept
@@ -91,7 +91,14 @@ fn argv(pid: u32) -> Vec<String> {
 /// Passwords in connection strings and options never reach the record.
 fn hide_secret(argument: &str) -> String {
     let lower = argument.to_ascii_lowercase();
-    for name in ["password=", "passwd=", "pwd=", "token=", "secret=", "apikey="] {
+    for name in [
+        "password=",
+        "passwd=",
+        "pwd=",
+        "token=",
+        "secret=",
+        "apikey=",
+    ] {
         if let Some(at) = lower.find(name) {
             let end = at + name.len();
             let rest = argument.get(end..).unwrap_or_default();
@@ -105,7 +112,9 @@ fn hide_secret(argument: &str) -> String {
     if let Some(scheme) = argument.find("://")
         && let Some(at) = argument.get(scheme + 3..).and_then(|rest| rest.find('@'))
     {
-        let user = argument.get(scheme + 3..scheme + 3 + at).unwrap_or_default();
+        let user = argument
+            .get(scheme + 3..scheme + 3 + at)
+            .unwrap_or_default();
         if let Some((user, _password)) = user.split_once(':') {
             let head = argument.get(..scheme + 3).unwrap_or_default();
             let tail = argument.get(scheme + 3 + at..).unwrap_or_default();
@@ -119,9 +128,15 @@ fn parents(mut pid: u32, governed: &str) -> Vec<String> {
     let mut chain = Vec::new();
     while pid > 1 && chain.len() < PARENTS_MAX {
         let inside = cgroup(pid).is_some_and(|path| path.starts_with(governed));
-        let Some(stat) = stat(pid).filter(|_| inside) else { break };
+        let Some(stat) = stat(pid).filter(|_| inside) else {
+            break;
+        };
         let (exe, _) = executable(pid);
-        let name = if exe.is_empty() { stat.comm.clone() } else { exe };
+        let name = if exe.is_empty() {
+            stat.comm.clone()
+        } else {
+            exe
+        };
         chain.push(format!("{pid} {name}"));
         pid = stat.ppid;
     }
@@ -130,7 +145,9 @@ fn parents(mut pid: u32, governed: &str) -> Vec<String> {
 
 fn cgroup(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(ToOwned::to_owned)
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(ToOwned::to_owned)
 }
 
 #[cfg(test)]
@@ -150,8 +167,14 @@ mod tests {
     #[test]
     fn secrets_in_arguments_are_hidden() {
         let case = |text, expected| assert_eq!(hide_secret(text), expected);
-        case("postgres://me:hunter2@db/shop", "postgres://me:[hidden]@db/shop");
-        case("host=db password=hunter2 user=me", "host=db password=[hidden] user=me");
+        case(
+            "postgres://me:hunter2@db/shop",
+            "postgres://me:[hidden]@db/shop",
+        );
+        case(
+            "host=db password=hunter2 user=me",
+            "host=db password=[hidden] user=me",
+        );
         case("--token=abc", "--token=[hidden]");
         case("postgres://me@db/shop", "postgres://me@db/shop");
         case("select 1", "select 1");

@@ -50,7 +50,12 @@ impl Places {
     pub(crate) fn new(mount: PathBuf) -> Result<Self, BrokerError> {
         let own = Namespace::open(Path::new("/proc/self/ns/net"))
             .map_err(|source| crate::config::system("opening our namespace", source))?;
-        Ok(Self { mount, own_inode: own.inode, by_inode: BTreeMap::new(), classed: BTreeSet::new() })
+        Ok(Self {
+            mount,
+            own_inode: own.inode,
+            by_inode: BTreeMap::new(),
+            classed: BTreeSet::new(),
+        })
     }
 
     /// Looks for new and gone namespaces. Errors of one workload do not stop another: its
@@ -84,8 +89,12 @@ impl Places {
                 }
             }
         }
-        let gone: Vec<u64> =
-            self.by_inode.keys().copied().filter(|inode| !present.contains(inode)).collect();
+        let gone: Vec<u64> = self
+            .by_inode
+            .keys()
+            .copied()
+            .filter(|inode| !present.contains(inode))
+            .collect();
         for inode in gone {
             if let Some(place) = self.by_inode.remove(&inode) {
                 system.remove_listeners(place.cookie);
@@ -142,7 +151,9 @@ impl Places {
 impl Place {
     /// A device that was added later gets the allow-list as well.
     fn watch_devices(&mut self, system: &System) {
-        let Ok(devices) = self.namespace.visit(devices_here) else { return };
+        let Ok(devices) = self.namespace.visit(devices_here) else {
+            return;
+        };
         for device in devices {
             if self.devices.contains(&device.index) {
                 continue;

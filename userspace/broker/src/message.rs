@@ -5,9 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -37,10 +35,19 @@ pub(crate) enum Ask {
 /// From the broker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromBroker {
-    Answer { id: u64, answer: Answer },
+    Answer {
+        id: u64,
+        answer: Answer,
+    },
     /// A listener of a workload; its descriptor is beside the message.
-    Listener { workload: String, netns: u64, addr: SocketAddr },
-    ListenerGone { netns: u64 },
+    Listener {
+        workload: String,
+        netns: u64,
+        addr: SocketAddr,
+    },
+    ListenerGone {
+        netns: u64,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,8 +133,7 @@ pub(crate) fn receive<T: DeserializeOwned>(
     let (count, fds) = {
         let mut iov = [IoSliceMut::new(&mut bytes)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let received =
-            recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut iov, Some(&mut space), flags)?;
+        let received = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut iov, Some(&mut space), flags)?;
         let mut fds = Vec::new();
         for message in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(raw) = message {

@@ -11,8 +11,8 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, getsockname,
-    listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, getsockname, listen,
+    setsockopt, socket, sockopt,
 };
 
 /// A network namespace, kept by descriptor.
@@ -57,14 +57,20 @@ impl Namespace {
                     setns(file, CloneFlags::CLONE_NEWNET)?;
                     work()
                 })?;
-            thread.join().map_err(|_| io::Error::other("a namespace visit panicked"))?
+            thread
+                .join()
+                .map_err(|_| io::Error::other("a namespace visit panicked"))?
         })
     }
 }
 
 /// An unconnected, non-blocking TCP socket in the calling thread's namespace.
 pub(crate) fn tcp_socket(ipv6: bool) -> io::Result<OwnedFd> {
-    let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let family = if ipv6 {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socket(family, SockType::Stream, flags, None)?)
 }
@@ -73,7 +79,7 @@ pub(crate) fn tcp_socket(ipv6: bool) -> io::Result<OwnedFd> {
 pub(crate) fn listen_here() -> io::Result<Listening> {
     let (own4, own6) = own_addresses()?;
     let first = tcp_socket(false)?;
-    let cookie = cookie(&first)?;
+    let cookie = weir_kernel::netns_cookie(first.as_fd())?;
     let v4 = match own4 {
         Some(own) => {
             setsockopt(&first, sockopt::ReuseAddr, &true)?;
@@ -112,7 +118,9 @@ fn backlog() -> io::Result<Backlog> {
 fn own_addresses() -> io::Result<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
     let (mut v4, mut v6) = (None, None);
     for interface in getifaddrs()? {
-        let Some(address) = interface.address else { continue };
+        let Some(address) = interface.address else {
+            continue;
+        };
         if let Some(addr) = address.as_sockaddr_in() {
             let ip = addr.ip();
             if !ip.is_loopback() && !ip.is_link_local() && v4.is_none() {
@@ -134,33 +142,22 @@ pub(crate) fn devices_here() -> io::Result<Vec<Device>> {
     let mut devices: Vec<Device> = Vec::new();
     for interface in getifaddrs()? {
         let name = interface.interface_name;
-        let loopback = interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK);
+        let loopback = interface
+            .flags
+            .contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK);
         if loopback || devices.iter().any(|device| device.name == name) {
             continue;
         }
         let index = if_nametoindex(name.as_str())?;
-        let point = interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_POINTOPOINT);
+        let point = interface
+            .flags
+            .contains(nix::net::if_::InterfaceFlags::IFF_POINTOPOINT);
         let link_bytes = if point { 0 } else { 14 };
-        devices.push(Device { name, index, link_bytes });
+        devices.push(Device {
+            name,
+            index,
+            link_bytes,
+        });
     }
     Ok(devices)
-}
-
-/// `SO_NETNS_COOKIE` of the namespace that a socket was made in.
-#[expect(unsafe_code, reason = "nix has no getsockopt for SO_NETNS_COOKIE")]
-pub(crate) fn cookie(socket: &OwnedFd) -> io::Result<u64> {
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    let mut cookie = 0_u64;
-    let mut length = 8;
-    // SAFETY: the kernel writes at most `length` bytes into `cookie`.
-    let code = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if code == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }

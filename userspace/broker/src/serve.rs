@@ -20,9 +20,7 @@ use weir_kernel::System;
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
 use crate::listeners::Places;
-use crate::message::{
-    Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, receive, send,
-};
+use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, receive, send};
 use crate::namespace::tcp_socket;
 use crate::{evidence, tokens};
 
@@ -98,7 +96,10 @@ pub fn run(
 fn mount_bpffs() -> Result<(), BrokerError> {
     let path = Path::new("/sys/fs/bpf");
     let text = fs::read_to_string("/proc/self/mounts").map_err(|source| file(path, source))?;
-    if text.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf")) {
+    if text
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf"))
+    {
         return Ok(());
     }
     let none: Option<&str> = None;
@@ -211,8 +212,10 @@ impl Broker {
     }
 
     fn tell(&mut self, message: &FromBroker, fds: &[BorrowedFd<'_>]) {
-        let failed =
-            self.node.as_ref().is_some_and(|node| send(node.as_fd(), message, fds).is_err());
+        let failed = self
+            .node
+            .as_ref()
+            .is_some_and(|node| send(node.as_fd(), message, fds).is_err());
         if failed {
             self.node_leaves();
         }
@@ -252,7 +255,9 @@ impl Broker {
     }
 
     fn node_message(&mut self) -> Result<(), BrokerError> {
-        let Some(node) = &self.node else { return Ok(()) };
+        let Some(node) = &self.node else {
+            return Ok(());
+        };
         match receive::<Asked>(node.as_fd()) {
             Ok(Some((asked, _fds))) => self.answer(asked),
             Ok(None) | Err(_) => {
@@ -280,11 +285,15 @@ impl Broker {
                 self.reply(id, answer, &[]);
                 Ok(())
             }
-            Ask::Process { pid, start_boottime_ns } => {
-                let answer = match evidence::gather(pid, start_boottime_ns, &self.config.governed_cgroup) {
-                    Some(report) => Answer::Process(Box::new(report)),
-                    None => Answer::Refused("the process is gone".to_owned()),
-                };
+            Ask::Process {
+                pid,
+                start_boottime_ns,
+            } => {
+                let answer =
+                    match evidence::gather(pid, start_boottime_ns, &self.config.governed_cgroup) {
+                        Some(report) => Answer::Process(Box::new(report)),
+                        None => Answer::Refused("the process is gone".to_owned()),
+                    };
                 self.reply(id, answer, &[]);
                 Ok(())
             }
@@ -312,7 +321,10 @@ impl Broker {
             return Ok(());
         }
         let map = self.system.accepted_map()?;
-        let admin = self.admin.try_clone().map_err(|source| system("admin socket", source))?;
+        let admin = self
+            .admin
+            .try_clone()
+            .map_err(|source| system("admin socket", source))?;
         self.reply(id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
         let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
         for inode in inodes {
@@ -333,7 +345,12 @@ impl Broker {
     }
 
     fn token(&self, name: &str) -> Answer {
-        match self.config.workloads.iter().find(|workload| workload.name == name) {
+        match self
+            .config
+            .workloads
+            .iter()
+            .find(|workload| workload.name == name)
+        {
             Some(workload) => match tokens::read(&workload.token_file) {
                 Ok(token) => Answer::Token(token),
                 Err(error) => Answer::Refused(format!("the token file: {error}")),
@@ -343,7 +360,9 @@ impl Broker {
     }
 
     fn workload_of(&self, class: u32) -> String {
-        let index = usize::try_from(class).ok().and_then(|class| class.checked_sub(1));
+        let index = usize::try_from(class)
+            .ok()
+            .and_then(|class| class.checked_sub(1));
         index
             .and_then(|index| self.config.workloads.get(index))
             .map(|workload| workload.name.clone())

@@ -15,7 +15,10 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
     for part in real.ancestors() {
         let metadata = std::fs::symlink_metadata(part)?;
         if metadata.uid() != 0 {
-            return Err(io::Error::other(format!("{} is not root's", part.display())));
+            return Err(io::Error::other(format!(
+                "{} is not root's",
+                part.display()
+            )));
         }
     }
     let mut file = OpenOptions::new()
@@ -24,9 +27,13 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
         .open(&real)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() > TOKEN_BYTES_MAX {
-        return Err(io::Error::other("the token file is not a regular file of at most 16 KiB"));
+        return Err(io::Error::other(
+            "the token file is not a regular file of at most 16 KiB",
+        ));
     }
     let mut text = String::new();
-    Read::by_ref(&mut file).take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
+    Read::by_ref(&mut file)
+        .take(TOKEN_BYTES_MAX)
+        .read_to_string(&mut text)?;
     Ok(text.trim().to_owned())
 }

@@ -1,7 +1,10 @@
 //! Where `Now` comes from: the real clock for the shell, a simulated one for tests.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::disallowed_methods, reason = "this crate is the one place that reads clocks")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this crate is the one place that reads clocks"
+)]
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,8 +17,13 @@ pub fn now() -> Now {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = *START.get_or_init(Instant::now);
     let mono = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { mono_us: mono, wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) }
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Now {
+        mono_us: mono,
+        wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX),
+    }
 }
 
 /// A clock that moves only when told to.
@@ -28,7 +36,12 @@ impl SimClock {
     /// Starts at monotonic 0 and the given wall time in microseconds.
     #[must_use]
     pub const fn starting_at(wall_us: i64) -> Self {
-        Self { now: Now { mono_us: 0, wall_us } }
+        Self {
+            now: Now {
+                mono_us: 0,
+                wall_us,
+            },
+        }
     }
 
     #[must_use]

@@ -133,14 +133,10 @@ impl Bound {
     ) -> Outcome {
         let finding = match self.cache.get(intent) {
             Some(finding) => Arc::clone(finding),
-            None => {
-                let finding = Arc::new(self.evaluate(intent));
-                if self.cache.len() >= CACHE_MAX {
-                    self.cache.clear();
-                }
-                self.cache.insert(Arc::clone(intent), Arc::clone(&finding));
-                finding
-            }
+            None => match self.evaluate(intent) {
+                Ok(finding) => self.keep(intent, finding),
+                Err(Fault(denial)) => return Outcome::Denial(denial),
+            },
         };
         match &*finding {
             Finding::Denied(denial) => Outcome::Denial(denial.clone()),
@@ -171,121 +167,132 @@ impl Bound {
         }
     }
 
-    fn evaluate(&self, intent: &Intent) -> Finding {
+    fn keep(&mut self, intent: &Arc<Intent>, finding: Finding) -> Arc<Finding> {
+        if self.cache.len() >= CACHE_MAX {
+            self.cache.clear();
+        }
+        let finding = Arc::new(finding);
+        self.cache.insert(Arc::clone(intent), Arc::clone(&finding));
+        finding
+    }
+
+    fn evaluate(&self, intent: &Intent) -> Result<Finding, Fault> {
+        if intent.accesses.is_empty() {
+            return Ok(Finding::Denied(Denial {
+                rule: Arc::from("weir:no-permit"),
+                reason: "the request says nothing that policy could permit".to_owned(),
+                access: None,
+                advice: None,
+            }));
+        }
         let mut gathered = Gathered::default();
         // Masks first: whether a predicate is an oracle depends on them.
         for access in &intent.accesses {
-            if let Err(denial) = self.access(intent, access, &mut gathered) {
-                return Finding::Denied(denial);
+            if let Some(denial) = self.access(intent, access, &mut gathered)? {
+                return Ok(Finding::Denied(denial));
             }
         }
         for access in &intent.accesses {
             if access.action == "usePredicate"
-                && let Err(denial) = self.predicate(intent, access)
+                && let Some(denial) = self.predicate(intent, access)?
             {
-                return Finding::Denied(denial);
+                return Ok(Finding::Denied(denial));
             }
         }
         let mut rules: Vec<&str> = gathered.permits.iter().map(String::as_str).collect();
         rules.sort_unstable();
         rules.dedup();
-        Finding::Permitted {
+        Ok(Finding::Permitted {
             rule: Arc::from(rules.join(", ")),
             obligations: Arc::new(gathered.obligations),
             holds: gathered.holds.into_values().collect(),
-        }
+        })
     }
 
+    /// The denial, if any; otherwise what the access adds is in `gathered`.
     fn access(
         &self,
         intent: &Intent,
         access: &Access,
         gathered: &mut Gathered,
-    ) -> Result<(), Denial> {
-        let Some(question) = self.question(intent, access, access.action) else {
-            return Err(ours(
-                "weir:policy-error",
-                "policy cannot judge this access",
-                access,
-            ));
-        };
-        let permits = self.allowed(&self.set.base, &question, access)?;
-        gathered.permits.extend(permits);
+    ) -> Result<Option<Denial>, Fault> {
+        let question = self.question(intent, access, access.action)?;
+        match self.judge(&self.set.base, &question, access)? {
+            Verdict::Denied(denial) => return Ok(Some(denial)),
+            Verdict::Allowed(permits) => gathered.permits.extend(permits),
+        }
         for (id, duty) in self.duties(&question, access)? {
             gathered.add(&self.set, &id, duty, access);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// A predicate on a column that this principal gets masked needs a permit that says so.
-    fn predicate(&self, intent: &Intent, access: &Access) -> Result<(), Denial> {
-        let Some(read) = self.question(intent, access, "readColumn") else {
-            return Err(ours(
-                "weir:policy-error",
-                "policy cannot judge this access",
-                access,
-            ));
-        };
+    fn predicate(&self, intent: &Intent, access: &Access) -> Result<Option<Denial>, Fault> {
+        let read = self.question(intent, access, "readColumn")?;
         let masked = self
             .duties(&read, access)?
             .iter()
             .any(|(_, duty)| matches!(duty, Duty::Mask(_)));
         if !masked {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(question) = self.question(intent, access, "usePredicate") else {
-            return Err(ours(
-                "weir:policy-error",
-                "policy cannot judge this access",
-                access,
-            ));
-        };
-        match self.allowed(&self.set.predicate, &question, access) {
-            Ok(_permits) => Ok(()),
-            Err(_denied) => Err(ours(
+        let question = self.question(intent, access, "usePredicate")?;
+        match self.judge(&self.set.predicate, &question, access)? {
+            Verdict::Allowed(_permits) => Ok(None),
+            Verdict::Denied(_) => Ok(Some(ours(
                 "weir:masked-predicate",
                 "a masked column may not decide which rows come back",
                 access,
-            )),
+            ))),
         }
     }
 
-    fn allowed(
+    fn judge(
         &self,
         set: &cedar_policy::PolicySet,
         question: &Question,
         access: &Access,
-    ) -> Result<Vec<String>, Denial> {
+    ) -> Result<Verdict, Fault> {
         let response = self
             .authorizer
             .is_authorized(&question.request, set, &question.entities);
         if response.diagnostics().errors().next().is_some() {
-            return Err(ours(
-                "weir:policy-error",
-                "a policy failed to evaluate",
-                access,
-            ));
+            return Err(Fault::failed(access));
         }
-        let reasons: Vec<&PolicyId> = response.diagnostics().reason().collect();
-        match response.decision() {
-            Decision::Allow => Ok(reasons.iter().map(ToString::to_string).collect()),
-            Decision::Deny => Err(match reasons.first() {
-                Some(id) => {
-                    let words = self.set.words.get(*id).cloned().unwrap_or_default();
-                    let reason = if words.reason.is_empty() {
-                        "a policy forbids it".to_owned()
-                    } else {
-                        words.reason
-                    };
-                    Denial {
-                        rule: Arc::from(id.to_string()),
-                        reason,
-                        access: Some(access.clone()),
-                        advice: words.advice,
-                    }
-                }
-                None => ours("weir:no-permit", "no policy permits it", access),
-            }),
+        // Cedar names reasons in no order; the record and the cache need one.
+        let mut reasons: Vec<String> = response
+            .diagnostics()
+            .reason()
+            .map(ToString::to_string)
+            .collect();
+        reasons.sort_unstable();
+        if response.decision() == Decision::Allow {
+            return Ok(Verdict::Allowed(reasons));
+        }
+        Ok(Verdict::Denied(match reasons.first() {
+            Some(id) => self.forbidden(id, access),
+            None => ours("weir:no-permit", "no policy permits it", access),
+        }))
+    }
+
+    fn forbidden(&self, id: &str, access: &Access) -> Denial {
+        let words = self
+            .set
+            .words
+            .get(&PolicyId::new(id))
+            .cloned()
+            .unwrap_or_default();
+        let reason = if words.reason.is_empty() {
+            "a policy forbids it".to_owned()
+        } else {
+            words.reason
+        };
+        Denial {
+            rule: Arc::from(id),
+            reason,
+            access: Some(access.clone()),
+            advice: words.advice,
         }
     }
 
@@ -293,27 +300,30 @@ impl Bound {
         &self,
         question: &Question,
         access: &Access,
-    ) -> Result<Vec<(PolicyId, &Duty)>, Denial> {
+    ) -> Result<Vec<(PolicyId, &Duty)>, Fault> {
         let response = self.authorizer.is_authorized(
             &question.request,
             &self.set.annotated,
             &question.entities,
         );
         if response.diagnostics().errors().next().is_some() {
-            return Err(ours(
-                "weir:policy-error",
-                "a policy failed to evaluate",
-                access,
-            ));
+            return Err(Fault::failed(access));
         }
-        Ok(response
+        let mut duties: Vec<(PolicyId, &Duty)> = response
             .diagnostics()
             .reason()
             .filter_map(|id| self.set.duties.get(id).map(|duty| (id.clone(), duty)))
-            .collect())
+            .collect();
+        duties.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(duties)
     }
 
-    fn question(&self, intent: &Intent, access: &Access, action: &str) -> Option<Question> {
+    fn question(&self, intent: &Intent, access: &Access, action: &str) -> Result<Question, Fault> {
+        self.asked(intent, access, action)
+            .ok_or_else(|| Fault::unfit(access))
+    }
+
+    fn asked(&self, intent: &Intent, access: &Access, action: &str) -> Option<Question> {
         let vocabulary = self.vocabulary?;
         let namespace = vocabulary.namespace;
         let mut entities = self.principal.clone();
@@ -336,6 +346,34 @@ impl Bound {
 struct Question {
     request: Request,
     entities: Entities,
+}
+
+/// What permits and plain forbids say of one access.
+enum Verdict {
+    /// Ids of the permits, sorted.
+    Allowed(Vec<String>),
+    Denied(Denial),
+}
+
+/// Policy could not be asked: refused like a denial, but never remembered.
+struct Fault(Denial);
+
+impl Fault {
+    fn unfit(access: &Access) -> Self {
+        Self(ours(
+            "weir:policy-error",
+            "policy cannot judge this access",
+            access,
+        ))
+    }
+
+    fn failed(access: &Access) -> Self {
+        Self(ours(
+            "weir:policy-error",
+            "a policy failed to evaluate",
+            access,
+        ))
+    }
 }
 
 #[derive(Default)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cedar_policy::{
     ActionConstraint, Effect, EntityUid, Policy, PolicyId, Schema, ValidationMode, Validator,
 };
+use miette::Diagnostic;
 use weir_model::ident::Principal;
 use weir_model::vocabulary::Vocabulary;
 
@@ -77,7 +78,7 @@ pub struct PolicySet {
     pub(crate) base: cedar_policy::PolicySet,
     /// Annotated forbids.
     pub(crate) annotated: cedar_policy::PolicySet,
-    /// Permits that name `usePredicate` in their action scope, and plain forbids.
+    /// Permits with `@predicate("masked")`, and plain forbids.
     pub(crate) predicate: cedar_policy::PolicySet,
     pub(crate) duties: HashMap<PolicyId, Duty>,
     pub(crate) words: HashMap<PolicyId, Words>,
@@ -96,6 +97,7 @@ impl std::fmt::Debug for PolicySet {
 }
 
 struct Compiler<'a> {
+    vocabularies: &'a [&'static Vocabulary],
     settings: &'a PolicySettings,
     problems: Vec<PolicyProblem>,
     ids: HashMap<String, String>,
@@ -103,6 +105,8 @@ struct Compiler<'a> {
     places: HashMap<PolicyId, (String, usize)>,
     duties: HashMap<PolicyId, Duty>,
     words: HashMap<PolicyId, Words>,
+    /// Permits with `@predicate("masked")`.
+    lifting: BTreeSet<PolicyId>,
 }
 
 impl PolicySet {
@@ -117,6 +121,7 @@ impl PolicySet {
         settings: &PolicySettings,
     ) -> Result<Self, Vec<PolicyProblem>> {
         let mut compiler = Compiler {
+            vocabularies,
             settings,
             problems: Vec::new(),
             ids: HashMap::new(),
@@ -124,6 +129,7 @@ impl PolicySet {
             places: HashMap::new(),
             duties: HashMap::new(),
             words: HashMap::new(),
+            lifting: BTreeSet::new(),
         };
         let schema_text = schema::text(vocabularies);
         let schema = match Schema::from_cedarschema_str(&schema_text) {
@@ -143,7 +149,8 @@ impl PolicySet {
         if !compiler.problems.is_empty() {
             return Err(compiler.problems);
         }
-        Ok(compiler.finish(vocabularies, schema_text, version(sources, settings)))
+        let version = version(sources, settings, &schema_text);
+        Ok(compiler.finish(vocabularies, schema_text, version))
     }
 
     /// From the content; equal content has an equal version.
@@ -220,13 +227,27 @@ impl Compiler<'_> {
             return;
         }
         let renamed = policy.new_id(PolicyId::new(id));
-        let known = ["id", "reason", "advice", "hold", "mask", "limit"];
+        let known = [
+            "id",
+            "reason",
+            "advice",
+            "hold",
+            "mask",
+            "limit",
+            "predicate",
+        ];
         for (key, _value) in policy.annotations() {
             if !known.contains(&key) {
                 self.say(&source.name, line, format!("{id}: @{key} is not known"));
             }
         }
         self.duty(source, line, policy, id);
+        self.lifts(source, line, policy, id);
+        for uid in policy.entity_literals() {
+            if let Some(message) = self.stray(&uid) {
+                self.say(&source.name, line, format!("{id}: {message}"));
+            }
+        }
         self.words.insert(
             PolicyId::new(id),
             Words {
@@ -278,6 +299,60 @@ impl Compiler<'_> {
         }
     }
 
+    /// Checks `@predicate`, which lets a masked column decide which rows come back.
+    fn lifts(&mut self, source: &PolicySource, line: usize, policy: &Policy, id: &str) {
+        let message = match policy.annotation("predicate") {
+            None => return,
+            Some(text) if text != "masked" => "@predicate is masked",
+            Some(_) if policy.effect() != Effect::Permit => "@predicate stands on permit",
+            Some(_) if !only(&policy.action_constraint(), "usePredicate") => {
+                "@predicate needs action == …::Action::\"usePredicate\""
+            }
+            Some(_) => {
+                self.lifting.insert(PolicyId::new(id));
+                return;
+            }
+        };
+        self.say(&source.name, line, format!("{id}: {message}"));
+    }
+
+    /// What is wrong with a name that no request can ever have: its rule would protect nothing.
+    fn stray(&self, uid: &EntityUid) -> Option<String> {
+        let kind = uid.type_name().to_string();
+        let name = uid.id().unescaped();
+        if kind == "Weir::Target" {
+            return self.stray_target(name);
+        }
+        if kind == "Weir::Group" {
+            let known = self.settings.group_aliases.contains_key(name) || is_guid(name);
+            return (!known).then(|| format!("group {name} is neither a known name nor a GUID"));
+        }
+        let (vocabulary, kind) = self.vocabularies.iter().find_map(|vocabulary| {
+            let (namespace, kind) = kind.rsplit_once("::")?;
+            (namespace == vocabulary.namespace).then_some((vocabulary, kind))
+        })?;
+        // Actions are no objects; the schema knows their names.
+        let mut object = vocabulary.objects.iter().find(|known| known.name == kind)?;
+        let mut segments = 2;
+        while let Some(parent) = object.parent {
+            object = vocabulary
+                .objects
+                .iter()
+                .find(|known| known.name == parent)?;
+            segments += 1;
+        }
+        if name.split('/').count() != segments {
+            return Some(format!("{uid} does not have {segments} parts"));
+        }
+        self.stray_target(name.split('/').next().unwrap_or_default())
+    }
+
+    fn stray_target(&self, name: &str) -> Option<String> {
+        let plain = name.replace("%2F", "/").replace("%25", "%");
+        (!self.settings.targets.contains(&plain))
+            .then(|| format!("target {plain} is not configured"))
+    }
+
     fn hold(&self, text: &str) -> Result<Duty, String> {
         let groups: Vec<Arc<str>> = text.split(',').map(|name| Arc::from(name.trim())).collect();
         for group in &groups {
@@ -323,7 +398,7 @@ impl Compiler<'_> {
                 let _unique = annotated.add(policy.clone());
             } else {
                 let _unique = base.add(policy.clone());
-                if !permit || names(&policy.action_constraint(), "usePredicate") {
+                if !permit || self.lifting.contains(policy.id()) {
                     let _unique = predicate.add(policy.clone());
                 }
             }
@@ -363,15 +438,27 @@ fn limit(text: &str) -> Result<Duty, String> {
     let (mut rows, mut bytes) = (None, None);
     for part in text.split(',') {
         match part.trim().split_once(':') {
-            Some(("rows", count)) => rows = count.trim().parse().ok(),
-            Some(("bytes", count)) => bytes = count.trim().parse().ok(),
+            Some(("rows", count)) if rows.is_none() => rows = Some(amount(count)?),
+            Some(("bytes", count)) if bytes.is_none() => bytes = Some(amount(count)?),
             _ => return Err("@limit is rows:N, bytes:N or both".to_owned()),
         }
     }
-    if rows.is_none() && bytes.is_none() {
-        return Err("@limit is rows:N, bytes:N or both".to_owned());
-    }
     Ok(Duty::Limit { rows, bytes })
+}
+
+fn amount(count: &str) -> Result<u64, String> {
+    count
+        .trim()
+        .parse()
+        .map_err(|_not_a_number| format!("@limit: {} is not a number", count.trim()))
+}
+
+fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
 }
 
 fn action_name(uid: &EntityUid) -> &str {
@@ -386,39 +473,38 @@ fn only(constraint: &ActionConstraint, name: &str) -> bool {
     }
 }
 
-fn names(constraint: &ActionConstraint, name: &str) -> bool {
-    match constraint {
-        ActionConstraint::Any => false,
-        ActionConstraint::In(uids) => uids.iter().any(|uid| action_name(uid) == name),
-        ActionConstraint::Eq(uid) => action_name(uid) == name,
-    }
-}
-
 fn line_of(text: &str, needle: &str) -> usize {
     text.find(needle).map_or(0, |at| {
         text.get(..at).unwrap_or_default().matches('\n').count() + 1
     })
 }
 
-fn first_label_line(_error: &cedar_policy::ParseError, _text: &str) -> usize {
-    0
+/// Line of the first place that Cedar points at; 0 when it points nowhere.
+fn first_label_line(error: &cedar_policy::ParseError, text: &str) -> usize {
+    let Some(label) = error.labels().and_then(|mut labels| labels.next()) else {
+        return 0;
+    };
+    let before = text.as_bytes().get(..label.offset()).unwrap_or_default();
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// FNV-1a over names and texts: an identifier for the record, not a proof.
-fn version(sources: &[PolicySource], settings: &PolicySettings) -> u32 {
-    let mut hash: u32 = 0x811c_9dc5;
-    let mut feed = |text: &str| {
-        for byte in text.bytes().chain([0]) {
-            hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+/// From everything that enters a decision, so that a change of settings is a new version too.
+fn version(sources: &[PolicySource], settings: &PolicySettings, schema_text: &str) -> u32 {
+    let mut hasher = blake3::Hasher::new();
+    let mut list = |texts: &mut dyn ExactSizeIterator<Item = &String>| {
+        hasher.update(&(texts.len() as u64).to_le_bytes());
+        for text in texts {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
         }
     };
-    for source in sources {
-        feed(&source.name);
-        feed(&source.text);
-    }
-    for (name, guid) in &settings.group_aliases {
-        feed(name);
-        feed(guid);
-    }
-    hash
+    list(&mut sources.iter().map(|source| &source.name));
+    list(&mut sources.iter().map(|source| &source.text));
+    list(&mut settings.reviewer_groups.iter());
+    list(&mut settings.targets.iter());
+    list(&mut settings.group_aliases.keys());
+    list(&mut settings.group_aliases.values());
+    list(&mut std::iter::once(&schema_text.to_owned()));
+    let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }

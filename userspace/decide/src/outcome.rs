@@ -49,7 +49,7 @@ impl Permit {
 }
 
 /// How a value is made unreadable, least strict first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MaskKind {
     /// All but the last characters become `*`.
     Partial {
@@ -60,6 +60,30 @@ pub enum MaskKind {
     /// A fixed text.
     Redact,
     Null,
+}
+
+impl MaskKind {
+    /// Greater is stricter; a partial mask is stricter the fewer characters it keeps.
+    const fn strictness(self) -> (u8, u8) {
+        match self {
+            Self::Partial { keep_last } => (0, u8::MAX - keep_last),
+            Self::Hash => (1, 0),
+            Self::Redact => (2, 0),
+            Self::Null => (3, 0),
+        }
+    }
+}
+
+impl Ord for MaskKind {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.strictness().cmp(&other.strictness())
+    }
+}
+
+impl PartialOrd for MaskKind {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// One column's mask and the rule that asks for it.

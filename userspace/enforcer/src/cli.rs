@@ -40,7 +40,12 @@ struct Cli {
 #[derive(Args, Clone)]
 pub(crate) struct ConfigArg {
     /// Configuration file
-    #[arg(long, env = "WEIR_CONFIG", default_value = "/etc/weir/weir.yaml", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "WEIR_CONFIG",
+        default_value = "/etc/weir/weir.yaml",
+        value_name = "FILE"
+    )]
     pub(crate) config: PathBuf,
 }
 

@@ -20,7 +20,12 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// # Errors
 /// Every problem of the file, each with its path, such as `targets[0].match.hosts[1]`.
 pub(crate) fn load(path: &Path) -> Result<Config, Vec<Problem>> {
-    let whole = |message: String| vec![Problem { path: String::new(), message }];
+    let whole = |message: String| {
+        vec![Problem {
+            path: String::new(),
+            message,
+        }]
+    };
     let size = std::fs::metadata(path)
         .map_err(|error| whole(format!("cannot read {}: {error}", path.display())))?
         .len();
@@ -39,7 +44,10 @@ pub(crate) fn load(path: &Path) -> Result<Config, Vec<Problem>> {
 /// As [`load`].
 pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let tree: serde_json::Value = serde_saphyr::from_str(text).map_err(|error| {
-        vec![Problem { path: String::new(), message: format!("not valid YAML: {error}") }]
+        vec![Problem {
+            path: String::new(),
+            message: format!("not valid YAML: {error}"),
+        }]
     })?;
     let mut problems = Vec::new();
     let raw = raw::Raw::read(&tree, &mut problems);

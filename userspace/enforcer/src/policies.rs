@@ -24,14 +24,21 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<PolicySource>> {
     let mut total = 0;
     for entry in entries {
         let path = entry.context("reading the policy directory")?.path();
-        if path.extension().is_none_or(|extension| extension != "cedar") {
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "cedar")
+        {
             continue;
         }
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("reading {}", path.display()))?;
         total += text.len() as u64;
         anyhow::ensure!(total <= BYTES_MAX, "the policies are larger than 32 MiB");
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         sources.push(PolicySource { name, text });
     }
     sources.sort_by(|a, b| a.name.cmp(&b.name));
@@ -47,7 +54,11 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<PolicySource>> {
 pub(crate) fn settings(config: &Config) -> PolicySettings {
     PolicySettings {
         reviewer_groups: config.approvals.reviewer_groups.keys().cloned().collect(),
-        targets: config.targets.iter().map(|target| target.name.to_string()).collect(),
+        targets: config
+            .targets
+            .iter()
+            .map(|target| target.name.to_string())
+            .collect(),
         group_aliases: config.groups.clone(),
     }
 }
@@ -59,8 +70,15 @@ pub(crate) fn settings(config: &Config) -> PolicySettings {
 pub(crate) fn load(config: &Config) -> Result<PolicySet> {
     let sources = read(&config.policies)?;
     PolicySet::compile(&sources, VOCABULARIES, &settings(config)).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
-        anyhow::anyhow!("{} problems in the policies\n{}", problems.len(), lines.join("\n"))
+        let lines: Vec<String> = problems
+            .iter()
+            .map(|problem| format!("  {problem}"))
+            .collect();
+        anyhow::anyhow!(
+            "{} problems in the policies\n{}",
+            problems.len(),
+            lines.join("\n")
+        )
     })
 }
 

@@ -73,13 +73,17 @@ fn landlock_files(reach: &Reach) -> Result<()> {
     let read = AccessFs::from_read(abi) & !AccessFs::Execute;
     for path in &reach.read_only {
         if let Ok(fd) = PathFd::new(path) {
-            ruleset = ruleset.add_rule(PathBeneath::new(fd, read)).context("landlock rule")?;
+            ruleset = ruleset
+                .add_rule(PathBeneath::new(fd, read))
+                .context("landlock rule")?;
         }
     }
     for path in &reach.read_write {
         let fd = PathFd::new(path).with_context(|| format!("opening {}", path.display()))?;
         let all = AccessFs::from_all(abi) & !AccessFs::Execute;
-        ruleset = ruleset.add_rule(PathBeneath::new(fd, all)).context("landlock rule")?;
+        ruleset = ruleset
+            .add_rule(PathBeneath::new(fd, all))
+            .context("landlock rule")?;
     }
     let status = ruleset.restrict_self().context("landlock")?;
     if status.ruleset == landlock::RulesetStatus::NotEnforced {
@@ -121,8 +125,10 @@ const REFUSED_CALLS: &[i64] = &[
 ];
 
 fn seccomp_calls() -> Result<()> {
-    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
-        REFUSED_CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> = REFUSED_CALLS
+        .iter()
+        .map(|call| (*call, Vec::new()))
+        .collect();
     let other_command = SeccompCondition::new(
         0,
         SeccompCmpArgLen::Dword,
@@ -132,7 +138,9 @@ fn seccomp_calls() -> Result<()> {
     .context("seccomp condition")?;
     let rule = SeccompRule::new(vec![other_command]).context("seccomp rule")?;
     rules.insert(libc::SYS_bpf, vec![rule]);
-    let arch = std::env::consts::ARCH.try_into().context("seccomp on this architecture")?;
+    let arch = std::env::consts::ARCH
+        .try_into()
+        .context("seccomp on this architecture")?;
     let refused = u32::try_from(libc::EPERM).unwrap_or(1);
     let filter = SeccompFilter::new(
         rules,

@@ -63,11 +63,22 @@ pub struct Hold {
 /// What came of a hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Approved { approval: ApprovalId, approver: String },
-    Rejected { approval: ApprovalId, approver: String, justification: String },
-    Expired { approval: ApprovalId },
+    Approved {
+        approval: ApprovalId,
+        approver: String,
+    },
+    Rejected {
+        approval: ApprovalId,
+        approver: String,
+        justification: String,
+    },
+    Expired {
+        approval: ApprovalId,
+    },
     /// The client cancelled or left.
-    Abandoned { approval: ApprovalId },
+    Abandoned {
+        approval: ApprovalId,
+    },
 }
 
 /// The reply's side of a request.
@@ -87,7 +98,15 @@ impl Governor {
     /// `context` must carry the same session id.
     #[must_use]
     pub fn new(session: SessionId, context: Arc<FactContext>, bound: Box<Bound>) -> Self {
-        Self { session, context, bound, last_seq: 0, refused_status: "denied", facts: Vec::new(), open: VecDeque::new() }
+        Self {
+            session,
+            context,
+            bound,
+            last_seq: 0,
+            refused_status: "denied",
+            facts: Vec::new(),
+            open: VecDeque::new(),
+        }
     }
 
     /// Sets the protocol's own code for a refusal; the record shows it as the status.
@@ -150,8 +169,9 @@ impl Governor {
     pub fn submit(&mut self, request: Request, now: Now) -> Ruling {
         let mut fact = self.request_fact(&request, now);
         let seq = fact.seq;
-        let outcome =
-            self.bound.decide(seq, self.session, &request.intent, &Lifted::none(), now);
+        let outcome = self
+            .bound
+            .decide(seq, self.session, &request.intent, &Lifted::none(), now);
         match outcome {
             Outcome::Permit(permit) => {
                 fact.decision = DecisionKind::Allow;
@@ -173,7 +193,12 @@ impl Governor {
                 fact.rule = Arc::from(needed.rules.join(", "));
                 fact.reason.clone_from(&needed.reason);
                 self.facts.push(fact);
-                Ruling::Hold(Box::new(Hold { seq, request, needed, since_us: now.mono_us }))
+                Ruling::Hold(Box::new(Hold {
+                    seq,
+                    request,
+                    needed,
+                    since_us: now.mono_us,
+                }))
             }
         }
     }
@@ -186,12 +211,14 @@ impl Governor {
         let mut fact = self.request_fact(request, now);
         fact.labels.push(("phase".to_owned(), "prepare".to_owned()));
         let seq = fact.seq;
-        let outcome =
-            self.bound.decide(seq, self.session, &request.intent, &Lifted::none(), now);
+        let outcome = self
+            .bound
+            .decide(seq, self.session, &request.intent, &Lifted::none(), now);
         let outcome = match outcome {
             Outcome::Hold(needed) => {
                 let lifted = Lifted::approved(ApprovalId(0), needed.rules.clone());
-                self.bound.decide(seq, self.session, &request.intent, &lifted, now)
+                self.bound
+                    .decide(seq, self.session, &request.intent, &lifted, now)
             }
             settled @ (Outcome::Permit(_) | Outcome::Denial(_)) => settled,
         };
@@ -268,7 +295,11 @@ impl Governor {
                 fact.approver.clone_from(approver);
                 (DecisionKind::Approved, *approval)
             }
-            Verdict::Rejected { approval, approver, justification } => {
+            Verdict::Rejected {
+                approval,
+                approver,
+                justification,
+            } => {
                 fact.approver.clone_from(approver);
                 fact.reason.clone_from(justification);
                 (DecisionKind::Rejected, *approval)
@@ -283,12 +314,21 @@ impl Governor {
         self.facts.push(fact);
         if decision != DecisionKind::Approved {
             let reason = refusal_reason(verdict);
-            let denial = Denial { rule, reason, access: None, advice: None };
-            return Ruling::Denial(Refusal { seq: hold.seq, denial });
+            let denial = Denial {
+                rule,
+                reason,
+                access: None,
+                advice: None,
+            };
+            return Ruling::Denial(Refusal {
+                seq: hold.seq,
+                denial,
+            });
         }
         let lifted = Lifted::approved(approval, hold.needed.rules.clone());
-        let outcome =
-            self.bound.decide(hold.seq, self.session, &hold.request.intent, &lifted, now);
+        let outcome = self
+            .bound
+            .decide(hold.seq, self.session, &hold.request.intent, &lifted, now);
         match outcome {
             Outcome::Permit(permit) => {
                 self.opened(hold.seq, hold.since_us, held_ms);
@@ -302,16 +342,26 @@ impl Governor {
                 late.rule = Arc::clone(&denial.rule);
                 late.reason.clone_from(&denial.reason);
                 self.facts.push(late);
-                Ruling::Denial(Refusal { seq: hold.seq, denial })
+                Ruling::Denial(Refusal {
+                    seq: hold.seq,
+                    denial,
+                })
             }
-            Outcome::Hold(needed) => {
-                Ruling::Hold(Box::new(Hold { needed, since_us: now.mono_us, ..hold }))
-            }
+            Outcome::Hold(needed) => Ruling::Hold(Box::new(Hold {
+                needed,
+                since_us: now.mono_us,
+                ..hold
+            })),
         }
     }
 
     fn opened(&mut self, seq: u32, started_us: u64, held_ms: u32) {
-        self.open.push_back(OpenRequest { seq, started_us, server_us: 0, held_ms });
+        self.open.push_back(OpenRequest {
+            seq,
+            started_us,
+            server_us: 0,
+            held_ms,
+        });
     }
 
     /// The server's first byte of the reply to `seq` is here.

@@ -58,7 +58,10 @@ pub enum Event {
     /// Identification succeeded; the governor carries principal, policy and session facts.
     Identified(Box<Governor>),
     /// It failed; the text is fixed and fit for the agent.
-    Unidentified { code: &'static str, text: &'static str },
+    Unidentified {
+        code: &'static str,
+        text: &'static str,
+    },
     /// The upstream flow is open; the credential is used once, for the login.
     Connected(Credential),
     /// It could not be opened; the text is fixed and fit for the agent.
@@ -88,7 +91,10 @@ pub enum Event {
     /// The server closed its side.
     ServerClosed,
     /// An administrator, revocation or shutdown ends the session; text for the agent.
-    Kill { code: &'static str, text: &'static str },
+    Kill {
+        code: &'static str,
+        text: &'static str,
+    },
 }
 
 /// Which end of the session.
@@ -166,7 +172,9 @@ pub struct CancelKey {
 
 impl std::fmt::Debug for CancelKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CancelKey").field("pid", &self.pid).finish_non_exhaustive()
+        f.debug_struct("CancelKey")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,7 +188,9 @@ pub struct Credential {
 
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Credential")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 

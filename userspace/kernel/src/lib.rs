@@ -13,6 +13,7 @@ mod system;
 
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};
+pub use crate::sys::netns_cookie;
 pub use crate::system::{
     ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, System, uninstall,
 };

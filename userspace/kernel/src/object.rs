@@ -4,8 +4,10 @@
 #[repr(C, align(32))]
 struct Aligned<T: ?Sized>(T);
 
-static OBJECT: &Aligned<[u8]> =
-    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/weir-programs.o")));
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
+    env!("OUT_DIR"),
+    "/weir-programs.o"
+)));
 
 /// Empty when it was built with `WEIR_SKIP_EBPF`.
 pub(crate) fn bytes() -> &'static [u8] {

@@ -48,7 +48,11 @@ fn convert(origin: &Origin, client: SocketAddr) -> FlowOrigin {
         to.copy_from_slice(&word.to_ne_bytes());
     }
     let ip = IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical();
-    let end = origin.comm.iter().position(|byte| *byte == 0).unwrap_or(origin.comm.len());
+    let end = origin
+        .comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(origin.comm.len());
     let comm = String::from_utf8_lossy(origin.comm.get(..end).unwrap_or_default()).into_owned();
     FlowOrigin {
         dst: OrigDst(SocketAddr::new(ip, u16::try_from(origin.port).unwrap_or(0))),
@@ -74,7 +78,12 @@ mod tests {
         let mut comm = [0; 16];
         comm[..4].copy_from_slice(b"psql");
         let origin = Origin {
-            addr: [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes([10, 77, 0, 10])],
+            addr: [
+                0,
+                0,
+                u32::from_ne_bytes([0, 0, 0xff, 0xff]),
+                u32::from_ne_bytes([10, 77, 0, 10]),
+            ],
             port: 5432,
             family: 2,
             pid: 1,

@@ -3,7 +3,10 @@
 //!
 //! Source: Linux `include/uapi/linux/bpf.h`, `union bpf_attr`.
 
-#![expect(unsafe_code, reason = "one system call with attributes laid out by the kernel")]
+#![expect(
+    unsafe_code,
+    reason = "one system call with attributes laid out by the kernel"
+)]
 
 use std::ffi::CString;
 use std::io;
@@ -38,9 +41,18 @@ pub(crate) enum AttachType {
 fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<RawFd> {
     // SAFETY: `attr` is a prefix of `union bpf_attr` for this command and outlives the call.
     let code = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attr),
+            size_of::<T>(),
+        )
     };
-    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code as RawFd) }
+    if code < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(code as RawFd)
+    }
 }
 
 fn owned(fd: RawFd) -> OwnedFd {
@@ -114,13 +126,21 @@ fn c_path(path: &Path) -> io::Result<CString> {
 
 pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    let attr = Obj { path: path.as_ptr() as u64, fd: fd.as_raw_fd() as u32, flags: 0 };
+    let attr = Obj {
+        path: path.as_ptr() as u64,
+        fd: fd.as_raw_fd() as u32,
+        flags: 0,
+    };
     bpf(OBJ_PIN, &attr).map(drop)
 }
 
 pub(crate) fn get(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let attr = Obj { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let attr = Obj {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
     bpf(OBJ_GET, &attr).map(owned)
 }
 
@@ -152,5 +172,30 @@ pub(crate) fn socket_value<T: aya::Pod>(
         Ok(_) => Ok(Some(unsafe { value.assume_init() })),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// `SO_NETNS_COOKIE` of the namespace that a socket was made in (Linux 5.14).
+///
+/// # Errors
+/// The kernel does not know the option.
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = 8;
+    // SAFETY: the kernel writes at most `length` bytes into `cookie`.
+    let code = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if code == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
     }
 }

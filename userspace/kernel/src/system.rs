@@ -34,13 +34,19 @@ pub enum KernelError {
     #[error("loading the eBPF object: {0}")]
     Load(#[from] EbpfError),
     #[error("program {name}: {source}")]
-    Program { name: &'static str, source: ProgramError },
+    Program {
+        name: &'static str,
+        source: ProgramError,
+    },
     #[error("the object lacks {0}")]
     Missing(&'static str),
     #[error("attaching {name}: {source}")]
     Attach { name: String, source: io::Error },
     #[error("map {name}: {source}")]
-    Map { name: &'static str, source: aya::maps::MapError },
+    Map {
+        name: &'static str,
+        source: aya::maps::MapError,
+    },
     #[error("{path}: {source}")]
     File { path: String, source: io::Error },
 }
@@ -52,7 +58,10 @@ impl Fault for KernelError {
 }
 
 fn file(path: &Path, source: io::Error) -> KernelError {
-    KernelError::File { path: path.display().to_string(), source }
+    KernelError::File {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 /// Number of a workload in the kernel's maps, from 1.
@@ -133,7 +142,10 @@ impl Offsets {
         let of = |member| {
             btf::offset(&bytes, "task_struct", member).ok_or(KernelError::NoOffset(member))
         };
-        Ok(Self { group_leader: of("group_leader")?, start_boottime: of("start_boottime")? })
+        Ok(Self {
+            group_leader: of("group_leader")?,
+            start_boottime: of("start_boottime")?,
+        })
     }
 }
 
@@ -227,12 +239,22 @@ impl System {
         kind: AttachType,
         cgroup: BorrowedFd<'_>,
     ) -> Result<(), KernelError> {
-        let program = self.ebpf.program_mut(name).ok_or(KernelError::Missing(name))?;
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(KernelError::Missing(name))?;
         load_program(program).map_err(|source| KernelError::Program { name, source })?;
-        let fd = program.fd().map_err(|source| KernelError::Program { name, source })?;
+        let fd = program
+            .fd()
+            .map_err(|source| KernelError::Program { name, source })?;
         let pin = self.pins.join(format!("link_{name}"));
-        take_over(&pin, fd.as_fd(), || sys::link_cgroup(fd.as_fd(), cgroup, kind))
-            .map_err(|source| KernelError::Attach { name: name.to_owned(), source })
+        take_over(&pin, fd.as_fd(), || {
+            sys::link_cgroup(fd.as_fd(), cgroup, kind)
+        })
+        .map_err(|source| KernelError::Attach {
+            name: name.to_owned(),
+            source,
+        })
     }
 
     /// Puts the allow-list on a device of the calling thread's network namespace.
@@ -247,20 +269,26 @@ impl System {
         ifindex: u32,
         link_bytes: u32,
     ) -> Result<(), KernelError> {
-        let mut ebpf =
-            load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))?;
+        let mut ebpf = load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))?;
         let name = names::DEVICE_EGRESS;
         let program: &mut SchedClassifier = ebpf
             .program_mut(name)
             .ok_or(KernelError::Missing(name))?
             .try_into()
             .map_err(|source| KernelError::Program { name, source })?;
-        program.load().map_err(|source| KernelError::Program { name, source })?;
-        let fd = program.fd().map_err(|source| KernelError::Program { name, source })?;
-        let fd: OwnedFd = fd
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|source| KernelError::Attach { name: device.to_owned(), source })?;
+        program
+            .load()
+            .map_err(|source| KernelError::Program { name, source })?;
+        let fd = program
+            .fd()
+            .map_err(|source| KernelError::Program { name, source })?;
+        let fd: OwnedFd =
+            fd.as_fd()
+                .try_clone_to_owned()
+                .map_err(|source| KernelError::Attach {
+                    name: device.to_owned(),
+                    source,
+                })?;
         let pin = self.pins.join(format!("device_{key}_{ifindex}"));
         match take_over(&pin, fd.as_fd(), || sys::link_device(fd.as_fd(), ifindex)) {
             Ok(()) => Ok(()),
@@ -268,8 +296,10 @@ impl System {
                 // Before 6.6 there is no tcx: clsact, which the namespace's own administrator
                 // could remove.
                 tracing::warn!(device, "no tcx on this kernel: falling back to clsact");
-                let attach =
-                    |source: io::Error| KernelError::Attach { name: device.to_owned(), source };
+                let attach = |source: io::Error| KernelError::Attach {
+                    name: device.to_owned(),
+                    source,
+                };
                 match qdisc_add_clsact(device) {
                     Ok(()) => {}
                     Err(error) => tracing::debug!(device, %error, "clsact"),
@@ -277,13 +307,17 @@ impl System {
                 let id = program
                     .attach(device, TcAttachType::Egress)
                     .map_err(|error| attach(io::Error::other(error)))?;
-                let link =
-                    program.take_link(id).map_err(|error| attach(io::Error::other(error)))?;
+                let link = program
+                    .take_link(id)
+                    .map_err(|error| attach(io::Error::other(error)))?;
                 // The filter outlives us, as a pinned link does.
                 std::mem::forget(link);
                 Ok(())
             }
-            Err(source) => Err(KernelError::Attach { name: device.to_owned(), source }),
+            Err(source) => Err(KernelError::Attach {
+                name: device.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -308,7 +342,9 @@ impl System {
     /// The map is full.
     pub fn set_own(&mut self, cgroup: u64) -> Result<(), KernelError> {
         let name = names::OWN_CGROUPS;
-        self.own.insert(cgroup, 1, ANY).map_err(|source| KernelError::Map { name, source })
+        self.own
+            .insert(cgroup, 1, ANY)
+            .map_err(|source| KernelError::Map { name, source })
     }
 
     /// Protects `net/prefix` at `port` (0: any) for a class. Class 0 is governed processes that no
@@ -329,7 +365,10 @@ impl System {
         };
         let port = if port == 0 { PORT_ANY } else { u32::from(port) };
         for port in [port, PORT_SOME] {
-            let key = Key::new(DESTINATION_FIXED_BITS + bits, Destination { class, port, addr });
+            let key = Key::new(
+                DESTINATION_FIXED_BITS + bits,
+                Destination { class, port, addr },
+            );
             let name = names::DESTINATIONS;
             self.destinations
                 .insert(&key, 1, ANY)
@@ -342,12 +381,11 @@ impl System {
     ///
     /// # Errors
     /// The map is full.
-    pub fn set_listeners(
-        &mut self,
-        cookie: u64,
-        entry: &ListenerEntry,
-    ) -> Result<(), KernelError> {
-        let mut netns = Netns { class: entry.class.0, ..Netns::default() };
+    pub fn set_listeners(&mut self, cookie: u64, entry: &ListenerEntry) -> Result<(), KernelError> {
+        let mut netns = Netns {
+            class: entry.class.0,
+            ..Netns::default()
+        };
         if let Some((addr, port)) = entry.v4 {
             netns.v4 = u32::from_ne_bytes(addr.octets());
             netns.port4 = u32::from(port);
@@ -360,7 +398,9 @@ impl System {
             netns.port6 = u32::from(port);
         }
         let name = names::NETNS;
-        self.netns.insert(cookie, netns, ANY).map_err(|source| KernelError::Map { name, source })
+        self.netns
+            .insert(cookie, netns, ANY)
+            .map_err(|source| KernelError::Map { name, source })
     }
 
     /// Forgets a namespace; unknown ones are no error.
@@ -392,7 +432,9 @@ impl System {
     pub fn counts(&self, class: u32) -> ClassCounts {
         let read = |counter: u32| -> u64 {
             let index = counter_index(class, counter);
-            self.counts.get(&index, 0).map_or(0, |values| values.iter().sum())
+            self.counts
+                .get(&index, 0)
+                .map_or(0, |values| values.iter().sum())
         };
         let _ = COUNTERS;
         ClassCounts {
@@ -414,7 +456,9 @@ impl System {
     pub fn refusals(&mut self, max: usize) -> Vec<Refusal> {
         let mut found = Vec::new();
         while found.len() < max {
-            let Some(item) = self.events.next() else { break };
+            let Some(item) = self.events.next() else {
+                break;
+            };
             found.extend(refusal(&item));
         }
         found
@@ -432,7 +476,10 @@ fn refusal(bytes: &[u8]) -> Option<Refusal> {
     let addr: [u8; 16] = bytes.get(..16)?.try_into().ok()?;
     let ip = IpAddr::V6(Ipv6Addr::from(addr)).to_canonical();
     let comm = bytes.get(56..72)?;
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    let end = comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(comm.len());
     let cgroup: [u8; 8] = bytes.get(40..48)?.try_into().ok()?;
     Some(Refusal {
         reason: Reason::try_from(at(20)?).map_or("unknown", Reason::label),
@@ -471,8 +518,9 @@ fn remove_pins(directory: &Path, which: impl Fn(&str) -> bool) -> Result<(), Ker
     };
     for entry in entries {
         let path = entry.map_err(|source| file(directory, source))?.path();
-        let matches =
-            path.file_name().is_some_and(|name| which(&name.to_string_lossy()));
+        let matches = path
+            .file_name()
+            .is_some_and(|name| which(&name.to_string_lossy()));
         if matches {
             fs::remove_file(&path).map_err(|source| file(&path, source))?;
         }

@@ -65,15 +65,15 @@ pub struct Intent {
 impl Intent {
     /// Sorts and deduplicates both lists.
     #[must_use]
-    pub fn new(
-        mut accesses: Vec<Access>,
-        mut context: Vec<(&'static str, AttrValue)>,
-    ) -> Self {
+    pub fn new(mut accesses: Vec<Access>, mut context: Vec<(&'static str, AttrValue)>) -> Self {
         accesses.sort();
         accesses.dedup();
         context.sort();
         context.dedup_by(|a, b| a.0 == b.0);
-        Self { accesses: accesses.into(), context: context.into() }
+        Self {
+            accesses: accesses.into(),
+            context: context.into(),
+        }
     }
 }
 
@@ -89,14 +89,20 @@ pub struct Recorded {
 impl Recorded {
     #[must_use]
     pub fn of(intent: &Intent) -> Self {
-        let effects: BTreeSet<String> =
-            intent.accesses.iter().map(|access| access.action.to_owned()).collect();
+        let effects: BTreeSet<String> = intent
+            .accesses
+            .iter()
+            .map(|access| access.action.to_owned())
+            .collect();
         let objects: BTreeSet<String> = intent
             .accesses
             .iter()
             .map(|access| format!("{}:{}", access.object.kind, access.object.id()))
             .collect();
-        Self { effects: effects.into_iter().collect(), objects: objects.into_iter().collect() }
+        Self {
+            effects: effects.into_iter().collect(),
+            objects: objects.into_iter().collect(),
+        }
     }
 }
 

@@ -80,16 +80,23 @@ pub(crate) async fn sign_in(
     if let Some(principal) = node.identify.cached(identity, now) {
         return Ok(principal);
     }
-    let assertion = node.host.assertion(workload).await.map_err(|error| Unbound {
-        code: "no_assertion",
-        text: "weir: the service-account token of this workload cannot be had",
-        operator: error.to_string(),
-    })?;
-    node.identify.bind(identity, assertion, weir_clock::now()).await.map_err(|error| Unbound {
-        code: error.code(),
-        text: error.agent_text(),
-        operator: error.operator_text(),
-    })
+    let assertion = node
+        .host
+        .assertion(workload)
+        .await
+        .map_err(|error| Unbound {
+            code: "no_assertion",
+            text: "weir: the service-account token of this workload cannot be had",
+            operator: error.to_string(),
+        })?;
+    node.identify
+        .bind(identity, assertion, weir_clock::now())
+        .await
+        .map_err(|error| Unbound {
+            code: error.code(),
+            text: error.agent_text(),
+            operator: error.operator_text(),
+        })
 }
 
 /// The columns of the record that stay the same for the whole flow.
@@ -106,8 +113,12 @@ pub(crate) fn context(
         node: node.settings.node.clone(),
         workload: workload.to_owned(),
         agent: workload.to_owned(),
-        target: target.map(|target| target.name.to_string()).unwrap_or_default(),
-        protocol: target.map(|target| target.protocol.name().to_owned()).unwrap_or_default(),
+        target: target
+            .map(|target| target.name.to_string())
+            .unwrap_or_default(),
+        protocol: target
+            .map(|target| target.protocol.name().to_owned())
+            .unwrap_or_default(),
         uid: origin.uid,
         pid: origin.pid,
         comm: origin.comm.clone(),
@@ -134,8 +145,16 @@ pub(crate) fn governor(
         tenant: principal.tenant.to_string(),
         principal: principal.oid.to_string(),
         application: principal.app.to_string(),
-        on_behalf_of: principal.on_behalf_of.as_deref().unwrap_or_default().to_owned(),
-        groups: principal.groups.certain().map(ToString::to_string).collect(),
+        on_behalf_of: principal
+            .on_behalf_of
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
+        groups: principal
+            .groups
+            .certain()
+            .map(ToString::to_string)
+            .collect(),
         roles: principal.roles.iter().map(ToString::to_string).collect(),
         token_id: principal.token_id.to_string(),
         evidence: principal.evidence.label().to_owned(),

@@ -75,7 +75,10 @@ pub(crate) async fn catalog(
     node: Arc<Node>,
     question: CatalogQuestion,
 ) -> Result<Arc<dyn Any + Send + Sync>, NoCatalog> {
-    let key = (Arc::clone(&question.target.name), Arc::clone(&question.database));
+    let key = (
+        Arc::clone(&question.target.name),
+        Arc::clone(&question.database),
+    );
     let slot = node.catalogs.slot(key).await;
     let mut slot = slot.lock().await;
     if let Some(cached) = slot.as_ref()
@@ -98,7 +101,10 @@ pub(crate) async fn catalog(
         detail: error.to_string(),
     })?;
     let catalog = Arc::new(catalog);
-    *slot = Some(Cached { catalog: Arc::clone(&catalog), read_at: Instant::now() });
+    *slot = Some(Cached {
+        catalog: Arc::clone(&catalog),
+        read_at: Instant::now(),
+    });
     Ok(catalog)
 }
 
@@ -107,7 +113,9 @@ async fn read(node: &Node, question: &CatalogQuestion) -> Result<CatalogRows, No
         text: "weir: the catalog of this database cannot be read",
         detail,
     };
-    let stream = upstream(node, question.netns, question.server).await.map_err(failed)?;
+    let stream = upstream(node, question.netns, question.server)
+        .await
+        .map_err(failed)?;
     let mut config = tokio_postgres::Config::new();
     config
         .user(&question.target.user)
@@ -161,7 +169,12 @@ pub(crate) async fn upstream(
         .await
         .map_err(|error| error.to_string())?;
     let socket = TcpSocket::from_std_stream(socket.into());
-    let stream = socket.connect(server).await.map_err(|error| error.to_string())?;
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let stream = socket
+        .connect(server)
+        .await
+        .map_err(|error| error.to_string())?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| error.to_string())?;
     Ok(stream)
 }

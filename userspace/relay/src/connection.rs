@@ -82,8 +82,17 @@ pub(crate) async fn serve(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) {
     let target = node.targets.find(origin.dst.0).cloned();
     let base = bind::context(&node, id, &workload, &origin, target.as_deref());
     let Some(target) = target else {
-        record_refused(&pen, &base, "no_target", "no target covers this destination", now);
-        node.metrics.flows_refused.with_label_values(&["kernel"]).inc();
+        record_refused(
+            &pen,
+            &base,
+            "no_target",
+            "no target covers this destination",
+            now,
+        );
+        node.metrics
+            .flows_refused
+            .with_label_values(&["kernel"])
+            .inc();
         return;
     };
     let stream = match prepare(stream) {
@@ -93,7 +102,10 @@ pub(crate) async fn serve(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) {
             return;
         }
     };
-    let cancel = CancelKey { pid: positive(rand::random()), secret: random_secret() };
+    let cancel = CancelKey {
+        pid: positive(rand::random()),
+        secret: random_secret(),
+    };
     let session = target.protocol.session(&node, &target, cancel);
     let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX_MAX);
     let row = FlowRow {
@@ -307,7 +319,8 @@ impl Connection {
             }
             Err(_elapsed) => return Err(CloseReason::TimedOut),
         }
-        self.session.handle(Event::TlsUp(Side::Client), weir_clock::now());
+        self.session
+            .handle(Event::TlsUp(Side::Client), weir_clock::now());
         Ok(())
     }
 
@@ -344,7 +357,10 @@ impl Connection {
                 tracing::error!(%error, session = %self.id, "the end of a flow is not recorded");
             }
         } else {
-            let (code, detail) = self.refusal.take().unwrap_or((reason.label(), String::new()));
+            let (code, detail) = self
+                .refusal
+                .take()
+                .unwrap_or((reason.label(), String::new()));
             record_refused(&self.pen, &self.base, code, &detail, now);
         }
         self.node.registry.close(self.id, self.cancel.as_ref());

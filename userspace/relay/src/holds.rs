@@ -48,7 +48,10 @@ fn new_approval(node: &Node, context: &FactContext, request: &HoldRequest) -> Ne
     } else {
         node.settings.hold_expires_s
     };
-    let limit_s = request.needed.expires_s.map_or(limit_s, |own| own.min(limit_s));
+    let limit_s = request
+        .needed
+        .expires_s
+        .map_or(limit_s, |own| own.min(limit_s));
     NewApproval {
         created_us: now.wall_us,
         expires_us: now.wall_us + i64::from(limit_s) * 1_000_000,
@@ -65,8 +68,18 @@ fn new_approval(node: &Node, context: &FactContext, request: &HoldRequest) -> Ne
         parameters: request.parameters.clone(),
         accesses: request.accesses.clone(),
         process: format!("{} (pid {}) {}", context.exe, context.pid, context.argv),
-        rules: request.needed.rules.iter().map(ToString::to_string).collect(),
-        groups: request.needed.groups.iter().map(ToString::to_string).collect(),
+        rules: request
+            .needed
+            .rules
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        groups: request
+            .needed
+            .groups
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         reason: request.needed.reason.clone(),
     }
 }
@@ -76,7 +89,10 @@ async fn decision(node: &Node, approval: ApprovalId) -> Verdict {
         match node.state.decided(approval).await {
             Ok(decided) => match decided.state {
                 ApprovalState::Approved => {
-                    return Verdict::Approved { approval, approver: decided.approver };
+                    return Verdict::Approved {
+                        approval,
+                        approver: decided.approver,
+                    };
                 }
                 ApprovalState::Denied => {
                     return Verdict::Rejected {
@@ -86,7 +102,9 @@ async fn decision(node: &Node, approval: ApprovalId) -> Verdict {
                     };
                 }
                 ApprovalState::Expired => return Verdict::Expired { approval },
-                ApprovalState::Abandoned | ApprovalState::Used => return Verdict::Abandoned { approval },
+                ApprovalState::Abandoned | ApprovalState::Used => {
+                    return Verdict::Abandoned { approval };
+                }
                 ApprovalState::Pending => {}
             },
             Err(error) => {

@@ -43,7 +43,11 @@ impl Metrics {
                 "Flows closed before a session began, by fault",
                 "fault",
             )?,
-            flows_closed: labelled("weir_flows_closed_total", "Flows closed, by reason", "reason")?,
+            flows_closed: labelled(
+                "weir_flows_closed_total",
+                "Flows closed, by reason",
+                "reason",
+            )?,
             facts: counter("weir_facts_total", "Facts put into the spool by flows")?,
             bytes_to_server: counter("weir_bytes_to_server_total", "Bytes written to servers")?,
             bytes_to_client: counter("weir_bytes_to_client_total", "Bytes written to agents")?,

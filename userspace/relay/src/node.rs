@@ -36,7 +36,10 @@ pub struct Target {
 impl Target {
     /// As policy knows it.
     pub(crate) fn reference(&self) -> TargetRef {
-        TargetRef { name: Arc::clone(&self.name), namespace: self.protocol.namespace() }
+        TargetRef {
+            name: Arc::clone(&self.name),
+            namespace: self.protocol.namespace(),
+        }
     }
 }
 
@@ -168,12 +171,14 @@ impl Node {
     /// Ends a flow with the protocol's own error.
     #[must_use]
     pub fn kill(&self, session: SessionId) -> KillOutcome {
-        self.registry.kill(session, "weir: an administrator ended this session")
+        self.registry
+            .kill(session, "weir: an administrator ended this session")
     }
 
     /// Ends all flows, for shutdown.
     pub fn kill_all(&self) {
-        self.registry.kill_all("weir: the enforcer is shutting down; connect again");
+        self.registry
+            .kill_all("weir: the enforcer is shutting down; connect again");
     }
 }
 

@@ -71,7 +71,9 @@ impl Registry {
     /// Passes a cancel request on. Only a flow of the same workload may ask: the key alone is too
     /// short (4 bytes in protocol 3.0) to stand for that.
     pub(crate) fn ask_cancel(&self, key: &CancelKey, workload: &str) -> bool {
-        let Some(session) = locked(&self.cancels).get(key).copied() else { return false };
+        let Some(session) = locked(&self.cancels).get(key).copied() else {
+            return false;
+        };
         let flows = locked(&self.flows);
         match flows.get(&session) {
             Some(live) if &*live.row.workload == workload => {
@@ -82,8 +84,10 @@ impl Registry {
     }
 
     pub(crate) fn rows(&self) -> Vec<FlowRow> {
-        let mut rows: Vec<FlowRow> =
-            locked(&self.flows).values().map(|live| live.row.clone()).collect();
+        let mut rows: Vec<FlowRow> = locked(&self.flows)
+            .values()
+            .map(|live| live.row.clone())
+            .collect();
         rows.sort_by_key(|row| row.opened_us);
         rows
     }
@@ -92,7 +96,10 @@ impl Registry {
         match locked(&self.flows).get(&session) {
             Some(live) => {
                 // A full mailbox means that it is being told to stop already.
-                let _told = live.mailbox.try_send(Event::Kill { code: "57P01", text });
+                let _told = live.mailbox.try_send(Event::Kill {
+                    code: "57P01",
+                    text,
+                });
                 KillOutcome::Asked
             }
             None => KillOutcome::NoSuchFlow,
@@ -101,7 +108,10 @@ impl Registry {
 
     pub(crate) fn kill_all(&self, text: &'static str) {
         for live in locked(&self.flows).values() {
-            let _told = live.mailbox.try_send(Event::Kill { code: "57P01", text });
+            let _told = live.mailbox.try_send(Event::Kill {
+                code: "57P01",
+                text,
+            });
         }
     }
 }

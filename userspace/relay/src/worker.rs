@@ -36,7 +36,10 @@ pub(crate) struct Pen {
 
 impl Pen {
     fn new(lane: Lane<FileSegment>) -> Self {
-        Self { lane: RefCell::new(lane), dirty: std::cell::Cell::new(false) }
+        Self {
+            lane: RefCell::new(lane),
+            dirty: std::cell::Cell::new(false),
+        }
     }
 
     /// Buffers facts; nothing is durable yet.
@@ -58,7 +61,10 @@ impl Pen {
     ) -> Result<Option<Receipt>, SpoolError> {
         self.dirty.set(false);
         let receipts = self.lane.borrow_mut().commit(now)?;
-        Ok(receipts.iter().find(|receipt| receipt.session() == session).copied())
+        Ok(receipts
+            .iter()
+            .find(|receipt| receipt.session() == session)
+            .copied())
     }
 
     fn commit_lazy(&self) {
@@ -87,7 +93,10 @@ impl Intake {
     /// closed by that.
     #[must_use]
     pub fn offer(&self, flow: Accepted) -> bool {
-        let least = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
+        let least = self
+            .workers
+            .iter()
+            .min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         match least {
             Some(worker) if worker.open.load(Ordering::Relaxed) < FLOWS_MAX => {
                 worker.flows.try_send(flow).is_ok()
@@ -116,15 +125,25 @@ impl Workers {
         for (index, lane) in lanes.into_iter().enumerate() {
             let (sender, receiver) = mpsc::channel(BACKLOG_MAX);
             let open = Arc::new(AtomicUsize::new(0));
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             let (node, counter) = (Arc::clone(node), Arc::clone(&open));
             let thread = std::thread::Builder::new()
                 .name(format!("weir-flows-{index}"))
                 .spawn(move || work(&runtime, &node, lane, receiver, &counter))?;
             threads.push(thread);
-            ends.push(WorkerEnd { flows: sender, open });
+            ends.push(WorkerEnd {
+                flows: sender,
+                open,
+            });
         }
-        Ok((Self { threads }, Intake { workers: ends.into() }))
+        Ok((
+            Self { threads },
+            Intake {
+                workers: ends.into(),
+            },
+        ))
     }
 
     /// Waits until every worker has ended, which they do once the intake is gone and their flows

@@ -20,7 +20,9 @@ pub(crate) struct AdminClient {
 
 impl AdminClient {
     pub(crate) fn of(config: &Config) -> Self {
-        Self { socket: config.node.run_dir.join("admin.sock") }
+        Self {
+            socket: config.node.run_dir.join("admin.sock"),
+        }
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -41,15 +43,24 @@ impl AdminClient {
         path: &str,
         body: &B,
     ) -> Result<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let bytes = runtime.block_on(self.exchange(method, path, serde_json::to_vec(body)?))?;
-        let bytes = if bytes.is_empty() { b"null".to_vec() } else { bytes };
+        let bytes = if bytes.is_empty() {
+            b"null".to_vec()
+        } else {
+            bytes
+        };
         serde_json::from_slice(&bytes).context("the node's answer cannot be read")
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>> {
         let stream = UnixStream::connect(&self.socket).await.with_context(|| {
-            format!("no node answers at {} (is weir node running?)", self.socket.display())
+            format!(
+                "no node answers at {} (is weir node running?)",
+                self.socket.display()
+            )
         })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -60,12 +71,16 @@ impl AdminClient {
             .header("host", "weir")
             .header("content-type", "application/json")
             .body(Full::new(bytes::Bytes::from(body)))?;
-        let answer = sender.send_request(request).await.with_context(|| {
-            "the node closed the connection: it admits only root, from outside governed cgroups"
-        })?;
+        let answer = sender.send_request(request).await.with_context(
+            || "the node closed the connection: it admits only root, from outside governed cgroups",
+        )?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
-        let bytes = body.collect().await.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+        let bytes = body
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!(error))?
+            .to_bytes();
         driver.abort();
         if !status.is_success() {
             match serde_json::from_slice::<ErrorBody>(&bytes) {

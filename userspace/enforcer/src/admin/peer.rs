@@ -57,14 +57,22 @@ mod tests {
     use super::*;
 
     fn rule() -> PeerRule {
-        PeerRule { governed: "/agents".to_owned() }
+        PeerRule {
+            governed: "/agents".to_owned(),
+        }
     }
 
     #[test]
     fn governed_peers_are_refused_whatever_their_uid() {
-        assert_eq!(rule().admit_cgroup("/agents/analyst"), Err(PeerRefused::Governed));
+        assert_eq!(
+            rule().admit_cgroup("/agents/analyst"),
+            Err(PeerRefused::Governed)
+        );
         assert_eq!(rule().admit_cgroup("/agents"), Err(PeerRefused::Governed));
-        assert_eq!(rule().admit_cgroup("/../agents"), Err(PeerRefused::Governed));
+        assert_eq!(
+            rule().admit_cgroup("/../agents"),
+            Err(PeerRefused::Governed)
+        );
         assert_eq!(rule().admit_cgroup("/agents-not/x"), Ok(()));
         assert_eq!(rule().admit_cgroup("/"), Ok(()));
     }

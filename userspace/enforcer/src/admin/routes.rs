@@ -61,9 +61,19 @@ pub(super) fn all(state: Arc<AdminState>) -> Router {
 
 async fn ready(AxumState(state): Shared) -> Response {
     let pending = (state.readiness)();
-    let status =
-        if pending.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(api::Ready { ready: pending.is_empty(), pending })).into_response()
+    let status = if pending.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(api::Ready {
+            ready: pending.is_empty(),
+            pending,
+        }),
+    )
+        .into_response()
 }
 
 async fn metrics(AxumState(state): Shared) -> Result<String, Failed> {
@@ -163,14 +173,22 @@ async fn decide(
         .fresh(uid, now)
         .ok_or_else(|| failed(StatusCode::UNAUTHORIZED, "sign in first: weir login"))?;
     if body.justification.len() > JUSTIFICATION_BYTES_MAX {
-        return Err(failed(StatusCode::BAD_REQUEST, "the justification is longer than 4 KiB"));
+        return Err(failed(
+            StatusCode::BAD_REQUEST,
+            "the justification is longer than 4 KiB",
+        ));
     }
     let groups = state
         .config
         .approvals
         .reviewer_groups
         .iter()
-        .filter(|(_, guid)| principal.groups.certain().any(|have| **have == *guid.as_str()))
+        .filter(|(_, guid)| {
+            principal
+                .groups
+                .certain()
+                .any(|have| **have == *guid.as_str())
+        })
         .map(|(name, _)| name.clone())
         .collect();
     let reviewer = Reviewer {
@@ -179,8 +197,11 @@ async fn decide(
         name: principal.oid.to_string(),
         groups,
     };
-    let decision =
-        Decision { approve: body.approve, reviewer, justification: body.justification };
+    let decision = Decision {
+        approve: body.approve,
+        reviewer,
+        justification: body.justification,
+    };
     let row = state
         .state
         .decide(id, decision, now)
@@ -225,7 +246,9 @@ async fn login_poll(
         }
         DevicePoll::Refused(error) => {
             state.signins.give_up(uid);
-            api::LoginState::Refused { reason: error.operator_text() }
+            api::LoginState::Refused {
+                reason: error.operator_text(),
+            }
         }
     }))
 }
@@ -243,5 +266,6 @@ async fn whoami(
     Extension(PeerUid(uid)): Extension<PeerUid>,
 ) -> Result<Json<api::Who>, Failed> {
     let who = state.signins.who(uid, weir_clock::now());
-    who.map(Json).ok_or_else(|| failed(StatusCode::UNAUTHORIZED, "nobody is signed in"))
+    who.map(Json)
+        .ok_or_else(|| failed(StatusCode::UNAUTHORIZED, "nobody is signed in"))
 }

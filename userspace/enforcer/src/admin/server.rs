@@ -48,7 +48,10 @@ pub(crate) async fn serve_unix(
     let router = routes::all(state);
     let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.context("admin socket")?;
+        let place = Arc::clone(&places)
+            .acquire_owned()
+            .await
+            .context("admin socket")?;
         let (stream, _) = listener.accept().await.context("admin socket")?;
         let peer = stream.peer_cred().context("admin socket")?;
         if let Err(refused) = rule.admit(peer.uid(), peer.pid()) {

@@ -42,7 +42,10 @@ impl SignIns {
 
     pub(crate) fn finish(&self, uid: u32, principal: Arc<Principal>, now: Now) -> Who {
         locked(&self.under_way).remove(&uid);
-        let signed_in = SignedIn { principal, since_s: now.unix_s() };
+        let signed_in = SignedIn {
+            principal,
+            since_s: now.unix_s(),
+        };
         let who = describe(&signed_in, now);
         locked(&self.done).insert(uid, signed_in);
         who
@@ -71,7 +74,9 @@ impl SignIns {
 
     pub(crate) fn who(&self, uid: u32, now: Now) -> Option<Who> {
         self.fresh(uid, now)?;
-        locked(&self.done).get(&uid).map(|signed_in| describe(signed_in, now))
+        locked(&self.done)
+            .get(&uid)
+            .map(|signed_in| describe(signed_in, now))
     }
 }
 

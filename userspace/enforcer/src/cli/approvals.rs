@@ -6,15 +6,17 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::ConfigArg;
-use crate::output;
 use crate::admin::api::{Approval, DecideBody};
 use crate::admin::client::AdminClient;
+use crate::output;
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  weir approvals ls\n  weir approvals show ID\n  \
+#[command(
+    after_help = "Examples:\n  weir approvals ls\n  weir approvals show ID\n  \
                         weir approvals approve ID --justification 'ticket 4711'\n  \
                         weir approvals deny ID --justification 'wrong table'\n  \
-                        weir approvals watch")]
+                        weir approvals watch"
+)]
 pub(crate) struct ApprovalsArgs {
     #[command(subcommand)]
     action: Action,
@@ -78,16 +80,32 @@ pub(crate) fn run(args: &ApprovalsArgs) -> Result<ExitCode> {
             if !all {
                 rows.retain(|row| row.state == "pending");
             }
-            if common.json { output::json(&rows)? } else { print_rows(&rows) }
+            if common.json {
+                output::json(&rows)?
+            } else {
+                print_rows(&rows)
+            }
         }
         Action::Show { common, id } => {
             let row: Approval = client(common)?.get(&format!("/approvals/{id}"))?;
-            if common.json { output::json(&row)? } else { print_row(&row) }
+            if common.json {
+                output::json(&row)?
+            } else {
+                print_row(&row)
+            }
         }
-        Action::Approve { common, id, justification } => {
+        Action::Approve {
+            common,
+            id,
+            justification,
+        } => {
             decide(common, id, true, justification)?;
         }
-        Action::Deny { common, id, justification } => decide(common, id, false, justification)?,
+        Action::Deny {
+            common,
+            id,
+            justification,
+        } => decide(common, id, false, justification)?,
         Action::Watch { common } => watch(common)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -98,7 +116,10 @@ fn client(common: &Common) -> Result<AdminClient> {
 }
 
 fn decide(common: &Common, id: &str, approve: bool, justification: &str) -> Result<()> {
-    let body = DecideBody { approve, justification: justification.to_owned() };
+    let body = DecideBody {
+        approve,
+        justification: justification.to_owned(),
+    };
     let row: Approval = client(common)?.post(&format!("/approvals/{id}/decision"), &body)?;
     if common.json {
         output::json(&row)?;
@@ -126,14 +147,27 @@ fn print_rows(rows: &[Approval]) {
             ]
         })
         .collect();
-    output::table(&["ID", "STATE", "WORKLOAD", "TARGET", "REVIEWERS", "STATEMENT"], &cells);
+    output::table(
+        &[
+            "ID",
+            "STATE",
+            "WORKLOAD",
+            "TARGET",
+            "REVIEWERS",
+            "STATEMENT",
+        ],
+        &cells,
+    );
 }
 
 /// A statement in a table cell; `show` has all of it.
 fn one_line(statement: &str) -> String {
     const WIDTH: usize = 80;
-    let flat: String =
-        statement.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WIDTH + 1).collect();
+    let flat: String = statement
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(WIDTH + 1)
+        .collect();
     match flat.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", flat.get(..end).unwrap_or_default()),
         None => flat,

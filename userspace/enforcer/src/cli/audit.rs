@@ -56,7 +56,11 @@ struct Verdict {
 }
 
 pub(crate) fn run(args: &AuditArgs) -> Result<ExitCode> {
-    let AuditAction::Verify { config: arg, json, offline } = &args.action;
+    let AuditAction::Verify {
+        config: arg,
+        json,
+        offline,
+    } = &args.action;
     let config = output::load(&arg.config)?;
     let paths = StatePaths::of(&config);
     let key = audit::verifying_key(&paths.node_key)
@@ -67,35 +71,58 @@ pub(crate) fn run(args: &AuditArgs) -> Result<ExitCode> {
         Vec::new()
     } else {
         let client = sessions::reader(&config)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(audit::verify_store(&client)).map_err(anyhow::Error::msg)?
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime
+            .block_on(audit::verify_store(&client))
+            .map_err(anyhow::Error::msg)?
     };
     let clean = spool.findings.is_empty() && store_findings.is_empty();
-    let verdict = Verdict { clean, spool, store_findings, store_checked: !offline };
+    let verdict = Verdict {
+        clean,
+        spool,
+        store_findings,
+        store_checked: !offline,
+    };
     if *json {
         output::json(&verdict)?;
     } else {
         describe(&verdict);
     }
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn describe(verdict: &Verdict) {
     let spool = &verdict.spool;
-    output::line(&format!("spool: {} segments, {} facts", spool.segments, spool.facts));
+    output::line(&format!(
+        "spool: {} segments, {} facts",
+        spool.segments, spool.facts
+    ));
     for finding in spool.findings.iter().chain(&verdict.store_findings) {
         output::line(&format!("  FINDING {finding}"));
     }
     if !verdict.store_checked {
         output::line("ClickHouse was not asked");
     }
-    let anchor =
-        if spool.last_anchor.is_empty() { "none" } else { spool.last_anchor.as_str() };
+    let anchor = if spool.last_anchor.is_empty() {
+        "none"
+    } else {
+        spool.last_anchor.as_str()
+    };
     output::line(&format!(
         "last signed end: {anchor}; {} facts after it are unproven",
         spool.unproven
     ));
-    output::line(if verdict.clean { "nothing is missing or changed" } else { "NOT clean" });
+    output::line(if verdict.clean {
+        "nothing is missing or changed"
+    } else {
+        "NOT clean"
+    });
 }
 
 pub(crate) fn db(args: &DbArgs) -> Result<ExitCode> {
@@ -112,7 +139,11 @@ pub(crate) fn db(args: &DbArgs) -> Result<ExitCode> {
                 .clickhouse
                 .as_ref()
                 .context("record.clickhouse is not configured")?;
-            let token = match store.migrator_token_file.as_ref().or(store.token_file.as_ref()) {
+            let token = match store
+                .migrator_token_file
+                .as_ref()
+                .or(store.token_file.as_ref())
+            {
                 Some(file) => Some(prepare::read_secret(file)?),
                 None => None,
             };
@@ -121,7 +152,9 @@ pub(crate) fn db(args: &DbArgs) -> Result<ExitCode> {
                 database: store.database.clone(),
                 token,
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime
                 .block_on(migrate::migrate(&address.client(), &store.database))
                 .map_err(anyhow::Error::msg)?;

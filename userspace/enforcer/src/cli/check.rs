@@ -11,8 +11,10 @@ use crate::output;
 use crate::{config, policies};
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  weir check --config /etc/weir/weir.yaml\n  \
-                        weir check --json | jq '.problems[]'")]
+#[command(
+    after_help = "Examples:\n  weir check --config /etc/weir/weir.yaml\n  \
+                        weir check --json | jq '.problems[]'"
+)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArg,
@@ -32,8 +34,13 @@ struct Report {
 
 /// Exit 0 when nothing is wrong, 1 otherwise.
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
-    let mut report =
-        Report { ok: false, problems: Vec::new(), workloads: 0, targets: 0, policy_version: None };
+    let mut report = Report {
+        ok: false,
+        problems: Vec::new(),
+        workloads: 0,
+        targets: 0,
+        policy_version: None,
+    };
     match config::load(&args.config.config) {
         Err(problems) => report.problems = problems.iter().map(ToString::to_string).collect(),
         Ok(config) => {
@@ -60,5 +67,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
             output::line(&format!("  {problem}"));
         }
     }
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

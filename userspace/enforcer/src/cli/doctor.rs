@@ -14,8 +14,10 @@ use crate::config::{self, Config};
 use crate::{output, policies};
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  weir doctor\n  weir doctor --json | jq '.rows[] | \
-                        select(.state != \"ok\")'")]
+#[command(
+    after_help = "Examples:\n  weir doctor\n  weir doctor --json | jq '.rows[] | \
+                        select(.state != \"ok\")'"
+)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     config: ConfigArg,
@@ -49,17 +51,28 @@ struct Report {
 
 impl Report {
     fn say(&mut self, what: &str, state: State, detail: impl Into<String>) {
-        self.rows.push(Row { what: what.to_owned(), state, detail: detail.into() });
+        self.rows.push(Row {
+            what: what.to_owned(),
+            state,
+            detail: detail.into(),
+        });
     }
 }
 
 /// Exit 0 when nothing failed; degraded is not failed.
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
-    let mut report = Report { ok: false, rows: Vec::new() };
+    let mut report = Report {
+        ok: false,
+        rows: Vec::new(),
+    };
     host(&mut report);
     match config::load(&args.config.config) {
         Ok(config) => {
-            report.say("configuration", State::Ok, args.config.config.display().to_string());
+            report.say(
+                "configuration",
+                State::Ok,
+                args.config.config.display().to_string(),
+            );
             configured(&config, &mut report);
         }
         Err(problems) => {
@@ -86,7 +99,11 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
             .collect();
         output::table(&["STATE", "WHAT", "DETAIL"], &rows);
     }
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn host(report: &mut Report) {
@@ -100,7 +117,11 @@ fn host(report: &mut Report) {
     if Path::new("/sys/kernel/btf/vmlinux").exists() {
         report.say("BTF", State::Ok, "/sys/kernel/btf/vmlinux");
     } else {
-        report.say("BTF", State::Failed, "the kernel has none: build it with DEBUG_INFO_BTF");
+        report.say(
+            "BTF",
+            State::Failed,
+            "the kernel has none: build it with DEBUG_INFO_BTF",
+        );
     }
     if !nix::unistd::Uid::effective().is_root() {
         report.say("eBPF", State::Degraded, "not looked at: run as root");
@@ -119,7 +140,11 @@ fn host(report: &mut Report) {
 fn configured(config: &Config, report: &mut Report) {
     match policies::load(config) {
         Ok(set) => {
-            report.say("policies", State::Ok, format!("version {:08x}", set.version()));
+            report.say(
+                "policies",
+                State::Ok,
+                format!("version {:08x}", set.version()),
+            );
         }
         Err(error) => report.say("policies", State::Failed, format!("{error:#}")),
     }
@@ -128,7 +153,10 @@ fn configured(config: &Config, report: &mut Report) {
         Ok(_) => report.say("node", State::Ok, "ready"),
         Err(error) => report.say("node", State::Failed, format!("{error:#}")),
     }
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
         report.say("network", State::Failed, "no runtime");
         return;
     };

@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::ConfigArg;
-use crate::output;
 use crate::admin::api::Flow;
 use crate::admin::client::AdminClient;
+use crate::output;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  weir flows\n  weir flows --json\n  weir flows --kill SESSION")]
@@ -50,8 +50,16 @@ pub(crate) fn run(args: &FlowsArgs) -> Result<ExitCode> {
             ]
         })
         .collect();
-    let header =
-        ["SESSION", "WORKLOAD", "PRINCIPAL", "TARGET", "CLIENT", "SERVER", "PROCESS", "AGE"];
+    let header = [
+        "SESSION",
+        "WORKLOAD",
+        "PRINCIPAL",
+        "TARGET",
+        "CLIENT",
+        "SERVER",
+        "PROCESS",
+        "AGE",
+    ];
     output::table(&header, &rows);
     Ok(ExitCode::SUCCESS)
 }

@@ -7,13 +7,15 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::ConfigArg;
-use crate::output;
 use crate::admin::api::{LoginStart, LoginState, Who};
 use crate::admin::client::AdminClient;
+use crate::output;
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  weir login\n  weir login --json   # prints the code as JSON \
-                        first, then the outcome")]
+#[command(
+    after_help = "Examples:\n  weir login\n  weir login --json   # prints the code as JSON \
+                        first, then the outcome"
+)]
 pub(crate) struct LoginArgs {
     #[command(flatten)]
     config: ConfigArg,
@@ -42,7 +44,10 @@ pub(crate) fn login(args: &LoginArgs) -> Result<ExitCode> {
             "Open {} and enter the code {}",
             start.verification_uri, start.user_code
         ));
-        output::note(&format!("waiting for the sign-in ({} s at most)…", start.expires_s));
+        output::note(&format!(
+            "waiting for the sign-in ({} s at most)…",
+            start.expires_s
+        ));
     }
     let interval = Duration::from_secs(start.interval_s.clamp(1, 60));
     let rounds = start.expires_s / interval.as_secs().max(1) + 1;

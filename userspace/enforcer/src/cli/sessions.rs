@@ -13,9 +13,11 @@ use crate::daemon::prepare;
 use crate::output;
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  weir sessions ls\n  weir sessions ls --limit 5 --json\n  \
+#[command(
+    after_help = "Examples:\n  weir sessions ls\n  weir sessions ls --limit 5 --json\n  \
                         weir sessions show SESSION\n  weir sessions replay SESSION\n  \
-                        weir sessions export SESSION > session.jsonl")]
+                        weir sessions export SESSION > session.jsonl"
+)]
 pub(crate) struct SessionsArgs {
     #[command(subcommand)]
     action: Action,
@@ -69,17 +71,26 @@ pub(crate) fn reader(config: &Config) -> Result<clickhouse::Client> {
         .clickhouse
         .as_ref()
         .context("record.clickhouse is not configured: there is no store to ask")?;
-    let token = match store.reader_token_file.as_ref().or(store.token_file.as_ref()) {
+    let token = match store
+        .reader_token_file
+        .as_ref()
+        .or(store.token_file.as_ref())
+    {
         Some(file) => Some(prepare::read_secret(file)?),
         None => None,
     };
-    let address =
-        StoreAddress { url: store.url.clone(), database: store.database.clone(), token };
+    let address = StoreAddress {
+        url: store.url.clone(),
+        database: store.database.clone(),
+        token,
+    };
     Ok(address.client())
 }
 
 pub(crate) fn run(args: &SessionsArgs) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(ask(args))
 }
 
@@ -87,8 +98,14 @@ async fn ask(args: &SessionsArgs) -> Result<ExitCode> {
     match &args.action {
         Action::Ls { common, limit } => {
             let client = reader(&output::load(&common.config.config)?)?;
-            let rows = query::sessions(&client, *limit).await.map_err(anyhow::Error::msg)?;
-            if common.json { output::json(&rows)? } else { print_sessions(&rows) }
+            let rows = query::sessions(&client, *limit)
+                .await
+                .map_err(anyhow::Error::msg)?;
+            if common.json {
+                output::json(&rows)?
+            } else {
+                print_sessions(&rows)
+            }
         }
         Action::Show { common, session } => {
             let facts = facts(common, session).await?;
@@ -114,7 +131,9 @@ async fn ask(args: &SessionsArgs) -> Result<ExitCode> {
 async fn facts(common: &Common, session: &str) -> Result<Vec<serde_json::Value>> {
     let id = SessionId::parse(session).context("that is not a session id")?;
     let client = reader(&output::load(&common.config.config)?)?;
-    let facts = query::session_facts(&client, id.0).await.map_err(anyhow::Error::msg)?;
+    let facts = query::session_facts(&client, id.0)
+        .await
+        .map_err(anyhow::Error::msg)?;
     anyhow::ensure!(!facts.is_empty(), "no session {session} is recorded (yet)");
     Ok(facts)
 }

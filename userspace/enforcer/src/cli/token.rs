@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use super::ConfigArg;
-use crate::output;
 use crate::daemon::node::identify;
+use crate::output;
 
 /// More than the validator takes, so that its own limit answers.
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
@@ -35,11 +35,17 @@ pub(crate) fn run(args: &TokenArgs) -> Result<ExitCode> {
         .take(INPUT_BYTES_MAX)
         .read_to_string(&mut token)
         .context("reading the token from standard input")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let verdict = runtime.block_on(async {
         let identify = identify(&config)?;
         anyhow::Ok(identify.verify(token.trim_end(), weir_clock::now()).await)
     })?;
     output::json(&verdict)?;
-    Ok(if verdict.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if verdict.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

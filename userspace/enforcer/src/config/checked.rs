@@ -97,7 +97,10 @@ pub(crate) enum AgentTls {
 #[derive(Clone, Debug)]
 pub(crate) enum Upstream {
     Plain,
-    Tls { ca_file: PathBuf, server_name: String },
+    Tls {
+        ca_file: PathBuf,
+        server_name: String,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -147,7 +150,10 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn say(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem { path: path.into(), message: message.into() });
+        self.problems.push(Problem {
+            path: path.into(),
+            message: message.into(),
+        });
     }
 
     fn file(&self, path: &str) -> PathBuf {
@@ -157,7 +163,9 @@ impl Checker<'_> {
     /// Names become metric labels, cgroup ids and policy ids.
     fn name(&mut self, path: &str, name: &str) {
         let fits = (1..=63).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !fits {
             self.say(path, "must be 1 to 63 letters, digits, '-', '_' or '.'");
         }
@@ -165,7 +173,10 @@ impl Checker<'_> {
 
     fn guid(&mut self, path: &str, text: &str) {
         if !is_guid(text) {
-            self.say(path, "must be a lower-case GUID, such as 00000000-0000-4000-8000-000000000001");
+            self.say(
+                path,
+                "must be a lower-case GUID, such as 00000000-0000-4000-8000-000000000001",
+            );
         }
     }
 
@@ -175,7 +186,10 @@ impl Checker<'_> {
             && !text.ends_with('/')
             && !text.split('/').any(|part| part == ".." || part == ".");
         if !plain {
-            self.say(path, "must be a path below the cgroup v2 mount, such as /agents/analyst");
+            self.say(
+                path,
+                "must be a path below the cgroup v2 mount, such as /agents/analyst",
+            );
         }
     }
 
@@ -202,7 +216,10 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     let mut checker = Checker { base, problems };
     match raw.version {
         Some(1) => {}
-        Some(other) => checker.say("version", format!("{other} is not known; this is version 1")),
+        Some(other) => checker.say(
+            "version",
+            format!("{other} is not known; this is version 1"),
+        ),
         None => checker.say("version", "is required; this is version 1"),
     }
     let node = check_node(&raw, &mut checker);
@@ -212,19 +229,25 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     let groups = check_groups("policies.groups", raw.groups, &mut checker);
     let record = check_record(raw.record, &mut checker);
     let approvals = check_approvals(raw.approvals, &mut checker);
-    let admin_http = raw.admin_http.as_deref().and_then(|text| match text.parse() {
-        Ok(addr) => {
-            let addr: SocketAddr = addr;
-            if !addr.ip().is_loopback() {
-                checker.say("admin.http", "must be a loopback address: it has no authentication");
+    let admin_http = raw
+        .admin_http
+        .as_deref()
+        .and_then(|text| match text.parse() {
+            Ok(addr) => {
+                let addr: SocketAddr = addr;
+                if !addr.ip().is_loopback() {
+                    checker.say(
+                        "admin.http",
+                        "must be a loopback address: it has no authentication",
+                    );
+                }
+                Some(addr)
             }
-            Some(addr)
-        }
-        Err(_) => {
-            checker.say("admin.http", "must be address:port, such as 127.0.0.1:9464");
-            None
-        }
-    });
+            Err(_) => {
+                checker.say("admin.http", "must be address:port, such as 127.0.0.1:9464");
+                None
+            }
+        });
     let mask_key_file = match &raw.mask_key_file {
         Some(file) => checker.file(file),
         None => node.state_dir.join("mask.key"),
@@ -285,7 +308,10 @@ fn check_identity(raw: &Raw, checker: &mut Checker<'_>) -> Identity {
         audience: identity.audience.clone(),
         required_role: identity.required_role.clone(),
         reviewer_client_id: identity.reviewer_client_id.clone(),
-        reviewer_scope: identity.reviewer_scope.clone().unwrap_or_else(|| "Agent.Run".to_owned()),
+        reviewer_scope: identity
+            .reviewer_scope
+            .clone()
+            .unwrap_or_else(|| "Agent.Run".to_owned()),
         clock_skew_s: u32::try_from(skew).unwrap_or(60),
     }
 }
@@ -297,7 +323,10 @@ fn check_workloads(
     checker: &mut Checker<'_>,
 ) -> Vec<Workload> {
     if raw.is_empty() {
-        checker.say("workloads", "needs at least one workload: otherwise nobody is governed");
+        checker.say(
+            "workloads",
+            "needs at least one workload: otherwise nobody is governed",
+        );
     }
     let mut names = BTreeSet::new();
     let mut cgroups = BTreeSet::new();
@@ -306,7 +335,10 @@ fn check_workloads(
         let at = |field: &str| format!("{}.{field}", item.path);
         checker.name(&at("name"), &item.name);
         if !names.insert(item.name.clone()) {
-            checker.say(at("name"), format!("{} is taken by another workload", item.name));
+            checker.say(
+                at("name"),
+                format!("{} is taken by another workload", item.name),
+            );
         }
         checker.cgroup(&at("cgroup"), &item.cgroup);
         if !cgroups.insert(item.cgroup.clone()) {
@@ -337,7 +369,10 @@ fn check_workloads(
 
 fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
     if raw.is_empty() {
-        checker.say("targets", "needs at least one target: otherwise nothing is protected");
+        checker.say(
+            "targets",
+            "needs at least one target: otherwise nothing is protected",
+        );
     }
     let mut names = BTreeSet::new();
     let mut places = BTreeSet::new();
@@ -346,10 +381,16 @@ fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
         let at = |field: &str| format!("{}.{field}", item.path);
         checker.name(&at("name"), &item.name);
         if !names.insert(item.name.clone()) {
-            checker.say(at("name"), format!("{} is taken by another target", item.name));
+            checker.say(
+                at("name"),
+                format!("{} is taken by another target", item.name),
+            );
         }
         if item.protocol != "postgres" {
-            checker.say(at("protocol"), "must be 'postgres'; others are not built yet");
+            checker.say(
+                at("protocol"),
+                "must be 'postgres'; others are not built yet",
+            );
         }
         let matching = check_match(item, &mut places, checker);
         let agent_tls = match item.agent_tls.as_deref() {
@@ -399,7 +440,10 @@ fn check_match(
     for (index, port) in item.ports.iter().enumerate() {
         match u16::try_from(*port) {
             Ok(port) if port > 0 => ports.push(port),
-            _ => checker.say(at(&format!("match.ports[{index}]")), "must be from 1 to 65535"),
+            _ => checker.say(
+                at(&format!("match.ports[{index}]")),
+                "must be from 1 to 65535",
+            ),
         }
     }
     for (addr, prefix) in &nets {
@@ -431,12 +475,12 @@ fn net(text: &str) -> Result<(IpAddr, u8), String> {
         },
     };
     let host_bits_zero = match addr {
-        IpAddr::V4(addr) => {
-            u32::from(addr).checked_shl(u32::from(prefix)).is_none_or(|rest| rest == 0)
-        }
-        IpAddr::V6(addr) => {
-            u128::from(addr).checked_shl(u32::from(prefix)).is_none_or(|rest| rest == 0)
-        }
+        IpAddr::V4(addr) => u32::from(addr)
+            .checked_shl(u32::from(prefix))
+            .is_none_or(|rest| rest == 0),
+        IpAddr::V6(addr) => u128::from(addr)
+            .checked_shl(u32::from(prefix))
+            .is_none_or(|rest| rest == 0),
     };
     if !host_bits_zero {
         return Err(format!("'{text}' has bits set beyond its prefix"));
@@ -449,12 +493,18 @@ fn check_upstream(item: &RawTarget, checker: &mut Checker<'_>) -> Upstream {
     match item.upstream_tls.as_deref() {
         None | Some("disable") => Upstream::Plain,
         Some("require") => {
-            checker.say(at("upstream.tls"), "TLS towards the server is not built yet: disable");
+            checker.say(
+                at("upstream.tls"),
+                "TLS towards the server is not built yet: disable",
+            );
             let (Some(ca), Some(name)) = (&item.upstream_ca, &item.upstream_name) else {
                 checker.say(at("upstream"), "tls: require needs ca_file and server_name");
                 return Upstream::Plain;
             };
-            Upstream::Tls { ca_file: checker.file(ca), server_name: name.clone() }
+            Upstream::Tls {
+                ca_file: checker.file(ca),
+                server_name: name.clone(),
+            }
         }
         Some(_) => {
             checker.say(at("upstream.tls"), "must be disable or require");
@@ -495,14 +545,23 @@ fn check_record(raw: RawRecord, checker: &mut Checker<'_>) -> Record {
         url: store.url,
         database: store.database.unwrap_or_else(|| "weir".to_owned()),
         token_file: store.token_file.as_deref().map(|file| checker.file(file)),
-        reader_token_file: store.reader_token_file.as_deref().map(|file| checker.file(file)),
-        migrator_token_file: store.migrator_token_file.as_deref().map(|file| checker.file(file)),
+        reader_token_file: store
+            .reader_token_file
+            .as_deref()
+            .map(|file| checker.file(file)),
+        migrator_token_file: store
+            .migrator_token_file
+            .as_deref()
+            .map(|file| checker.file(file)),
     });
     if let Some(store) = &clickhouse
         && !store.url.starts_with("http://")
         && !store.url.starts_with("https://")
     {
-        checker.say("record.clickhouse.url", "must start with http:// or https://");
+        checker.say(
+            "record.clickhouse.url",
+            "must start with http:// or https://",
+        );
     }
     Record {
         limit_bytes,
@@ -513,7 +572,12 @@ fn check_record(raw: RawRecord, checker: &mut Checker<'_>) -> Record {
 }
 
 fn check_approvals(raw: RawApprovals, checker: &mut Checker<'_>) -> Approvals {
-    let expires = checker.number("approvals.expires_s", raw.expires_s, (1, EXPIRES_S_MAX), 1800);
+    let expires = checker.number(
+        "approvals.expires_s",
+        raw.expires_s,
+        (1, EXPIRES_S_MAX),
+        1800,
+    );
     let in_transaction = checker.number(
         "approvals.in_transaction_s",
         raw.in_transaction_s,

@@ -107,19 +107,26 @@ impl Raw {
         let node = RawNode::read(root.section("node", problems), problems);
         let identity = RawIdentity::read(root.section("identity", problems), problems);
         let workloads = root.sections("workloads", problems);
-        let workloads =
-            workloads.into_iter().map(|item| RawWorkload::read(item, problems)).collect();
+        let workloads = workloads
+            .into_iter()
+            .map(|item| RawWorkload::read(item, problems))
+            .collect();
         let targets = root.sections("targets", problems);
-        let targets = targets.into_iter().map(|item| RawTarget::read(item, problems)).collect();
+        let targets = targets
+            .into_iter()
+            .map(|item| RawTarget::read(item, problems))
+            .collect();
         let mut policies_section = root.section("policies", problems);
         let policies = policies_section.text("directory", problems);
         let groups = policies_section.text_map("groups", problems);
         policies_section.finish(problems);
-        let mask_key_file = root.opt_section("masking", problems).and_then(|mut section| {
-            let file = section.opt_text("key_file", problems);
-            section.finish(problems);
-            file
-        });
+        let mask_key_file = root
+            .opt_section("masking", problems)
+            .and_then(|mut section| {
+                let file = section.opt_text("key_file", problems);
+                section.finish(problems);
+                file
+            });
         let record = RawRecord::read(root.opt_section("record", problems), problems);
         let approvals = RawApprovals::read(root.opt_section("approvals", problems), problems);
         let admin_http = root.opt_section("admin", problems).and_then(|mut section| {
@@ -147,7 +154,9 @@ impl Raw {
 impl RawNode {
     fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
         let mut or = |name: &'static str, default: &str, problems: &mut Vec<Problem>| {
-            section.opt_text(name, problems).unwrap_or_else(|| default.to_owned())
+            section
+                .opt_text(name, problems)
+                .unwrap_or_else(|| default.to_owned())
         };
         let cluster = or("cluster", "default", problems);
         let state_dir = or("state_dir", "/var/lib/weir", problems);
@@ -158,7 +167,16 @@ impl RawNode {
         let name = section.text("name", problems);
         let governed = section.text("governed", problems);
         section.finish(problems);
-        Self { name, cluster, state_dir, run_dir, user, cgroup, governed, pins }
+        Self {
+            name,
+            cluster,
+            state_dir,
+            run_dir,
+            user,
+            cgroup,
+            governed,
+            pins,
+        }
     }
 }
 
@@ -249,28 +267,37 @@ impl RawTarget {
 impl RawRecord {
     fn read(section: Option<Section<'_>>, problems: &mut Vec<Problem>) -> Self {
         let Some(mut section) = section else {
-            return Self { limit_bytes: None, durability: None, rows_head: None, clickhouse: None };
+            return Self {
+                limit_bytes: None,
+                durability: None,
+                rows_head: None,
+                clickhouse: None,
+            };
         };
-        let limit_bytes = section.opt_section("spool", problems).and_then(|mut spool| {
-            let limit = spool.opt_number("limit_bytes", problems);
-            spool.finish(problems);
-            limit
-        });
+        let limit_bytes = section
+            .opt_section("spool", problems)
+            .and_then(|mut spool| {
+                let limit = spool.opt_number("limit_bytes", problems);
+                spool.finish(problems);
+                limit
+            });
         let raw = Self {
             limit_bytes,
             durability: section.opt_text("durability", problems),
             rows_head: section.opt_number("rows_head", problems),
-            clickhouse: section.opt_section("clickhouse", problems).map(|mut store| {
-                let raw = RawClickHouse {
-                    url: store.text("url", problems),
-                    database: store.opt_text("database", problems),
-                    token_file: store.opt_text("token_file", problems),
-                    reader_token_file: store.opt_text("reader_token_file", problems),
-                    migrator_token_file: store.opt_text("migrator_token_file", problems),
-                };
-                store.finish(problems);
-                raw
-            }),
+            clickhouse: section
+                .opt_section("clickhouse", problems)
+                .map(|mut store| {
+                    let raw = RawClickHouse {
+                        url: store.text("url", problems),
+                        database: store.opt_text("database", problems),
+                        token_file: store.opt_text("token_file", problems),
+                        reader_token_file: store.opt_text("reader_token_file", problems),
+                        migrator_token_file: store.opt_text("migrator_token_file", problems),
+                    };
+                    store.finish(problems);
+                    raw
+                }),
         };
         section.finish(problems);
         raw
@@ -280,7 +307,11 @@ impl RawRecord {
 impl RawApprovals {
     fn read(section: Option<Section<'_>>, problems: &mut Vec<Problem>) -> Self {
         let Some(mut section) = section else {
-            return Self { expires_s: None, in_transaction_s: None, reviewer_groups: Vec::new() };
+            return Self {
+                expires_s: None,
+                in_transaction_s: None,
+                reviewer_groups: Vec::new(),
+            };
         };
         let raw = Self {
             expires_s: section.opt_number("expires_s", problems),

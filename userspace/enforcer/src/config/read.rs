@@ -39,13 +39,24 @@ impl<'a> Section<'a> {
         let fields = value.as_object();
         if fields.is_none() {
             let message = format!("expected a mapping, found {}", kind(value));
-            problems.push(Problem { path: path.clone(), message });
+            problems.push(Problem {
+                path: path.clone(),
+                message,
+            });
         }
-        Self { path, fields, asked: BTreeSet::new() }
+        Self {
+            path,
+            fields,
+            asked: BTreeSet::new(),
+        }
     }
 
     pub(super) fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     fn value(&mut self, name: &'static str) -> Option<&'a Value> {
@@ -55,13 +66,19 @@ impl<'a> Section<'a> {
 
     fn wrong(&self, name: &str, expected: &str, value: &Value, problems: &mut Vec<Problem>) {
         let message = format!("expected {expected}, found {}", kind(value));
-        problems.push(Problem { path: self.path_of(name), message });
+        problems.push(Problem {
+            path: self.path_of(name),
+            message,
+        });
     }
 
     fn missing(&self, name: &str, problems: &mut Vec<Problem>) {
         if self.fields.is_some() {
             let message = "is required".to_owned();
-            problems.push(Problem { path: self.path_of(name), message });
+            problems.push(Problem {
+                path: self.path_of(name),
+                message,
+            });
         }
     }
 
@@ -78,7 +95,8 @@ impl<'a> Section<'a> {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.fields.is_some_and(|fields| fields.get(name).is_some_and(|value| !value.is_null()))
+        self.fields
+            .is_some_and(|fields| fields.get(name).is_some_and(|value| !value.is_null()))
     }
 
     pub(super) fn opt_text(
@@ -121,12 +139,10 @@ impl<'a> Section<'a> {
         flag
     }
 
-    pub(super) fn texts(
-        &mut self,
-        name: &'static str,
-        problems: &mut Vec<Problem>,
-    ) -> Vec<String> {
-        let Some(value) = self.value(name) else { return Vec::new() };
+    pub(super) fn texts(&mut self, name: &'static str, problems: &mut Vec<Problem>) -> Vec<String> {
+        let Some(value) = self.value(name) else {
+            return Vec::new();
+        };
         let Some(items) = value.as_array() else {
             self.wrong(name, "a list", value, problems);
             return Vec::new();
@@ -145,12 +161,10 @@ impl<'a> Section<'a> {
         texts
     }
 
-    pub(super) fn numbers(
-        &mut self,
-        name: &'static str,
-        problems: &mut Vec<Problem>,
-    ) -> Vec<u64> {
-        let Some(value) = self.value(name) else { return Vec::new() };
+    pub(super) fn numbers(&mut self, name: &'static str, problems: &mut Vec<Problem>) -> Vec<u64> {
+        let Some(value) = self.value(name) else {
+            return Vec::new();
+        };
         let Some(items) = value.as_array() else {
             self.wrong(name, "a list", value, problems);
             return Vec::new();
@@ -175,7 +189,9 @@ impl<'a> Section<'a> {
         name: &'static str,
         problems: &mut Vec<Problem>,
     ) -> Vec<(String, String)> {
-        let Some(value) = self.value(name) else { return Vec::new() };
+        let Some(value) = self.value(name) else {
+            return Vec::new();
+        };
         let Some(fields) = value.as_object() else {
             self.wrong(name, "a mapping", value, problems);
             return Vec::new();
@@ -203,7 +219,11 @@ impl<'a> Section<'a> {
             Some(value) => Section::at(self.path_of(name), value, problems),
             None => {
                 self.missing(name, problems);
-                Section { path: self.path_of(name), fields: None, asked: BTreeSet::new() }
+                Section {
+                    path: self.path_of(name),
+                    fields: None,
+                    asked: BTreeSet::new(),
+                }
             }
         }
     }
@@ -222,7 +242,9 @@ impl<'a> Section<'a> {
         name: &'static str,
         problems: &mut Vec<Problem>,
     ) -> Vec<Section<'a>> {
-        let Some(value) = self.value(name) else { return Vec::new() };
+        let Some(value) = self.value(name) else {
+            return Vec::new();
+        };
         let Some(items) = value.as_array() else {
             self.wrong(name, "a list", value, problems);
             return Vec::new();
@@ -243,7 +265,10 @@ impl<'a> Section<'a> {
             if !self.asked.contains(name.as_str()) {
                 let known: Vec<&str> = self.asked.iter().copied().collect();
                 let message = format!("unknown name; known here: {}", known.join(", "));
-                problems.push(Problem { path: self.path_of(name), message });
+                problems.push(Problem {
+                    path: self.path_of(name),
+                    message,
+                });
             }
         }
     }

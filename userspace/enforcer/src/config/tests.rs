@@ -80,9 +80,22 @@ fn every_problem_is_reported_at_once_with_its_path() {
 #[test]
 fn wrong_shapes_and_missing_parts_are_named() {
     let found = problems("version: 1\nnode: 3\ntargets: {}\n");
-    assert!(found.iter().any(|p| p == "node: expected a mapping, found a number"), "{found:#?}");
-    assert!(found.iter().any(|p| p == "targets: expected a list, found a mapping"), "{found:#?}");
-    assert!(found.iter().any(|p| p == "identity: is required"), "{found:#?}");
+    assert!(
+        found
+            .iter()
+            .any(|p| p == "node: expected a mapping, found a number"),
+        "{found:#?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|p| p == "targets: expected a list, found a mapping"),
+        "{found:#?}"
+    );
+    assert!(
+        found.iter().any(|p| p == "identity: is required"),
+        "{found:#?}"
+    );
 }
 
 #[test]
@@ -99,5 +112,10 @@ fn two_targets_may_not_claim_one_place() {
         "  - name: other\n    protocol: postgres\n    match: { hosts: [\"10.77.0.10\"], ports: [5432] }\n    credential: { user: u, password_file: pw }\npolicies:",
     );
     let found = problems(&twice);
-    assert!(found.iter().any(|p| p.contains("belongs to another target")), "{found:#?}");
+    assert!(
+        found
+            .iter()
+            .any(|p| p.contains("belongs to another target")),
+        "{found:#?}"
+    );
 }

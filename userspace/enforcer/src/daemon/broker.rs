@@ -49,7 +49,11 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
         for (net, prefix) in &target.matching.nets {
             let any = target.matching.ports.is_empty().then_some(0);
             for port in target.matching.ports.iter().copied().chain(any) {
-                destinations.push(Destination { net: *net, prefix: *prefix, port });
+                destinations.push(Destination {
+                    net: *net,
+                    prefix: *prefix,
+                    port,
+                });
             }
         }
     }

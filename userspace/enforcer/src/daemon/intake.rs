@@ -31,15 +31,13 @@ pub(crate) fn channel() -> (Incoming, mpsc::Receiver<Change>) {
 }
 
 impl Incoming {
-    pub(crate) fn opened(
-        &self,
-        workload: String,
-        netns: u64,
-        addr: SocketAddr,
-        socket: OwnedFd,
-    ) {
-        let listener =
-            Listener { workload: Arc::from(workload), netns: NetnsCookie(netns), addr, socket };
+    pub(crate) fn opened(&self, workload: String, netns: u64, addr: SocketAddr, socket: OwnedFd) {
+        let listener = Listener {
+            workload: Arc::from(workload),
+            netns: NetnsCookie(netns),
+            addr,
+            socket,
+        };
         self.send(Change::Opened(listener));
     }
 
@@ -93,7 +91,11 @@ async fn accept(listener: Listener, origins: Arc<dyn OriginSource>, intake: Inta
         }
     };
     loop {
-        match socket.accept().await.and_then(|(stream, _peer)| stream.into_std()) {
+        match socket
+            .accept()
+            .await
+            .and_then(|(stream, _peer)| stream.into_std())
+        {
             Ok(stream) => take(stream, &listener, &*origins, &intake),
             Err(error) => {
                 // Out of descriptors or the like: not a reason to spin.

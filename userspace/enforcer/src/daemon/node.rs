@@ -17,12 +17,9 @@ use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
 use weir_kernel::Origins;
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
-use weir_record::{
-    Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress,
-};
+use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
 use weir_relay::{
-    Intake, Metrics, Node, NodeParts, Protocol, Settings, Target, Targets, WorkloadBinding,
-    Workers,
+    Intake, Metrics, Node, NodeParts, Protocol, Settings, Target, Targets, Workers, WorkloadBinding,
 };
 use weir_state::State;
 use zeroize::Zeroizing;
@@ -66,7 +63,14 @@ pub(crate) fn run(path: &std::path::Path) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the control runtime")?;
-    let parts = Parts { config, paths, secrets, policies, link: Arc::new(link), welcome };
+    let parts = Parts {
+        config,
+        paths,
+        secrets,
+        policies,
+        link: Arc::new(link),
+        welcome,
+    };
     control.block_on(serve(parts))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -95,7 +99,10 @@ fn reach_broker(config: &Config) -> Result<(NodeLink, Welcome)> {
             }
             Err(error) => {
                 return Err(error).with_context(|| {
-                    format!("no broker answers at {}: start weir broker first", path.display())
+                    format!(
+                        "no broker answers at {}: start weir broker first",
+                        path.display()
+                    )
                 });
             }
         }
@@ -112,7 +119,14 @@ impl OriginSource for KernelOrigins {
 }
 
 async fn serve(parts: Parts) -> Result<()> {
-    let Parts { config, paths, mut secrets, policies, link, mut welcome } = parts;
+    let Parts {
+        config,
+        paths,
+        mut secrets,
+        policies,
+        link,
+        mut welcome,
+    } = parts;
     let registry = Registry::new();
     let spool = SpoolDir::open(SpoolConfig {
         directory: paths.spool.clone(),
@@ -195,7 +209,11 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
     let mut lanes = Vec::with_capacity(count);
     for index in 0..count {
         let index = u32::try_from(index).context("too many processors")?;
-        lanes.push(spool.lane(index, weir_clock::now()).context("opening a spool lane")?);
+        lanes.push(
+            spool
+                .lane(index, weir_clock::now())
+                .context("opening a spool lane")?,
+        );
     }
     Workers::start(node, lanes).context("starting the workers")
 }
@@ -254,7 +272,12 @@ fn follow_broker(
     there: Arc<AtomicBool>,
 ) -> Result<()> {
     link.listen(told, move |told| match told {
-        Told::Listener { workload, netns, addr, socket } => {
+        Told::Listener {
+            workload,
+            netns,
+            addr,
+            socket,
+        } => {
             incoming.opened(workload, netns, addr, socket);
         }
         Told::ListenerGone { netns } => incoming.gone(netns),
@@ -274,7 +297,9 @@ fn start_admin(
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.set_nonblocking(true).context("admin socket")?;
     let listener = tokio::net::UnixListener::from_std(listener).context("admin socket")?;
-    let rule = PeerRule { governed: config.node.governed.clone() };
+    let rule = PeerRule {
+        governed: config.node.governed.clone(),
+    };
     let unix = serve_unix(listener, rule, Arc::clone(state));
     drop(tokio::spawn(async move {
         if let Err(error) = unix.await {
@@ -317,12 +342,16 @@ async fn wait_for_signal() -> Result<()> {
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
-    let mut read_only: Vec<std::path::PathBuf> = ["/etc", "/proc", "/dev", "/usr", "/lib", "/lib64"]
-        .iter()
-        .map(std::path::PathBuf::from)
-        .collect();
+    let mut read_only: Vec<std::path::PathBuf> =
+        ["/etc", "/proc", "/dev", "/usr", "/lib", "/lib64"]
+            .iter()
+            .map(std::path::PathBuf::from)
+            .collect();
     read_only.push(config.policies.clone());
-    Reach { read_write: vec![paths.node_dir.clone()], read_only }
+    Reach {
+        read_write: vec![paths.node_dir.clone()],
+        read_only,
+    }
 }
 
 fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
@@ -337,7 +366,12 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
     let key: [u8; 32] = key
         .try_into()
         .map_err(|_| anyhow::anyhow!("masking.key_file must hold exactly 32 bytes"))?;
-    let writer_token = match config.record.clickhouse.as_ref().and_then(|c| c.token_file.clone()) {
+    let writer_token = match config
+        .record
+        .clickhouse
+        .as_ref()
+        .and_then(|c| c.token_file.clone())
+    {
         Some(file) => Some(prepare::read_secret(&file).context("record.clickhouse.token_file")?),
         None => None,
     };

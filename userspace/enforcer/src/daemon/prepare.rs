@@ -79,7 +79,11 @@ fn directory(path: &Path, uid: Uid, gid: Gid, mode: u32) -> Result<()> {
         bail!("{} is not a directory", path.display());
     }
     if metadata.uid() != 0 && metadata.uid() != uid.as_raw() {
-        bail!("{} belongs to uid {}: it must belong to root", path.display(), metadata.uid());
+        bail!(
+            "{} belongs to uid {}: it must belong to root",
+            path.display(),
+            metadata.uid()
+        );
     }
     chown(path, Some(uid), Some(gid)).with_context(|| format!("owning {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
@@ -93,10 +97,11 @@ fn write_private(path: &Path, bytes: &[u8], owner: (Uid, Gid), mode: u32) -> Res
         .mode(mode)
         .open(path)
         .with_context(|| format!("making {}", path.display()))?;
-    file.write_all(bytes).with_context(|| format!("writing {}", path.display()))?;
-    file.sync_all().with_context(|| format!("writing {}", path.display()))?;
-    chown(path, Some(owner.0), Some(owner.1))
-        .with_context(|| format!("owning {}", path.display()))
+    file.write_all(bytes)
+        .with_context(|| format!("writing {}", path.display()))?;
+    file.sync_all()
+        .with_context(|| format!("writing {}", path.display()))?;
+    chown(path, Some(owner.0), Some(owner.1)).with_context(|| format!("owning {}", path.display()))
 }
 
 fn root_authority(config: &Config, paths: &StatePaths, gid: Gid) -> Result<Pair> {
@@ -111,7 +116,12 @@ fn root_authority(config: &Config, paths: &StatePaths, gid: Gid) -> Result<Pair>
     }
     let pair = new_root(&config.node.cluster, weir_clock::now().unix_s())?;
     let key_owner = (root, Gid::from_raw(0));
-    write_private(&paths.root_certificate, pair.certificate_pem.as_bytes(), (root, gid), 0o644)?;
+    write_private(
+        &paths.root_certificate,
+        pair.certificate_pem.as_bytes(),
+        (root, gid),
+        0o644,
+    )?;
     write_private(&paths.root_key, pair.key_pem.as_bytes(), key_owner, 0o600)?;
     tracing::info!(path = %paths.root_certificate.display(), "made the root certificate");
     Ok(pair)
@@ -126,7 +136,11 @@ fn intermediate(
     gid: Gid,
 ) -> Result<()> {
     let names = Names {
-        dns: config.targets.iter().flat_map(|target| target.names.clone()).collect(),
+        dns: config
+            .targets
+            .iter()
+            .flat_map(|target| target.names.clone())
+            .collect(),
         nets: config
             .targets
             .iter()
@@ -147,7 +161,12 @@ fn intermediate(
     let owner = (uid, gid);
     let certificate = pair.certificate_pem.as_bytes();
     write_private(&paths.intermediate_certificate, certificate, owner, 0o600)?;
-    write_private(&paths.intermediate_key, pair.key_pem.as_bytes(), owner, 0o600)
+    write_private(
+        &paths.intermediate_key,
+        pair.key_pem.as_bytes(),
+        owner,
+        0o600,
+    )
 }
 
 fn mask_key(config: &Config, uid: Uid, gid: Gid) -> Result<()> {
@@ -177,14 +196,18 @@ pub(crate) fn read_secret(path: &Path) -> Result<zeroize::Zeroizing<String>> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .with_context(|| format!("opening {}", path.display()))?;
-    let metadata = file.metadata().with_context(|| format!("reading {}", path.display()))?;
+    let metadata = file
+        .metadata()
+        .with_context(|| format!("reading {}", path.display()))?;
     if !metadata.is_file() || metadata.len() > 64 * 1024 {
         bail!("{} is not a regular file of at most 64 KiB", path.display());
     }
     if metadata.mode() & 0o007 != 0 {
         bail!("{} can be read by everybody: chmod 600 it", path.display());
     }
-    let text = std::io::read_to_string(file)
-        .with_context(|| format!("reading {}", path.display()))?;
-    Ok(zeroize::Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
+    let text =
+        std::io::read_to_string(file).with_context(|| format!("reading {}", path.display()))?;
+    Ok(zeroize::Zeroizing::new(
+        text.trim_end_matches(['\n', '\r']).to_owned(),
+    ))
 }

@@ -33,7 +33,13 @@ pub(crate) struct Login {
 impl Login {
     pub(crate) fn new(credential: Credential) -> Self {
         let verified = credential.server_proven;
-        Self { credential, scram: None, verified, authenticated: false, statuses: Vec::new() }
+        Self {
+            credential,
+            scram: None,
+            verified,
+            authenticated: false,
+            statuses: Vec::new(),
+        }
     }
 }
 
@@ -117,17 +123,25 @@ impl PostgresSession {
                 if iterations(challenge).is_none_or(|count| count < ITERATIONS_MIN) {
                     return Err("weir: the server's SCRAM is weaker than 4,096 iterations");
                 }
-                let scram =
-                    login.scram.as_mut().ok_or("weir: the server's login is out of order")?;
-                scram.update(challenge).map_err(|_| "weir: the server's SCRAM is not valid")?;
+                let scram = login
+                    .scram
+                    .as_mut()
+                    .ok_or("weir: the server's login is out of order")?;
+                scram
+                    .update(challenge)
+                    .map_err(|_| "weir: the server's SCRAM is not valid")?;
                 self.own_to_server(OwnToServer::Login, |out| {
                     message(out, b'p', |out| out.put_slice(scram.message()));
                 });
             }
             Auth::SaslFinal(proof) => {
-                let scram =
-                    login.scram.as_mut().ok_or("weir: the server's login is out of order")?;
-                scram.finish(proof).map_err(|_| "weir: the server could not prove itself")?;
+                let scram = login
+                    .scram
+                    .as_mut()
+                    .ok_or("weir: the server's login is out of order")?;
+                scram
+                    .finish(proof)
+                    .map_err(|_| "weir: the server could not prove itself")?;
                 login.verified = true;
             }
             Auth::Ok if login.verified => login.authenticated = true,
@@ -139,7 +153,9 @@ impl PostgresSession {
                 });
             }
             Auth::ClearText | Auth::Md5 { .. } | Auth::Sasl { .. } | Auth::Other(_) => {
-                return Err("weir: the server asks for a login that would give the credential away");
+                return Err(
+                    "weir: the server asks for a login that would give the credential away",
+                );
             }
         }
         Ok(())
@@ -150,7 +166,10 @@ impl PostgresSession {
         self.names.stale = true;
         self.greeting = login.statuses;
         self.state = State::FirstCatalog;
-        let request = CatalogRequest { database: Arc::clone(&self.database), newer_than: 0 };
+        let request = CatalogRequest {
+            database: Arc::clone(&self.database),
+            newer_than: 0,
+        };
         self.outputs.push_back(Output::Catalog(request));
     }
 }
@@ -158,11 +177,17 @@ impl PostgresSession {
 /// `i=` of the server's first message (RFC 5802, section 5.1).
 fn iterations(challenge: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(challenge).ok()?;
-    text.split(',').find_map(|part| part.strip_prefix("i="))?.parse().ok()
+    text.split(',')
+        .find_map(|part| part.strip_prefix("i="))?
+        .parse()
+        .ok()
 }
 
 /// SQLSTATE of an error message.
 pub(crate) fn error_code(frame: &Frame) -> Option<String> {
     let fields = backend::error_fields(frame).ok()?;
-    fields.into_iter().find(|(code, _)| *code == b'C').map(|(_, text)| text)
+    fields
+        .into_iter()
+        .find(|(code, _)| *code == b'C')
+        .map(|(_, text)| text)
 }

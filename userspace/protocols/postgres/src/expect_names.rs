@@ -69,8 +69,14 @@ impl PostgresSession {
 
     pub(crate) fn ask_catalog(&mut self) {
         self.waiting = true;
-        let newer_than = self.catalog.as_ref().map_or(0, |catalog| catalog.generation());
-        let request = CatalogRequest { database: Arc::clone(&self.database), newer_than };
+        let newer_than = self
+            .catalog
+            .as_ref()
+            .map_or(0, |catalog| catalog.generation());
+        let request = CatalogRequest {
+            database: Arc::clone(&self.database),
+            newer_than,
+        };
         self.outputs.push_back(Output::Catalog(request));
     }
 

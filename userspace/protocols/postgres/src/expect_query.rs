@@ -17,9 +17,7 @@ use crate::pipeline::{Described, Expect, Running, Staged};
 use crate::plan::{FieldsCell, MaskingCell, Reach};
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::understand::{
-    NameScope, SqlRefusal, Statement, StatementKind, Transaction, understand,
-};
+use crate::understand::{NameScope, SqlRefusal, Statement, StatementKind, Transaction, understand};
 use crate::wire::backend::{ErrorText, put_notice, put_ready};
 use crate::wire::frontend::{self, Bind, Frontend, Named};
 use crate::wire::{self, Frame, cstr, message};
@@ -129,9 +127,9 @@ impl PostgresSession {
         }
     }
 
-    /// A simple query waits until everything before it is answered.
+    /// A simple query, and a good-bye, wait until everything before them is answered.
     fn must_wait(&mut self, tag: u8) -> bool {
-        self.waits_idle = tag == b'Q' && !self.idle();
+        self.waits_idle = matches!(tag, b'Q' | b'X') && !self.idle();
         self.waits_idle
     }
 
@@ -147,7 +145,10 @@ impl PostgresSession {
             }
             Frontend::Bind(bind) => self.bind(frame, &bind, now),
             Frontend::Describe(named) => self.describe(frame, named, now),
-            Frontend::Execute { portal, rows_max: _ } => self.execute(frame, portal, now),
+            Frontend::Execute {
+                portal,
+                rows_max: _,
+            } => self.execute(frame, portal, now),
             Frontend::Close(named) => self.close_object(frame, named),
             Frontend::Flush => self.boundary(frame, Vec::new()),
             Frontend::Sync => {
@@ -175,7 +176,11 @@ impl PostgresSession {
     }
 
     fn boundary(&mut self, frame: &Frame, expect: Vec<Expect>) {
-        let own = Staged::Own { kind: OwnToServer::Boundary, bytes: frame.whole.clone(), expect };
+        let own = Staged::Own {
+            kind: OwnToServer::Boundary,
+            bytes: frame.whole.clone(),
+            expect,
+        };
         self.staged.push_back(own);
         self.release_own();
     }
@@ -222,7 +227,9 @@ impl PostgresSession {
             self.ask_names();
             return Understood::Later;
         }
-        let Some(catalog) = self.catalog.clone() else { return Understood::Later };
+        let Some(catalog) = self.catalog.clone() else {
+            return Understood::Later;
+        };
         let scope = NameScope {
             catalog: &catalog,
             target: &self.config.target,
@@ -240,7 +247,10 @@ impl PostgresSession {
                         "anything but the end of the failed transaction",
                     ));
                 }
-                if statements.iter().any(|statement| statement.changes.session_pins) {
+                if statements
+                    .iter()
+                    .any(|statement| statement.changes.session_pins)
+                {
                     return Understood::Refused(SqlRefusal::Unsupported(
                         "changing a setting that statements are understood by",
                     ));
@@ -262,7 +272,9 @@ impl PostgresSession {
     }
 
     fn session_id(&self) -> weir_model::ident::SessionId {
-        self.governor.as_ref().map_or(weir_model::ident::SessionId(0), |g| g.session())
+        self.governor
+            .as_ref()
+            .map_or(weir_model::ident::SessionId(0), |g| g.session())
     }
 
     // ---- simple query
@@ -280,8 +292,11 @@ impl PostgresSession {
                 // A new simple query ends the unnamed statement and portal.
                 self.prepared.remove("");
                 self.portals.remove("");
-                let job =
-                    QueryJob { frame: frame.whole.clone(), statements, permits: Vec::new() };
+                let job = QueryJob {
+                    frame: frame.whole.clone(),
+                    statements,
+                    permits: Vec::new(),
+                };
                 self.go_on(job, now);
                 true
             }
@@ -327,19 +342,19 @@ impl PostgresSession {
     }
 
     fn rule(&mut self, request: Request, now: Now) -> Option<Ruling> {
-        self.governor.as_mut().map(|governor| governor.submit(request, now))
+        self.governor
+            .as_mut()
+            .map(|governor| governor.submit(request, now))
     }
 
     /// What a permit cannot make safe: masked values on their way to where no mask reaches, and
     /// results whose rows cannot be told apart.
-    fn unmaskable(
-        &mut self,
-        statement: &Statement,
-        permit: &Permit,
-        now: Now,
-    ) -> Option<Bytes> {
+    fn unmaskable(&mut self, statement: &Statement, permit: &Permit, now: Now) -> Option<Bytes> {
         let masks = &permit.obligations().masks;
-        let diverted = statement.diverted.iter().any(|column| masks.contains_key(column));
+        let diverted = statement
+            .diverted
+            .iter()
+            .any(|column| masks.contains_key(column));
         let copied = matches!(statement.kind, StatementKind::Copy { .. }) && !masks.is_empty();
         if !diverted && !copied {
             return None;
@@ -362,7 +377,10 @@ impl PostgresSession {
 
     fn finish_unrun(&mut self, seq: u32, status: &str, now: Now) {
         if let Some(governor) = &mut self.governor {
-            let reply = weir_govern::Reply { status: status.to_owned(), ..Default::default() };
+            let reply = weir_govern::Reply {
+                status: status.to_owned(),
+                ..Default::default()
+            };
             governor.complete(seq, reply, now);
         }
     }
@@ -394,7 +412,11 @@ impl PostgresSession {
             self.note_changes(statement);
         }
         expect.push(Expect::QueryEnd);
-        self.staged.push_back(Staged::Forward { permit: last, bytes: job.frame, expect });
+        self.staged.push_back(Staged::Forward {
+            permit: last,
+            bytes: job.frame,
+            expect,
+        });
     }
 
     fn running(&mut self, statement: &Statement, permit: &Arc<Permit>) -> Running {
@@ -408,11 +430,13 @@ impl PostgresSession {
     fn reach(&mut self, statement: &Statement, permit: &Arc<Permit>) -> Reach {
         let own = Reach::of(statement, permit.obligations());
         match &statement.kind {
-            StatementKind::Declare { name, inner, .. }
-            | StatementKind::Prepare { name, inner } => {
+            StatementKind::Declare { name, inner, .. } | StatementKind::Prepare { name, inner } => {
                 let reach = Arc::new(Reach::of(inner, permit.obligations()));
                 if self.cursors.len() < OBJECTS_MAX {
-                    let cursor = Cursor { reach, permit: Arc::clone(permit) };
+                    let cursor = Cursor {
+                        reach,
+                        permit: Arc::clone(permit),
+                    };
                     self.cursors.insert(Arc::clone(name), cursor);
                 }
                 own
@@ -472,14 +496,7 @@ impl PostgresSession {
         self.release_own();
     }
 
-    fn parse(
-        &mut self,
-        frame: &Frame,
-        name: &str,
-        sql: &str,
-        types: Vec<u32>,
-        now: Now,
-    ) -> bool {
+    fn parse(&mut self, frame: &Frame, name: &str, sql: &str, types: Vec<u32>, now: Now) -> bool {
         if self.prepared.len() >= OBJECTS_MAX && !self.prepared.contains_key(name) {
             self.refuse_extended(reply::error(
                 "53000",
@@ -530,7 +547,10 @@ impl PostgresSession {
             shape: statement.shape,
             bytes_in: bytes,
         };
-        let Some(ruling) = self.governor.as_mut().map(|governor| governor.prepare(&request, now))
+        let Some(ruling) = self
+            .governor
+            .as_mut()
+            .map(|governor| governor.prepare(&request, now))
         else {
             return;
         };
@@ -569,7 +589,11 @@ impl PostgresSession {
 
     /// Sends what the newest receipt covers already; the rest waits for the next one.
     fn forward(&mut self, permit: &Arc<Permit>, bytes: Bytes, expect: Vec<Expect>) {
-        self.staged.push_back(Staged::Forward { permit: Arc::clone(permit), bytes, expect });
+        self.staged.push_back(Staged::Forward {
+            permit: Arc::clone(permit),
+            bytes,
+            expect,
+        });
         self.release_recorded();
     }
 
@@ -592,7 +616,11 @@ impl PostgresSession {
             prepared: Arc::clone(&prepared),
         };
         self.portals.insert(bind.portal.to_owned(), portal);
-        self.forward(&prepared.permit, frame.whole.clone(), vec![Expect::BindDone]);
+        self.forward(
+            &prepared.permit,
+            frame.whole.clone(),
+            vec![Expect::BindDone],
+        );
     }
 
     fn describe(&mut self, frame: &Frame, named: Named<'_>, _now: Now) {
@@ -608,15 +636,27 @@ impl PostgresSession {
                 Some(portal) => {
                     portal.described = true;
                     let masking = Some(Arc::clone(&portal.masking));
-                    (Arc::clone(&portal.prepared), portal.formats.clone(), masking)
+                    (
+                        Arc::clone(&portal.prepared),
+                        portal.formats.clone(),
+                        masking,
+                    )
                 }
                 None => return self.describe_cursor(frame, name),
             },
         };
         let reach = self.prepared_reach(&prepared, &prepared.permit);
         let fields = Some(Arc::clone(&prepared.fields));
-        let what = Box::new(Described { reach, formats, masking, fields });
-        let expect = Expect::Describe { hidden: false, what };
+        let what = Box::new(Described {
+            reach,
+            formats,
+            masking,
+            fields,
+        });
+        let expect = Expect::Describe {
+            hidden: false,
+            what,
+        };
         self.forward(&prepared.permit, frame.whole.clone(), vec![expect]);
     }
 
@@ -628,8 +668,16 @@ impl PostgresSession {
         };
         let reach = Reach::clone(&cursor.reach);
         let permit = Arc::clone(&cursor.permit);
-        let what = Box::new(Described { reach, formats: Vec::new(), masking: None, fields: None });
-        let expect = Expect::Describe { hidden: false, what };
+        let what = Box::new(Described {
+            reach,
+            formats: Vec::new(),
+            masking: None,
+            fields: None,
+        });
+        let expect = Expect::Describe {
+            hidden: false,
+            what,
+        };
         self.forward(&permit, frame.whole.clone(), vec![expect]);
     }
 
@@ -671,19 +719,25 @@ impl PostgresSession {
             }
             Some(Ruling::Denial(refusal)) => self.deny_extended(&refusal),
             Some(Ruling::Hold(hold)) => {
-                let then =
-                    Then::Execute { portal: name.to_owned(), frame: frame.whole.clone() };
+                let then = Then::Execute {
+                    portal: name.to_owned(),
+                    frame: frame.whole.clone(),
+                };
                 self.hold(*hold, then);
             }
         }
     }
 
     fn run_portal(&mut self, name: &str, permit: &Arc<Permit>, frame: Bytes, now: Now) {
-        let Some(portal) = self.portals.get(name) else { return };
+        let Some(portal) = self.portals.get(name) else {
+            return;
+        };
         let prepared = Arc::clone(&portal.prepared);
         let (formats, described) = (portal.formats.clone(), portal.described);
         let masking = Arc::clone(&portal.masking);
-        let Some(statement) = prepared.statement.clone() else { return };
+        let Some(statement) = prepared.statement.clone() else {
+            return;
+        };
         if let Some(bytes) = self.unmaskable(&statement, permit, now) {
             return self.refuse_extended(bytes);
         }
@@ -708,7 +762,7 @@ impl PostgresSession {
         self.staged.push_back(Staged::Forward {
             permit: Arc::clone(permit),
             bytes: frame,
-            expect: vec![Expect::Execute(Box::new(running), Some(name.to_owned()))],
+            expect: vec![Expect::Execute(Box::new(running))],
         });
         self.release_recorded();
     }
@@ -787,7 +841,11 @@ impl PostgresSession {
                 .collect(),
             in_transaction: self.transaction == b'T',
         };
-        self.held = Some(Box::new(Held { hold, approval: None, then }));
+        self.held = Some(Box::new(Held {
+            hold,
+            approval: None,
+            then,
+        }));
         self.outputs.push_back(Output::Hold(Box::new(request)));
     }
 
@@ -814,7 +872,9 @@ impl PostgresSession {
 
     pub(crate) fn hold_failed(&mut self, now: Now) {
         if let Some(held) = self.held.take() {
-            let verdict = Verdict::Expired { approval: ApprovalId(0) };
+            let verdict = Verdict::Expired {
+                approval: ApprovalId(0),
+            };
             self.settle_hold(*held, &verdict, now);
         }
     }
@@ -826,7 +886,9 @@ impl PostgresSession {
     }
 
     fn settle_hold(&mut self, held: Held, verdict: &Verdict, now: Now) {
-        let Some(governor) = &mut self.governor else { return };
+        let Some(governor) = &mut self.governor else {
+            return;
+        };
         let ruling = Governor::resolve(governor, held.hold, verdict, now);
         match (ruling, held.then) {
             (Ruling::Permit(permit), Then::Query(mut job)) => {
@@ -889,7 +951,11 @@ fn recordable(text: &str) -> String {
         end -= 1;
     }
     let head = text.get(..end).unwrap_or_default();
-    if end < text.len() { format!("{head}…({} bytes)", text.len()) } else { head.to_owned() }
+    if end < text.len() {
+        format!("{head}…({} bytes)", text.len())
+    } else {
+        head.to_owned()
+    }
 }
 
 fn ends_transaction(statement: &Statement) -> bool {

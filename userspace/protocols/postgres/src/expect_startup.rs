@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use weir_govern::{
-    CancelKey, CloseReason, ConnectRequest, Credential, Governor, Output, OwnToClient,
-    OwnToServer, Side,
+    CancelKey, CloseReason, ConnectRequest, Credential, Governor, Output, OwnToClient, OwnToServer,
+    Side,
 };
 use weir_model::time::Now;
 
@@ -48,7 +48,8 @@ impl PostgresSession {
                 self.to_client(OwnToClient::Handshake, |out| out.put_u8(b'N'));
             }
             Startup::Cancel { pid, secret } => {
-                self.outputs.push_back(Output::AskCancel(CancelKey { pid, secret }));
+                self.outputs
+                    .push_back(Output::AskCancel(CancelKey { pid, secret }));
                 self.close(CloseReason::Done);
             }
             Startup::Session { minor, parameters } => self.session_start(tls, minor, parameters),
@@ -85,10 +86,7 @@ impl PostgresSession {
         }
     }
 
-    fn keep_parameters(
-        &mut self,
-        parameters: Vec<(String, String)>,
-    ) -> Result<(), &'static str> {
+    fn keep_parameters(&mut self, parameters: Vec<(String, String)>) -> Result<(), &'static str> {
         let mut user = String::new();
         let mut database = String::new();
         for (name, value) in parameters {
@@ -100,10 +98,11 @@ impl PostgresSession {
                 }
                 "replication" => {}
                 "client_encoding" => {
-                    let plain: String =
-                        value.chars().filter(char::is_ascii_alphanumeric).collect();
-                    if !matches!(plain.to_ascii_lowercase().as_str(), "utf8" | "unicode" | "auto")
-                    {
+                    let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
+                    if !matches!(
+                        plain.to_ascii_lowercase().as_str(),
+                        "utf8" | "unicode" | "auto"
+                    ) {
                         return Err("weir: client_encoding has to be UTF8");
                     }
                 }
@@ -136,7 +135,9 @@ impl PostgresSession {
         governor.say_refused_as(reply::REFUSED);
         self.governor = Some(governor);
         self.state = State::Upstream;
-        let request = ConnectRequest { database: Arc::clone(&self.database) };
+        let request = ConnectRequest {
+            database: Arc::clone(&self.database),
+        };
         self.outputs.push_back(Output::Connect(request));
     }
 
@@ -151,7 +152,11 @@ impl PostgresSession {
                 ("client_encoding", "UTF8"),
                 ("standard_conforming_strings", "on"),
             ];
-            all.extend(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            all.extend(
+                parameters
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.as_str())),
+            );
             startup::put_session(out, &all);
         });
         self.state = State::Login(Box::new(Login::new(credential)));
@@ -172,7 +177,10 @@ fn options(text: &str) -> Result<Vec<(String, String)>, &'static str> {
             return Err(REFUSED);
         };
         let (name, value) = pair.split_once('=').ok_or(REFUSED)?;
-        pairs.push((name.to_ascii_lowercase().replace('-', "_"), value.to_owned()));
+        pairs.push((
+            name.to_ascii_lowercase().replace('-', "_"),
+            value.to_owned(),
+        ));
     }
     Ok(pairs)
 }
@@ -186,7 +194,11 @@ mod tests {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(
             options("-c geqo=off --statement-timeout=5min -cx=y").unwrap(),
-            vec![pair("geqo", "off"), pair("statement_timeout", "5min"), pair("x", "y")]
+            vec![
+                pair("geqo", "off"),
+                pair("statement_timeout", "5min"),
+                pair("x", "y")
+            ]
         );
         options("-c").unwrap_err();
         options("-d 5").unwrap_err();

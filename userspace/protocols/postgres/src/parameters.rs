@@ -42,7 +42,9 @@ fn one(out: &mut String, bytes: &[u8], binary: bool, type_oid: u32) {
     }
     let kept = bytes.get(..VALUE_BYTES_MAX).unwrap_or(bytes);
     let text = std::str::from_utf8(kept).ok().filter(|text| {
-        !binary || matches!(type_oid, 25 | 1043 | 1042 | 19) || text.chars().all(|c| !c.is_control())
+        !binary
+            || matches!(type_oid, 25 | 1043 | 1042 | 19)
+            || text.chars().all(|c| !c.is_control())
     });
     out.push('"');
     match text {
@@ -101,6 +103,9 @@ mod tests {
             ],
             result_formats: Vec::new(),
         };
-        assert_eq!(json(&bind, &[23, 25, 17, 25]), r#"["42","a\"b","0xff00",null]"#);
+        assert_eq!(
+            json(&bind, &[23, 25, 17, 25]),
+            r#"["42","a\"b","0xff00",null]"#
+        );
     }
 }

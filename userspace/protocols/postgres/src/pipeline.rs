@@ -4,9 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use weir_decide::Permit;
-use weir_govern::{
-    ClientBytes, CloseReason, Output, OwnToClient, OwnToServer, Reply, ServerBytes,
-};
+use weir_govern::{ClientBytes, CloseReason, Output, OwnToClient, OwnToServer, Reply, ServerBytes};
 use weir_mask::{MaskPlan, Sample};
 use weir_model::time::Now;
 use weir_spool::Receipt;
@@ -24,9 +22,17 @@ const SERVER_MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// On its way to the server.
 pub(crate) enum Staged {
     /// The agent's bytes; they wait for the receipt of their permit.
-    Forward { permit: Arc<Permit>, bytes: Bytes, expect: Vec<Expect> },
+    Forward {
+        permit: Arc<Permit>,
+        bytes: Bytes,
+        expect: Vec<Expect>,
+    },
     /// A message of our own, in order with the rest.
-    Own { kind: OwnToServer, bytes: Bytes, expect: Vec<Expect> },
+    Own {
+        kind: OwnToServer,
+        bytes: Bytes,
+        expect: Vec<Expect>,
+    },
     /// An answer of our own to the client, in order with the server's.
     Local(Bytes),
 }
@@ -57,8 +63,14 @@ pub(crate) enum Flow {
 impl Running {
     pub(crate) fn new(seq: u32, reach: Reach, kind: &StatementKind, changes: Changes) -> Self {
         let kind = match kind {
-            StatementKind::Copy { direction: CopyDirection::In, .. } => Flow::CopyIn,
-            StatementKind::Copy { direction: CopyDirection::Out, .. } => Flow::CopyOut,
+            StatementKind::Copy {
+                direction: CopyDirection::In,
+                ..
+            } => Flow::CopyIn,
+            StatementKind::Copy {
+                direction: CopyDirection::Out,
+                ..
+            } => Flow::CopyOut,
             _ => Flow::Rows,
         };
         Self {
@@ -97,8 +109,11 @@ pub(crate) enum Expect {
     BindDone,
     CloseDone,
     /// Describe of a statement or portal; hidden when it is ours.
-    Describe { hidden: bool, what: Box<Described> },
-    Execute(Box<Running>, Option<String>),
+    Describe {
+        hidden: bool,
+        what: Box<Described>,
+    },
+    Execute(Box<Running>),
     Sync,
     /// An answer of our own; nothing comes from the server.
     Local(Bytes),
@@ -119,9 +134,15 @@ impl PostgresSession {
             {
                 return;
             }
-            let Some(staged) = self.staged.pop_front() else { return };
+            let Some(staged) = self.staged.pop_front() else {
+                return;
+            };
             match staged {
-                Staged::Forward { permit, bytes, expect } => {
+                Staged::Forward {
+                    permit,
+                    bytes,
+                    expect,
+                } => {
                     match ServerBytes::forward(&permit, receipt, bytes) {
                         Ok(bytes) => self.outputs.push_back(Output::ToServer(bytes)),
                         Err(_unproven) => {
@@ -131,8 +152,13 @@ impl PostgresSession {
                     }
                     self.expected.extend(expect);
                 }
-                Staged::Own { kind, bytes, expect } => {
-                    self.outputs.push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
+                Staged::Own {
+                    kind,
+                    bytes,
+                    expect,
+                } => {
+                    self.outputs
+                        .push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
                     self.expected.extend(expect);
                 }
                 Staged::Local(bytes) => self.expected.push_back(Expect::Local(bytes)),
@@ -145,8 +171,13 @@ impl PostgresSession {
     pub(crate) fn release_own(&mut self) {
         while let Some(Staged::Own { .. } | Staged::Local(_)) = self.staged.front() {
             match self.staged.pop_front() {
-                Some(Staged::Own { kind, bytes, expect }) => {
-                    self.outputs.push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
+                Some(Staged::Own {
+                    kind,
+                    bytes,
+                    expect,
+                }) => {
+                    self.outputs
+                        .push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
                     self.expected.extend(expect);
                 }
                 Some(Staged::Local(bytes)) => self.expected.push_back(Expect::Local(bytes)),
@@ -192,7 +223,10 @@ impl PostgresSession {
                 continue;
             }
             self.flush_run(input, &mut run);
-            let frame = Frame { tag, whole: input.split_to(whole).freeze() };
+            let frame = Frame {
+                tag,
+                whole: input.split_to(whole).freeze(),
+            };
             self.server_frame(&frame, now);
             self.answer_local();
         }
@@ -205,7 +239,8 @@ impl PostgresSession {
             *run = 0;
             // Only rows of a plan that passes everything are in a run.
             if let Some(masked) = MaskPlan::default().pass(bytes) {
-                self.outputs.push_back(Output::ToClient(ClientBytes::masked(masked)));
+                self.outputs
+                    .push_back(Output::ToClient(ClientBytes::masked(masked)));
             }
         }
     }
@@ -213,15 +248,19 @@ impl PostgresSession {
     /// A row that passes as it is: counted, sampled. `None` when it needs the slow path.
     fn passing_row(&mut self, frame: &[u8], now: Now) -> Option<bool> {
         let rows_head = self.config.rows_head;
-        let (Expect::Statement(running) | Expect::Execute(running, _)) =
-            self.expected.front_mut()?
+        let (Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()?
         else {
             return None;
         };
         if !running.masking.get()?.plan.is_pass() || running.sampled < rows_head {
             return None;
         }
-        if running.reach.obligations.rows_max.is_some_and(|max| running.rows >= max) {
+        if running
+            .reach
+            .obligations
+            .rows_max
+            .is_some_and(|max| running.rows >= max)
+        {
             return None;
         }
         running.rows += 1;
@@ -258,7 +297,7 @@ impl PostgresSession {
     }
 
     fn first_byte(&mut self, now: Now) {
-        if let Some(Expect::Statement(running) | Expect::Execute(running, _)) =
+        if let Some(Expect::Statement(running) | Expect::Execute(running)) =
             self.expected.front_mut()
             && !running.first_byte
         {
@@ -301,9 +340,7 @@ impl PostgresSession {
 
     fn clear(&self) -> bool {
         match self.expected.front() {
-            Some(Expect::Statement(running) | Expect::Execute(running, _)) => {
-                running.reach.is_clear()
-            }
+            Some(Expect::Statement(running) | Expect::Execute(running)) => running.reach.is_clear(),
             Some(Expect::Describe { what, .. }) => what.reach.is_clear(),
             Some(Expect::ParseDone | Expect::BindDone) => false,
             Some(_) | None => true,
@@ -311,7 +348,9 @@ impl PostgresSession {
     }
 
     fn notice(&mut self, frame: &Frame) {
-        let Ok(fields) = backend::error_fields(frame) else { return self.confused() };
+        let Ok(fields) = backend::error_fields(frame) else {
+            return self.confused();
+        };
         if matches!(self.expected.front(), Some(Expect::Names(_))) {
             return;
         }
@@ -335,7 +374,9 @@ impl PostgresSession {
     }
 
     fn server_error(&mut self, frame: &Frame, now: Now) {
-        let Ok(fields) = backend::error_fields(frame) else { return self.confused() };
+        let Ok(fields) = backend::error_fields(frame) else {
+            return self.confused();
+        };
         let clear = self.clear();
         let code = fields
             .iter()
@@ -359,7 +400,11 @@ impl PostgresSession {
             }
             Some(_) | None => {}
         }
-        let bytes = if clear { frame.whole.clone() } else { scrub(b'E', &fields) };
+        let bytes = if clear {
+            frame.whole.clone()
+        } else {
+            scrub(b'E', &fields)
+        };
         self.pass_to_client(OwnToClient::ServerMessage, bytes);
         if fatal && self.expected.is_empty() {
             return;
@@ -374,7 +419,7 @@ impl PostgresSession {
                     }
                 }
             }
-            Some(Expect::Execute(running, _)) => {
+            Some(Expect::Execute(running)) => {
                 self.finish_running(*running, &code, now);
                 self.discard_until_sync(now);
             }
@@ -392,7 +437,7 @@ impl PostgresSession {
                 break;
             }
             match self.expected.pop_front() {
-                Some(Expect::Execute(running, _)) => {
+                Some(Expect::Execute(running)) => {
                     self.finish_running(*running, "not_run", now);
                 }
                 Some(Expect::Local(bytes)) => {
@@ -406,11 +451,14 @@ impl PostgresSession {
     }
 
     fn ready(&mut self, frame: &Frame, now: Now) {
-        let Some(status) = frame.body().first().copied() else { return self.confused() };
+        let Some(status) = frame.body().first().copied() else {
+            return self.confused();
+        };
         match self.expected.pop_front() {
             Some(Expect::Sync | Expect::QueryEnd) => {
                 self.transaction = status;
-                if status == b'I' {
+                // With more under way, some portals are newer than this end of a transaction.
+                if status == b'I' && self.idle() {
                     self.portals.clear();
                 }
                 self.pass_to_client(OwnToClient::Status, frame.whole.clone());
@@ -433,7 +481,9 @@ impl PostgresSession {
 
     /// RowDescription: of a Describe, or of a simple query's statement.
     fn description(&mut self, frame: &Frame) {
-        let Ok(mut fields) = backend::row_description(frame) else { return self.confused() };
+        let Ok(mut fields) = backend::row_description(frame) else {
+            return self.confused();
+        };
         match self.expected.pop_front() {
             Some(Expect::Describe { hidden, what }) => {
                 if let Some(cell) = &what.masking {
@@ -450,8 +500,7 @@ impl PostgresSession {
                 }
             }
             Some(Expect::Statement(mut running)) => {
-                running.masking =
-                    Arc::new(OnceLock::from(self.plan(&running.reach, &fields, &[])));
+                running.masking = Arc::new(OnceLock::from(self.plan(&running.reach, &fields, &[])));
                 self.expected.push_front(Expect::Statement(running));
                 self.pass_to_client(OwnToClient::Description, frame.whole.clone());
             }
@@ -461,9 +510,14 @@ impl PostgresSession {
     }
 
     pub(crate) fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
-        let Some(catalog) = &self.catalog else { return Masking::default() };
-        let place =
-            Place { catalog, target: &self.config.target, database: &self.database };
+        let Some(catalog) = &self.catalog else {
+            return Masking::default();
+        };
+        let place = Place {
+            catalog,
+            target: &self.config.target,
+            database: &self.database,
+        };
         masking(reach, fields, formats, &place)
     }
 
@@ -493,18 +547,28 @@ impl PostgresSession {
             return self.confused();
         }
         let rows_head = self.config.rows_head;
-        let (key, mut reuse) = (self.config.mask_key.clone(), std::mem::take(&mut self.client_out));
-        let Some(Expect::Statement(running) | Expect::Execute(running, _)) =
-            self.expected.front_mut()
+        let (key, mut reuse) = (
+            self.config.mask_key.clone(),
+            std::mem::take(&mut self.client_out),
+        );
+        let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
         else {
             return self.confused();
         };
         let (Some(masking), false) = (
             running.masking.get(),
-            running.reach.obligations.rows_max.is_some_and(|max| running.rows >= max),
+            running
+                .reach
+                .obligations
+                .rows_max
+                .is_some_and(|max| running.rows >= max),
         ) else {
             let over = running.masking.get().is_some();
-            return if over { self.over_limit(now) } else { self.confused() };
+            return if over {
+                self.over_limit(now)
+            } else {
+                self.confused()
+            };
         };
         reuse.clear();
         let mut masker = masking.plan.rows(&key, reuse);
@@ -512,7 +576,9 @@ impl PostgresSession {
         let count = backend::data_row(frame, |index, value| {
             masker.cell(index, value, put_cell);
         });
-        let Ok(count) = count else { return self.confused() };
+        let Ok(count) = count else {
+            return self.confused();
+        };
         let length = u32::try_from(masker.len().saturating_sub(1)).unwrap_or(u32::MAX);
         masker.patch_u32(1, length);
         masker.patch_u16(5, u16::try_from(count).unwrap_or(u16::MAX));
@@ -522,7 +588,10 @@ impl PostgresSession {
         running.bytes_out += masked.len() as u64;
         if running.sampled < rows_head {
             running.sampled += 1;
-            let row = Frame { tag: b'D', whole: masked.bytes().clone() };
+            let row = Frame {
+                tag: b'D',
+                whole: masked.bytes().clone(),
+            };
             let mut cells = Vec::with_capacity(count);
             if backend::data_row(&row, |_, value| cells.push(value)).is_ok() {
                 running.sample.row(cells.into_iter());
@@ -530,7 +599,8 @@ impl PostgresSession {
         } else {
             running.sample.mark_truncated();
         }
-        self.outputs.push_back(Output::ToClient(ClientBytes::masked(masked)));
+        self.outputs
+            .push_back(Output::ToClient(ClientBytes::masked(masked)));
     }
 
     /// A limit of policy is reached: the rest of the result is not for this principal.
@@ -544,14 +614,7 @@ impl PostgresSession {
     fn complete(&mut self, frame: &Frame, now: Now) {
         match self.expected.pop_front() {
             Some(Expect::Statement(running)) => self.finish_running(*running, "ok", now),
-            Some(Expect::Execute(running, portal)) => {
-                if frame.tag != b's'
-                    && let Some(portal) = portal
-                {
-                    self.portals.remove(&portal);
-                }
-                self.finish_running(*running, "ok", now);
-            }
+            Some(Expect::Execute(running)) => self.finish_running(*running, "ok", now),
             Some(names @ Expect::Names(_)) => {
                 self.expected.push_front(names);
                 return;
@@ -575,7 +638,11 @@ impl PostgresSession {
             response_masked,
             truncated: truncated || running.rows > running.sampled as u64,
             masked_values: running.masked_values,
-            mask_rules: running.masking.get().map(|masking| Arc::clone(&masking.rules)).unwrap_or_default(),
+            mask_rules: running
+                .masking
+                .get()
+                .map(|masking| Arc::clone(&masking.rules))
+                .unwrap_or_default(),
         };
         if let Some(governor) = &mut self.governor {
             governor.complete(running.seq, reply, now);
@@ -584,8 +651,7 @@ impl PostgresSession {
 
     /// CopyInResponse, CopyOutResponse, CopyBothResponse.
     fn copy_begins(&mut self, frame: &Frame) {
-        let Some(Expect::Statement(running) | Expect::Execute(running, _)) =
-            self.expected.front()
+        let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front()
         else {
             return self.confused();
         };
@@ -598,8 +664,7 @@ impl PostgresSession {
     }
 
     fn copy_data(&mut self, frame: &Frame) {
-        let Some(Expect::Statement(running) | Expect::Execute(running, _)) =
-            self.expected.front_mut()
+        let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
         else {
             return self.confused();
         };
@@ -611,7 +676,8 @@ impl PostgresSession {
             running.bytes_out += frame.whole.len() as u64;
         }
         if let Some(masked) = MaskPlan::default().pass(frame.whole.clone()) {
-            self.outputs.push_back(Output::ToClient(ClientBytes::masked(masked)));
+            self.outputs
+                .push_back(Output::ToClient(ClientBytes::masked(masked)));
         }
     }
 }

@@ -102,7 +102,10 @@ pub(crate) fn masking(
     place: &Place<'_>,
 ) -> Masking {
     let mut rules = BTreeSet::new();
-    let lineage = reach.columns.as_ref().filter(|columns| columns.len() == fields.len());
+    let lineage = reach
+        .columns
+        .as_ref()
+        .filter(|columns| columns.len() == fields.len());
     let columns = fields
         .iter()
         .enumerate()
@@ -127,7 +130,10 @@ pub(crate) fn masking(
             }
         })
         .collect();
-    Masking { plan: MaskPlan::new(columns), rules: rules.into_iter().collect() }
+    Masking {
+        plan: MaskPlan::new(columns),
+        rules: rules.into_iter().collect(),
+    }
 }
 
 /// Result formats: none means text, one is for all, else one for each.
@@ -170,12 +176,17 @@ fn fate(
     match known {
         Some(column) => {
             for source in &column.sources {
-                let Some(mask) = masks.get(source) else { continue };
+                let Some(mask) = masks.get(source) else {
+                    continue;
+                };
                 consider(source, mask);
                 if !column.exact.contains(source) {
                     withhold = true;
                 }
-                if strictest.as_ref().is_none_or(|(have, _)| mask.kind > have.kind) {
+                if strictest
+                    .as_ref()
+                    .is_none_or(|(have, _)| mask.kind > have.kind)
+                {
                     strictest = Some((mask, source.id()));
                 }
             }

@@ -14,9 +14,18 @@ pub(crate) const REFUSED: &str = "42501";
 /// A denial as an `ErrorResponse`.
 pub(crate) fn denial(denial: &Denial, session: SessionId) -> Bytes {
     let what = denial.access.as_ref().map(|access| {
-        format!(" ({} on {} {})", access.action, access.object.kind, access.object.id())
+        format!(
+            " ({} on {} {})",
+            access.action,
+            access.object.kind,
+            access.object.id()
+        )
     });
-    let text = format!("weir: refused by rule \"{}\"{}", denial.rule, what.unwrap_or_default());
+    let text = format!(
+        "weir: refused by rule \"{}\"{}",
+        denial.rule,
+        what.unwrap_or_default()
+    );
     let hint = match &denial.advice {
         Some(advice) => format!("{advice} (session {session})"),
         None => format!("session {session}"),
@@ -38,7 +47,13 @@ pub(crate) fn denial(denial: &Denial, session: SessionId) -> Bytes {
 /// An error with a fixed sentence.
 pub(crate) fn error(code: &str, text: &str, hint: &str) -> Bytes {
     let mut out = BytesMut::new();
-    let error = ErrorText { severity: "ERROR", code, message: text, detail: "", hint };
+    let error = ErrorText {
+        severity: "ERROR",
+        code,
+        message: text,
+        detail: "",
+        hint,
+    };
     put_error(&mut out, &error);
     out.freeze()
 }
@@ -56,7 +71,10 @@ pub(crate) fn refusal(refusal: &SqlRefusal, session: SessionId) -> (Bytes, &'sta
         SqlRefusal::Unsupported(_) => "weir:unsupported",
     };
     let text = format!("weir: {refusal}");
-    (error(refusal.sqlstate(), &text, &format!("session {session}")), rule)
+    (
+        error(refusal.sqlstate(), &text, &format!("session {session}")),
+        rule,
+    )
 }
 
 /// A server's error or notice without anything that may carry a value: SQLSTATE, severity and
@@ -71,7 +89,10 @@ pub(crate) fn scrub(tag: u8, fields: &[(u8, String)]) -> Bytes {
             }
         }
         out.put_u8(b'M');
-        cstr(out, "weir: the server's message is withheld, since masked values are in reach");
+        cstr(
+            out,
+            "weir: the server's message is withheld, since masked values are in reach",
+        );
         out.put_u8(0);
     });
     out.freeze()

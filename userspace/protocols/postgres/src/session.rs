@@ -8,11 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use weir_decide::Permit;
 use weir_govern::{
     CancelKey, ClientBytes, CloseReason, Event, Governor, Output, OwnToClient, OwnToServer,
     ServerBytes, Session, Side,
 };
-use weir_decide::Permit;
 use weir_mask::MaskKey;
 use weir_model::fact::{Fact, FactKind};
 use weir_model::time::Now;
@@ -54,7 +54,10 @@ impl Default for PostgresConfig {
             target: Arc::from(""),
             tls_offered: false,
             tls_required: false,
-            cancel: CancelKey { pid: 0, secret: Box::new([]) },
+            cancel: CancelKey {
+                pid: 0,
+                secret: Box::new([]),
+            },
             mask_key: MaskKey::new([0; 32]),
             rows_head: 10,
             shape_seed: 0,
@@ -193,7 +196,8 @@ impl PostgresSession {
         put(&mut out);
         let bytes = out.split().freeze();
         self.client_out = out;
-        self.outputs.push_back(Output::ToClient(ClientBytes::own(kind, bytes)));
+        self.outputs
+            .push_back(Output::ToClient(ClientBytes::own(kind, bytes)));
     }
 
     pub(crate) fn own_to_server(&mut self, kind: OwnToServer, put: impl FnOnce(&mut BytesMut)) {
@@ -201,11 +205,13 @@ impl PostgresSession {
         put(&mut out);
         let bytes = out.split().freeze();
         self.server_out = out;
-        self.outputs.push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
+        self.outputs
+            .push_back(Output::ToServer(ServerBytes::own(kind, bytes)));
     }
 
     pub(crate) fn pass_to_client(&mut self, kind: OwnToClient, bytes: Bytes) {
-        self.outputs.push_back(Output::ToClient(ClientBytes::own(kind, bytes)));
+        self.outputs
+            .push_back(Output::ToClient(ClientBytes::own(kind, bytes)));
     }
 
     /// A last error for the client, then the end.
@@ -213,8 +219,12 @@ impl PostgresSession {
         if matches!(self.state, State::Closed) {
             return;
         }
-        let error =
-            ErrorText { severity: "FATAL", code, message: text, ..ErrorText::default() };
+        let error = ErrorText {
+            severity: "FATAL",
+            code,
+            message: text,
+            ..ErrorText::default()
+        };
         self.to_client(OwnToClient::Denial, |out| put_error(out, &error));
         self.close(reason);
     }
@@ -236,9 +246,10 @@ impl PostgresSession {
     /// Client bytes that are no message.
     pub(crate) fn malformed(&mut self, error: wire::WireError, now: Now) {
         let (code, text) = match error {
-            wire::WireError::TooLarge => {
-                ("54000", "weir: the message is larger than this gateway takes (16 MiB)")
-            }
+            wire::WireError::TooLarge => (
+                "54000",
+                "weir: the message is larger than this gateway takes (16 MiB)",
+            ),
             wire::WireError::NotUtf8 => ("22021", "weir: the message is not UTF-8"),
             wire::WireError::Short
             | wire::WireError::Trailing
@@ -393,11 +404,15 @@ impl Session for PostgresSession {
     }
 
     fn finish(&mut self, reason: CloseReason, now: Now) -> bool {
-        let Some(governor) = &mut self.governor else { return false };
+        let Some(governor) = &mut self.governor else {
+            return false;
+        };
         let open: Vec<u32> = governor.unanswered().collect();
         for seq in open {
-            let reply =
-                weir_govern::Reply { status: "unanswered".to_owned(), ..Default::default() };
+            let reply = weir_govern::Reply {
+                status: "unanswered".to_owned(),
+                ..Default::default()
+            };
             governor.complete(seq, reply, now);
         }
         governor.note(FactKind::Flow, "closed", reason.label(), now);

@@ -50,12 +50,16 @@ impl Frame {
 /// # Errors
 /// [`WireError::Length`], or [`WireError::TooLarge`] before the rest has to be there.
 pub fn peek(input: &[u8], max: usize) -> Result<Option<(u8, usize)>, WireError> {
-    let Some([tag, l0, l1, l2, l3]) = input.first_chunk::<5>() else { return Ok(None) };
+    let Some([tag, l0, l1, l2, l3]) = input.first_chunk::<5>() else {
+        return Ok(None);
+    };
     let length = u32::from_be_bytes([*l0, *l1, *l2, *l3]);
     if length < 4 {
         return Err(WireError::Length);
     }
-    let whole = usize::try_from(length).map_err(|_| WireError::Length)?.saturating_add(1);
+    let whole = usize::try_from(length)
+        .map_err(|_| WireError::Length)?
+        .saturating_add(1);
     if whole > max {
         return Err(WireError::TooLarge);
     }
@@ -68,9 +72,10 @@ pub fn peek(input: &[u8], max: usize) -> Result<Option<(u8, usize)>, WireError> 
 /// As [`peek`].
 pub fn take(input: &mut BytesMut, max: usize) -> Result<Option<Frame>, WireError> {
     match peek(input, max)? {
-        Some((tag, whole)) if input.len() >= whole => {
-            Ok(Some(Frame { tag, whole: input.split_to(whole).freeze() }))
-        }
+        Some((tag, whole)) if input.len() >= whole => Ok(Some(Frame {
+            tag,
+            whole: input.split_to(whole).freeze(),
+        })),
         Some(_) | None => Ok(None),
     }
 }

@@ -33,13 +33,19 @@ pub(super) struct ScramOnly<S> {
 
 impl<S> ScramOnly<S> {
     pub(super) const fn new(inner: S) -> Self {
-        Self { inner, seen: Vec::new(), expect: Expect::Sasl }
+        Self {
+            inner,
+            seen: Vec::new(),
+            expect: Expect::Sasl,
+        }
     }
 
     /// Walks whole messages at the front of what was seen.
     fn check(&mut self) -> io::Result<()> {
         loop {
-            let Some(header) = self.seen.first_chunk::<HEADER>() else { return Ok(()) };
+            let Some(header) = self.seen.first_chunk::<HEADER>() else {
+                return Ok(());
+            };
             let [tag, l0, l1, l2, l3, c0, c1, c2, c3] = *header;
             let length = u32::from_be_bytes([l0, l1, l2, l3]);
             let code = u32::from_be_bytes([c0, c1, c2, c3]);
@@ -49,7 +55,9 @@ impl<S> ScramOnly<S> {
                 self.seen.clear();
                 return Ok(());
             }
-            let whole = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1);
+            let whole = usize::try_from(length)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
             match self.expect {
                 Expect::Anything => {
                     self.seen.clear();
@@ -63,14 +71,20 @@ impl<S> ScramOnly<S> {
                     self.expect = Expect::Continue;
                 }
                 Expect::Continue if tag == b'R' && whole <= CONTINUE_BYTES_MAX => {
-                    let Some(body) = self.seen.get(HEADER..whole) else { return Ok(()) };
+                    let Some(body) = self.seen.get(HEADER..whole) else {
+                        return Ok(());
+                    };
                     if iterations(body).is_none_or(|count| count < ITERATIONS_MIN) {
-                        return Err(io::Error::other("the server's SCRAM iterations are too few"));
+                        return Err(io::Error::other(
+                            "the server's SCRAM iterations are too few",
+                        ));
                     }
                     self.expect = Expect::Anything;
                 }
                 Expect::Sasl | Expect::Continue => {
-                    return Err(io::Error::other("the server does not ask for SCRAM-SHA-256"));
+                    return Err(io::Error::other(
+                        "the server does not ask for SCRAM-SHA-256",
+                    ));
                 }
             }
         }
@@ -80,7 +94,9 @@ impl<S> ScramOnly<S> {
 /// `i=` of a server-first message (RFC 5802, section 5.1).
 fn iterations(body: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(body).ok()?;
-    text.split(',').find_map(|part| part.strip_prefix("i=")).and_then(|count| count.parse().ok())
+    text.split(',')
+        .find_map(|part| part.strip_prefix("i="))
+        .and_then(|count| count.parse().ok())
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ScramOnly<S> {
@@ -93,7 +109,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ScramOnly<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         if !matches!(this.expect, Expect::Anything) {
-            this.seen.extend_from_slice(buf.filled().get(before..).unwrap_or(&[]));
+            this.seen
+                .extend_from_slice(buf.filled().get(before..).unwrap_or(&[]));
             this.check()?;
         }
         Poll::Ready(Ok(()))

@@ -44,7 +44,9 @@ impl Jobs {
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         for index in 0..self.0.len() {
-            let Some(job) = self.0.get_mut(index) else { break };
+            let Some(job) = self.0.get_mut(index) else {
+                break;
+            };
             if let Poll::Ready(done) = job.as_mut().poll(cx) {
                 drop(self.0.swap_remove(index));
                 return Poll::Ready(done);
@@ -75,8 +77,7 @@ impl Connection {
 
     pub(super) fn start_connect(&mut self, request: &ConnectRequest) {
         tracing::debug!(session = %self.id, database = %request.database, "connect upstream");
-        let (node, netns, server) =
-            (Arc::clone(&self.node), self.origin.netns, self.origin.dst.0);
+        let (node, netns, server) = (Arc::clone(&self.node), self.origin.netns, self.origin.dst.0);
         // The stream belongs to this thread's runtime, so this one is not spawned elsewhere.
         self.jobs.start(async move {
             let upstream = catalog::upstream(&node, netns, server);
@@ -95,7 +96,10 @@ impl Connection {
             server: self.origin.dst.0,
             newer_than: request.newer_than,
         };
-        let task = self.node.control.spawn(catalog::catalog(Arc::clone(&self.node), question));
+        let task = self
+            .node
+            .control
+            .spawn(catalog::catalog(Arc::clone(&self.node), question));
         let id = self.id;
         self.jobs.start(async move {
             Done::Event(match task.await {
@@ -104,15 +108,17 @@ impl Connection {
                     tracing::warn!(session = %id, detail = %none.detail, "no catalog");
                     Event::CatalogFailed { text: none.text }
                 }
-                Err(_panicked) => {
-                    Event::CatalogFailed { text: "weir: the catalog cannot be read" }
-                }
+                Err(_panicked) => Event::CatalogFailed {
+                    text: "weir: the catalog cannot be read",
+                },
             })
         });
     }
 
     pub(super) fn start_hold(&mut self, request: HoldRequest) {
-        let Some(context) = self.context.clone() else { return };
+        let Some(context) = self.context.clone() else {
+            return;
+        };
         let work = holds::wait_for_reviewer(
             Arc::clone(&self.node),
             context,
@@ -133,8 +139,7 @@ impl Connection {
     }
 
     pub(super) fn send_cancel(&mut self, bytes: ServerBytes) {
-        let (node, netns, server) =
-            (Arc::clone(&self.node), self.origin.netns, self.origin.dst.0);
+        let (node, netns, server) = (Arc::clone(&self.node), self.origin.netns, self.origin.dst.0);
         let bytes = bytes.into_bytes();
         tokio::task::spawn_local(timeout(CONNECT_TIME_MAX, async move {
             match catalog::upstream(&node, netns, server).await {
@@ -159,14 +164,23 @@ impl Connection {
                     reason = %unbound.operator, "a flow could not be identified"
                 );
                 self.refusal = Some((unbound.code, unbound.operator));
-                let event = Event::Unidentified { code: unbound.code, text: unbound.text };
+                let event = Event::Unidentified {
+                    code: unbound.code,
+                    text: unbound.text,
+                };
                 self.session.handle(event, now);
             }
             Done::Renewed(Ok(principal)) => self.renewed(principal, now),
             Done::Renewed(Err(unbound)) => {
                 tracing::warn!(session = %self.id, reason = %unbound.operator, "binding ended");
                 let text = "weir: the identity of this workload is no longer valid";
-                self.session.handle(Event::Kill { code: "28000", text }, now);
+                self.session.handle(
+                    Event::Kill {
+                        code: "28000",
+                        text,
+                    },
+                    now,
+                );
             }
             Done::Connected(Ok(stream)) => {
                 self.server = Some(Stream::Plain(stream));
@@ -192,7 +206,8 @@ impl Connection {
         self.context = Some(Arc::clone(governor.context()));
         self.keep_principal(Arc::clone(&flow.principal), now);
         self.node.registry.identified(self.id, &flow.principal.oid);
-        self.session.handle(Event::Identified(Box::new(governor)), now);
+        self.session
+            .handle(Event::Identified(Box::new(governor)), now);
     }
 
     fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
@@ -203,7 +218,10 @@ impl Connection {
     }
 
     fn renewed(&mut self, principal: Arc<Principal>, now: Now) {
-        let bound = self.policies.borrow().bind(&principal, &self.target.reference());
+        let bound = self
+            .policies
+            .borrow()
+            .bind(&principal, &self.target.reference());
         self.keep_principal(principal, now);
         self.session.handle(Event::Policy(Box::new(bound)), now);
     }

@@ -90,9 +90,7 @@ impl Connection {
         }
         self.timer_due_us = due;
         let wait = match due {
-            Some(due_us) => {
-                Duration::from_micros(due_us.saturating_sub(weir_clock::now().mono_us))
-            }
+            Some(due_us) => Duration::from_micros(due_us.saturating_sub(weir_clock::now().mono_us)),
             None => START_TIME_MAX,
         };
         self.timer.as_mut().reset(Instant::now() + wait);
@@ -113,7 +111,10 @@ impl Connection {
         {
             let before = self.server_out.len();
             // A server that refuses bytes may still have said why: that is read below.
-            let failed = matches!(server.poll_drain(cx, &mut self.server_out), Poll::Ready(Err(_)));
+            let failed = matches!(
+                server.poll_drain(cx, &mut self.server_out),
+                Poll::Ready(Err(_))
+            );
             let written = before - self.server_out.len();
             self.node.metrics.bytes_to_server.inc_by(written as u64);
             if failed {
@@ -132,7 +133,11 @@ impl Connection {
         if self.timer.as_mut().poll(cx).is_ready() {
             woken.timer = true;
         }
-        if woken.anything() { Poll::Ready(Ok(woken)) } else { Poll::Pending }
+        if woken.anything() {
+            Poll::Ready(Ok(woken))
+        } else {
+            Poll::Pending
+        }
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>, woken: &mut Woken) {
@@ -157,7 +162,9 @@ impl Connection {
     }
 
     fn poll_server(&mut self, cx: &mut Context<'_>, woken: &mut Woken) {
-        let Some(server) = &mut self.server else { return };
+        let Some(server) = &mut self.server else {
+            return;
+        };
         if self.server_ended
             || self.client_out.len() >= OUT_BYTES_MAX
             || !self.session.wants_server()

@@ -38,7 +38,9 @@ pub fn auth(frame: &Frame) -> Result<Auth<'_>, WireError> {
         3 => Auth::ClearText,
         5 => {
             let salt = reader.bytes(4)?;
-            Auth::Md5 { salt: salt.try_into().map_err(|_| WireError::Short)? }
+            Auth::Md5 {
+                salt: salt.try_into().map_err(|_| WireError::Short)?,
+            }
         }
         10 => {
             let mut mechanisms = Vec::new();
@@ -73,7 +75,13 @@ pub fn row_description(frame: &Frame) -> Result<Vec<Field>, WireError> {
         let _size = reader.i16()?;
         let _modifier = reader.i32()?;
         let format = reader.i16()?;
-        fields.push(Field { name, table_oid, attnum, type_oid, format });
+        fields.push(Field {
+            name,
+            table_oid,
+            attnum,
+            type_oid,
+            format,
+        });
     }
     reader.finish()?;
     Ok(fields)

@@ -6,10 +6,17 @@ use super::{Frame, Reader, WireError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frontend<'a> {
     Query(&'a str),
-    Parse { name: &'a str, sql: &'a str, types: Vec<u32> },
+    Parse {
+        name: &'a str,
+        sql: &'a str,
+        types: Vec<u32>,
+    },
     Bind(Bind<'a>),
     Describe(Named<'a>),
-    Execute { portal: &'a str, rows_max: i32 },
+    Execute {
+        portal: &'a str,
+        rows_max: i32,
+    },
     Close(Named<'a>),
     Flush,
     Sync,
@@ -55,7 +62,10 @@ pub fn decode(frame: &Frame) -> Result<Frontend<'_>, WireError> {
         }
         b'B' => Frontend::Bind(bind(&mut reader)?),
         b'D' => Frontend::Describe(named(&mut reader)?),
-        b'E' => Frontend::Execute { portal: reader.cstr()?, rows_max: reader.i32()? },
+        b'E' => Frontend::Execute {
+            portal: reader.cstr()?,
+            rows_max: reader.i32()?,
+        },
         b'C' => Frontend::Close(named(&mut reader)?),
         b'H' => Frontend::Flush,
         b'S' => Frontend::Sync,
@@ -96,7 +106,15 @@ fn bind<'a>(reader: &mut Reader<'a>) -> Result<Bind<'a>, WireError> {
     let (portal, statement) = (reader.cstr()?, reader.cstr()?);
     let parameter_formats = formats(reader)?;
     let count = reader.count()?;
-    let parameters = (0..count).map(|_| reader.value()).collect::<Result<_, _>>()?;
+    let parameters = (0..count)
+        .map(|_| reader.value())
+        .collect::<Result<_, _>>()?;
     let result_formats = formats(reader)?;
-    Ok(Bind { portal, statement, parameter_formats, parameters, result_formats })
+    Ok(Bind {
+        portal,
+        statement,
+        parameter_formats,
+        parameters,
+        result_formats,
+    })
 }

@@ -64,7 +64,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`WireError::Short`] without terminator, [`WireError::NotUtf8`].
     pub fn cstr(&mut self) -> Result<&'a str, WireError> {
-        let end = self.rest.iter().position(|byte| *byte == 0).ok_or(WireError::Short)?;
+        let end = self
+            .rest
+            .iter()
+            .position(|byte| *byte == 0)
+            .ok_or(WireError::Short)?;
         let text = self.bytes(end)?;
         self.u8()?;
         std::str::from_utf8(text).map_err(|_| WireError::NotUtf8)
@@ -99,7 +103,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`WireError::Trailing`] when something is left.
     pub const fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(WireError::Trailing) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(WireError::Trailing)
+        }
     }
 }
 
@@ -109,7 +117,11 @@ impl Reader<'_> {
     /// # Errors
     /// [`WireError::Short`].
     pub fn cstr_lossy(&mut self) -> Result<String, WireError> {
-        let end = self.rest.iter().position(|byte| *byte == 0).ok_or(WireError::Short)?;
+        let end = self
+            .rest
+            .iter()
+            .position(|byte| *byte == 0)
+            .ok_or(WireError::Short)?;
         let text = String::from_utf8_lossy(self.bytes(end)?).into_owned();
         self.u8()?;
         Ok(text)

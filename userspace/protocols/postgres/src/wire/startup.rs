@@ -17,8 +17,14 @@ const CODE_CANCEL: u32 = 80_877_102;
 pub enum Startup {
     Ssl,
     GssEncryption,
-    Cancel { pid: i32, secret: Box<[u8]> },
-    Session { minor: u16, parameters: Vec<(String, String)> },
+    Cancel {
+        pid: i32,
+        secret: Box<[u8]>,
+    },
+    Session {
+        minor: u16,
+        parameters: Vec<(String, String)>,
+    },
 }
 
 /// Takes a start-up packet off `input`; `None` while it is incomplete.
@@ -26,7 +32,9 @@ pub enum Startup {
 /// # Errors
 /// [`WireError`]; also for another major version than 3.
 pub fn take(input: &mut BytesMut) -> Result<Option<Startup>, WireError> {
-    let Some(header) = input.first_chunk::<4>() else { return Ok(None) };
+    let Some(header) = input.first_chunk::<4>() else {
+        return Ok(None);
+    };
     let length = u32::from_be_bytes(*header) as usize;
     if length < 8 {
         return Err(WireError::Length);
@@ -53,7 +61,10 @@ fn parse(body: &[u8]) -> Result<Startup, WireError> {
             if secret.len() < 4 || secret.len() > CANCEL_BYTES_MAX {
                 return Err(WireError::Length);
             }
-            Ok(Startup::Cancel { pid, secret: secret.into() })
+            Ok(Startup::Cancel {
+                pid,
+                secret: secret.into(),
+            })
         }
         version if version >> 16 == 3 => {
             let mut parameters = Vec::new();

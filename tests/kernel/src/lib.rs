@@ -1,2 +1,0 @@
-//! Kernel tests: real programs, namespaces and cgroups; see `tests/`. They need root and fail without it.
-#![forbid(unsafe_code)]

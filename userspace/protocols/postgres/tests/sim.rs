@@ -1,0 +1,555 @@
+//! A simulated world around one session: a client with a script, a small model server, a spool in
+//! memory, and chance: how bytes are cut, when answers come, when a record fails, what a reviewer
+//! says. Every case is replayed by its seed: `WEIR_SIM_SEED=17 cargo nextest run -p weir-postgres sim`.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ed25519_dalek::SigningKey;
+use weir_decide::{PolicySet, PolicySettings, PolicySource, TargetRef};
+use weir_govern::{CancelKey, Credential, Event, Governor, Output, Session, Verdict};
+use weir_mask::MaskKey;
+use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
+use weir_model::ident::{ApprovalId, EvidenceKind, Groups, Principal, PrincipalKind, SessionId};
+use weir_model::time::Now;
+use weir_postgres::catalog::{Catalog, CatalogRows};
+use weir_postgres::vocabulary::VOCABULARY;
+use weir_postgres::{PostgresConfig, PostgresSession};
+use weir_spool::{Lane, LaneStart, SegmentFile, SegmentId, SpoolError};
+
+const SECRET: &str = "900-11-2222";
+const SESSION: SessionId = SessionId(7);
+const POLICIES: &str = r#"
+@id("all") permit (principal, action, resource in Weir::Target::"t");
+@id("no-drop") forbid (principal, action == Postgres::Action::"drop", resource);
+@id("mask") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
+    resource == Postgres::Column::"t/db/public/customers/ssn");
+@id("hold") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource);
+"#;
+
+/// xorshift64*: small, and the same on every machine.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+}
+
+fn cells(values: &[&str]) -> Vec<Option<String>> {
+    values
+        .iter()
+        .map(|value| Some((*value).to_owned()))
+        .collect()
+}
+
+fn catalog() -> Catalog {
+    let rows = CatalogRows(vec![
+        ("schemas", vec![cells(&["public"]), cells(&["pg_catalog"])]),
+        (
+            "relations",
+            vec![cells(&["100", "public", "customers", "r", "f", "f"])],
+        ),
+        (
+            "columns",
+            vec![
+                cells(&["100", "1", "id", "23"]),
+                cells(&["100", "2", "ssn", "25"]),
+            ],
+        ),
+        ("views", Vec::new()),
+        ("inheritance", Vec::new()),
+        ("functions", Vec::new()),
+        (
+            "types",
+            vec![cells(&["25", "pg_catalog", "text", "b", "0", "0"])],
+        ),
+        ("operators", Vec::new()),
+        ("casts", Vec::new()),
+    ]);
+    Catalog::from_rows(&rows).expect("a catalog")
+}
+
+fn governor() -> Box<Governor> {
+    let settings = PolicySettings {
+        reviewer_groups: ["dba".to_owned()].into(),
+        targets: vec!["t".to_owned()],
+        ..PolicySettings::default()
+    };
+    let source = PolicySource {
+        name: "p".to_owned(),
+        text: POLICIES.to_owned(),
+    };
+    let set = Arc::new(PolicySet::compile(&[source], &[&VOCABULARY], &settings).expect("policies"));
+    let principal = Principal {
+        kind: PrincipalKind::Application,
+        cloud: Arc::from("public"),
+        tenant: Arc::from("t1"),
+        oid: Arc::from("o1"),
+        app: Arc::from("a1"),
+        roles: ["Agent.Connect".into()].into(),
+        groups: Groups::Unknown,
+        on_behalf_of: None,
+        token_id: Arc::from(""),
+        evidence: EvidenceKind::Federated,
+        workload: Arc::from("w"),
+        valid_until_s: i64::MAX,
+    };
+    let target = TargetRef {
+        name: Arc::from("t"),
+        namespace: VOCABULARY.namespace,
+    };
+    let context = FactContext {
+        session_id: SESSION.0,
+        ..FactContext::default()
+    };
+    Box::new(Governor::new(
+        SESSION,
+        Arc::new(context),
+        Box::new(set.bind(&principal, &target)),
+    ))
+}
+
+fn message(out: &mut BytesMut, tag: u8, body: &[u8]) {
+    out.put_u8(tag);
+    out.put_u32(u32::try_from(body.len()).expect("short") + 4);
+    out.put_slice(body);
+}
+
+/// A server that knows one table, in the simple and the extended protocol.
+#[derive(Default)]
+struct Server {
+    input: BytesMut,
+    started: bool,
+    /// Texts of everything that was run.
+    ran: Vec<String>,
+    prepared: String,
+    failed: bool,
+}
+
+impl Server {
+    fn take(&mut self, bytes: &[u8]) -> BytesMut {
+        self.input.extend_from_slice(bytes);
+        let mut out = BytesMut::new();
+        if !self.started {
+            let Some(length) = self
+                .input
+                .first_chunk::<4>()
+                .map(|b| u32::from_be_bytes(*b))
+            else {
+                return out;
+            };
+            if self.input.len() < length as usize {
+                return out;
+            }
+            drop(self.input.split_to(length as usize));
+            self.started = true;
+            message(&mut out, b'R', &[0; 4]);
+            message(&mut out, b'S', b"server_version\x0015.0\0");
+            message(&mut out, b'K', &[0, 0, 0, 1, 0, 0, 0, 2]);
+            message(&mut out, b'Z', b"I");
+        }
+        while let Some(header) = self.input.first_chunk::<5>().copied() {
+            let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+            if self.input.len() < length + 1 {
+                break;
+            }
+            let frame = self.input.split_to(length + 1);
+            self.frame(header[0], &frame[5..], &mut out);
+        }
+        out
+    }
+
+    fn frame(&mut self, tag: u8, body: &[u8], out: &mut BytesMut) {
+        let text = |at: usize| {
+            let rest = &body[at..];
+            let end = rest
+                .iter()
+                .position(|byte| *byte == 0)
+                .expect("a terminator");
+            String::from_utf8(rest[..end].to_vec()).expect("text")
+        };
+        match tag {
+            b'Q' => {
+                let sql = text(0);
+                if sql.contains("current_schemas") {
+                    for (tag, value) in [(b'C', "weir_app"), (b'C', "public")] {
+                        description(out, &[("x", 0, 0, 25)]);
+                        row(out, &[value]);
+                        message(out, tag, b"SELECT 1\0");
+                    }
+                } else if sql.ends_with("refused") {
+                    message(out, b'E', b"SERROR\0C42601\0Msyntax\0\0");
+                } else {
+                    self.answer(&sql, true, out);
+                }
+                message(out, b'Z', b"I");
+            }
+            b'S' => {
+                self.failed = false;
+                message(out, b'Z', b"I");
+            }
+            _ if self.failed => {}
+            b'P' => {
+                let sql = text(1);
+                if sql.ends_with("refused") {
+                    self.failed = true;
+                    message(out, b'E', b"SERROR\0C42601\0Msyntax\0\0");
+                } else {
+                    self.prepared = sql;
+                    message(out, b'1', b"");
+                }
+            }
+            b'B' => message(out, b'2', b""),
+            b'D' => description(out, &[("id", 100, 1, 23), ("ssn", 100, 2, 25)]),
+            b'E' => {
+                let sql = self.prepared.clone();
+                self.answer(&sql, false, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, sql: &str, describe: bool, out: &mut BytesMut) {
+        self.ran.push(sql.to_owned());
+        if sql.starts_with("select") {
+            if describe {
+                description(out, &[("id", 100, 1, 23), ("ssn", 100, 2, 25)]);
+            }
+            for id in 0..3 {
+                row(out, &[&id.to_string(), SECRET]);
+            }
+            message(out, b'C', b"SELECT 3\0");
+        } else {
+            message(out, b'C', b"DELETE 1\0");
+        }
+    }
+}
+
+fn description(out: &mut BytesMut, columns: &[(&str, u32, i16, u32)]) {
+    let mut body = BytesMut::new();
+    body.put_u16(u16::try_from(columns.len()).expect("few"));
+    for (name, table, attnum, type_oid) in columns {
+        body.put_slice(name.as_bytes());
+        body.put_u8(0);
+        body.put_u32(*table);
+        body.put_i16(*attnum);
+        body.put_u32(*type_oid);
+        body.put_i16(-1);
+        body.put_i32(-1);
+        body.put_i16(0);
+    }
+    message(out, b'T', &body);
+}
+
+fn row(out: &mut BytesMut, values: &[&str]) {
+    let mut body = BytesMut::new();
+    body.put_u16(u16::try_from(values.len()).expect("few"));
+    for value in values {
+        body.put_u32(u32::try_from(value.len()).expect("short"));
+        body.put_slice(value.as_bytes());
+    }
+    message(out, b'D', &body);
+}
+
+struct Memory;
+
+impl SegmentFile for Memory {
+    fn append(&mut self, _bytes: &[u8]) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
+    fn next(&mut self, _id: SegmentId) -> Result<(), SpoolError> {
+        Ok(())
+    }
+}
+
+/// What the script sends and how often each of its statements may run.
+struct Script {
+    bytes: BytesMut,
+    /// Statements that the server must run, in order, if all goes well.
+    permitted: Vec<String>,
+    denied: usize,
+}
+
+fn script(chance: &mut Chance) -> Script {
+    let mut bytes = BytesMut::new();
+    let parameters = b"user\0me\0database\0db\0\0";
+    bytes.put_u32(u32::try_from(parameters.len()).expect("short") + 8);
+    bytes.put_u32(3 << 16);
+    bytes.put_slice(parameters);
+    let mut script = Script {
+        bytes,
+        permitted: Vec::new(),
+        denied: 0,
+    };
+    for number in 0..1 + chance.below(8) {
+        let sql = match chance.below(4) {
+            0 => "drop table customers".to_owned(),
+            1 => format!("delete from customers where id = {number}"),
+            _ => format!("select id, ssn from customers where id > {number}"),
+        };
+        let extended = chance.one_in(2) && sql.starts_with("select");
+        if extended {
+            for (tag, body) in [
+                (b'P', [b"\0".as_slice(), sql.as_bytes(), b"\0\0\0"].concat()),
+                (b'B', vec![0; 8]),
+                (b'D', b"P\0".to_vec()),
+                (b'E', vec![0; 5]),
+                (b'S', Vec::new()),
+            ] {
+                message(&mut script.bytes, tag, &body);
+            }
+        } else {
+            message(&mut script.bytes, b'Q', &[sql.as_bytes(), b"\0"].concat());
+        }
+        if sql.starts_with("drop") {
+            script.denied += 1
+        } else {
+            script.permitted.push(sql)
+        }
+    }
+    message(&mut script.bytes, b'X', b"");
+    script
+}
+
+struct World {
+    chance: Chance,
+    now: Now,
+    session: PostgresSession,
+    lane: Lane<Memory>,
+    server: Server,
+    facts: Vec<Fact>,
+    to_client: BytesMut,
+    to_session: BytesMut,
+    closed: bool,
+    record_fails: bool,
+    held: usize,
+    refused_by_reviewer: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let now = Now {
+            mono_us: 1,
+            wall_us: 1_800_000_000_000_000,
+        };
+        let start = LaneStart {
+            node: 1,
+            epoch: 1,
+            lane: 0,
+            key: Arc::new(SigningKey::from_bytes(&[1; 32])),
+        };
+        let session = PostgresSession::new(PostgresConfig {
+            target: Arc::from("t"),
+            cancel: CancelKey {
+                pid: 9,
+                secret: Box::new([1, 2, 3, 4]),
+            },
+            mask_key: MaskKey::new([3; 32]),
+            ..PostgresConfig::default()
+        });
+        Self {
+            record_fails: chance.one_in(10),
+            refused_by_reviewer: chance.one_in(4),
+            chance,
+            now,
+            session,
+            lane: Lane::open(Memory, start, now).expect("a lane"),
+            server: Server::default(),
+            facts: Vec::new(),
+            to_client: BytesMut::new(),
+            to_session: BytesMut::new(),
+            closed: false,
+            held: 0,
+        }
+    }
+
+    /// As `relay` does it: facts to the spool, receipts back, then outputs.
+    fn settle(&mut self) {
+        loop {
+            let mut fresh = Vec::new();
+            self.session.drain_facts(&mut fresh);
+            if !fresh.is_empty() {
+                if self.record_fails && self.chance.one_in(3) {
+                    self.session.handle(Event::RecordFailed, self.now);
+                    self.record_fails = false;
+                    continue;
+                }
+                for fact in &fresh {
+                    self.lane.push(fact).expect("facts follow each other");
+                }
+                self.facts.append(&mut fresh);
+                let receipts = self.lane.commit(self.now).expect("memory has room");
+                for receipt in &receipts {
+                    self.session.handle(Event::Recorded(*receipt), self.now);
+                }
+                continue;
+            }
+            match self.session.poll_output() {
+                Some(output) => self.carry_out(output),
+                None => return,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::ToServer(bytes) => {
+                let answer = self.server.take(&bytes.into_bytes());
+                self.to_session.extend_from_slice(&answer);
+            }
+            Output::ToClient(bytes) => self.to_client.extend_from_slice(&bytes.into_bytes()),
+            Output::Identify => {
+                self.session.handle(Event::Identified(governor()), self.now);
+            }
+            Output::Connect(_) => {
+                let credential = Credential {
+                    user: "weir_app".to_owned(),
+                    password: zeroize::Zeroizing::new(String::new()),
+                    server_proven: true,
+                };
+                self.session.handle(Event::Connected(credential), self.now);
+            }
+            Output::Catalog(_) => {
+                self.session
+                    .handle(Event::Catalog(Arc::new(catalog())), self.now);
+            }
+            Output::Hold(_) => {
+                self.held += 1;
+                let approval = ApprovalId(self.held as u128);
+                self.session.handle(Event::HoldOpened(approval), self.now);
+                let verdict = if self.refused_by_reviewer {
+                    Verdict::Rejected {
+                        approval,
+                        approver: "alice".to_owned(),
+                        justification: "no".to_owned(),
+                    }
+                } else {
+                    Verdict::Approved {
+                        approval,
+                        approver: "alice".to_owned(),
+                    }
+                };
+                self.session.handle(Event::HoldEnded(verdict), self.now);
+            }
+            Output::Close(_) => self.closed = true,
+            Output::UpgradeTls(_)
+            | Output::AbandonHold(_)
+            | Output::RegisterCancel(_)
+            | Output::AskCancel(_)
+            | Output::SendCancel(_) => {}
+        }
+    }
+
+    fn run(&mut self, script: &Script) {
+        let mut left = script.bytes.clone();
+        let mut client_in = BytesMut::new();
+        let mut server_in = BytesMut::new();
+        let mut idle = 0;
+        while !self.closed && idle < 1000 {
+            self.now.mono_us += 10;
+            let mut moved = false;
+            if self.session.wants_client() && !left.is_empty() {
+                let count = 1 + self.chance.below(40).min(left.len() - 1);
+                client_in.extend_from_slice(&left.split_to(count));
+                moved = true;
+            }
+            if !client_in.is_empty() {
+                let before = client_in.len();
+                self.session.handle_client(&mut client_in, self.now);
+                moved |= client_in.len() != before;
+            }
+            self.settle();
+            if !self.to_session.is_empty() {
+                let count = 1 + self.chance.below(60).min(self.to_session.len() - 1);
+                server_in.extend_from_slice(&self.to_session.split_to(count));
+                self.session.handle_server(&mut server_in, self.now);
+                moved = true;
+            }
+            self.settle();
+            idle = if moved { 0 } else { idle + 1 };
+        }
+    }
+}
+
+fn case(seed: u64) {
+    let mut world = World::new(seed);
+    let failing = world.record_fails;
+    let script = script(&mut world.chance);
+    world.run(&script);
+    let client = Bytes::from(world.to_client.to_vec());
+    let shown = String::from_utf8_lossy(&client);
+    assert!(
+        !shown.contains(SECRET),
+        "seed {seed}: an unmasked value reached the client"
+    );
+    assert!(
+        !world.server.ran.iter().any(|sql| sql.starts_with("drop")),
+        "seed {seed}: a denied statement was run"
+    );
+    // The world may say so in the record as well, but never in the clear.
+    assert!(
+        !world
+            .facts
+            .iter()
+            .any(|fact| fact.response_masked.contains(SECRET)),
+        "seed {seed}: an unmasked value is in the record"
+    );
+    let allowed = |fact: &&Fact| {
+        fact.kind == FactKind::Request
+            && matches!(fact.decision, DecisionKind::Allow | DecisionKind::Hold)
+            && fact.labels.is_empty()
+    };
+    let recorded = world.facts.iter().filter(allowed).count();
+    assert!(
+        recorded >= world.server.ran.len(),
+        "seed {seed}: {} statements were run, {recorded} recorded",
+        world.server.ran.len()
+    );
+    if failing {
+        return;
+    }
+    assert!(
+        world.closed,
+        "seed {seed}: the session hangs; client saw {shown:?}"
+    );
+    let expected: Vec<&String> = script
+        .permitted
+        .iter()
+        .filter(|sql| !(world.refused_by_reviewer && sql.starts_with("delete")))
+        .collect();
+    assert_eq!(
+        world.server.ran.iter().collect::<Vec<_>>(),
+        expected,
+        "seed {seed}; client saw {shown:?}"
+    );
+    let denied = world
+        .facts
+        .iter()
+        .filter(|fact| fact.kind == FactKind::Request && fact.decision == DecisionKind::Deny)
+        .count();
+    assert_eq!(denied, script.denied, "seed {seed}");
+}
+
+#[test]
+fn sim_nothing_unmasked_unpermitted_or_unrecorded_whatever_the_timing() {
+    if let Ok(seed) = std::env::var("WEIR_SIM_SEED") {
+        return case(seed.parse().expect("a number"));
+    }
+    for seed in 1..=400 {
+        case(seed);
+    }
+}
