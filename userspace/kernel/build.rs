@@ -3,6 +3,11 @@
 //! `WEIR_SKIP_EBPF=1` embeds an empty object, for fast checks without bpf-linker; loading it then
 //! fails with a clear error.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script everything by environment"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

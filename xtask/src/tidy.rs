@@ -14,11 +14,28 @@ use anyhow::{Context, Result};
 use crate::{place, say};
 
 /// Places where a rule does not hold, and why. Entries that are no longer needed are problems.
-const EXCEPTIONS: [(&str, &str, &str); 1] = [(
-    "xtask/src/tidy/files.rs",
-    "banned word",
-    "it lists the banned words",
-)];
+const EXCEPTIONS: [(&str, &str, &str); 4] = [
+    (
+        "xtask/src/tidy/files.rs",
+        "banned word",
+        "it lists the banned words",
+    ),
+    (
+        "userspace/relay/src/connection.rs",
+        "function length",
+        "one struct literal of everything that a flow has",
+    ),
+    (
+        "userspace/identify/src/config.rs",
+        "function length",
+        "one check per field of the configuration",
+    ),
+    (
+        "userspace/protocols/postgres/src/understand/from.rs",
+        "function length",
+        "a table of functions and the shape of their rows",
+    ),
+];
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

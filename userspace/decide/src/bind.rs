@@ -123,6 +123,10 @@ impl Bound {
 
     /// Decides one request. The answer for an equal intent is taken from the cache; approvals
     /// are applied afterwards and never cached.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the permit's session and number, and time, are inputs of a pure decision"
+    )]
     pub fn decide(
         &mut self,
         seq: u32,

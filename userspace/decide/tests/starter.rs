@@ -20,14 +20,14 @@ fn agent(groups: &[&str]) -> Bound {
 fn permit(bound: &mut Bound, accesses: Vec<Access>) -> Permit {
     match decide(bound, &intent(accesses, false)) {
         Outcome::Permit(permit) => permit,
-        other => panic!("{other:?}"),
+        other @ (Outcome::Denial(_) | Outcome::Hold(_)) => panic!("{other:?}"),
     }
 }
 
 fn denial(bound: &mut Bound, accesses: Vec<Access>) -> Denial {
     match decide(bound, &intent(accesses, false)) {
         Outcome::Denial(denial) => denial,
-        other => panic!("{other:?}"),
+        other @ (Outcome::Permit(_) | Outcome::Hold(_)) => panic!("{other:?}"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! `weir`: the one binary. Reads configuration, builds the parts, supervises them, and is the
 //! command line to a running node.
 
+#![forbid(unsafe_code)]
+
 mod admin;
 mod cli;
 mod config;

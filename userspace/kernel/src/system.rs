@@ -1,5 +1,10 @@
 //! The running system: programs loaded, attached and pinned; maps written.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the object holds no other kind of program"
+)]
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -261,6 +266,7 @@ impl System {
     ///
     /// # Errors
     /// See [`KernelError`].
+    #[expect(clippy::too_many_arguments, reason = "what a device is attached with")]
     pub fn attach_device(
         &self,
         class: ClassId,

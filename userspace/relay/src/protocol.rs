@@ -14,6 +14,14 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// By its name in the configuration.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Postgres]
+            .into_iter()
+            .find(|protocol| protocol.name() == name)
+    }
+
     /// As in the configuration, the record and Cedar's namespace in lower case.
     #[must_use]
     pub const fn name(self) -> &'static str {

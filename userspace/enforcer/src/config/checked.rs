@@ -74,7 +74,6 @@ pub(crate) struct Target {
     pub(crate) agent_tls: AgentTls,
     /// DNS names that the agent-side certificate is for.
     pub(crate) names: Vec<String>,
-    pub(crate) upstream: Upstream,
     pub(crate) user: String,
     pub(crate) password_file: PathBuf,
 }
@@ -92,15 +91,6 @@ pub(crate) enum AgentTls {
     Off,
     Optional,
     Required,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Upstream {
-    Plain,
-    Tls {
-        ca_file: PathBuf,
-        server_name: String,
-    },
 }
 
 #[derive(Clone, Debug)]
@@ -402,7 +392,7 @@ fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
                 AgentTls::Required
             }
         };
-        let upstream = check_upstream(item, checker);
+        check_upstream(item, checker);
         if item.user.is_empty() {
             checker.say(at("credential.user"), "must not be empty");
         }
@@ -412,7 +402,6 @@ fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
             matching,
             agent_tls,
             names: item.names.clone(),
-            upstream,
             user: item.user.clone(),
             password_file: checker.file(&item.password_file),
         });
@@ -488,28 +477,20 @@ fn net(text: &str) -> Result<(IpAddr, u8), String> {
     Ok((addr, prefix))
 }
 
-fn check_upstream(item: &RawTarget, checker: &mut Checker<'_>) -> Upstream {
-    let at = |field: &str| format!("{}.{field}", item.path);
+/// Without TLS the server has to prove itself by SCRAM.
+fn check_upstream(item: &RawTarget, checker: &mut Checker<'_>) {
+    let path = format!("{}.upstream.tls", item.path);
     match item.upstream_tls.as_deref() {
-        None | Some("disable") => Upstream::Plain,
-        Some("require") => {
-            checker.say(
-                at("upstream.tls"),
-                "TLS towards the server is not built yet: disable",
-            );
-            let (Some(ca), Some(name)) = (&item.upstream_ca, &item.upstream_name) else {
-                checker.say(at("upstream"), "tls: require needs ca_file and server_name");
-                return Upstream::Plain;
-            };
-            Upstream::Tls {
-                ca_file: checker.file(ca),
-                server_name: name.clone(),
+        None | Some("disable") => {
+            if item.upstream_ca.is_some() || item.upstream_name.is_some() {
+                checker.say(
+                    path,
+                    "ca_file and server_name belong to TLS, which is not built yet",
+                );
             }
         }
-        Some(_) => {
-            checker.say(at("upstream.tls"), "must be disable or require");
-            Upstream::Plain
-        }
+        Some("require") => checker.say(path, "TLS towards the server is not built yet: disable"),
+        Some(_) => checker.say(path, "must be disable"),
     }
 }
 

@@ -128,16 +128,7 @@ async fn serve(parts: Parts) -> Result<()> {
         mut welcome,
     } = parts;
     let registry = Registry::new();
-    let spool = SpoolDir::open(SpoolConfig {
-        directory: paths.spool.clone(),
-        key_file: paths.node_key.clone(),
-        limit_bytes: config.record.limit_bytes,
-        durability: match config.record.durability {
-            config::Durability::Process => weir_record::Durability::Process,
-            config::Durability::PowerLoss => weir_record::Durability::PowerLoss,
-        },
-    })
-    .context("opening the spool")?;
+    let spool = open_spool(&config, &paths)?;
     let state = State::open(&paths.database).context("opening the state database")?;
     let identify = Arc::new(identify(&config)?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
@@ -186,8 +177,20 @@ async fn serve(parts: Parts) -> Result<()> {
     drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
     wait_for_signal().await?;
-    tracing::info!("stopping: no new flows, live ones are told");
     accepting.abort();
+    stop(&node, intake, workers, &stop_shipper, shipping).await;
+    Ok(())
+}
+
+/// No new flows, live ones are told, the rest of the record is shipped.
+async fn stop(
+    node: &Node,
+    intake: Intake,
+    workers: Workers,
+    stop_shipper: &watch::Sender<bool>,
+    shipping: Option<Shipping>,
+) {
+    tracing::info!("stopping: no new flows, live ones are told");
     node.kill_all();
     drop(intake);
     let ended = tokio::task::spawn_blocking(move || workers.join());
@@ -201,7 +204,19 @@ async fn serve(parts: Parts) -> Result<()> {
     {
         tracing::warn!("the rest of the record stays in the spool until the next start");
     }
-    Ok(())
+}
+
+fn open_spool(config: &Config, paths: &StatePaths) -> Result<SpoolDir> {
+    SpoolDir::open(SpoolConfig {
+        directory: paths.spool.clone(),
+        key_file: paths.node_key.clone(),
+        limit_bytes: config.record.limit_bytes,
+        durability: match config.record.durability {
+            config::Durability::Process => weir_record::Durability::Process,
+            config::Durability::PowerLoss => weir_record::Durability::PowerLoss,
+        },
+    })
+    .context("opening the spool")
 }
 
 fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
@@ -417,7 +432,8 @@ fn target(config: &config::Target, secrets: &mut Secrets) -> Result<Target> {
     };
     Ok(Target {
         name: Arc::clone(&config.name),
-        protocol: Protocol::Postgres,
+        protocol: Protocol::parse(&config.protocol)
+            .with_context(|| format!("target {}: no such protocol", config.name))?,
         nets: config.matching.nets.clone(),
         ports: config.matching.ports.clone(),
         tls,

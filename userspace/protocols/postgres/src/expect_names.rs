@@ -49,7 +49,7 @@ impl PostgresSession {
     fn greet(&mut self, _now: Now) {
         let statuses = std::mem::take(&mut self.greeting);
         let cancel = self.config.cancel.clone();
-        self.to_client(OwnToClient::Handshake, |out| {
+        self.tell_client(OwnToClient::Handshake, |out| {
             message(out, b'R', |out| out.put_u32(0));
             for (name, value) in statuses {
                 message(out, b'S', |out| {

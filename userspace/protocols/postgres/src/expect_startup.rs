@@ -40,12 +40,12 @@ impl PostgresSession {
                 self.fatal("08P01", "weir: TLS is up already", CloseReason::Misbehaved);
             }
             Startup::Ssl if self.config.tls_offered => {
-                self.to_client(OwnToClient::Handshake, |out| out.put_u8(b'S'));
+                self.tell_client(OwnToClient::Handshake, |out| out.put_u8(b'S'));
                 self.state = State::Tls;
                 self.outputs.push_back(Output::UpgradeTls(Side::Client));
             }
             Startup::Ssl | Startup::GssEncryption => {
-                self.to_client(OwnToClient::Handshake, |out| out.put_u8(b'N'));
+                self.tell_client(OwnToClient::Handshake, |out| out.put_u8(b'N'));
             }
             Startup::Cancel { pid, secret } => {
                 self.outputs
@@ -67,7 +67,7 @@ impl PostgresSession {
             .filter(|name| name.starts_with("_pq_."))
             .collect();
         if minor > 0 || !unknown.is_empty() {
-            self.to_client(OwnToClient::Handshake, |out| {
+            self.tell_client(OwnToClient::Handshake, |out| {
                 message(out, b'v', |out| {
                     out.put_u32(3 << 16);
                     out.put_u32(u32::try_from(unknown.len()).unwrap_or(0));

@@ -10,6 +10,8 @@ mod expect_login;
 mod expect_names;
 mod expect_query;
 mod expect_startup;
+mod extended;
+mod hold;
 mod parameters;
 mod pipeline;
 mod plan;

@@ -1,5 +1,10 @@
 //! What is staged for the server until it is recorded, what is expected back, and the replies.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of statements that need no special care are many"
+)]
+
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
@@ -466,7 +471,7 @@ impl PostgresSession {
             Some(Expect::HiddenQueryError(answer)) => {
                 self.transaction = status;
                 self.pass_to_client(OwnToClient::Denial, answer);
-                self.to_client(OwnToClient::Status, |out| put_ready(out, status));
+                self.tell_client(OwnToClient::Status, |out| put_ready(out, status));
             }
             Some(Expect::Names(rows)) => {
                 self.transaction = status;

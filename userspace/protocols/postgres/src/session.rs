@@ -191,7 +191,7 @@ impl PostgresSession {
         self.expected.is_empty() && self.staged.is_empty()
     }
 
-    pub(crate) fn to_client(&mut self, kind: OwnToClient, put: impl FnOnce(&mut BytesMut)) {
+    pub(crate) fn tell_client(&mut self, kind: OwnToClient, put: impl FnOnce(&mut BytesMut)) {
         let mut out = std::mem::take(&mut self.client_out);
         put(&mut out);
         let bytes = out.split().freeze();
@@ -225,7 +225,7 @@ impl PostgresSession {
             message: text,
             ..ErrorText::default()
         };
-        self.to_client(OwnToClient::Denial, |out| put_error(out, &error));
+        self.tell_client(OwnToClient::Denial, |out| put_error(out, &error));
         self.close(reason);
     }
 

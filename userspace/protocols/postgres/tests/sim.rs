@@ -2,6 +2,11 @@
 //! memory, and chance: how bytes are cut, when answers come, when a record fails, what a reviewer
 //! says. Every case is replayed by its seed: `WEIR_SIM_SEED=17 cargo nextest run -p weir-postgres sim`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a seed to replay comes from the environment"
+)]
+
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
