@@ -78,6 +78,8 @@ pub struct Bound {
     principal: Vec<Entity>,
     authorizer: Authorizer,
     cache: HashMap<Arc<Intent>, Arc<Finding>>,
+    /// Columns asked for by [`Bound::masks`].
+    masked: HashMap<Object, bool>,
 }
 
 impl std::fmt::Debug for Bound {
@@ -113,6 +115,7 @@ impl Bound {
             principal,
             authorizer: Authorizer::new(),
             cache: HashMap::new(),
+            masked: HashMap::new(),
         }
     }
 
@@ -169,6 +172,31 @@ impl Bound {
                 })
             }
         }
+    }
+
+    /// Would this principal get the column's values masked? Then what they are compared with is as
+    /// secret as they are. A policy that cannot be evaluated counts as a mask.
+    pub fn masks(&mut self, column: &Object) -> bool {
+        if let Some(known) = self.masked.get(column) {
+            return *known;
+        }
+        let access = Access {
+            action: "readColumn",
+            object: column.clone(),
+        };
+        let intent = Intent::new(vec![access.clone()], Vec::new());
+        let masks = match self.question(&intent, &access, "readColumn") {
+            Ok(question) => match self.duties(&question, &access) {
+                Ok(duties) => duties.iter().any(|(_, duty)| matches!(duty, Duty::Mask(_))),
+                Err(_fault) => true,
+            },
+            Err(_fault) => true,
+        };
+        if self.masked.len() >= CACHE_MAX {
+            self.masked.clear();
+        }
+        self.masked.insert(column.clone(), masks);
+        masks
     }
 
     fn keep(&mut self, intent: &Arc<Intent>, finding: Finding) -> Arc<Finding> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_decide::{Bound, Denial, HoldNeeded, Lifted, Outcome, Permit};
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
-use weir_model::request::Request;
+use weir_model::request::{Object, Request};
 use weir_model::time::Now;
 
 /// Requests that may be open (forwarded, reply not finished) at once; a protocol stops reading
@@ -163,6 +163,12 @@ impl Governor {
         fact.objects = Arc::clone(&request.recorded.objects);
         fact.bytes_in = request.bytes_in;
         fact
+    }
+
+    /// Would the principal get this column's values masked? What is compared with them must not be
+    /// recorded in the clear.
+    pub fn masks(&mut self, column: &Object) -> bool {
+        self.bound.masks(column)
     }
 
     /// Decides a request and records the decision.

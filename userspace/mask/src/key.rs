@@ -14,6 +14,13 @@ impl MaskKey {
         Self(Arc::new(Zeroizing::new(bytes)))
     }
 
+    /// A short keyed digest as text, for the record: equal values stay equal, 64 bits.
+    #[must_use]
+    pub fn digest_text(&self, domain: &str, value: &[u8]) -> String {
+        let hex = self.digest(domain, value).to_hex();
+        format!("h:{}", hex.get(..16).unwrap_or_default())
+    }
+
     /// A digest of `value` within `domain`, so that equal values of different columns differ.
     pub(crate) fn digest(&self, domain: &str, value: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);

@@ -154,7 +154,8 @@ async fn serve(parts: Parts) -> Result<()> {
     let broker_there = Arc::new(AtomicBool::new(true));
     let told = welcome.take_told();
     let (incoming, listeners) = intake::channel();
-    follow_broker(&link, told, incoming, Arc::clone(&broker_there))?;
+    let broker_gone = Arc::new(tokio::sync::Notify::new());
+    follow_broker(&link, told, incoming, &broker_there, &broker_gone)?;
     let origins: Arc<dyn OriginSource> =
         Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
     let accepting = tokio::spawn(intake::accept_all(listeners, origins, intake.clone()));
@@ -176,9 +177,14 @@ async fn serve(parts: Parts) -> Result<()> {
     start_admin(&config, welcome.admin, &admin)?;
     drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
-    wait_for_signal().await?;
+    let signalled = tokio::select! {
+        signal = wait_for_signal() => signal.map(|()| true)?,
+        () = broker_gone.notified() => false,
+    };
     accepting.abort();
     stop(&node, intake, workers, &stop_shipper, shipping).await;
+    // Its supervisor starts it again, and it meets the new broker.
+    anyhow::ensure!(signalled, "the broker is gone");
     Ok(())
 }
 
@@ -284,8 +290,10 @@ fn follow_broker(
     link: &NodeLink,
     told: Vec<Told>,
     incoming: Incoming,
-    there: Arc<AtomicBool>,
+    there: &Arc<AtomicBool>,
+    gone: &Arc<tokio::sync::Notify>,
 ) -> Result<()> {
+    let (there, gone) = (Arc::clone(there), Arc::clone(gone));
     link.listen(told, move |told| match told {
         Told::Listener {
             workload,
@@ -299,6 +307,7 @@ fn follow_broker(
         Told::Gone => {
             tracing::error!("the broker is gone: new protected connects are refused");
             there.store(false, Ordering::Relaxed);
+            gone.notify_one();
         }
     })
     .context("following the broker")

@@ -33,6 +33,10 @@ pub(crate) struct Prepared {
     /// `None` for an empty text.
     pub(crate) statement: Option<Arc<Statement>>,
     pub(crate) recorded: Option<Recorded>,
+    /// The text for the record.
+    pub(crate) text: Arc<str>,
+    /// Parameters that are recorded as digests.
+    pub(crate) secret: Vec<(usize, String)>,
     pub(crate) permit: Arc<Permit>,
     pub(crate) types: Vec<u32>,
     /// Known once the server described it.
@@ -323,7 +327,7 @@ impl PostgresSession {
             let request = Request {
                 intent: Arc::clone(&statement.intent),
                 recorded: Recorded::of(&statement.intent),
-                statement: Arc::clone(&statement.redacted),
+                statement: self.recorded_text(&statement),
                 parameters: String::new(),
                 shape: statement.shape,
                 bytes_in: statement.text.len() as u64,
@@ -346,6 +350,53 @@ impl PostgresSession {
             }
         }
         self.forward_query(job);
+    }
+
+    /// The statement for the record: literals compared with (or assigned to) columns that this
+    /// principal gets masked become keyed digests.
+    pub(crate) fn recorded_text(&mut self, statement: &Statement) -> Arc<str> {
+        let Some(governor) = &mut self.governor else {
+            return Arc::clone(&statement.redacted);
+        };
+        let text = &*statement.redacted;
+        let mut out = String::new();
+        let mut at = 0;
+        for (range, column) in &statement.compared_literals {
+            let (Some(before), Some(literal)) =
+                (text.get(at..range.start), text.get(range.clone()))
+            else {
+                continue;
+            };
+            if governor.masks(column) {
+                let digest = self
+                    .config
+                    .mask_key
+                    .digest_text(&column.id(), literal.as_bytes());
+                out.push_str(before);
+                out.push('\'');
+                out.push_str(&digest);
+                out.push('\'');
+                at = range.end;
+            }
+        }
+        if at == 0 {
+            return Arc::clone(&statement.redacted);
+        }
+        out.push_str(text.get(at..).unwrap_or_default());
+        Arc::from(out)
+    }
+
+    /// Parameters (from 0) that are as secret as a masked column, and that column's id.
+    pub(crate) fn secret_parameters(&mut self, statement: &Statement) -> Vec<(usize, String)> {
+        let Some(governor) = &mut self.governor else {
+            return Vec::new();
+        };
+        statement
+            .compared_parameters
+            .iter()
+            .filter(|(_, column)| governor.masks(column))
+            .map(|(number, column)| (usize::from(*number).saturating_sub(1), column.id()))
+            .collect()
     }
 
     pub(crate) fn rule(&mut self, request: Request, now: Now) -> Option<Ruling> {

@@ -91,10 +91,12 @@ impl PostgresSession {
             return self.refuse_extended(reply::error("0A000", text, ""));
         };
         let recorded = Recorded::of(&statement.intent);
+        let text = self.recorded_text(&statement);
+        let secret = self.secret_parameters(&statement);
         let request = Request {
             intent: Arc::clone(&statement.intent),
             recorded: recorded.clone(),
-            statement: Arc::clone(&statement.redacted),
+            statement: Arc::clone(&text),
             parameters: String::new(),
             shape: statement.shape,
             bytes_in: bytes,
@@ -114,6 +116,8 @@ impl PostgresSession {
                 let prepared = Prepared {
                     statement: Some(statement),
                     recorded: Some(recorded),
+                    text,
+                    secret,
                     permit: Arc::clone(&permit),
                     types,
                     fields: FieldsCell::default(),
@@ -160,7 +164,12 @@ impl PostgresSession {
         }
         let _ = now;
         let portal = Portal {
-            parameters: parameters::json(bind, &prepared.types),
+            parameters: parameters::json(
+                bind,
+                &prepared.types,
+                &prepared.secret,
+                &self.config.mask_key,
+            ),
             formats: bind.result_formats.clone(),
             bytes: prepared.bytes + frame.whole.len() as u64,
             masking: MaskingCell::default(),
@@ -259,7 +268,7 @@ impl PostgresSession {
         let request = Request {
             intent: Arc::clone(&statement.intent),
             recorded: recorded.clone(),
-            statement: Arc::clone(&statement.redacted),
+            statement: Arc::clone(&prepared.text),
             parameters: portal.parameters.clone(),
             shape: statement.shape,
             bytes_in: portal.bytes,

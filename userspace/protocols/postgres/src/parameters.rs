@@ -1,5 +1,7 @@
 //! Bind parameters for the record: a JSON array of texts.
 
+use weir_mask::MaskKey;
+
 use crate::wire::frontend::Bind;
 
 /// Bytes of one value that are recorded; longer ones are cut with a mark.
@@ -7,7 +9,14 @@ const VALUE_BYTES_MAX: usize = 8192;
 
 /// Binary values of the common fixed-width types are shown as numbers, text types as text,
 /// anything else in hexadecimal.
-pub(crate) fn json(bind: &Bind<'_>, types: &[u32]) -> String {
+///
+/// `secret` parameters are recorded as keyed digests.
+pub(crate) fn json(
+    bind: &Bind<'_>,
+    types: &[u32],
+    secret: &[(usize, String)],
+    key: &MaskKey,
+) -> String {
     if bind.parameters.is_empty() {
         return String::new();
     }
@@ -21,8 +30,15 @@ pub(crate) fn json(bind: &Bind<'_>, types: &[u32]) -> String {
             [one] => *one == 1,
             many => many.get(index) == Some(&1),
         };
+        let hidden = secret.iter().find(|(place, _)| *place == index);
         match value {
             None => out.push_str("null"),
+            Some(bytes) if hidden.is_some() => {
+                let column = hidden.map_or("", |(_, column)| column.as_str());
+                out.push('"');
+                out.push_str(&key.digest_text(column, bytes));
+                out.push('"');
+            }
             Some(bytes) => {
                 let type_oid = types.get(index).copied().unwrap_or(0);
                 one(&mut out, bytes, binary, type_oid);
@@ -103,9 +119,13 @@ mod tests {
             ],
             result_formats: Vec::new(),
         };
-        assert_eq!(
-            json(&bind, &[23, 25, 17, 25]),
-            r#"["42","a\"b","0xff00",null]"#
-        );
+        let key = MaskKey::new([1; 32]);
+        let types = [23, 25, 17, 25];
+        let shown = json(&bind, &types, &[], &key);
+        assert_eq!(shown, r#"["42","a\"b","0xff00",null]"#);
+        let secret = [(1, "t/ssn".to_owned())];
+        let hidden = json(&bind, &types, &secret, &key);
+        assert!(hidden.starts_with(r#"["42","h:"#), "{hidden}");
+        assert!(hidden.ends_with(r#"","0xff00",null]"#), "{hidden}");
     }
 }
