@@ -90,7 +90,7 @@ fn argv(pid: u32) -> Vec<String> {
 
 /// Passwords in connection strings and options never reach the record.
 fn hide_secret(argument: &str) -> String {
-    let lower = argument.to_ascii_lowercase();
+    let mut text = argument.to_owned();
     for name in [
         "password=",
         "passwd=",
@@ -99,15 +99,21 @@ fn hide_secret(argument: &str) -> String {
         "secret=",
         "apikey=",
     ] {
-        if let Some(at) = lower.find(name) {
-            let end = at + name.len();
-            let rest = argument.get(end..).unwrap_or_default();
+        let mut from = 0;
+        // ASCII lower case keeps byte positions.
+        while let Some(at) = text
+            .to_ascii_lowercase()
+            .get(from..)
+            .and_then(|t| t.find(name))
+        {
+            let end = from + at + name.len();
+            let rest = text.get(end..).unwrap_or_default();
             let stop = rest.find([' ', '&', ';', '\'', '"']).unwrap_or(rest.len());
-            let head = argument.get(..end).unwrap_or_default();
-            let tail = rest.get(stop..).unwrap_or_default();
-            return format!("{head}[hidden]{tail}");
+            text.replace_range(end..end + stop, "[hidden]");
+            from = end;
         }
     }
+    let argument = text.as_str();
     // scheme://user:password@host
     if let Some(scheme) = argument.find("://")
         && let Some(at) = argument.get(scheme + 3..).and_then(|rest| rest.find('@'))
@@ -127,7 +133,7 @@ fn hide_secret(argument: &str) -> String {
 fn parents(mut pid: u32, governed: &str) -> Vec<String> {
     let mut chain = Vec::new();
     while pid > 1 && chain.len() < PARENTS_MAX {
-        let inside = cgroup(pid).is_some_and(|path| path.starts_with(governed));
+        let inside = cgroup(pid).is_some_and(|path| is_below(&path, governed));
         let Some(stat) = stat(pid).filter(|_| inside) else {
             break;
         };
@@ -141,6 +147,12 @@ fn parents(mut pid: u32, governed: &str) -> Vec<String> {
         pid = stat.ppid;
     }
     chain
+}
+
+/// `/agents2` is not below `/agents`.
+fn is_below(path: &str, root: &str) -> bool {
+    let rest = path.strip_prefix(root.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn cgroup(pid: u32) -> Option<String> {
@@ -176,6 +188,10 @@ mod tests {
             "host=db password=[hidden] user=me",
         );
         case("--token=abc", "--token=[hidden]");
+        case(
+            "password=a token=b PASSWORD=c",
+            "password=[hidden] token=[hidden] PASSWORD=[hidden]",
+        );
         case("postgres://me@db/shop", "postgres://me@db/shop");
         case("select 1", "select 1");
     }

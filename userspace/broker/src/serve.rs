@@ -65,14 +65,18 @@ pub fn run(
     let open = |path: &Path| fs::File::open(path).map_err(|source| file(path, source));
     let (own_dir, governed_dir) = (open(&own_cgroup)?, open(&governed)?);
     fs::create_dir_all(&config.pins).map_err(|source| file(&config.pins, source))?;
-    let mut kernel = System::start(&config.pins, governed_dir.as_fd(), own_dir.as_fd())?;
+    let mut kernel = System::load(&config.pins)?;
     kernel.set_own(own_id)?;
     let classes = u32::try_from(config.workloads.len()).unwrap_or(u32::MAX);
+    let mut kept = Vec::new();
     for destination in &config.destinations {
         for class in 0..=classes {
             kernel.protect(class, destination.net, destination.prefix, destination.port)?;
+            kept.push((class, destination.net, destination.prefix, destination.port));
         }
     }
+    kernel.retain_destinations(&kept);
+    kernel.attach(governed_dir.as_fd(), own_dir.as_fd())?;
     let listener = node_socket(&config)?;
     let admin = admin_socket(&config)?;
     let mut broker = Broker {
@@ -178,7 +182,7 @@ impl Broker {
             self.node_message()?;
         }
         if new_node {
-            self.node_arrives(listener)?;
+            self.node_arrives(listener);
         }
         self.look();
         Ok(())
@@ -222,28 +226,38 @@ impl Broker {
     }
 
     /// One node at a time, and only root (before it drops) or the node's own user.
-    fn node_arrives(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
-        let flags = SockFlag::SOCK_CLOEXEC;
+    fn node_arrives(&mut self, listener: BorrowedFd<'_>) {
+        // Not blocking: a stopped node with a full buffer must not stop the broker.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = match accept4(listener.as_raw_fd(), flags) {
             Ok(fd) => crate::message::adopt_accepted(fd),
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ECONNABORTED) => return Ok(()),
-            Err(source) => return Err(system("accepting the node", source)),
+            Err(error) => {
+                tracing::warn!(%error, "a node could not be accepted");
+                return;
+            }
         };
-        let peer = getsockopt(&fd, sockopt::PeerCredentials)
-            .map_err(|source| system("looking at the node", source))?;
+        let peer = match getsockopt(&fd, sockopt::PeerCredentials) {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::warn!(%error, "a peer cannot be looked at");
+                return;
+            }
+        };
         if peer.uid() != 0 && peer.uid() != self.config.node_uid {
             tracing::warn!(uid = peer.uid(), "a stranger at the broker's socket");
-            return Ok(());
+            return;
         }
         if self.node.is_some() {
             tracing::warn!("a second node was turned away");
-            return Ok(());
+            return;
         }
         let pid = u32::try_from(peer.pid()).unwrap_or(0);
-        cgroup::enter(&self.own_cgroup, pid)?;
+        if let Err(error) = cgroup::enter(&self.own_cgroup, pid) {
+            tracing::warn!(%error, "the node left before it was let in");
+            return;
+        }
         tracing::info!(pid, "a node is here");
         self.node = Some(fd);
-        Ok(())
     }
 
     fn node_leaves(&mut self) {
@@ -260,6 +274,7 @@ impl Broker {
         };
         match receive::<Asked>(node.as_fd()) {
             Ok(Some((asked, _fds))) => self.answer(asked),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Ok(None) | Err(_) => {
                 self.node_leaves();
                 Ok(())

@@ -206,15 +206,13 @@ where
 }
 
 impl System {
-    /// Loads the object with the pinned maps below `pins`, attaches or takes over every link.
+    /// Loads the object with the pinned maps below `pins`. Nothing is attached yet, so that the
+    /// maps can be filled first; of an earlier run, workloads and namespaces are forgotten and the
+    /// heartbeat is stopped, which refuses protected connects until all is set again.
     ///
     /// # Errors
-    /// See [`KernelError`]; what was attached before stays attached.
-    pub fn start(
-        pins: &Path,
-        governed: BorrowedFd<'_>,
-        own: BorrowedFd<'_>,
-    ) -> Result<Self, KernelError> {
+    /// See [`KernelError`].
+    pub fn load(pins: &Path) -> Result<Self, KernelError> {
         let pins = pins.join(format!("v{ABI_VERSION}"));
         fs::create_dir_all(&pins).map_err(|source| file(&pins, source))?;
         let offsets = Offsets::read()?;
@@ -231,11 +229,53 @@ impl System {
             ebpf,
             offsets,
         };
-        for (name, kind) in GOVERNED {
-            system.attach_cgroup(name, *kind, governed)?;
+        system.set_heartbeat(0)?;
+        for cookie in system.netns.keys().flatten().collect::<Vec<_>>() {
+            system.remove_listeners(cookie);
         }
-        system.attach_cgroup(names::OWN_OPS, AttachType::SockOps, own)?;
+        for cgroup in system.classes.keys().flatten().collect::<Vec<_>>() {
+            let _gone = system.classes.remove(&cgroup);
+        }
+        for cgroup in system.own.keys().flatten().collect::<Vec<_>>() {
+            let _gone = system.own.remove(&cgroup);
+        }
         Ok(system)
+    }
+
+    /// Attaches every program, or takes over the pinned links of an earlier run. Call once
+    /// destinations and Weir's own cgroup are set.
+    ///
+    /// # Errors
+    /// See [`KernelError`]; what was attached before stays attached.
+    pub fn attach(
+        &mut self,
+        governed: BorrowedFd<'_>,
+        own: BorrowedFd<'_>,
+    ) -> Result<(), KernelError> {
+        for (name, kind) in GOVERNED {
+            self.attach_cgroup(name, *kind, governed)?;
+        }
+        self.attach_cgroup(names::OWN_OPS, AttachType::SockOps, own)
+    }
+
+    /// Forgets destinations of an earlier run that are not among `kept` (class, network, prefix
+    /// length, port). Call after the kept ones were set: nothing is unprotected in between.
+    pub fn retain_destinations(&mut self, kept: &[(u32, IpAddr, u8, u16)]) {
+        let mut wanted = std::collections::HashSet::new();
+        for (class, net, prefix, port) in kept {
+            for (bits, data) in destination_keys(*class, *net, *prefix, *port) {
+                wanted.insert((bits, data));
+            }
+        }
+        let stale: Vec<_> = self
+            .destinations
+            .keys()
+            .flatten()
+            .filter(|key| !wanted.contains(&(key.prefix_len(), key.data())))
+            .collect();
+        for key in stale {
+            let _gone = self.destinations.remove(&key);
+        }
     }
 
     fn attach_cgroup(
@@ -365,19 +405,10 @@ impl System {
         prefix: u8,
         port: u16,
     ) -> Result<(), KernelError> {
-        let (addr, bits) = match net {
-            IpAddr::V4(addr) => (addr.to_ipv6_mapped().octets(), u32::from(prefix) + 96),
-            IpAddr::V6(addr) => (addr.octets(), u32::from(prefix)),
-        };
-        let port = if port == 0 { PORT_ANY } else { u32::from(port) };
-        for port in [port, PORT_SOME] {
-            let key = Key::new(
-                DESTINATION_FIXED_BITS + bits,
-                Destination { class, port, addr },
-            );
+        for (bits, data) in destination_keys(class, net, prefix, port) {
             let name = names::DESTINATIONS;
             self.destinations
-                .insert(&key, 1, ANY)
+                .insert(&Key::new(bits, data), 1, ANY)
                 .map_err(|source| KernelError::Map { name, source })?;
         }
         Ok(())
@@ -471,6 +502,21 @@ impl System {
     }
 }
 
+/// The entries of one destination: its port, and the one that says that some port is protected.
+fn destination_keys(class: u32, net: IpAddr, prefix: u8, port: u16) -> [(u32, Destination); 2] {
+    let (addr, bits) = match net {
+        IpAddr::V4(addr) => (addr.to_ipv6_mapped().octets(), u32::from(prefix) + 96),
+        IpAddr::V6(addr) => (addr.octets(), u32::from(prefix)),
+    };
+    let port = if port == 0 { PORT_ANY } else { u32::from(port) };
+    [port, PORT_SOME].map(|port| {
+        (
+            DESTINATION_FIXED_BITS + bits,
+            Destination { class, port, addr },
+        )
+    })
+}
+
 fn refusal(bytes: &[u8]) -> Option<Refusal> {
     let at = |index: usize| -> Option<u32> {
         let bytes: [u8; 4] = bytes.get(index..index + 4)?.try_into().ok()?;
@@ -508,7 +554,10 @@ fn take_over(
     match sys::get(pin) {
         Ok(link) => match sys::link_update(link.as_fd(), program) {
             Ok(()) => return Ok(()),
-            Err(_severed) => fs::remove_file(pin)?,
+            // Its cgroup or device is gone, so nothing is guarded by it any more. Any other error
+            // leaves the old program where it is.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => fs::remove_file(pin)?,
+            Err(error) => return Err(error),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

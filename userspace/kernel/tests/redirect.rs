@@ -135,7 +135,7 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
         "the control case fails without Weir"
     );
 
-    let mut system = System::start(&ground.pins, governed.as_fd(), own.as_fd()).unwrap();
+    let mut system = System::load(&ground.pins).unwrap();
     system.set_own(own.metadata().unwrap().ino()).unwrap();
     system
         .set_class(governed.metadata().unwrap().ino(), CLASS)
@@ -144,6 +144,7 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
         .protect(CLASS.0, protected.ip(), 32, protected.port())
         .unwrap();
 
+    system.attach(governed.as_fd(), own.as_fd()).unwrap();
     assert!(
         !ground.connect(protected).status.success(),
         "direct without an enforcer"
@@ -216,12 +217,23 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
 
     // A second start takes the pinned links over; the counters live on.
     drop(system);
-    let system = System::start(&ground.pins, governed.as_fd(), own.as_fd()).unwrap();
+    let mut system = System::load(&ground.pins).unwrap();
+    system.set_own(own.metadata().unwrap().ino()).unwrap();
+    system
+        .set_class(governed.metadata().unwrap().ino(), CLASS)
+        .unwrap();
+    system.attach(governed.as_fd(), own.as_fd()).unwrap();
     assert!(
         !ground.connect(protected).status.success(),
         "direct after a take-over"
     );
     assert_eq!(refused(&system, "no_heartbeat"), 3);
+
+    system.retain_destinations(&[]);
+    assert!(
+        ground.connect(protected).status.success(),
+        "a dropped target stays protected"
+    );
 }
 
 #[test]

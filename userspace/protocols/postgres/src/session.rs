@@ -248,7 +248,7 @@ impl PostgresSession {
         let (code, text) = match error {
             wire::WireError::TooLarge => (
                 "54000",
-                "weir: the message is larger than this gateway takes (16 MiB)",
+                "weir: the message is larger than this gateway takes",
             ),
             wire::WireError::NotUtf8 => ("22021", "weir: the message is not UTF-8"),
             wire::WireError::Short
