@@ -14,6 +14,10 @@ use crate::namespace::{Device, Listening, Namespace, devices_here, listen_here};
 /// Namespaces of one workload; a workload with more is not one that was thought of.
 const NAMESPACES_MAX: usize = 256;
 
+/// A namespace without a process stays guarded for this many looks (30 s), so that the next
+/// process in it finds the guard in place.
+const UNSEEN_MAX: u32 = 150;
+
 /// One listening socket.
 pub(crate) struct Socket {
     pub(crate) fd: OwnedFd,
@@ -28,6 +32,8 @@ pub(crate) struct Place {
     pub(crate) namespace: Namespace,
     class: ClassId,
     devices: BTreeSet<u32>,
+    /// Looks in which nothing was seen of it.
+    unseen: u32,
 }
 
 /// All of them, by the namespace's inode.
@@ -89,12 +95,17 @@ impl Places {
                 }
             }
         }
-        let gone: Vec<u64> = self
-            .by_inode
-            .keys()
-            .copied()
-            .filter(|inode| !present.contains(inode))
-            .collect();
+        let mut gone = Vec::new();
+        for (inode, place) in &mut self.by_inode {
+            if present.contains(inode) {
+                place.unseen = 0;
+                continue;
+            }
+            place.unseen += 1;
+            if place.unseen > UNSEEN_MAX {
+                gone.push(*inode);
+            }
+        }
         for inode in gone {
             if let Some(place) = self.by_inode.remove(&inode) {
                 system.remove_listeners(place.cookie);
@@ -216,5 +227,6 @@ fn serve_namespace(
         namespace,
         class,
         devices: guarded,
+        unseen: 0,
     })
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, getsockname, listen,
@@ -137,22 +137,32 @@ fn own_addresses() -> io::Result<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
     Ok((v4, v6))
 }
 
+/// `ARPHRD_ETHER` (Linux `if_arp.h`): every other kind of device has no link header of 14 bytes.
+const HARDWARE_ETHERNET: u16 = 1;
+
 /// Every device but loopback.
 pub(crate) fn devices_here() -> io::Result<Vec<Device>> {
     let mut devices: Vec<Device> = Vec::new();
+    // Each device has one entry with its link address, which says what kind of device it is.
     for interface in getifaddrs()? {
         let name = interface.interface_name;
-        let loopback = interface
-            .flags
-            .contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK);
-        if loopback || devices.iter().any(|device| device.name == name) {
+        let loopback = interface.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        let link = interface
+            .address
+            .as_ref()
+            .and_then(|address| address.as_link_addr().copied());
+        let Some(link) = link.filter(|_| !loopback) else {
+            continue;
+        };
+        if devices.iter().any(|device| device.name == name) {
             continue;
         }
         let index = if_nametoindex(name.as_str())?;
-        let point = interface
-            .flags
-            .contains(nix::net::if_::InterfaceFlags::IFF_POINTOPOINT);
-        let link_bytes = if point { 0 } else { 14 };
+        let link_bytes = if link.hatype() == HARDWARE_ETHERNET {
+            14
+        } else {
+            0
+        };
         devices.push(Device {
             name,
             index,
