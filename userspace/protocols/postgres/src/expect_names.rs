@@ -37,6 +37,7 @@ impl PostgresSession {
         self.names.role = Arc::from(role);
         self.names.search_path = rows.map(Arc::from).collect();
         self.names.stale = false;
+        self.understood.clear();
         if matches!(self.state, State::FirstCatalog) {
             self.waiting = false;
             self.greet(now);
@@ -86,6 +87,7 @@ impl PostgresSession {
             return self.fatal("XX000", text, CloseReason::Internal);
         };
         self.catalog = Some(catalog);
+        self.understood.clear();
         self.catalog_stale = false;
         if matches!(self.state, State::FirstCatalog) {
             self.ask_names();

@@ -232,6 +232,11 @@ impl PostgresSession {
             self.ask_names();
             return Understood::Later;
         }
+        if !self.names.stale
+            && let Some(known) = self.understood.get(text)
+        {
+            return Understood::Statements(known.clone());
+        }
         let Some(catalog) = self.catalog.clone() else {
             return Understood::Later;
         };
@@ -260,7 +265,9 @@ impl PostgresSession {
                         "changing a setting that statements are understood by",
                     ));
                 }
-                Understood::Statements(statements.into_iter().map(Arc::new).collect())
+                let statements: Vec<_> = statements.into_iter().map(Arc::new).collect();
+                self.remember(text, &statements);
+                Understood::Statements(statements)
             }
             Err(refusal) if refusal.depends_on_catalog() && self.idle() => {
                 let generation = catalog.generation();
@@ -274,6 +281,19 @@ impl PostgresSession {
             }
             Err(refusal) => Understood::Refused(refusal),
         }
+    }
+
+    /// Keeps what a short text means until catalog or names change.
+    fn remember(&mut self, text: &str, statements: &[Arc<Statement>]) {
+        const TEXTS_MAX: usize = 256;
+        const TEXT_BYTES_MAX: usize = 8192;
+        if self.names.stale || text.len() > TEXT_BYTES_MAX {
+            return;
+        }
+        if self.understood.len() >= TEXTS_MAX {
+            self.understood.clear();
+        }
+        self.understood.insert(text.into(), statements.to_vec());
     }
 
     pub(crate) fn session_id(&self) -> weir_model::ident::SessionId {

@@ -22,7 +22,7 @@ use crate::catalog::Catalog;
 use crate::expect_login::Login;
 use crate::expect_query::{Cursor, Held, Portal, Prepared};
 use crate::pipeline::{Expect, Staged};
-use crate::understand::SqlLimits;
+use crate::understand::{SqlLimits, Statement};
 use crate::wire::backend::{ErrorText, put_error};
 use crate::wire::{self, Frame};
 
@@ -123,6 +123,8 @@ pub struct PostgresSession {
     pub(crate) skipping: bool,
     /// The frame at the front waits until the server has answered everything.
     pub(crate) waits_idle: bool,
+    /// Texts understood with the present catalog and names; an ORM sends the same ones again.
+    pub(crate) understood: HashMap<Box<str>, Vec<Arc<Statement>>>,
     /// The text at the front was tried with this catalog already.
     pub(crate) retried_catalog: Option<u64>,
     /// COPY FROM STDIN is under way, under this permit.
@@ -174,6 +176,7 @@ impl PostgresSession {
             held: None,
             skipping: false,
             waits_idle: false,
+            understood: HashMap::new(),
             retried_catalog: None,
             copying_in: false,
             copy_permit: None,
