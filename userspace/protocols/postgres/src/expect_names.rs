@@ -9,7 +9,7 @@ use weir_model::time::Now;
 
 use crate::catalog::Catalog;
 use crate::pipeline::Expect;
-use crate::session::{PostgresSession, State};
+use crate::session::{Names, PostgresSession, State};
 use crate::wire::backend::put_ready;
 use crate::wire::{cstr, message};
 
@@ -25,6 +25,8 @@ impl PostgresSession {
         self.own_to_server(OwnToServer::Probe, |out| {
             message(out, b'Q', |out| cstr(out, QUESTION));
         });
+        // As any simple query, it ends the unnamed statement.
+        self.prepared.remove("");
         self.expected.push_back(Expect::Names(Vec::new()));
     }
 
@@ -34,9 +36,15 @@ impl PostgresSession {
             let text = "weir: the session's role cannot be read";
             return self.fatal("XX000", text, CloseReason::UpstreamFailed);
         };
-        self.names.role = Arc::from(role);
-        self.names.search_path = rows.map(Arc::from).collect();
-        self.names.stale = false;
+        let search_path: Vec<Arc<str>> = rows.map(Arc::from).collect();
+        if *self.names.role != *role || self.names.search_path != search_path {
+            self.epoch += 1;
+        }
+        self.names = Names {
+            search_path,
+            role: Arc::from(role),
+            stale: false,
+        };
         self.understood.clear();
         if matches!(self.state, State::FirstCatalog) {
             self.waiting = false;
@@ -86,6 +94,13 @@ impl PostgresSession {
             let text = "weir: the catalog is of another kind";
             return self.fatal("XX000", text, CloseReason::Internal);
         };
+        if self
+            .catalog
+            .as_ref()
+            .is_some_and(|old| old.generation() != catalog.generation())
+        {
+            self.epoch += 1;
+        }
         self.catalog = Some(catalog);
         self.understood.clear();
         self.catalog_stale = false;

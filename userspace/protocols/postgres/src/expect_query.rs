@@ -1,21 +1,17 @@
 //! Conversation: simple and extended queries, COPY data, holds.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "kinds of statements that need no special care are many"
-)]
-
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use weir_decide::{Denial, Permit};
 use weir_govern::{CloseReason, Hold, OwnToServer, Ruling};
 use weir_model::ident::ApprovalId;
-use weir_model::request::{Recorded, Request};
+use weir_model::request::Request;
 use weir_model::time::Now;
 
+use crate::objects::Referred;
 use crate::pipeline::{Expect, Running, Staged};
-use crate::plan::{FieldsCell, MaskingCell, Reach};
+use crate::plan::Reach;
 use crate::reply;
 use crate::session::PostgresSession;
 use crate::understand::{NameScope, SqlRefusal, Statement, StatementKind, Transaction, understand};
@@ -23,43 +19,8 @@ use crate::wire::backend::put_ready;
 use crate::wire::frontend::{self, Frontend};
 use crate::wire::{self, Frame, cstr, message};
 
-/// Prepared statements and portals of one session.
-pub(crate) const OBJECTS_MAX: usize = 10_000;
 /// Text of our own that fails at the server, so that its transaction fails as the client is told.
 pub(crate) const FAILING: &str = "/* a statement was refused by weir */ refused";
-
-/// A prepared statement.
-pub(crate) struct Prepared {
-    /// `None` for an empty text.
-    pub(crate) statement: Option<Arc<Statement>>,
-    pub(crate) recorded: Option<Recorded>,
-    /// The text for the record.
-    pub(crate) text: Arc<str>,
-    /// Parameters that are recorded as digests.
-    pub(crate) secret: Vec<(usize, String)>,
-    pub(crate) permit: Arc<Permit>,
-    pub(crate) types: Vec<u32>,
-    /// Known once the server described it.
-    pub(crate) fields: FieldsCell,
-    pub(crate) bytes: u64,
-}
-
-/// A portal.
-pub(crate) struct Portal {
-    pub(crate) prepared: Arc<Prepared>,
-    pub(crate) parameters: String,
-    pub(crate) formats: Vec<i16>,
-    pub(crate) bytes: u64,
-    pub(crate) masking: MaskingCell,
-    /// A Describe is on its way or done.
-    pub(crate) described: bool,
-}
-
-/// A cursor declared in SQL, or a statement prepared in SQL.
-pub(crate) struct Cursor {
-    pub(crate) reach: Arc<Reach>,
-    pub(crate) permit: Arc<Permit>,
-}
 
 /// A held request and what to do when it is decided.
 pub(crate) struct Held {
@@ -76,6 +37,7 @@ pub(crate) enum Then {
 /// A simple query being decided, statement by statement.
 pub(crate) struct QueryJob {
     pub(crate) frame: Bytes,
+    pub(crate) text: Arc<str>,
     pub(crate) statements: Vec<Arc<Statement>>,
     pub(crate) permits: Vec<Arc<Permit>>,
 }
@@ -148,8 +110,8 @@ impl PostgresSession {
             Frontend::Parse { name, sql, types } => {
                 return self.parse(frame, name, sql, types, now);
             }
-            Frontend::Bind(bind) => self.bind(frame, &bind, now),
-            Frontend::Describe(named) => self.describe(frame, named, now),
+            Frontend::Bind(bind) => return self.bind(frame, &bind, now),
+            Frontend::Describe(named) => return self.describe(frame, named, now),
             Frontend::Execute {
                 portal,
                 rows_max: _,
@@ -158,6 +120,7 @@ impl PostgresSession {
             Frontend::Flush => self.boundary(frame, Vec::new()),
             Frontend::Sync => {
                 self.skipping = false;
+                self.batches_sent += 1;
                 self.boundary(frame, vec![Expect::Sync]);
             }
             Frontend::Terminate => {
@@ -314,11 +277,22 @@ impl PostgresSession {
                 true
             }
             Understood::Statements(statements) => {
+                match self.names_known(&statements, now) {
+                    Ok(true) => {}
+                    Ok(false) => return false,
+                    Err(bytes) => {
+                        let reason = "a name of the session's own objects cannot be used";
+                        self.record_refusal("weir:unknown-name", reason, text, now);
+                        self.refuse_query(bytes);
+                        return true;
+                    }
+                }
                 // A new simple query ends the unnamed statement and portal.
                 self.prepared.remove("");
-                self.portals.remove("");
+                self.open.remove("");
                 let job = QueryJob {
                     frame: frame.whole.clone(),
+                    text: Arc::from(text),
                     statements,
                     permits: Vec::new(),
                 };
@@ -344,18 +318,14 @@ impl PostgresSession {
     /// Decides the next statements of a simple query; forwards when all are permitted.
     pub(crate) fn go_on(&mut self, mut job: QueryJob, now: Now) {
         while let Some(statement) = job.statements.get(job.permits.len()).cloned() {
-            let request = Request {
-                intent: Arc::clone(&statement.intent),
-                recorded: Recorded::of(&statement.intent),
-                statement: self.recorded_text(&statement),
-                parameters: String::new(),
-                shape: statement.shape,
-                bytes_in: statement.text.len() as u64,
-            };
+            let earlier = job.statements.get(..job.permits.len()).unwrap_or(&[]);
+            let inner = self.executed(&statement, earlier);
+            let request = self.request(&statement, inner.as_deref());
             match self.rule(request, now) {
                 None => return,
                 Some(Ruling::Permit(permit)) => {
-                    if let Some(bytes) = self.unmaskable(&statement, &permit, now) {
+                    let inner = inner.as_deref();
+                    if let Some(bytes) = self.unmaskable(&statement, inner, &permit, now) {
                         self.not_run(&job, now);
                         return self.refuse_query(bytes);
                     }
@@ -430,13 +400,14 @@ impl PostgresSession {
     pub(crate) fn unmaskable(
         &mut self,
         statement: &Statement,
+        inner: Option<&Statement>,
         permit: &Permit,
         now: Now,
     ) -> Option<Bytes> {
         let masks = &permit.obligations().masks;
-        let diverted = statement
-            .diverted
-            .iter()
+        let diverted = std::iter::once(statement)
+            .chain(inner)
+            .flat_map(|statement| &statement.diverted)
             .any(|column| masks.contains_key(column));
         let copied = matches!(statement.kind, StatementKind::Copy { .. }) && !masks.is_empty();
         if !diverted && !copied {
@@ -482,19 +453,22 @@ impl PostgresSession {
                 bytes: empty_query(),
                 expect: vec![Expect::QueryEnd],
             };
+            self.batches_sent += 1;
             self.staged.push_back(own);
             return self.release_own();
         };
         let mut expect = Vec::with_capacity(job.permits.len() + 1);
         for (statement, permit) in job.statements.iter().zip(&job.permits) {
-            let running = self.running(statement, permit);
+            let referred = self.refer(statement);
+            let mut running = self.running(statement, permit, referred.as_ref());
+            running.undo = self.apply(statement, permit, &job.text);
             if matches!(running.kind, crate::pipeline::Flow::CopyIn) {
                 self.copy_permit = Some(Arc::clone(permit));
             }
             expect.push(Expect::Statement(Box::new(running)));
-            self.note_changes(statement);
         }
         expect.push(Expect::QueryEnd);
+        self.batches_sent += 1;
         self.staged.push_back(Staged::Forward {
             permit: last,
             bytes: job.frame,
@@ -502,40 +476,23 @@ impl PostgresSession {
         });
     }
 
-    pub(crate) fn running(&mut self, statement: &Statement, permit: &Arc<Permit>) -> Running {
-        let reach = self.reach(statement, permit);
+    pub(crate) fn running(
+        &mut self,
+        statement: &Arc<Statement>,
+        permit: &Arc<Permit>,
+        referred: Option<&Referred>,
+    ) -> Running {
+        let reach = reach(statement, permit, referred);
         self.saw_masks |= !reach.is_clear();
-        Running::new(permit.seq(), reach, &statement.kind, statement.changes)
-    }
-
-    /// What rows of this statement may hold: for FETCH and EXECUTE, what their cursor or prepared
-    /// statement may hold.
-    pub(crate) fn reach(&mut self, statement: &Statement, permit: &Arc<Permit>) -> Reach {
-        let own = Reach::of(statement, permit.obligations());
-        match &statement.kind {
-            StatementKind::Declare { name, inner, .. } | StatementKind::Prepare { name, inner } => {
-                let reach = Arc::new(Reach::of(inner, permit.obligations()));
-                if self.cursors.len() < OBJECTS_MAX {
-                    let cursor = Cursor {
-                        reach,
-                        permit: Arc::clone(permit),
-                    };
-                    self.cursors.insert(Arc::clone(name), cursor);
-                }
-                own
-            }
-            StatementKind::Fetch { name, .. } | StatementKind::Execute { name } => {
-                match self.cursors.get(name) {
-                    Some(cursor) => Reach::clone(&cursor.reach),
-                    None => own,
-                }
-            }
-            _ => own,
+        let mut changes = statement.changes;
+        if let Some(referred) = referred {
+            let more = referred.changes();
+            changes.search_path |= more.search_path;
+            changes.role |= more.role;
+            changes.catalog |= more.catalog;
         }
-    }
-
-    pub(crate) fn note_changes(&mut self, statement: &Statement) {
-        self.names.stale |= statement.changes.search_path || statement.changes.role;
+        self.names.stale |= changes.search_path || changes.role;
+        Running::new(permit.seq(), reach, &statement.kind, changes)
     }
 
     /// An error, and the end of the message; within a transaction the server has to fail as well.
@@ -555,6 +512,29 @@ impl PostgresSession {
             self.staged.push_back(Staged::Local(out.freeze()));
         }
         self.release_own();
+    }
+}
+
+/// What rows of a statement may hold: of FETCH and EXECUTE, what their cursor or prepared statement
+/// may hold.
+pub(crate) fn reach(
+    statement: &Arc<Statement>,
+    permit: &Permit,
+    referred: Option<&Referred>,
+) -> Reach {
+    match (referred, &statement.kind) {
+        (Some(Referred::Cursor(cursor)), _) => cursor.reach.clone(),
+        (Some(Referred::Statement(prepared)), StatementKind::Execute { .. }) => {
+            // The permit is of both.
+            Reach::of(&prepared.statement, permit.obligations())
+        }
+        (Some(Referred::Statement(prepared)), _) => {
+            Reach::of(&prepared.statement, prepared.permit.obligations())
+        }
+        (None, StatementKind::Execute { .. } | StatementKind::Fetch { .. }) => {
+            Reach::unknown(permit.obligations())
+        }
+        (None, _) => Reach::of(statement, permit.obligations()),
     }
 }
 

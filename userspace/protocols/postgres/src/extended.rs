@@ -1,22 +1,33 @@
 //! The extended protocol: prepared statements, portals, and refusals within a pipeline.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use weir_decide::Permit;
 use weir_govern::{OwnToServer, Refusal, Ruling};
-use weir_model::request::{Recorded, Request};
+use weir_model::request::Request;
 use weir_model::time::Now;
 
-use crate::expect_query::{FAILING, OBJECTS_MAX, Portal, Prepared, Then, Understood};
+use crate::expect_query::{FAILING, Then, Understood};
+use crate::objects::{
+    Fresh, NAME_BYTES_MAX, OBJECTS_MAX, Open, Portal, Prepared, Referred, too_long, too_many,
+};
 use crate::parameters;
-use crate::pipeline::{Described, Expect, Running, Staged};
-use crate::plan::{FieldsCell, MaskingCell, Reach};
+use crate::pipeline::{Described, Expect, Staged};
+use crate::plan::FieldsCell;
 use crate::reply;
 use crate::session::PostgresSession;
 use crate::understand::Statement;
 use crate::wire::frontend::{Bind, Named};
 use crate::wire::{Frame, cstr, message};
+
+/// A `Parse` message.
+struct ParseOf<'a> {
+    frame: &'a Frame,
+    name: &'a str,
+    sql: &'a str,
+    types: Vec<u32>,
+}
 
 impl PostgresSession {
     /// An error in order with the server's answers; then everything up to Sync is skipped.
@@ -48,12 +59,12 @@ impl PostgresSession {
         types: Vec<u32>,
         now: Now,
     ) -> bool {
+        if name.len() > NAME_BYTES_MAX {
+            self.refuse_extended(too_long());
+            return true;
+        }
         if self.prepared.len() >= OBJECTS_MAX && !self.prepared.contains_key(name) {
-            self.refuse_extended(reply::error(
-                "53000",
-                "weir: this session has too many prepared statements",
-                "",
-            ));
+            self.refuse_extended(too_many());
             return true;
         }
         let statement = match self.understand(sql, now) {
@@ -70,36 +81,42 @@ impl PostgresSession {
                 self.refuse_extended(reply::error("42601", text, ""));
                 return true;
             }
-            Understood::Statements(mut statements) => statements.pop(),
+            Understood::Statements(mut statements) => {
+                match self.names_known(&statements, now) {
+                    Ok(true) => {}
+                    Ok(false) => return false,
+                    Err(bytes) => {
+                        let reason = "a name of the session's own objects cannot be used";
+                        self.record_refusal("weir:unknown-name", reason, sql, now);
+                        self.refuse_extended(bytes);
+                        return true;
+                    }
+                }
+                statements.pop()
+            }
         };
-        self.prepare(frame, name, statement, types, now);
+        let parse = ParseOf {
+            frame,
+            name,
+            sql,
+            types,
+        };
+        self.prepare(parse, statement, now);
         true
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of the message")]
-    pub(crate) fn prepare(
-        &mut self,
-        frame: &Frame,
-        name: &str,
-        statement: Option<Arc<Statement>>,
-        types: Vec<u32>,
-        now: Now,
-    ) {
-        let bytes = frame.whole.len() as u64;
+    fn prepare(&mut self, parse: ParseOf<'_>, statement: Option<Arc<Statement>>, now: Now) {
+        let bytes = parse.frame.whole.len() as u64;
         let Some(statement) = statement else {
             let text = "weir: an empty statement cannot be prepared through Weir";
             return self.refuse_extended(reply::error("0A000", text, ""));
         };
-        let recorded = Recorded::of(&statement.intent);
-        let text = self.recorded_text(&statement);
+        let inner = self.executed(&statement, &[]);
         let secret = self.secret_parameters(&statement);
+        let request = self.request(&statement, inner.as_deref());
         let request = Request {
-            intent: Arc::clone(&statement.intent),
-            recorded: recorded.clone(),
-            statement: Arc::clone(&text),
-            parameters: String::new(),
-            shape: statement.shape,
             bytes_in: bytes,
+            ..request
         };
         let Some(ruling) = self
             .governor
@@ -110,24 +127,29 @@ impl PostgresSession {
         };
         match ruling {
             Ruling::Permit(permit) => {
-                if let Some(bytes) = self.unmaskable(&statement, &permit, now) {
+                if let Some(bytes) = self.unmaskable(&statement, inner.as_deref(), &permit, now) {
                     return self.refuse_extended(bytes);
                 }
                 let prepared = Prepared {
-                    statement: Some(statement),
-                    recorded: Some(recorded),
-                    text,
+                    statement,
+                    recorded: request.recorded,
+                    shown: Arc::clone(&request.statement),
                     secret,
                     permit: Arc::clone(&permit),
-                    types,
+                    types: parse.types,
                     fields: FieldsCell::default(),
+                    plan: OnceLock::new(),
                     bytes,
+                    text: Arc::from(parse.sql),
+                    wrapped: false,
+                    epoch: self.epoch,
                 };
-                self.prepared.insert(name.to_owned(), Arc::new(prepared));
+                let undo = self.set_prepared(parse.name, Some(Arc::new(prepared)));
+                let clear = permit.obligations().masks.is_empty();
                 self.staged.push_back(Staged::Forward {
                     permit,
-                    bytes: frame.whole.clone(),
-                    expect: vec![Expect::ParseDone],
+                    bytes: parse.frame.whole.clone(),
+                    expect: vec![Expect::ParseDone { undo, clear }],
                 });
             }
             Ruling::Denial(refusal) => self.deny_extended(&refusal),
@@ -153,17 +175,26 @@ impl PostgresSession {
         self.release_recorded();
     }
 
-    pub(crate) fn bind(&mut self, frame: &Frame, bind: &Bind<'_>, now: Now) {
-        let Some(prepared) = self.prepared.get(bind.statement).cloned() else {
-            let text = "weir: the prepared statement does not exist";
-            return self.refuse_extended(reply::error("26000", text, ""));
+    /// False when the message has to wait.
+    pub(crate) fn bind(&mut self, frame: &Frame, bind: &Bind<'_>, now: Now) -> bool {
+        let prepared = match self.fresh(bind.statement, now) {
+            Fresh::Ready(prepared) => prepared,
+            Fresh::Later => return false,
+            Fresh::Refused(bytes) => {
+                self.refuse_extended(bytes);
+                return true;
+            }
         };
-        if self.portals.len() >= OBJECTS_MAX && !self.portals.contains_key(bind.portal) {
-            let text = "weir: this session has too many portals";
-            return self.refuse_extended(reply::error("53000", text, ""));
+        if bind.portal.len() > NAME_BYTES_MAX {
+            self.refuse_extended(too_long());
+            return true;
         }
-        let _ = now;
+        if self.open.len() >= OBJECTS_MAX && !self.open.contains_key(bind.portal) {
+            self.refuse_extended(too_many());
+            return true;
+        }
         let portal = Portal {
+            referred: self.refer(&prepared.statement),
             parameters: parameters::json(
                 bind,
                 &prepared.types,
@@ -172,106 +203,96 @@ impl PostgresSession {
             ),
             formats: bind.result_formats.clone(),
             bytes: prepared.bytes + frame.whole.len() as u64,
-            masking: MaskingCell::default(),
+            fields: FieldsCell::default(),
             described: false,
             prepared: Arc::clone(&prepared),
         };
-        self.portals.insert(bind.portal.to_owned(), portal);
-        self.forward(
-            &prepared.permit,
-            frame.whole.clone(),
-            vec![Expect::BindDone],
-        );
+        let undo = self.set_open(bind.portal, Some(Open::Portal(portal)));
+        let clear = prepared.permit.obligations().masks.is_empty();
+        let expect = vec![Expect::BindDone { undo, clear }];
+        self.forward(&prepared.permit, frame.whole.clone(), expect);
+        true
     }
 
-    pub(crate) fn describe(&mut self, frame: &Frame, named: Named<'_>, _now: Now) {
-        let (prepared, formats, masking) = match named {
-            Named::Statement(name) => match self.prepared.get(name) {
-                Some(prepared) => (Arc::clone(prepared), Vec::new(), None),
-                None => {
-                    let text = "weir: the prepared statement does not exist";
-                    return self.refuse_extended(reply::error("26000", text, ""));
+    /// False when the message has to wait.
+    pub(crate) fn describe(&mut self, frame: &Frame, named: Named<'_>, now: Now) -> bool {
+        let (permit, what) = match named {
+            Named::Statement(name) => match self.fresh(name, now) {
+                Fresh::Ready(prepared) => {
+                    let what = Described::of(&prepared, None);
+                    (Arc::clone(&prepared.permit), what)
+                }
+                Fresh::Later => return false,
+                Fresh::Refused(bytes) => {
+                    self.refuse_extended(bytes);
+                    return true;
                 }
             },
-            Named::Portal(name) => match self.portals.get_mut(name) {
-                Some(portal) => {
+            Named::Portal(name) => match self.open.get_mut(name).map(|opened| &mut opened.open) {
+                Some(Open::Portal(portal)) => {
                     portal.described = true;
-                    let masking = Some(Arc::clone(&portal.masking));
-                    (
-                        Arc::clone(&portal.prepared),
-                        portal.formats.clone(),
-                        masking,
-                    )
+                    let what = Described::of(&portal.prepared, Some(&portal.fields));
+                    (Arc::clone(&portal.prepared.permit), what)
                 }
-                None => return self.describe_cursor(frame, name),
+                Some(Open::Cursor { cursor, .. }) => {
+                    let clear = cursor.reach.is_clear();
+                    let what = Described {
+                        clear,
+                        portal: None,
+                        statement: None,
+                    };
+                    (Arc::clone(&cursor.permit), what)
+                }
+                None => {
+                    let text = "weir: the portal does not exist";
+                    self.refuse_extended(reply::error("34000", text, ""));
+                    return true;
+                }
             },
         };
-        let reach = self.prepared_reach(&prepared, &prepared.permit);
-        let fields = Some(Arc::clone(&prepared.fields));
-        let what = Box::new(Described {
-            reach,
-            formats,
-            masking,
-            fields,
-        });
-        let expect = Expect::Describe {
-            hidden: false,
-            what,
-        };
-        self.forward(&prepared.permit, frame.whole.clone(), vec![expect]);
-    }
-
-    /// A cursor declared in SQL is a portal of the server.
-    pub(crate) fn describe_cursor(&mut self, frame: &Frame, name: &str) {
-        let Some(cursor) = self.cursors.get(name) else {
-            let text = "weir: the portal does not exist";
-            return self.refuse_extended(reply::error("34000", text, ""));
-        };
-        let reach = Reach::clone(&cursor.reach);
-        let permit = Arc::clone(&cursor.permit);
-        let what = Box::new(Described {
-            reach,
-            formats: Vec::new(),
-            masking: None,
-            fields: None,
-        });
         let expect = Expect::Describe {
             hidden: false,
             what,
         };
         self.forward(&permit, frame.whole.clone(), vec![expect]);
-    }
-
-    pub(crate) fn prepared_reach(&mut self, prepared: &Prepared, permit: &Arc<Permit>) -> Reach {
-        match &prepared.statement {
-            Some(statement) => {
-                let statement = Arc::clone(statement);
-                self.reach(&statement, permit)
-            }
-            None => Reach {
-                columns: None,
-                obligations: Arc::clone(permit.obligations()),
-                reads: Arc::default(),
-            },
-        }
+        true
     }
 
     pub(crate) fn execute(&mut self, frame: &Frame, name: &str, now: Now) {
-        let Some(portal) = self.portals.get(name) else {
+        let Some(portal) = self.portal(name) else {
             let text = "weir: the portal does not exist";
             return self.refuse_extended(reply::error("34000", text, ""));
         };
-        let prepared = Arc::clone(&portal.prepared);
-        let (Some(statement), Some(recorded)) = (&prepared.statement, &prepared.recorded) else {
-            return;
+        let statement = Arc::clone(&portal.prepared.statement);
+        let referred = self.refer(&statement);
+        let unchanged = match (&referred, &portal.referred) {
+            (Some(now), Some(bound)) => now.same(bound),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
         };
-        let request = Request {
-            intent: Arc::clone(&statement.intent),
-            recorded: recorded.clone(),
-            statement: Arc::clone(&prepared.text),
-            parameters: portal.parameters.clone(),
-            shape: statement.shape,
-            bytes_in: portal.bytes,
+        if !unchanged {
+            let text = "weir: what the portal refers to has changed since it was bound";
+            return self.refuse_extended(reply::error("0A000", text, ""));
+        }
+        let request = match &referred {
+            Some(Referred::Statement(inner)) => {
+                let inner = Arc::clone(&inner.statement);
+                let (parameters, bytes_in) = (portal.parameters.clone(), portal.bytes);
+                let request = self.request(&statement, Some(&inner));
+                Request {
+                    parameters,
+                    bytes_in,
+                    ..request
+                }
+            }
+            Some(Referred::Cursor(_)) | None => Request {
+                intent: Arc::clone(&statement.intent),
+                recorded: portal.prepared.recorded.clone(),
+                statement: Arc::clone(&portal.prepared.shown),
+                parameters: portal.parameters.clone(),
+                shape: statement.shape,
+                bytes_in: portal.bytes,
+            },
         };
         match self.rule(request, now) {
             None => {}
@@ -290,36 +311,44 @@ impl PostgresSession {
     }
 
     pub(crate) fn run_portal(&mut self, name: &str, permit: &Arc<Permit>, frame: Bytes, now: Now) {
-        let Some(portal) = self.portals.get(name) else {
+        let Some(portal) = self.portal(name) else {
             return;
         };
         let prepared = Arc::clone(&portal.prepared);
+        let referred = portal.referred.clone();
         let (formats, described) = (portal.formats.clone(), portal.described);
-        let masking = Arc::clone(&portal.masking);
-        let Some(statement) = prepared.statement.clone() else {
-            return;
+        let statement = Arc::clone(&prepared.statement);
+        let inner = match &referred {
+            Some(Referred::Statement(inner)) => Some(Arc::clone(&inner.statement)),
+            Some(Referred::Cursor(_)) | None => None,
         };
-        if let Some(bytes) = self.unmaskable(&statement, permit, now) {
+        if let Some(bytes) = self.unmaskable(&statement, inner.as_deref(), permit, now) {
             return self.refuse_extended(bytes);
         }
-        let mut running = self.running(&statement, permit);
-        running.masking = masking;
+        let mut running = self.running(&statement, permit, referred.as_ref());
+        running.formats = formats;
+        running.undo = self.apply(&statement, permit, &prepared.text);
         if running.kind == crate::pipeline::Flow::CopyIn {
             self.copy_permit = Some(Arc::clone(permit));
         }
         if !described && statement.returns_rows {
-            match prepared.fields.get() {
-                Some(fields) => {
-                    let plan = self.plan(&running.reach, fields, &formats);
-                    let _known = running.masking.set(plan);
-                }
-                None => self.describe_ourselves(name, &running, formats, &prepared),
-            }
-            if let Some(portal) = self.portals.get_mut(name) {
+            let known = referred.is_none() && prepared.fields.get().is_some();
+            if let Some(portal) = self.portal_mut(name) {
                 portal.described = true;
+                if known {
+                    portal.fields = Arc::clone(&prepared.fields);
+                }
+            }
+            if !known {
+                self.describe_ourselves(name, &prepared);
             }
         }
-        self.note_changes(&statement);
+        if let Some(portal) = self.portal(name) {
+            running.fields = Arc::clone(&portal.fields);
+        }
+        if referred.is_none() {
+            running.prepared = Some(prepared);
+        }
         self.staged.push_back(Staged::Forward {
             permit: Arc::clone(permit),
             bytes: frame,
@@ -329,24 +358,14 @@ impl PostgresSession {
     }
 
     /// The client does not ask, so we do: rows cannot be masked without their types.
-    pub(crate) fn describe_ourselves(
-        &mut self,
-        name: &str,
-        running: &Running,
-        formats: Vec<i16>,
-        prepared: &Prepared,
-    ) {
+    fn describe_ourselves(&mut self, name: &str, prepared: &Arc<Prepared>) {
         let mut out = BytesMut::new();
         message(&mut out, b'D', |out| {
             out.extend_from_slice(b"P");
             cstr(out, name);
         });
-        let what = Box::new(Described {
-            reach: running.reach.clone(),
-            formats,
-            masking: Some(Arc::clone(&running.masking)),
-            fields: Some(Arc::clone(&prepared.fields)),
-        });
+        let cell = self.portal(name).map(|portal| Arc::clone(&portal.fields));
+        let what = Described::of(prepared, cell.as_ref());
         self.staged.push_back(Staged::Own {
             kind: OwnToServer::Probe,
             bytes: out.freeze(),
@@ -355,18 +374,20 @@ impl PostgresSession {
     }
 
     pub(crate) fn close_object(&mut self, frame: &Frame, named: Named<'_>) {
-        match named {
-            Named::Statement(name) => {
-                self.prepared.remove(name);
-            }
-            Named::Portal(name) => {
-                self.portals.remove(name);
-            }
+        let name = match named {
+            Named::Statement(name) | Named::Portal(name) => name,
+        };
+        if name.len() > NAME_BYTES_MAX {
+            return self.refuse_extended(too_long());
         }
+        let undo = match named {
+            Named::Statement(name) => self.set_prepared(name, None),
+            Named::Portal(name) => self.set_open(name, None),
+        };
         let own = Staged::Own {
             kind: OwnToServer::CloseObject,
             bytes: frame.whole.clone(),
-            expect: vec![Expect::CloseDone],
+            expect: vec![Expect::CloseDone(undo)],
         };
         self.staged.push_back(own);
         self.release_own();

@@ -97,6 +97,19 @@ impl PostgresSession {
         }
     }
 
+    /// An earlier message of the batch failed, so the held one is skipped.
+    pub(crate) fn skip_held(&mut self, now: Now) {
+        let Some(held) = self.held.take() else { return };
+        let approval = held.approval.unwrap_or(ApprovalId(0));
+        if let Some(approval) = held.approval {
+            self.outputs.push_back(Output::AbandonHold(approval));
+        }
+        if let Some(governor) = &mut self.governor {
+            let verdict = Verdict::Abandoned { approval };
+            let _refused = Governor::resolve(governor, held.hold, &verdict, now);
+        }
+    }
+
     pub(crate) fn cancel_asked(&mut self, now: Now) {
         if let Some(held) = self.held.take() {
             let approval = held.approval.unwrap_or(ApprovalId(0));

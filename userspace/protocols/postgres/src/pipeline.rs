@@ -14,7 +14,8 @@ use weir_mask::{MaskPlan, Sample};
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
-use crate::plan::{FieldsCell, Masking, MaskingCell, Place, Reach, masking};
+use crate::objects::{Prepared, Undo};
+use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
 use crate::reply::scrub;
 use crate::session::{PostgresSession, State};
 use crate::understand::{Changes, CopyDirection, StatementKind};
@@ -48,7 +49,15 @@ pub(crate) struct Running {
     pub(crate) reach: Reach,
     pub(crate) kind: Flow,
     pub(crate) changes: Changes,
-    pub(crate) masking: MaskingCell,
+    /// What it changed of the session's names, to be taken back when it fails.
+    pub(crate) undo: Option<Undo>,
+    /// What the server said of its result, and the formats the client wants it in.
+    pub(crate) fields: FieldsCell,
+    pub(crate) formats: Vec<i16>,
+    /// Where the plan of an earlier execution is kept.
+    pub(crate) prepared: Option<Arc<Prepared>>,
+    /// Made at the first row.
+    pub(crate) masking: Option<Arc<Masking>>,
     pub(crate) rows: u64,
     pub(crate) bytes_out: u64,
     pub(crate) masked_values: u64,
@@ -83,7 +92,11 @@ impl Running {
             reach,
             kind,
             changes,
-            masking: MaskingCell::default(),
+            undo: None,
+            fields: FieldsCell::default(),
+            formats: Vec::new(),
+            prepared: None,
+            masking: None,
             rows: 0,
             bytes_out: 0,
             masked_values: 0,
@@ -96,12 +109,26 @@ impl Running {
 
 /// What a Describe is for.
 pub(crate) struct Described {
-    pub(crate) reach: Reach,
-    pub(crate) formats: Vec<i16>,
-    /// A portal's plan, or
-    pub(crate) masking: Option<MaskingCell>,
-    /// a prepared statement's description.
-    pub(crate) fields: Option<FieldsCell>,
+    /// Nothing in its reach is masked.
+    pub(crate) clear: bool,
+    pub(crate) portal: Option<FieldsCell>,
+    pub(crate) statement: Option<FieldsCell>,
+}
+
+impl Described {
+    /// Of a statement, or of a portal of it. The result of an EXECUTE or FETCH is kept for its
+    /// portal only: the next one may run something else.
+    pub(crate) fn of(prepared: &Prepared, portal: Option<&FieldsCell>) -> Self {
+        let other = matches!(
+            prepared.statement.kind,
+            StatementKind::Execute { .. } | StatementKind::Fetch { .. }
+        );
+        Self {
+            clear: !other && prepared.permit.obligations().masks.is_empty(),
+            portal: portal.map(Arc::clone),
+            statement: (!other).then(|| Arc::clone(&prepared.fields)),
+        }
+    }
 }
 
 /// One answer that the server owes.
@@ -110,13 +137,19 @@ pub(crate) enum Expect {
     Statement(Box<Running>),
     /// The end of a simple query: ReadyForQuery.
     QueryEnd,
-    ParseDone,
-    BindDone,
-    CloseDone,
+    ParseDone {
+        undo: Undo,
+        clear: bool,
+    },
+    BindDone {
+        undo: Undo,
+        clear: bool,
+    },
+    CloseDone(Undo),
     /// Describe of a statement or portal; hidden when it is ours.
     Describe {
         hidden: bool,
-        what: Box<Described>,
+        what: Described,
     },
     Execute(Box<Running>),
     Sync,
@@ -257,7 +290,7 @@ impl PostgresSession {
         else {
             return None;
         };
-        if !running.masking.get()?.plan.is_pass() || running.sampled < rows_head {
+        if !running.masking.as_ref()?.plan.is_pass() || running.sampled < rows_head {
             return None;
         }
         if running
@@ -286,9 +319,9 @@ impl PostgresSession {
             b'n' | b't' => self.describe_part(frame),
             b'D' => self.row(frame, now),
             b'C' | b'I' | b's' => self.complete(frame, now),
-            b'1' => self.simple_answer(frame, |expect| matches!(expect, Expect::ParseDone)),
-            b'2' => self.simple_answer(frame, |expect| matches!(expect, Expect::BindDone)),
-            b'3' => self.simple_answer(frame, |expect| matches!(expect, Expect::CloseDone)),
+            b'1' => self.simple_answer(frame, |expect| matches!(expect, Expect::ParseDone { .. })),
+            b'2' => self.simple_answer(frame, |expect| matches!(expect, Expect::BindDone { .. })),
+            b'3' => self.simple_answer(frame, |expect| matches!(expect, Expect::CloseDone(_))),
             b'G' | b'H' | b'W' => self.copy_begins(frame),
             b'd' | b'c' => self.copy_data(frame),
             _ => self.confused(),
@@ -296,7 +329,7 @@ impl PostgresSession {
     }
 
     /// The server answers what was not asked: nothing that follows can be trusted.
-    fn confused(&mut self) {
+    pub(crate) fn confused(&mut self) {
         let text = "weir: the server's reply does not fit what was asked";
         self.fatal("08P01", text, CloseReason::UpstreamFailed);
     }
@@ -343,11 +376,11 @@ impl PostgresSession {
         }
     }
 
-    fn clear(&self) -> bool {
+    pub(crate) fn clear(&self) -> bool {
         match self.expected.front() {
             Some(Expect::Statement(running) | Expect::Execute(running)) => running.reach.is_clear(),
-            Some(Expect::Describe { what, .. }) => what.reach.is_clear(),
-            Some(Expect::ParseDone | Expect::BindDone) => false,
+            Some(Expect::Describe { what, .. }) => what.clear,
+            Some(Expect::ParseDone { clear, .. } | Expect::BindDone { clear, .. }) => *clear,
             Some(_) | None => true,
         }
     }
@@ -378,83 +411,6 @@ impl PostgresSession {
         !self.saw_masks
     }
 
-    fn server_error(&mut self, frame: &Frame, now: Now) {
-        let Ok(fields) = backend::error_fields(frame) else {
-            return self.confused();
-        };
-        let clear = self.clear();
-        let code = fields
-            .iter()
-            .find(|(code, _)| *code == b'C')
-            .map_or_else(|| "XX000".to_owned(), |(_, text)| text.clone());
-        let fatal = fields.iter().any(|(field, text)| {
-            matches!(field, b'V' | b'S') && matches!(text.as_str(), "FATAL" | "PANIC")
-        });
-        match self.expected.front() {
-            Some(Expect::HiddenError | Expect::HiddenQueryError(_)) => {
-                // Stays at the front until ReadyForQuery, or goes with the discarded rest.
-                if matches!(self.expected.front(), Some(Expect::HiddenError)) {
-                    self.expected.pop_front();
-                    self.discard_until_sync(now);
-                }
-                return;
-            }
-            Some(Expect::Names(_)) => {
-                let text = "weir: the session's search_path cannot be read";
-                return self.fatal("XX000", text, CloseReason::UpstreamFailed);
-            }
-            Some(_) | None => {}
-        }
-        let bytes = if clear {
-            frame.whole.clone()
-        } else {
-            scrub(b'E', &fields)
-        };
-        self.pass_to_client(OwnToClient::ServerMessage, bytes);
-        if fatal && self.expected.is_empty() {
-            return;
-        }
-        match self.expected.pop_front() {
-            Some(Expect::Statement(running)) => {
-                self.finish_running(*running, &code, now);
-                // The rest of the message is not run.
-                while let Some(Expect::Statement(_)) = self.expected.front() {
-                    if let Some(Expect::Statement(rest)) = self.expected.pop_front() {
-                        self.finish_running(*rest, "not_run", now);
-                    }
-                }
-            }
-            Some(Expect::Execute(running)) => {
-                self.finish_running(*running, &code, now);
-                self.discard_until_sync(now);
-            }
-            Some(other @ (Expect::Sync | Expect::QueryEnd)) => self.expected.push_front(other),
-            Some(_) => self.discard_until_sync(now),
-            None => {}
-        }
-        self.copying_in = false;
-    }
-
-    /// The server skips everything up to the next Sync; so do we.
-    fn discard_until_sync(&mut self, now: Now) {
-        while let Some(expect) = self.expected.front() {
-            if matches!(expect, Expect::Sync) {
-                break;
-            }
-            match self.expected.pop_front() {
-                Some(Expect::Execute(running)) => {
-                    self.finish_running(*running, "not_run", now);
-                }
-                Some(Expect::Local(bytes)) => {
-                    // Behind an error the client skips as well; a refusal there is not shown.
-                    drop(bytes);
-                }
-                Some(_) | None => {}
-            }
-        }
-        self.copying_in = false;
-    }
-
     fn ready(&mut self, frame: &Frame, now: Now) {
         let Some(status) = frame.body().first().copied() else {
             return self.confused();
@@ -462,9 +418,9 @@ impl PostgresSession {
         match self.expected.pop_front() {
             Some(Expect::Sync | Expect::QueryEnd) => {
                 self.transaction = status;
-                // With more under way, some portals are newer than this end of a transaction.
-                if status == b'I' && self.idle() {
-                    self.portals.clear();
+                self.batches_done += 1;
+                if status == b'I' {
+                    self.transaction_ended();
                 }
                 self.pass_to_client(OwnToClient::Status, frame.whole.clone());
             }
@@ -491,21 +447,19 @@ impl PostgresSession {
         };
         match self.expected.pop_front() {
             Some(Expect::Describe { hidden, what }) => {
-                if let Some(cell) = &what.masking {
-                    // A portal is described at most once before it is run; the first one counts.
-                    let _known = cell.set(self.plan(&what.reach, &fields, &what.formats));
-                }
-                if let Some(cell) = &what.fields {
-                    // The formats are of this portal; the next one has its own.
-                    fields.iter_mut().for_each(|field| field.format = 0);
-                    let _known = cell.set(fields);
+                // The formats of a description are of one portal; the plan has its own.
+                fields.iter_mut().for_each(|field| field.format = 0);
+                // Described anew means described alike, else the server refuses to run it.
+                for cell in [what.portal, what.statement].into_iter().flatten() {
+                    let _known = cell.set(fields.clone());
                 }
                 if !hidden {
                     self.pass_to_client(OwnToClient::Description, frame.whole.clone());
                 }
             }
             Some(Expect::Statement(mut running)) => {
-                running.masking = Arc::new(OnceLock::from(self.plan(&running.reach, &fields, &[])));
+                running.fields = FieldsCell::from(OnceLock::from(fields));
+                running.masking = None;
                 self.expected.push_front(Expect::Statement(running));
                 self.pass_to_client(OwnToClient::Description, frame.whole.clone());
             }
@@ -514,7 +468,41 @@ impl PostgresSession {
         }
     }
 
-    pub(crate) fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
+    /// The plan of what runs at the front; `None` when the server did not describe it.
+    fn plan_front(&mut self) -> Option<()> {
+        let mut front = self.expected.pop_front()?;
+        let mut known = None;
+        if let Expect::Statement(running) | Expect::Execute(running) = &mut front {
+            running.masking = self.plan_of(running);
+            known = running.masking.as_ref().map(|_| ());
+        }
+        self.expected.push_front(front);
+        known
+    }
+
+    fn plan_of(&self, running: &Running) -> Option<Arc<Masking>> {
+        let fields = running.fields.get()?;
+        let obligations = &running.reach.obligations;
+        let kept = running.prepared.as_ref().map(|prepared| &prepared.plan);
+        if let Some((same, formats, plan)) = kept.and_then(|kept| kept.get())
+            && Arc::ptr_eq(same, obligations)
+            && *formats == running.formats
+        {
+            return Some(Arc::clone(plan));
+        }
+        let plan = Arc::new(self.plan(&running.reach, fields, &running.formats));
+        if let Some(kept) = kept {
+            let first = (
+                Arc::clone(obligations),
+                running.formats.clone(),
+                Arc::clone(&plan),
+            );
+            let _kept = kept.set(first);
+        }
+        Some(plan)
+    }
+
+    fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
         let Some(catalog) = &self.catalog else {
             return Masking::default();
         };
@@ -539,16 +527,29 @@ impl PostgresSession {
         }
     }
 
+    /// A row of our own question.
+    fn name_row(&mut self, frame: &Frame) {
+        let mut cells = Vec::new();
+        let read = backend::data_row(frame, |_, value| {
+            cells.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
+        });
+        match self.expected.front_mut() {
+            Some(Expect::Names(rows)) if read.is_ok() && rows.len() < 4096 => rows.push(cells),
+            _ => self.confused(),
+        }
+    }
+
     fn row(&mut self, frame: &Frame, now: Now) {
-        if let Some(Expect::Names(rows)) = self.expected.front_mut() {
-            let mut cells = Vec::new();
-            let read = backend::data_row(frame, |_, value| {
-                cells.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
-            });
-            if read.is_ok() && rows.len() < 4096 {
-                rows.push(cells);
-                return;
+        if matches!(self.expected.front(), Some(Expect::Names(_))) {
+            return self.name_row(frame);
+        }
+        let planned = match self.expected.front() {
+            Some(Expect::Statement(running) | Expect::Execute(running)) => {
+                running.masking.is_some()
             }
+            Some(_) | None => return self.confused(),
+        };
+        if !planned && self.plan_front().is_none() {
             return self.confused();
         }
         let rows_head = self.config.rows_head;
@@ -561,14 +562,14 @@ impl PostgresSession {
             return self.confused();
         };
         let (Some(masking), false) = (
-            running.masking.get(),
+            running.masking.as_ref(),
             running
                 .reach
                 .obligations
                 .rows_max
                 .is_some_and(|max| running.rows >= max),
         ) else {
-            let over = running.masking.get().is_some();
+            let over = running.masking.is_some();
             return if over {
                 self.over_limit(now)
             } else {
@@ -645,7 +646,6 @@ impl PostgresSession {
             masked_values: running.masked_values,
             mask_rules: running
                 .masking
-                .get()
                 .map(|masking| Arc::clone(&masking.rules))
                 .unwrap_or_default(),
         };

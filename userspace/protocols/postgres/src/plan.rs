@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use weir_decide::{Mask, MaskKind, Obligations};
 use weir_mask::{ColumnPlan, Format, MaskPlan, ValueKind};
-use weir_model::request::{Intent, Object};
+use weir_model::request::{Access, Object};
 
 use crate::catalog::Catalog;
 use crate::understand::{OutputColumn, Statement};
@@ -18,36 +18,44 @@ const TEXT_TYPES: &[u32] = &[25, 1043, 1042, 19, 705];
 /// What a statement's rows may hold, and what has to happen to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Reach {
-    pub(crate) columns: Option<Vec<OutputColumn>>,
+    /// `None` when nothing is known of it: every value is withheld.
+    statement: Option<Arc<Statement>>,
     pub(crate) obligations: Arc<Obligations>,
-    /// Columns that policy was asked about reading.
-    pub(crate) reads: Arc<BTreeSet<Object>>,
-}
-
-/// The columns that an intent reads.
-pub(crate) fn reads(intent: &Intent) -> Arc<BTreeSet<Object>> {
-    Arc::new(
-        intent
-            .accesses
-            .iter()
-            .filter(|access| access.action == "readColumn")
-            .map(|access| access.object.clone())
-            .collect(),
-    )
 }
 
 impl Reach {
-    pub(crate) fn of(statement: &Statement, obligations: &Arc<Obligations>) -> Self {
+    pub(crate) fn of(statement: &Arc<Statement>, obligations: &Arc<Obligations>) -> Self {
         Self {
-            columns: statement.columns.clone(),
+            statement: Some(Arc::clone(statement)),
             obligations: Arc::clone(obligations),
-            reads: reads(&statement.intent),
+        }
+    }
+
+    pub(crate) fn unknown(obligations: &Arc<Obligations>) -> Self {
+        Self {
+            statement: None,
+            obligations: Arc::clone(obligations),
         }
     }
 
     /// True when nothing in reach is masked.
     pub(crate) fn is_clear(&self) -> bool {
-        self.obligations.masks.is_empty()
+        self.statement.is_some() && self.obligations.masks.is_empty()
+    }
+
+    fn columns(&self) -> Option<&[OutputColumn]> {
+        self.statement.as_ref()?.columns.as_deref()
+    }
+
+    /// Whether policy was asked about reading that column.
+    fn reads(&self, object: &Object) -> bool {
+        let access = Access {
+            action: "readColumn",
+            object: object.clone(),
+        };
+        self.statement
+            .as_ref()
+            .is_some_and(|statement| statement.intent.accesses.binary_search(&access).is_ok())
     }
 }
 
@@ -81,10 +89,7 @@ pub(crate) struct Masking {
     pub(crate) rules: Arc<[String]>,
 }
 
-/// A plan that is known once the server has described the result.
-pub(crate) type MaskingCell = Arc<OnceLock<Masking>>;
-
-/// What the server said of a prepared statement's result.
+/// What the server said of a statement's or portal's result, once it did.
 pub(crate) type FieldsCell = Arc<OnceLock<Vec<Field>>>;
 
 enum Fate {
@@ -103,9 +108,10 @@ pub(crate) fn masking(
 ) -> Masking {
     let mut rules = BTreeSet::new();
     let lineage = reach
-        .columns
-        .as_ref()
+        .columns()
         .filter(|columns| columns.len() == fields.len());
+    // Another shape than was understood is another statement than was understood.
+    let unknown = reach.statement.is_none() || (lineage.is_none() && reach.columns().is_some());
     let columns = fields
         .iter()
         .enumerate()
@@ -120,7 +126,12 @@ pub(crate) fn masking(
                 ValueKind::Other
             };
             let known = lineage.and_then(|columns| columns.get(index));
-            match fate(reach, field, known, place, &mut rules) {
+            let fate = if unknown {
+                Fate::Withhold
+            } else {
+                fate(reach, field, known, place, &mut rules)
+            };
+            match fate {
                 Fate::Pass => ColumnPlan::pass(value, format),
                 Fate::Mask(kind, domain) => ColumnPlan::masked(kind, value, format, domain),
                 Fate::Withhold => {
@@ -157,20 +168,23 @@ fn fate(
     let mut consider = |object: &Object, mask: &'_ Mask| {
         rules.insert(format!("{}: {:?} by {}", object.id(), mask.kind, mask.rule));
     };
-    let mut withhold = false;
+    // The server says another column than was understood.
+    let mut withhold = known
+        .and_then(|column| column.described)
+        .is_some_and(|predicted| predicted != (field.table_oid, field.attnum));
     if field.table_oid != 0 {
         match place.object(field.table_oid, field.attnum) {
             Some(object) => {
                 if let Some(mask) = masks.get(&object) {
                     consider(&object, mask);
                     strictest = Some((mask, object.id()));
-                } else if known.is_none() && !reach.reads.contains(&object) {
+                } else if known.is_none() && !reach.reads(&object) {
                     // The server says a column that policy was not asked about.
                     withhold = true;
                 }
             }
             // A table that the catalog does not show: nothing is known of its columns.
-            None => withhold = !masks.is_empty(),
+            None => withhold |= !masks.is_empty(),
         }
     }
     match known {

@@ -97,3 +97,27 @@ pub(crate) fn scrub(tag: u8, fields: &[(u8, String)]) -> Bytes {
     });
     out.freeze()
 }
+
+/// A server's error or notice without its detail, which for a violated constraint shows a row.
+pub(crate) fn without_detail(tag: u8, fields: &[(u8, String)]) -> Bytes {
+    let mut out = BytesMut::new();
+    message(&mut out, tag, |out| {
+        for (code, text) in fields.iter().filter(|(code, _)| *code != b'D') {
+            out.put_u8(*code);
+            cstr(out, text);
+        }
+        out.put_u8(b'D');
+        cstr(out, "weir: the row is withheld");
+        out.put_u8(0);
+    });
+    out.freeze()
+}
+
+/// Whether an error's detail shows a row: integrity constraints (class 23) and WITH CHECK OPTION
+/// (class 44). The row may have columns that the statement does not name, so no obligation of its
+/// own covers them.
+pub(crate) fn shows_row(fields: &[(u8, String)]) -> bool {
+    let code = fields.iter().find(|(code, _)| *code == b'C');
+    code.is_some_and(|(_, code)| code.starts_with("23") || code.starts_with("44"))
+        && fields.iter().any(|(code, _)| *code == b'D')
+}

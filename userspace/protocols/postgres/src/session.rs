@@ -20,7 +20,8 @@ use weir_spool::Receipt;
 
 use crate::catalog::Catalog;
 use crate::expect_login::Login;
-use crate::expect_query::{Cursor, Held, Portal, Prepared};
+use crate::expect_query::Held;
+use crate::objects::{Opened, Prepared};
 use crate::pipeline::{Expect, Staged};
 use crate::understand::{SqlLimits, Statement};
 use crate::wire::backend::{ErrorText, put_error};
@@ -111,9 +112,13 @@ pub struct PostgresSession {
     /// Last `ReadyForQuery` status: `I`, `T` or `E`.
     pub(crate) transaction: u8,
     pub(crate) prepared: HashMap<String, Arc<Prepared>>,
-    pub(crate) portals: HashMap<String, Portal>,
-    /// SQL-level cursors and what their rows must be masked with.
-    pub(crate) cursors: HashMap<Arc<str>, Cursor>,
+    /// Portals of the protocol and cursors of SQL.
+    pub(crate) open: HashMap<String, Opened>,
+    /// Ends of batches (Sync, simple query) sent and answered.
+    pub(crate) batches_sent: u64,
+    pub(crate) batches_done: u64,
+    /// Counts changes of what names mean: `search_path`, role, catalog.
+    pub(crate) epoch: u64,
     pub(crate) expected: VecDeque<Expect>,
     pub(crate) staged: VecDeque<Staged>,
     /// An answer is on its way that the next frame has to wait for.
@@ -168,8 +173,10 @@ impl PostgresSession {
             names: Names::default(),
             transaction: b'I',
             prepared: HashMap::new(),
-            portals: HashMap::new(),
-            cursors: HashMap::new(),
+            open: HashMap::new(),
+            batches_sent: 0,
+            batches_done: 0,
+            epoch: 0,
             expected: VecDeque::new(),
             staged: VecDeque::new(),
             waiting: false,
