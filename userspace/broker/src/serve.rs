@@ -106,7 +106,6 @@ fn mount_bpffs() -> Result<(), BrokerError> {
     {
         return Ok(());
     }
-    let none: Option<&str> = None;
     nix::mount::mount(
         Some("bpf"),
         path,
@@ -115,7 +114,6 @@ fn mount_bpffs() -> Result<(), BrokerError> {
         Some("mode=0700"),
     )
     .map_err(|source| file(path, source))?;
-    let _unused = none;
     tracing::info!("mounted the BPF file system at /sys/fs/bpf");
     Ok(())
 }

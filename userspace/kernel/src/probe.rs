@@ -1,7 +1,5 @@
 //! What this kernel can do, found out by doing it.
 
-use aya::programs::CgroupSockAddr;
-
 use crate::object;
 use crate::system::loader_for_probe;
 
@@ -55,6 +53,5 @@ pub fn probe() -> Vec<Probe> {
             },
         });
     }
-    let _type_is_used = CgroupSockAddr::PROGRAM_TYPE;
     findings
 }

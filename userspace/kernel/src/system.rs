@@ -18,8 +18,8 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::rule::DESTINATION_FIXED_BITS;
 use weir_abi::{
-    ABI_VERSION, COUNTERS, Counter, Destination, Event, Netns, PORT_ANY, PORT_SOME, Reason,
-    counter_index, names,
+    ABI_VERSION, Counter, Destination, Event, Netns, PORT_ANY, PORT_SOME, Reason, counter_index,
+    names,
 };
 use weir_model::fault::{Fault, FaultKind};
 
@@ -473,7 +473,6 @@ impl System {
                 .get(&index, 0)
                 .map_or(0, |values| values.iter().sum())
         };
-        let _ = COUNTERS;
         ClassCounts {
             redirected: read(Counter::Redirected as u32),
             published: read(Counter::Published as u32),

@@ -252,7 +252,7 @@ impl PostgresSession {
             };
             let tag = rest.first().copied().unwrap_or(0);
             if tag == b'D'
-                && let Some(values) = self.passing_row(rest.get(..whole).unwrap_or(&[]), now)
+                && let Some(values) = self.passing_row(rest.get(..whole).unwrap_or(&[]))
             {
                 if !values {
                     return;
@@ -284,7 +284,7 @@ impl PostgresSession {
     }
 
     /// A row that passes as it is: counted, sampled. `None` when it needs the slow path.
-    fn passing_row(&mut self, frame: &[u8], now: Now) -> Option<bool> {
+    fn passing_row(&mut self, frame: &[u8]) -> Option<bool> {
         let rows_head = self.config.rows_head;
         let (Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()?
         else {
@@ -303,7 +303,6 @@ impl PostgresSession {
         }
         running.rows += 1;
         running.bytes_out += frame.len() as u64;
-        let _ = now;
         Some(true)
     }
 
@@ -317,7 +316,7 @@ impl PostgresSession {
             b'Z' => self.ready(frame, now),
             b'T' => self.description(frame),
             b'n' | b't' => self.describe_part(frame),
-            b'D' => self.row(frame, now),
+            b'D' => self.row(frame),
             b'C' | b'I' | b's' => self.complete(frame, now),
             b'1' => self.simple_answer(frame, |expect| matches!(expect, Expect::ParseDone { .. })),
             b'2' => self.simple_answer(frame, |expect| matches!(expect, Expect::BindDone { .. })),
@@ -539,7 +538,7 @@ impl PostgresSession {
         }
     }
 
-    fn row(&mut self, frame: &Frame, now: Now) {
+    fn row(&mut self, frame: &Frame) {
         if matches!(self.expected.front(), Some(Expect::Names(_))) {
             return self.name_row(frame);
         }
@@ -571,7 +570,7 @@ impl PostgresSession {
         ) else {
             let over = running.masking.is_some();
             return if over {
-                self.over_limit(now)
+                self.over_limit()
             } else {
                 self.confused()
             };
@@ -610,8 +609,7 @@ impl PostgresSession {
     }
 
     /// A limit of policy is reached: the rest of the result is not for this principal.
-    fn over_limit(&mut self, now: Now) {
-        let _ = now;
+    fn over_limit(&mut self) {
         let text = "weir: policy allows no more rows of this result";
         self.fatal("54000", text, CloseReason::LimitReached);
     }
