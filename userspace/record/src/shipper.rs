@@ -167,7 +167,18 @@ impl Shipper {
     }
 
     async fn send(&self, journal: &mut Journal, batch: &Batch) -> std::io::Result<Sent> {
-        let rows = tail::rows(&self.directory, batch)?;
+        let rows = match tail::rows(&self.directory, batch)? {
+            tail::Rows::Whole(rows) => rows,
+            tail::Rows::Damaged(why) => {
+                tracing::error!(
+                    why, segment = ?batch.segment, number = batch.number,
+                    "a batch in the spool is damaged: it is in quarantine, see weir audit verify"
+                );
+                self.metrics.quarantined.inc();
+                journal.settle(batch, 'Q')?;
+                return Ok(Sent::Stored);
+            }
+        };
         let outcome = send::send(&self.config, self.node, batch, rows).await;
         match outcome {
             Ok(()) => {

@@ -40,6 +40,12 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
+    /// Position of the last fact.
+    #[must_use]
+    pub const fn last(&self) -> u32 {
+        self.first.saturating_add(self.count.saturating_sub(1))
+    }
+
     /// The RowBinary rows; `None` in place of a row that does not fit its block.
     pub fn rows(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
         let mut rest = self.payload;
@@ -190,33 +196,52 @@ impl BlockReader {
         }
     }
 
+    /// As [`BlockReader::next`], but only the frame: the block's hash is believed, its rows are not
+    /// looked at. For finding where a batch ends; whoever uses the rows reads them with `next`.
+    ///
+    /// # Errors
+    /// As [`BlockReader::next`], without [`ReadError::Changed`].
+    pub fn skim<'a>(&mut self, bytes: &'a [u8]) -> Result<Next<'a>, ReadError> {
+        if bytes.first() != Some(&BLOCK) {
+            return self.next(bytes);
+        }
+        let Some((block, end)) = framed(bytes) else {
+            return Ok(Next::Incomplete);
+        };
+        self.follows(&block)?;
+        self.chain = block.hash;
+        self.position = block.last();
+        Ok(Next::Block(block, end))
+    }
+
+    const fn follows(&self, block: &Block<'_>) -> Result<(), ReadError> {
+        if block.first != self.position + 1 || block.count == 0 {
+            return Err(ReadError::Reordered {
+                expected: self.position + 1,
+                found: block.first,
+            });
+        }
+        Ok(())
+    }
+
     fn block<'a>(&mut self, bytes: &'a [u8]) -> Result<Next<'a>, ReadError> {
-        let Some((length, first, count, hash)) = block_head(bytes) else {
+        let Some((block, end)) = framed(bytes) else {
             return Ok(Next::Incomplete);
         };
-        let end = BLOCK_FIXED.saturating_add(length);
-        let Some(payload) = bytes.get(BLOCK_FIXED..end) else {
-            return Ok(Next::Incomplete);
-        };
-        let last = first.saturating_add(count.saturating_sub(1));
+        let Block {
+            first,
+            count,
+            hash,
+            payload,
+        } = block;
+        let last = block.last();
         if chain(&self.chain, first, count, payload) != hash {
             return Err(ReadError::Changed {
                 first: self.position + 1,
                 last,
             });
         }
-        if first != self.position + 1 || count == 0 {
-            return Err(ReadError::Reordered {
-                expected: self.position + 1,
-                found: first,
-            });
-        }
-        let block = Block {
-            first,
-            count,
-            hash,
-            payload,
-        };
+        self.follows(&block)?;
         let whole = block.rows().filter(Option::is_some).count();
         if whole != count as usize || block.rows().any(|row| row.is_none()) {
             return Err(ReadError::Changed { first, last });
@@ -250,6 +275,20 @@ impl BlockReader {
             TRAILER_FIXED,
         ))
     }
+}
+
+/// The block at the front of `bytes` and its length, once all of it is there.
+fn framed(bytes: &[u8]) -> Option<(Block<'_>, usize)> {
+    let (length, first, count, hash) = block_head(bytes)?;
+    let end = BLOCK_FIXED.saturating_add(length);
+    let payload = bytes.get(BLOCK_FIXED..end)?;
+    let block = Block {
+        first,
+        count,
+        hash,
+        payload,
+    };
+    Some((block, end))
 }
 
 fn block_head(bytes: &[u8]) -> Option<(usize, u32, u32, [u8; 32])> {

@@ -2,7 +2,8 @@
 //!
 //! Weir's client runs in the operator's namespace and cgroup and is intercepted there. The other
 //! two run in an ungoverned namespace of the same shape on the same bridge; the byte-copying proxy
-//! listens on an address of its client's own namespace, as Weir does.
+//! listens on an address of its client's own namespace, as Weir does. None of the three uses TLS:
+//! the lab's server has none, so a client that prefers it would use it on Weir's path alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::PathArgs;
-use super::ratio::Rounds;
+use super::ratio::{Cpu, Rounds};
 use crate::binaries::{self, Profile};
 use crate::lab::{self, Lab, up};
 use crate::{place, run, say};
@@ -76,6 +77,8 @@ fn measure(lab: &Lab, args: &PathArgs, proxy: &str) -> Result<BTreeMap<String, R
                 let step = say::step(&key);
                 let file = scripts.join(script).display().to_string();
                 let pgbench = vec![
+                    "env".to_owned(),
+                    "PGSSLMODE=disable".to_owned(),
                     "pgbench".to_owned(),
                     "--no-vacuum".to_owned(),
                     format!("--protocol={mode}"),
@@ -86,8 +89,19 @@ fn measure(lab: &Lab, args: &PathArgs, proxy: &str) -> Result<BTreeMap<String, R
                 let mut rounds = Rounds::default();
                 for _round in 0..args.rounds {
                     rounds.direct.push(tps(&paths.direct(&pgbench)?)?);
-                    rounds.copy.push(tps(&paths.copied(&pgbench)?)?);
-                    rounds.weir.push(tps(&paths.governed(&pgbench)?)?);
+                    let before = paths.cpu_s()?;
+                    let copied = paths.copied(&pgbench)?;
+                    let between = paths.cpu_s()?;
+                    let governed = paths.governed(&pgbench)?;
+                    let after = paths.cpu_s()?;
+                    rounds.copy.push(tps(&copied)?);
+                    rounds.weir.push(tps(&governed)?);
+                    let (copied, governed) = (count(&copied)? / 1e5, count(&governed)? / 1e5);
+                    rounds.cpu.push(Cpu {
+                        copy: (between[0] - before[0]) / copied,
+                        weir: (after[1] - between[1]) / governed,
+                        store: (after[2] - between[2]) / governed,
+                    });
                 }
                 let ratios = rounds.ratios();
                 step.done(format!(
@@ -116,17 +130,38 @@ fn tps(output: &str) -> Result<f64> {
     }
 }
 
+/// `number of transactions actually processed: 1234`
+fn count(output: &str) -> Result<f64> {
+    let prefix = "number of transactions actually processed: ";
+    let line = output.lines().find_map(|line| line.strip_prefix(prefix));
+    let number = line.and_then(|rest| rest.split(['/', ' ']).next());
+    match number.and_then(|text| text.parse().ok()) {
+        Some(number) if number > 0.0 => Ok(number),
+        _ => bail!("pgbench printed no count:\n{output}"),
+    }
+}
+
 fn report(args: &PathArgs, results: &BTreeMap<String, Rounds>) -> Result<ExitCode> {
     say::result(format!(
-        "{:24} {:>10} {:>12} {:>12} {:>10}",
-        "workload", "direct/s", "copy/direct", "weir/direct", "weir/copy"
+        "{:24} {:>10} {:>12} {:>12} {:>10} {:>24}",
+        "", "", "", "", "", "CPU s per 100k statements"
+    ));
+    say::result(format!(
+        "{:24} {:>10} {:>12} {:>12} {:>10} {:>8} {:>7} {:>7}",
+        "workload", "direct/s", "copy/direct", "weir/direct", "weir/copy", "copy", "weir", "store"
     ));
     let mut rows = Vec::new();
     for (key, rounds) in results {
         let ratios = rounds.ratios();
         say::result(format!(
-            "{key:24} {:>10.0} {:>12.2} {:>12.2} {:>10.2}",
-            ratios.direct_tps, ratios.copy_to_direct, ratios.weir_to_direct, ratios.weir_to_copy
+            "{key:24} {:>10.0} {:>12.2} {:>12.2} {:>10.2} {:>8.2} {:>7.2} {:>7.2}",
+            ratios.direct_tps,
+            ratios.copy_to_direct,
+            ratios.weir_to_direct,
+            ratios.weir_to_copy,
+            ratios.cpu.copy,
+            ratios.cpu.weir,
+            ratios.cpu.store
         ));
         rows.push(json!({ "workload": key, "ratios": ratios, "rounds": rounds }));
     }

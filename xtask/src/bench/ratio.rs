@@ -8,6 +8,15 @@ pub(super) struct Rounds {
     pub(super) direct: Vec<f64>,
     pub(super) copy: Vec<f64>,
     pub(super) weir: Vec<f64>,
+    pub(super) cpu: Vec<Cpu>,
+}
+
+/// Processor time of those on the path, seconds per 100,000 statements; `store` during Weir's run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Cpu {
+    pub(super) copy: f64,
+    pub(super) weir: f64,
+    pub(super) store: f64,
 }
 
 /// What a table shows.
@@ -17,6 +26,7 @@ pub(super) struct Ratios {
     pub(super) copy_to_direct: f64,
     pub(super) weir_to_direct: f64,
     pub(super) weir_to_copy: f64,
+    pub(super) cpu: Cpu,
 }
 
 impl Rounds {
@@ -26,6 +36,11 @@ impl Rounds {
             copy_to_direct: median(quotients(&self.copy, &self.direct)),
             weir_to_direct: median(quotients(&self.weir, &self.direct)),
             weir_to_copy: median(quotients(&self.weir, &self.copy)),
+            cpu: Cpu {
+                copy: median(self.cpu.iter().map(|cpu| cpu.copy)),
+                weir: median(self.cpu.iter().map(|cpu| cpu.weir)),
+                store: median(self.cpu.iter().map(|cpu| cpu.store)),
+            },
         }
     }
 }
@@ -55,6 +70,7 @@ mod tests {
             direct: vec![100.0, 200.0, 50.0],
             copy: vec![50.0, 100.0, 25.0],
             weir: vec![40.0, 90.0, 20.0],
+            cpu: Vec::new(),
         };
         let ratios = rounds.ratios();
         assert!((ratios.copy_to_direct - 0.5).abs() < 1e-9);

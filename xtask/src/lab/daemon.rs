@@ -19,6 +19,9 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const END_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(15);
 
+/// USER_HZ, which is 100 on every architecture that Weir runs on.
+const TICKS_PER_S: f64 = 100.0;
+
 /// A process of a lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Process {
@@ -81,6 +84,19 @@ fn start_ticks(pid: i32) -> Option<u64> {
 }
 
 impl Process {
+    /// Processor time so far, user and system, seconds; without its children.
+    pub(crate) fn cpu_s(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("its stat")?;
+        let (_, after) = stat.rsplit_once(')').context("its name in stat")?;
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        // Fields 14 and 15 of proc_pid_stat(5); the first behind the name is field 3.
+        let ticks = |at: usize| -> Result<f64> {
+            let text = fields.get(at).context("too few fields in stat")?;
+            text.parse().context("a number in stat")
+        };
+        Ok((ticks(11)? + ticks(12)?) / TICKS_PER_S)
+    }
+
     pub(crate) fn alive(&self) -> bool {
         start_ticks(self.pid) == Some(self.started_ticks)
     }

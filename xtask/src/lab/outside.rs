@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::agents;
-use super::daemon::{self, Plan};
+use super::daemon::{self, Plan, Process};
 use super::model::Lab;
 use crate::run;
 
@@ -20,6 +20,7 @@ const PROXY_PORT: u16 = 6432;
 pub(crate) struct Paths<'a> {
     lab: &'a Lab,
     password: String,
+    proxy: Process,
 }
 
 impl<'a> Paths<'a> {
@@ -42,7 +43,25 @@ impl<'a> Paths<'a> {
         })?;
         process.wait_ready(0)?;
         let password = fs::read_to_string(&database.password_file).context("the password")?;
-        Ok(Self { lab, password })
+        Ok(Self {
+            lab,
+            password,
+            proxy: process,
+        })
+    }
+
+    /// Processor time of the copying proxy, of Weir (broker and node) and of ClickHouse so far,
+    /// seconds.
+    pub(crate) fn cpu_s(&self) -> Result<[f64; 3]> {
+        let of = |name: &str| {
+            let process = self.lab.processes.get(name).context("no such process")?;
+            process.cpu_s()
+        };
+        Ok([
+            self.proxy.cpu_s()?,
+            of("broker")? + of("node")?,
+            of("store")?,
+        ])
     }
 
     /// Straight to the server.

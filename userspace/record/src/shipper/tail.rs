@@ -15,7 +15,7 @@ use crate::directory::SegmentPath;
 use crate::journal::{Batch, Journal};
 
 /// Bytes of one batch at most, so that ClickHouse stores it as one block.
-const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+const BATCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Read at once; a larger block is read whole.
 const READ_BYTES: usize = 4 * 1024 * 1024;
 /// Length of a trailer.
@@ -25,10 +25,22 @@ const TRAILER_BYTES: u64 = 101;
 struct Tail {
     header_len: u64,
     chain: [u8; 32],
+    /// What lies behind the last batch, as far as it was looked at.
+    seen: Option<Seen>,
     /// Since when uncut facts were seen, monotonic microseconds.
     waiting_since_us: Option<u64>,
     /// A file that was seen to be wrong is not read again.
     broken: bool,
+}
+
+/// Whole blocks from `start` to `end`.
+#[derive(Clone, Copy)]
+struct Seen {
+    start: u64,
+    end: u64,
+    last: u32,
+    chain: [u8; 32],
+    full: bool,
 }
 
 #[derive(Default)]
@@ -93,32 +105,46 @@ impl Tails {
             .as_deref()
             .and_then(unhex)
             .unwrap_or(tail.chain);
-        let read = follow(&segment.path, start, chain, progress.last, config.rows_max)?;
-        let Some(read) = read else {
+        let seen = match tail.seen {
+            Some(seen) if seen.start == start => seen,
+            Some(_) | None => Seen {
+                start,
+                end: start,
+                last: progress.last,
+                chain,
+                full: false,
+            },
+        };
+        let bounds = Bounds {
+            last: progress.last.saturating_add(config.rows_max),
+            bytes: start.saturating_add(BATCH_BYTES_MAX),
+        };
+        let Some(seen) = follow(&segment.path, seen, &bounds)? else {
             tail.broken = true;
             return Ok(None);
         };
-        if read.last == progress.last {
+        tail.seen = Some(seen);
+        if seen.last == progress.last {
             tail.waiting_since_us = None;
             return Ok(None);
         }
         let now_us = weir_clock::now().mono_us;
         let since_us = *tail.waiting_since_us.get_or_insert(now_us);
         let old = u128::from(now_us - since_us) >= config.age.as_micros();
-        let full = read.last - progress.last >= config.rows_max || read.full;
-        if !(old || full || all) {
+        if !(old || seen.full || all) {
             return Ok(None);
         }
         tail.waiting_since_us = None;
+        tail.seen = None;
         Ok(Some(Batch {
             segment: segment.id,
             number: progress.batches + 1,
             start,
-            end: read.end,
+            end: seen.end,
             first: progress.last + 1,
-            last: read.last,
+            last: seen.last,
             previous: hex(&chain),
-            hash: hex(&read.chain),
+            hash: hex(&seen.chain),
         }))
     }
 
@@ -143,81 +169,60 @@ impl Tails {
         Ok(Some(vacant.insert(Tail {
             header_len: header.len as u64,
             chain: header.chain,
+            seen: None,
             waiting_since_us: None,
             broken: !columns_known,
         })))
     }
 }
 
-struct Read {
-    end: u64,
+/// Where a batch is full: at a fact's position, or at an offset in the file.
+struct Bounds {
     last: u32,
-    chain: [u8; 32],
-    full: bool,
+    bytes: u64,
 }
 
-/// Reads whole blocks until enough for a batch; `None` when the file is not what it should be.
-fn follow(
-    path: &Path,
-    start: u64,
-    chain: [u8; 32],
-    position: u32,
-    rows_max: u32,
-) -> io::Result<Option<Read>> {
-    let mut reader = BlockReader::resume(chain, position);
-    let mut end = start;
+/// Goes on over whole blocks until enough for a batch; `None` when the file is not what it should
+/// be. Rows are verified when the batch is sent, so that each is hashed once.
+fn follow(path: &Path, mut seen: Seen, bounds: &Bounds) -> io::Result<Option<Seen>> {
+    let mut reader = BlockReader::resume(seen.chain, seen.last);
     let mut want = READ_BYTES;
-    loop {
-        let bytes = read_at(path, end, want)?;
+    while !seen.full {
+        let bytes = read_at(path, seen.end, want)?;
         let mut at = 0;
-        loop {
-            let rest = bytes.get(at..).unwrap_or(&[]);
-            match reader.next(rest) {
+        while !seen.full {
+            match reader.skim(bytes.get(at..).unwrap_or(&[])) {
                 Ok(Next::Block(_, len)) => at += len,
-                Ok(Next::Trailer(..)) => {
-                    let end = end + at as u64;
-                    let (last, chain) = (reader.position(), reader.chain());
-                    return Ok(Some(Read {
-                        end,
-                        last,
-                        chain,
-                        full: true,
-                    }));
-                }
+                Ok(Next::Trailer(..)) => seen.full = true,
                 Ok(Next::Incomplete) => break,
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a spool segment is damaged");
                     return Ok(None);
                 }
             }
-            let size = usize::try_from(end + at as u64 - start).unwrap_or(usize::MAX);
-            if reader.position() - position >= rows_max || size > BATCH_BYTES_MAX {
-                let (last, chain) = (reader.position(), reader.chain());
-                return Ok(Some(Read {
-                    end: end + at as u64,
-                    last,
-                    chain,
-                    full: true,
-                }));
-            }
+            seen.full |= reader.position() >= bounds.last || seen.end + at as u64 > bounds.bytes;
         }
-        end += at as u64;
+        seen.end += at as u64;
+        (seen.last, seen.chain) = (reader.position(), reader.chain());
         if bytes.len() < want {
-            let (last, chain) = (reader.position(), reader.chain());
-            return Ok(Some(Read {
-                end,
-                last,
-                chain,
-                full: false,
-            }));
+            break;
         }
         // A block that is larger than what was read.
         want = if at == 0 { want * 2 } else { READ_BYTES };
     }
+    Ok(Some(seen))
 }
 
-/// The rows of a batch, one after the other.
-pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Bytes> {
+/// What a batch's bytes turned out to be.
+pub(super) enum Rows {
+    /// The rows, one after the other.
+    Whole(Bytes),
+    /// Not what was written; why.
+    Damaged(String),
+}
+
+/// Reads and verifies a batch's rows.
+pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Rows> {
     let id = batch.segment;
     let path = directory.join(format!(
         "{:08}-{:03}-{:08}.seg",
@@ -230,25 +235,23 @@ pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Bytes> {
     let mut rows = BytesMut::with_capacity(length);
     let mut at = 0;
     while at < bytes.len() {
-        match reader
-            .next(bytes.get(at..).unwrap_or(&[]))
-            .map_err(io::Error::other)?
-        {
-            Next::Block(block, len) => {
+        match reader.next(bytes.get(at..).unwrap_or(&[])) {
+            Ok(Next::Block(block, len)) => {
                 for row in block.rows().flatten() {
                     rows.put_slice(row);
                 }
                 at += len;
             }
-            Next::Trailer(..) | Next::Incomplete => {
-                return Err(io::Error::other("a batch ends within a block"));
+            Ok(Next::Trailer(..) | Next::Incomplete) => {
+                return Ok(Rows::Damaged("it ends within a block".to_owned()));
             }
+            Err(error) => return Ok(Rows::Damaged(error.to_string())),
         }
     }
     if hex(&reader.chain()) != batch.hash || reader.position() != batch.last {
-        return Err(io::Error::other("a batch changed on disk after it was cut"));
+        return Ok(Rows::Damaged("it changed after it was cut".to_owned()));
     }
-    Ok(rows.freeze())
+    Ok(Rows::Whole(rows.freeze()))
 }
 
 /// True when `rest` bytes behind `cut` are nothing but a trailer.
