@@ -45,11 +45,12 @@ pub fn acceptor(leaf: &Pair, alpn: &[&[u8]]) -> Result<TlsAcceptor, TlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// A connector that trusts only the given CA certificates: a target's pinned CA.
+/// A connector that trusts only the given CA certificates: a target's pinned CA. `alpn` as in
+/// [`acceptor`].
 ///
 /// # Errors
 /// [`TlsError::Chain`] when there is no usable certificate in `ca_pem`.
-pub fn connector(ca_pem: &str) -> Result<tokio_rustls::TlsConnector, TlsError> {
+pub fn connector(ca_pem: &str, alpn: &[&[u8]]) -> Result<tokio_rustls::TlsConnector, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate.map_err(|_| TlsError::Chain)?)?;
@@ -58,10 +59,11 @@ pub fn connector(ca_pem: &str) -> Result<tokio_rustls::TlsConnector, TlsError> {
         return Err(TlsError::Chain);
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(tokio_rustls::TlsConnector::from(Arc::new(config)))
 }
 
@@ -90,7 +92,7 @@ mod tests {
     /// Client trusts the root only; returns what the handshake said.
     async fn handshake(leaf: &Pair, root: &Pair, name: &'static str) -> std::io::Result<()> {
         let acceptor = acceptor(leaf, &[]).unwrap();
-        let connector = connector(&root.certificate_pem).unwrap();
+        let connector = connector(&root.certificate_pem, &[]).unwrap();
         let (near, far) = tokio::io::duplex(64 * 1024);
         let server = acceptor.accept(far);
         let client = connector.connect(ServerName::try_from(name).unwrap(), near);
@@ -134,6 +136,6 @@ mod tests {
             key_pem: "y".to_owned(),
         };
         assert!(acceptor(&bad, &[]).is_err());
-        assert!(connector("nothing here").is_err());
+        assert!(connector("nothing here", &[]).is_err());
     }
 }

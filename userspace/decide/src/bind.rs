@@ -10,7 +10,7 @@ use cedar_policy::{
 use weir_model::ident::{ApprovalId, Principal, PrincipalKind, SessionId};
 use weir_model::request::{Access, AttrValue, Intent, Object};
 use weir_model::time::Now;
-use weir_model::vocabulary::Vocabulary;
+use weir_model::vocabulary::{PredicateKind, Vocabulary};
 
 use crate::compile::{Duty, PolicySet};
 use crate::outcome::{Denial, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit};
@@ -180,18 +180,19 @@ impl Bound {
         if let Some(known) = self.masked.get(column) {
             return *known;
         }
-        let access = Access {
-            action: "readColumn",
-            object: column.clone(),
-        };
-        let intent = Intent::new(vec![access.clone()], Vec::new());
-        let masks = match self.question(&intent, &access, "readColumn") {
-            Ok(question) => match self.duties(&question, &access) {
-                Ok(duties) => duties.iter().any(|(_, duty)| matches!(duty, Duty::Mask(_))),
-                Err(_fault) => true,
-            },
-            Err(_fault) => true,
-        };
+        let maskable = self.vocabulary.map_or(&[][..], |known| known.maskable);
+        let masks = maskable.iter().any(|action| {
+            let access = Access {
+                action,
+                object: column.clone(),
+            };
+            let intent = Intent::new(vec![access.clone()], Vec::new());
+            self.question(&intent, &access, action)
+                .and_then(|question| self.duties(&question, &access))
+                .map_or(true, |duties| {
+                    duties.iter().any(|(_, duty)| matches!(duty, Duty::Mask(_)))
+                })
+        });
         if self.masked.len() >= CACHE_MAX {
             self.masked.clear();
         }
@@ -225,8 +226,9 @@ impl Bound {
             }
         }
         for access in &intent.accesses {
-            if access.action == "usePredicate"
-                && let Some(denial) = self.predicate(intent, access)?
+            if let Some(kind) = self.vocabulary.and_then(|known| known.predicate)
+                && access.action == kind.action
+                && let Some(denial) = self.predicate(intent, access, kind)?
             {
                 return Ok(Finding::Denied(denial));
             }
@@ -260,8 +262,13 @@ impl Bound {
     }
 
     /// A predicate on a column that this principal gets masked needs a permit that says so.
-    fn predicate(&self, intent: &Intent, access: &Access) -> Result<Option<Denial>, Fault> {
-        let read = self.question(intent, access, "readColumn")?;
+    fn predicate(
+        &self,
+        intent: &Intent,
+        access: &Access,
+        kind: PredicateKind,
+    ) -> Result<Option<Denial>, Fault> {
+        let read = self.question(intent, access, kind.reads)?;
         let masked = self
             .duties(&read, access)?
             .iter()
@@ -269,7 +276,7 @@ impl Bound {
         if !masked {
             return Ok(None);
         }
-        let question = self.question(intent, access, "usePredicate")?;
+        let question = self.question(intent, access, kind.action)?;
         match self.judge(&self.set.predicate, &question, access)? {
             Verdict::Allowed(_permits) => Ok(None),
             Verdict::Denied(_) => Ok(Some(ours(

@@ -288,9 +288,12 @@ impl Compiler<'_> {
         }
         match duties.swap_remove(0) {
             Ok(duty) => {
-                if matches!(duty, Duty::Mask(_)) && !only(&policy.action_constraint(), "readColumn")
-                {
-                    let message = format!("{id}: @mask needs action == …::Action::\"readColumn\"");
+                let constraint = policy.action_constraint();
+                if matches!(duty, Duty::Mask(_)) && !self.maskable(&constraint) {
+                    let message = format!(
+                        "{id}: @mask needs actions that read values: {}",
+                        self.maskable_names()
+                    );
                     self.say(&source.name, line, message);
                 }
                 self.duties.insert(PolicyId::new(id), duty);
@@ -305,8 +308,8 @@ impl Compiler<'_> {
             None => return,
             Some(text) if text != "masked" => "@predicate is masked",
             Some(_) if policy.effect() != Effect::Permit => "@predicate stands on permit",
-            Some(_) if !only(&policy.action_constraint(), "usePredicate") => {
-                "@predicate needs action == …::Action::\"usePredicate\""
+            Some(_) if !self.predicates(&policy.action_constraint()) => {
+                "@predicate needs an action that is a predicate, such as usePredicate"
             }
             Some(_) => {
                 self.lifting.insert(PolicyId::new(id));
@@ -314,6 +317,43 @@ impl Compiler<'_> {
             }
         };
         self.say(&source.name, line, format!("{id}: {message}"));
+    }
+
+    fn maskable(&self, constraint: &ActionConstraint) -> bool {
+        all_actions(constraint, |uid| {
+            self.vocabulary_of(uid)
+                .is_some_and(|known| known.maskable.contains(&action_name(uid)))
+        })
+    }
+
+    fn predicates(&self, constraint: &ActionConstraint) -> bool {
+        all_actions(constraint, |uid| {
+            self.vocabulary_of(uid)
+                .and_then(|known| known.predicate)
+                .is_some_and(|kind| kind.action == action_name(uid))
+        })
+    }
+
+    /// The protocol that an action is of.
+    fn vocabulary_of(&self, action: &EntityUid) -> Option<&'static Vocabulary> {
+        let kind = action.type_name().to_string();
+        let namespace = kind.strip_suffix("::Action")?;
+        let mut known = self.vocabularies.iter().copied();
+        known.find(|vocabulary| vocabulary.namespace == namespace)
+    }
+
+    fn maskable_names(&self) -> String {
+        let names: Vec<String> = self
+            .vocabularies
+            .iter()
+            .flat_map(|known| {
+                known
+                    .maskable
+                    .iter()
+                    .map(|action| format!("{}::Action::\"{action}\"", known.namespace))
+            })
+            .collect();
+        names.join(", ")
     }
 
     /// What is wrong with a name that no request can ever have: its rule would protect nothing.
@@ -465,11 +505,12 @@ fn action_name(uid: &EntityUid) -> &str {
     uid.id().unescaped()
 }
 
-fn only(constraint: &ActionConstraint, name: &str) -> bool {
+/// True when the constraint names actions and `test` holds for each.
+fn all_actions(constraint: &ActionConstraint, test: impl Fn(&EntityUid) -> bool) -> bool {
     match constraint {
         ActionConstraint::Any => false,
-        ActionConstraint::In(uids) => uids.iter().all(|uid| action_name(uid) == name),
-        ActionConstraint::Eq(uid) => action_name(uid) == name,
+        ActionConstraint::In(uids) => uids.iter().all(test),
+        ActionConstraint::Eq(uid) => test(uid),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod ca;
 mod check;
 mod doctor;
 mod flows;
@@ -77,6 +78,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Manage the ClickHouse schema
     Db(audit::DbArgs),
+    /// Give clients what they need to trust this cluster's Weir
+    Ca(ca::CaArgs),
     /// Remove every pinned program, map and link
     Uninstall(ConfigArg),
     /// Print shell completions
@@ -103,6 +106,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Db(args) => audit::db(&args),
+        Command::Ca(args) => ca::run(&args),
         Command::Uninstall(arg) => daemon::broker::uninstall(&arg.config),
         Command::Completions { shell } => {
             let mut command = Cli::command();

@@ -7,7 +7,9 @@ mod checked;
 mod raw;
 mod read;
 
-pub(crate) use self::checked::{AgentTls, Config, Durability, Target, TokenSource};
+pub(crate) use self::checked::{
+    AgentTls, Config, Credential, Durability, Target, TokenSource, UpstreamTls,
+};
 pub(crate) use self::read::Problem;
 
 use std::path::Path;

@@ -14,7 +14,10 @@ use crate::config::Config;
 const BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Vocabularies of the protocols that are built in.
-pub(crate) const VOCABULARIES: &[&Vocabulary] = &[&weir_postgres::vocabulary::VOCABULARY];
+pub(crate) const VOCABULARIES: &[&Vocabulary] = &[
+    &weir_postgres::vocabulary::VOCABULARY,
+    &weir_kubernetes::vocabulary::VOCABULARY,
+];
 
 /// Every `*.cedar` file of the directory, sorted by name.
 pub(crate) fn read(directory: &Path) -> Result<Vec<PolicySource>> {

@@ -60,6 +60,8 @@ pub enum OwnToClient {
     Description,
     /// The server's error or notice after its values were scrubbed.
     ServerMessage,
+    /// What a program or a log wrote, which has no labelled values.
+    Output,
 }
 
 /// The proofs do not belong to these bytes: a defect of ours, and nothing is sent.
@@ -111,6 +113,21 @@ impl ClientBytes {
     #[must_use]
     pub fn own(_kind: OwnToClient, bytes: Bytes) -> Self {
         Self(bytes)
+    }
+
+    /// To be counted and recorded.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// With a delimiter of the protocol behind it.
+    #[must_use]
+    pub fn followed_by(self, delimiter: &'static [u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len() + delimiter.len());
+        bytes.extend_from_slice(&self.0);
+        bytes.extend_from_slice(delimiter);
+        Self(Bytes::from(bytes))
     }
 
     #[must_use]

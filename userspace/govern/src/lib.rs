@@ -8,10 +8,12 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod bytes;
+mod gate;
 mod governor;
 mod session;
 
 pub use crate::bytes::{ClientBytes, OwnToClient, OwnToServer, ServerBytes, Unproven};
+pub use crate::gate::{Blocked, Cleared, Forwarded, Gate};
 pub use crate::governor::{Governor, Hold, Refusal, Reply, Ruling, Verdict};
 pub use crate::session::{
     CancelKey, CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Output,

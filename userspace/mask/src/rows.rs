@@ -7,7 +7,7 @@ use crate::key::MaskKey;
 use crate::plan::{Action, ColumnPlan, MaskPlan, ValueKind};
 
 /// Text that stands for a redacted value.
-const REDACTED: &[u8] = b"[redacted]";
+pub(crate) const REDACTED: &[u8] = b"[redacted]";
 /// Hexadecimal digits of a digest that are shown: 64 bits.
 const DIGEST_DIGITS: usize = 16;
 
@@ -23,6 +23,13 @@ pub struct Masked {
 }
 
 impl Masked {
+    pub(crate) const fn new(bytes: Bytes, masked_values: u64) -> Self {
+        Self {
+            bytes,
+            masked_values,
+        }
+    }
+
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.bytes
@@ -182,9 +189,17 @@ fn mask(
     key: &MaskKey,
     out: &mut Vec<u8>,
 ) -> bool {
-    if column.value != ValueKind::Text {
-        return false;
-    }
+    column.value == ValueKind::Text && mask_text(kind, &column.domain, value, key, out)
+}
+
+/// The same for any text. `domain` keeps equal values of different places apart.
+pub(crate) fn mask_text(
+    kind: MaskKind,
+    domain: &str,
+    value: &[u8],
+    key: &MaskKey,
+    out: &mut Vec<u8>,
+) -> bool {
     let Ok(text) = std::str::from_utf8(value) else {
         return false;
     };
@@ -196,7 +211,7 @@ fn mask(
         }
         MaskKind::Hash => {
             out.extend_from_slice(b"h:");
-            let hex = key.digest(&column.domain, value).to_hex();
+            let hex = key.digest(domain, value).to_hex();
             out.extend(hex.bytes().take(DIGEST_DIGITS));
             true
         }

@@ -50,4 +50,17 @@ pub struct Vocabulary {
     pub objects: &'static [ObjectKind],
     pub actions: &'static [ActionKind],
     pub context: &'static [AttrKind],
+    /// Actions by which values flow to the agent: what `@mask` may stand on.
+    pub maskable: &'static [&'static str],
+    /// An action that tells something about values without showing them.
+    pub predicate: Option<PredicateKind>,
+}
+
+/// Using an object this way is an oracle on values that are masked when read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PredicateKind {
+    /// Such as `usePredicate`.
+    pub action: &'static str,
+    /// The one of `maskable` whose values it tells about.
+    pub reads: &'static str,
 }

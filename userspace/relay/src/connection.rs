@@ -11,10 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, Sleep};
-use weir_accept::Accepted;
 use weir_decide::PolicySet;
 use weir_govern::{CancelKey, CloseReason, Event, Output, Session, Side};
 use weir_model::fact::{Fact, FactContext, FactKind};
@@ -23,15 +21,12 @@ use weir_model::ident::{Principal, SessionId};
 use weir_model::time::Now;
 
 use self::jobs::Jobs;
-use crate::bind;
+use crate::arrival::{self, Arrival};
 use crate::node::{Node, Target};
 use crate::outbox::Outbox;
-use crate::registry::FlowRow;
 use crate::stream::Stream;
 use crate::worker::Pen;
 
-/// Events from other flows, reviewers and administrators that may wait.
-const MAILBOX_MAX: usize = 16;
 /// A flow that has no session after this is closed (start-up, TLS, sign-in together).
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// TLS handshake with the agent.
@@ -74,54 +69,30 @@ struct Connection {
     refusal: Option<(&'static str, String)>,
 }
 
-/// Serves one accepted flow until it is closed.
-pub(crate) async fn serve(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) {
-    let (stream, origin, workload) = flow.into_parts();
-    let id = SessionId(uuid::Uuid::now_v7().as_u128());
-    let now = weir_clock::now();
-    let target = node.targets.find(origin.dst.0).cloned();
-    let base = bind::context(&node, id, &workload, &origin, target.as_deref());
-    let Some(target) = target else {
-        record_refused(
-            &pen,
-            &base,
-            "no_target",
-            "no target covers this destination",
-            now,
-        );
-        node.metrics
-            .flows_refused
-            .with_label_values(&["kernel"])
-            .inc();
-        return;
-    };
-    let stream = match prepare(stream) {
-        Ok(stream) => stream,
-        Err(error) => {
-            record_refused(&pen, &base, "socket", &error.to_string(), now);
-            return;
-        }
-    };
+/// Serves a flow of a byte-stream protocol until it is closed.
+pub(crate) async fn serve(arrival: Arrival) {
+    let Arrival {
+        node,
+        pen,
+        id,
+        workload,
+        origin,
+        target,
+        base,
+        stream,
+        mailbox,
+        mailbox_sender,
+    } = arrival;
     let cancel = CancelKey {
         pid: positive(rand::random()),
         secret: random_secret(),
     };
-    let session = target.protocol.session(&node, &target, cancel);
-    let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX_MAX);
-    let row = FlowRow {
-        session: id,
-        workload: Arc::clone(&workload),
-        target: Arc::clone(&target.name),
-        client_addr: base.client_addr.clone(),
-        server_addr: base.server_addr.clone(),
-        pid: origin.pid,
-        comm: origin.comm.clone(),
-        principal: String::new(),
-        opened_us: now.wall_us,
+    let Some(session) = target.protocol.session(&node, &target, cancel) else {
+        arrival::record_refused(&pen, &base, "internal", "", weir_clock::now());
+        node.registry.close(id, None);
+        node.metrics.flows_open.dec();
+        return;
     };
-    node.registry.open(row, mailbox_sender.clone());
-    node.metrics.flows_accepted.inc();
-    node.metrics.flows_open.inc();
     let mut connection = Connection {
         pen,
         id,
@@ -130,7 +101,7 @@ pub(crate) async fn serve(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) {
         target,
         base,
         session,
-        client: Stream::Plain(stream),
+        client: stream.map_or(Stream::Gone, Stream::Plain),
         server: None,
         client_in: BytesMut::new(),
         server_in: BytesMut::new(),
@@ -158,13 +129,6 @@ pub(crate) async fn serve(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) {
     connection.end(reason);
 }
 
-fn prepare(stream: std::net::TcpStream) -> std::io::Result<TcpStream> {
-    stream.set_nonblocking(true)?;
-    let stream = TcpStream::from_std(stream)?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Process ids are positive in the protocols that show them.
 const fn positive(value: i32) -> i32 {
     value & i32::MAX
@@ -173,16 +137,6 @@ const fn positive(value: i32) -> i32 {
 fn random_secret() -> Box<[u8]> {
     let secret: [u8; 4] = rand::random();
     Box::new(secret)
-}
-
-/// Records a flow that never had a session.
-fn record_refused(pen: &Pen, base: &FactContext, status: &str, reason: &str, now: Now) {
-    let mut fact = Fact::new(Arc::new(base.clone()), FactKind::Error, 1, now.wall_us);
-    status.clone_into(&mut fact.status);
-    reason.clone_into(&mut fact.reason);
-    if let Err(error) = pen.push(std::slice::from_ref(&fact)) {
-        tracing::error!(%error, "a refused flow could not be recorded");
-    }
 }
 
 impl Connection {
@@ -361,7 +315,7 @@ impl Connection {
                 .refusal
                 .take()
                 .unwrap_or((reason.label(), String::new()));
-            record_refused(&self.pen, &self.base, code, &detail, now);
+            arrival::record_refused(&self.pen, &self.base, code, &detail, now);
         }
         self.node.registry.close(self.id, self.cancel.as_ref());
         self.node.metrics.closed(reason);

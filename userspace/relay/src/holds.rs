@@ -41,7 +41,11 @@ pub(crate) async fn wait_for_reviewer(
     node.metrics.holds_open.dec();
 }
 
-fn new_approval(node: &Node, context: &FactContext, request: &HoldRequest) -> NewApproval {
+pub(crate) fn new_approval(
+    node: &Node,
+    context: &FactContext,
+    request: &HoldRequest,
+) -> NewApproval {
     let now = weir_clock::now();
     let limit_s = if request.in_transaction {
         node.settings.hold_in_transaction_s
@@ -84,7 +88,7 @@ fn new_approval(node: &Node, context: &FactContext, request: &HoldRequest) -> Ne
     }
 }
 
-async fn decision(node: &Node, approval: ApprovalId) -> Verdict {
+pub(crate) async fn decision(node: &Node, approval: ApprovalId) -> Verdict {
     loop {
         match node.state.decided(approval).await {
             Ok(decided) => match decided.state {

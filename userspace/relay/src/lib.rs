@@ -6,9 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod arrival;
 mod bind;
 mod catalog;
 mod connection;
+mod edge;
+mod gate;
 mod holds;
 mod host;
 mod metrics;
@@ -21,7 +24,7 @@ mod worker;
 
 pub use crate::host::{Answer, Host, HostError};
 pub use crate::metrics::Metrics;
-pub use crate::node::{Node, NodeParts, Settings, Target, Targets, WorkloadBinding};
+pub use crate::node::{Node, NodeParts, Settings, Target, Targets, UpstreamTls, WorkloadBinding};
 pub use crate::protocol::Protocol;
 pub use crate::registry::{FlowRow, KillOutcome};
 pub use crate::worker::{Intake, Workers};

@@ -29,8 +29,19 @@ pub struct Target {
     pub ports: Vec<u16>,
     pub tls: Option<TlsAcceptor>,
     pub tls_required: bool,
+    /// How the server is proven, where its protocol does not do that itself.
+    pub upstream_tls: Option<UpstreamTls>,
+    /// Role of the injected credential; empty for a token.
     pub user: String,
+    /// Password or token.
     pub password: Zeroizing<String>,
+}
+
+/// Trusts one CA, for one name.
+#[derive(Clone)]
+pub struct UpstreamTls {
+    pub connector: tokio_rustls::TlsConnector,
+    pub name: rustls::pki_types::ServerName<'static>,
 }
 
 impl Target {

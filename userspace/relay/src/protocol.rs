@@ -1,8 +1,11 @@
-//! The protocols: one registration line each, and nothing else of them in this crate.
+//! The protocols: what each is registered with, and nothing else of them in this crate.
 
 use std::sync::Arc;
 
 use weir_govern::{CancelKey, Session};
+use weir_http::KubernetesApi;
+use weir_kubernetes::Person;
+use weir_model::ident::{Principal, SessionId};
 use weir_postgres::{PostgresConfig, PostgresSession};
 
 use crate::node::{Node, Target};
@@ -11,13 +14,23 @@ use crate::node::{Node, Target};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Postgres,
+    Kubernetes,
+}
+
+/// Who owns the bytes of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A [`Session`] of our own.
+    ByteStream,
+    /// hyper, behind `weir-http`.
+    Http,
 }
 
 impl Protocol {
     /// By its name in the configuration.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Postgres]
+        [Self::Postgres, Self::Kubernetes]
             .into_iter()
             .find(|protocol| protocol.name() == name)
     }
@@ -27,6 +40,7 @@ impl Protocol {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
@@ -35,18 +49,36 @@ impl Protocol {
     pub const fn namespace(self) -> &'static str {
         match self {
             Self::Postgres => weir_postgres::vocabulary::VOCABULARY.namespace,
+            Self::Kubernetes => weir_kubernetes::vocabulary::VOCABULARY.namespace,
         }
     }
 
-    /// A fresh session for one flow.
+    /// Offered to the agent and to the server, most wanted first; empty where TLS is asked for
+    /// inside the protocol's own stream.
+    #[must_use]
+    pub const fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Postgres => &[],
+            Self::Kubernetes => &[b"h2", b"http/1.1"],
+        }
+    }
+
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::Postgres => Kind::ByteStream,
+            Self::Kubernetes => Kind::Http,
+        }
+    }
+
+    /// A fresh session for one flow; `None` for a protocol whose bytes a library owns.
     pub(crate) fn session(
         self,
         node: &Node,
         target: &Target,
         cancel: CancelKey,
-    ) -> Box<dyn Session> {
+    ) -> Option<Box<dyn Session>> {
         match self {
-            Self::Postgres => Box::new(PostgresSession::new(PostgresConfig {
+            Self::Postgres => Some(Box::new(PostgresSession::new(PostgresConfig {
                 target: Arc::clone(&target.name),
                 tls_offered: target.tls.is_some(),
                 tls_required: target.tls_required,
@@ -55,7 +87,50 @@ impl Protocol {
                 rows_head: node.settings.rows_head,
                 shape_seed: node.settings.shape_seed,
                 ..PostgresConfig::default()
-            })),
+            }))),
+            Self::Kubernetes => None,
         }
+    }
+}
+
+/// What the flows over HTTP speak; an enumeration once there is a second one.
+pub(crate) type HttpApi = KubernetesApi;
+
+/// The protocol's words for one flow; `None` for a byte-stream protocol.
+pub(crate) fn http_api(
+    node: &Node,
+    target: &Target,
+    principal: &Principal,
+    session: SessionId,
+) -> Option<HttpApi> {
+    match target.protocol {
+        Protocol::Postgres => None,
+        Protocol::Kubernetes => Some(KubernetesApi::new(
+            Arc::clone(&target.name),
+            target.password.clone(),
+            person(principal, session),
+            node.mask_key.clone(),
+        )),
+    }
+}
+
+/// As whom the cluster is asked: object ids, as clusters that use Entra themselves name people.
+fn person(principal: &Principal, session: SessionId) -> Person {
+    let mut extra = vec![
+        ("weir-tenant", principal.tenant.to_string()),
+        ("weir-app", principal.app.to_string()),
+        ("weir-session", uuid::Uuid::from_u128(session.0).to_string()),
+    ];
+    if let Some(person) = &principal.on_behalf_of {
+        extra.push(("weir-on-behalf-of", person.to_string()));
+    }
+    Person {
+        user: principal.oid.to_string(),
+        groups: principal
+            .groups
+            .certain()
+            .map(ToString::to_string)
+            .collect(),
+        extra,
     }
 }

@@ -18,7 +18,7 @@ use weir_model::time::Now;
 use weir_record::FileSegment;
 use weir_spool::{Lane, Receipt, SpoolError};
 
-use crate::connection;
+use crate::arrival;
 use crate::node::Node;
 
 /// Accepted flows that may wait for a worker; beyond it they are refused.
@@ -182,7 +182,7 @@ fn work(
                 flow = flows.recv() => match flow {
                     Some(flow) => {
                         open.fetch_add(1, Ordering::Relaxed);
-                        tasks.spawn_local(connection::serve(
+                        tasks.spawn_local(arrival::serve(
                             Arc::clone(node),
                             Rc::clone(&pen),
                             flow,

@@ -1,7 +1,7 @@
 //! Who may use whom within the workspace. A change of the architecture changes this table first.
 
 /// Folder → names of workspace crates, without `weir-`, in `[dependencies]`.
-pub(super) const TABLE: [(&str, &str); 21] = [
+pub(super) const TABLE: [(&str, &str); 23] = [
     ("ebpf/abi", ""),
     ("ebpf/programs", "abi"),
     ("userspace/model", ""),
@@ -18,15 +18,20 @@ pub(super) const TABLE: [(&str, &str); 21] = [
         "userspace/protocols/postgres",
         "decide govern mask spool model",
     ),
+    ("userspace/protocols/kubernetes", "decide mask model"),
+    (
+        "userspace/protocols/http",
+        "decide govern kubernetes mask model",
+    ),
     ("userspace/record", "spool model clock"),
     ("userspace/state", "model clock"),
     (
         "userspace/relay",
-        "accept identify decide postgres govern mask spool record state model clock",
+        "accept identify decide http kubernetes postgres govern mask spool record state model clock",
     ),
     (
         "userspace/enforcer",
-        "kernel broker accept identify decide mask spool govern postgres record state relay model clock",
+        "kernel broker accept identify decide mask spool govern kubernetes postgres record state relay model clock",
     ),
     ("userspace/store", ""),
     ("xtask", ""),

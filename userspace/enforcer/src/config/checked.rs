@@ -74,8 +74,23 @@ pub(crate) struct Target {
     pub(crate) agent_tls: AgentTls,
     /// DNS names that the agent-side certificate is for.
     pub(crate) names: Vec<String>,
-    pub(crate) user: String,
-    pub(crate) password_file: PathBuf,
+    /// How the server is proven; without it, by its password protocol.
+    pub(crate) upstream: Option<UpstreamTls>,
+    pub(crate) credential: Credential,
+}
+
+/// The server's certificate has to be for `server_name` and of this CA.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamTls {
+    pub(crate) ca_file: PathBuf,
+    pub(crate) server_name: String,
+}
+
+/// What is injected; read at start by the node.
+#[derive(Clone, Debug)]
+pub(crate) enum Credential {
+    Password { user: String, file: PathBuf },
+    Token { file: PathBuf },
 }
 
 #[derive(Clone, Debug)]
@@ -376,12 +391,13 @@ fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
                 format!("{} is taken by another target", item.name),
             );
         }
-        if item.protocol != "postgres" {
+        let Some(protocol) = TargetProtocol::parse(&item.protocol) else {
             checker.say(
                 at("protocol"),
-                "must be 'postgres'; others are not built yet",
+                "must be 'postgres' or 'kubernetes'; others are not built yet",
             );
-        }
+            continue;
+        };
         let matching = check_match(item, &mut places, checker);
         let agent_tls = match item.agent_tls.as_deref() {
             None | Some("optional") => AgentTls::Optional,
@@ -392,18 +408,27 @@ fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
                 AgentTls::Required
             }
         };
-        check_upstream(item, checker);
-        if item.user.is_empty() {
-            checker.say(at("credential.user"), "must not be empty");
+        if protocol == TargetProtocol::Kubernetes {
+            if item.agent_tls.is_some() && agent_tls != AgentTls::Required {
+                checker.say(at("tls.agent"), "is always required for kubernetes");
+            }
+            if item.names.is_empty() {
+                checker.say(
+                    at("tls.names"),
+                    "needs the names by which agents reach the API server, such as kubernetes.default.svc",
+                );
+            }
         }
+        let upstream = check_upstream(item, protocol, checker);
+        let credential = check_credential(item, protocol, checker);
         targets.push(Target {
             name: Arc::from(item.name.as_str()),
             protocol: Arc::from(item.protocol.as_str()),
             matching,
             agent_tls,
             names: item.names.clone(),
-            user: item.user.clone(),
-            password_file: checker.file(&item.password_file),
+            upstream,
+            credential,
         });
     }
     targets
@@ -477,20 +502,106 @@ fn net(text: &str) -> Result<(IpAddr, u8), String> {
     Ok((addr, prefix))
 }
 
-/// Without TLS the server has to prove itself by SCRAM.
-fn check_upstream(item: &RawTarget, checker: &mut Checker<'_>) {
-    let path = format!("{}.upstream.tls", item.path);
-    match item.upstream_tls.as_deref() {
-        None | Some("disable") => {
+/// The protocols that configuration knows; each has its own demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TargetProtocol {
+    Postgres,
+    Kubernetes,
+}
+
+impl TargetProtocol {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "postgres" => Some(Self::Postgres),
+            "kubernetes" => Some(Self::Kubernetes),
+            _ => None,
+        }
+    }
+}
+
+/// Without TLS the server has to prove itself by SCRAM, which only PostgreSQL has.
+fn check_upstream(
+    item: &RawTarget,
+    protocol: TargetProtocol,
+    checker: &mut Checker<'_>,
+) -> Option<UpstreamTls> {
+    let at = |field: &str| format!("{}.upstream.{field}", item.path);
+    match (protocol, item.upstream_tls.as_deref()) {
+        (TargetProtocol::Postgres, None | Some("disable")) => {
             if item.upstream_ca.is_some() || item.upstream_name.is_some() {
                 checker.say(
-                    path,
-                    "ca_file and server_name belong to TLS, which is not built yet",
+                    at("tls"),
+                    "ca_file and server_name belong to TLS, which is not built yet for postgres",
                 );
             }
+            None
         }
-        Some("require") => checker.say(path, "TLS towards the server is not built yet: disable"),
-        Some(_) => checker.say(path, "must be disable"),
+        (TargetProtocol::Postgres, Some(_)) => {
+            checker.say(
+                at("tls"),
+                "TLS towards a PostgreSQL server is not built yet: disable",
+            );
+            None
+        }
+        (TargetProtocol::Kubernetes, None | Some("require")) => {
+            let (Some(ca_file), Some(server_name)) = (&item.upstream_ca, &item.upstream_name)
+            else {
+                checker.say(
+                    at("ca_file"),
+                    "kubernetes needs upstream.ca_file and upstream.server_name to prove its server",
+                );
+                return None;
+            };
+            Some(UpstreamTls {
+                ca_file: checker.file(ca_file),
+                server_name: server_name.clone(),
+            })
+        }
+        (TargetProtocol::Kubernetes, Some(_)) => {
+            checker.say(at("tls"), "must be require");
+            None
+        }
+    }
+}
+
+fn check_credential(
+    item: &RawTarget,
+    protocol: TargetProtocol,
+    checker: &mut Checker<'_>,
+) -> Credential {
+    let at = |field: &str| format!("{}.credential.{field}", item.path);
+    match protocol {
+        TargetProtocol::Postgres => {
+            if item.user.as_deref().unwrap_or_default().is_empty() {
+                checker.say(at("user"), "must not be empty");
+            }
+            if item.password_file.is_none() {
+                checker.say(at("password_file"), "is missing");
+            }
+            if item.token_file.is_some() {
+                checker.say(at("token_file"), "is for kubernetes");
+            }
+            Credential::Password {
+                user: item.user.clone().unwrap_or_default(),
+                file: checker.file(item.password_file.as_deref().unwrap_or_default()),
+            }
+        }
+        TargetProtocol::Kubernetes => {
+            if item.token_file.is_none() {
+                checker.say(at("token_file"), "is missing");
+            }
+            for (field, given) in [
+                ("user", item.user.is_some()),
+                ("password_file", item.password_file.is_some()),
+            ] {
+                if given {
+                    checker.say(at(field), "is for postgres");
+                }
+            }
+            Credential::Token {
+                file: checker.file(item.token_file.as_deref().unwrap_or_default()),
+            }
+        }
     }
 }
 

@@ -72,8 +72,9 @@ pub(super) struct RawTarget {
     pub(super) upstream_tls: Option<String>,
     pub(super) upstream_ca: Option<String>,
     pub(super) upstream_name: Option<String>,
-    pub(super) user: String,
-    pub(super) password_file: String,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<String>,
+    pub(super) token_file: Option<String>,
 }
 
 pub(super) struct RawRecord {
@@ -243,8 +244,9 @@ impl RawTarget {
             upstream.finish(problems);
         }
         let mut credential = section.section("credential", problems);
-        let user = credential.text("user", problems);
-        let password_file = credential.text("password_file", problems);
+        let user = credential.opt_text("user", problems);
+        let password_file = credential.opt_text("password_file", problems);
+        let token_file = credential.opt_text("token_file", problems);
         credential.finish(problems);
         section.finish(problems);
         Self {
@@ -260,6 +262,7 @@ impl RawTarget {
             upstream_name,
             user,
             password_file,
+            token_file,
         }
     }
 }

@@ -44,7 +44,13 @@ fn a_good_file_is_read_with_paths_relative_to_it() {
     let config = parse(GOOD, Path::new("/etc/weir")).unwrap();
     assert_eq!(config.policies, Path::new("/etc/weir/policies"));
     assert_eq!(config.targets[0].matching.nets.len(), 2);
-    assert_eq!(config.targets[0].password_file, Path::new("/etc/weir/pw"));
+    let Credential::Password { user, file } = &config.targets[0].credential else {
+        panic!("a password was configured");
+    };
+    assert_eq!(
+        (user.as_str(), file.as_path()),
+        ("weir_app", Path::new("/etc/weir/pw"))
+    );
     assert_eq!(config.approvals.expires_s, 1800);
     assert_eq!(config.mask_key_file, Path::new("/var/lib/weir/mask.key"));
 }

@@ -1,6 +1,8 @@
 //! What PostgreSQL says to policy: object kinds, actions and context attributes.
 
-use weir_model::vocabulary::{ActionKind, AttrKind, AttrType, ObjectKind, Vocabulary};
+use weir_model::vocabulary::{
+    ActionKind, AttrKind, AttrType, ObjectKind, PredicateKind, Vocabulary,
+};
 
 const fn object(name: &'static str, parent: Option<&'static str>, doc: &'static str) -> ObjectKind {
     ObjectKind { name, parent, doc }
@@ -296,4 +298,9 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     objects: OBJECTS,
     actions: ACTIONS,
     context: CONTEXT,
+    maskable: &["readColumn"],
+    predicate: Some(PredicateKind {
+        action: "usePredicate",
+        reads: "readColumn",
+    }),
 };

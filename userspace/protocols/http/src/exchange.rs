@@ -1,0 +1,185 @@
+//! One request, from its head to the last byte of its reply.
+
+mod reply;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use weir_govern::{Blocked, ClientBytes, Gate, OwnToClient, Refusal};
+
+use self::reply::{Accounting, Relayed};
+use crate::api::{Api, Problem, ReplyMode};
+use crate::body::Outgoing;
+use crate::serve::Flow;
+use crate::upstream::Dial;
+
+/// Serves one request; every way out of here is a reply.
+pub(crate) async fn exchange<G: Gate + 'static, A: Api, D: Dial>(
+    flow: Rc<Flow<G, A, D>>,
+    request: Request<Incoming>,
+) -> Response<Outgoing> {
+    let (head, body) = request.into_parts();
+    let exchange = Exchange {
+        flow: &flow,
+        head: &head,
+    };
+    match exchange.run(body).await {
+        Ok(response) => response,
+        Err(Failed::Refused(refusal)) => own(flow.api.refusal(&head, &refusal)),
+        Err(Failed::Said(status, text)) => own(flow.api.failure(status, text)),
+    }
+}
+
+enum Failed {
+    /// Recorded; the agent is told why.
+    Refused(Refusal),
+    /// A fixed sentence.
+    Said(StatusCode, &'static str),
+}
+
+struct Exchange<'a, G, A, D> {
+    flow: &'a Rc<Flow<G, A, D>>,
+    head: &'a request::Parts,
+}
+
+impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
+    async fn run(&self, body: Incoming) -> Result<Response<Outgoing>, Failed> {
+        let body = self.body(body).await?;
+        let question = match self.flow.api.read(self.head, &body) {
+            Ok(question) => question,
+            Err(problem) => return Err(self.refused(&problem)),
+        };
+        let plan = question.plan;
+        let statement = Arc::clone(&question.request.statement);
+        let cleared = match self.flow.gate.ask(question.request).await {
+            Ok(cleared) => cleared,
+            Err(Blocked::Refused(refusal)) => return Err(Failed::Refused(refusal)),
+            Err(Blocked::NotRecorded) => {
+                return Err(Failed::Said(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "weir: the request could not be recorded and was not sent",
+                ));
+            }
+        };
+        let accounting = Accounting::new(Rc::clone(self.flow), cleared.seq());
+        let head = match self.flow.api.towards_server(self.head, &plan) {
+            Ok(head) => head,
+            Err(problem) => return Err(accounting.withheld(&problem, &statement)),
+        };
+        let request = cleared.forward(Request::from_parts(head, body));
+        let response = match self.flow.upstream.send(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::warn!(%error, "the server did not answer a request");
+                accounting.end("502");
+                return Err(Failed::Said(
+                    StatusCode::BAD_GATEWAY,
+                    "weir: the protected server did not answer",
+                ));
+            }
+        };
+        self.flow.gate.first_byte(cleared.seq());
+        let (mut head, body) = response.into_parts();
+        let mode = match self.flow.api.reply(&plan, cleared.permit(), &mut head) {
+            Ok(mode) => mode,
+            Err(problem) => return Err(accounting.withheld(&problem, &statement)),
+        };
+        anew(&mut head.headers);
+        let relayed = Relayed::new(body, plan, cleared, accounting);
+        match mode {
+            ReplyMode::Whole { max } => match relayed.whole(max).await {
+                Ok((bytes, length)) => {
+                    Ok(Response::from_parts(head, Outgoing::whole(bytes, length)))
+                }
+                Err((accounting, problem)) => Err(accounting.withheld(&problem, &statement)),
+            },
+            ReplyMode::Lines { max } => {
+                let body = Outgoing::live(relayed.lines(max, head.status));
+                Ok(Response::from_parts(head, body))
+            }
+            ReplyMode::Output => {
+                let body = Outgoing::live(relayed.output(head.status));
+                Ok(Response::from_parts(head, body))
+            }
+            ReplyMode::Empty => {
+                relayed.empty(head.status);
+                let nothing = ClientBytes::own(OwnToClient::Status, Bytes::new());
+                Ok(Response::from_parts(head, Outgoing::whole(nothing, 0)))
+            }
+        }
+    }
+
+    /// The whole body of a request, within what such a request may have.
+    async fn body(&self, body: Incoming) -> Result<Bytes, Failed> {
+        let max = self.flow.api.body_max(self.head);
+        if max == 0 {
+            return if body.is_end_stream() {
+                Ok(Bytes::new())
+            } else {
+                Err(self.refused(&self.problem(
+                    "weir:http-body",
+                    StatusCode::BAD_REQUEST,
+                    "weir: a request of this kind has no body",
+                )))
+            };
+        }
+        match Limited::new(body, max).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(self.refused(&self.problem(
+                "weir:http-body-size",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "weir: the body of this request is too large",
+            ))),
+            Err(_) => Err(Failed::Said(
+                StatusCode::BAD_REQUEST,
+                "weir: the body of this request did not arrive",
+            )),
+        }
+    }
+
+    fn problem(&self, rule: &'static str, status: StatusCode, reason: &str) -> Problem {
+        Problem {
+            rule,
+            status,
+            reason: reason.to_owned(),
+            statement: Arc::from(format!("{} (not decoded)", self.head.method)),
+        }
+    }
+
+    fn refused(&self, problem: &Problem) -> Failed {
+        let statement = Arc::clone(&problem.statement);
+        Failed::Refused(
+            self.flow
+                .gate
+                .refuse(problem.rule, &problem.reason, statement),
+        )
+    }
+}
+
+/// Framing of the reply is hyper's, not the server's.
+fn anew(headers: &mut http::HeaderMap) {
+    for name in [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::TRAILER,
+        header::UPGRADE,
+        header::SET_COOKIE,
+    ] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    headers.remove("alt-svc");
+}
+
+fn own(response: Response<Bytes>) -> Response<Outgoing> {
+    response.map(|bytes| {
+        let length = bytes.len();
+        Outgoing::whole(ClientBytes::own(OwnToClient::Denial, bytes), length)
+    })
+}

@@ -1,0 +1,281 @@
+//! The reply's body: masked, counted, and its end recorded whatever happens.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use weir_govern::{Cleared, ClientBytes, Gate, OwnToClient, Reply};
+
+use super::Failed;
+use crate::api::{Api, Problem};
+use crate::body::{Live, Withheld};
+use crate::lines::Lines;
+use crate::serve::Flow;
+
+/// Bytes of a masked reply that the record keeps.
+const SAMPLE_BYTES_MAX: usize = 16 * 1024;
+
+/// Records the end of a reply; dropped early, it records that.
+pub(super) struct Accounting<G: Gate, A, D> {
+    flow: Rc<Flow<G, A, D>>,
+    seq: u32,
+    reply: Option<Reply>,
+}
+
+impl<G: Gate, A, D> Accounting<G, A, D> {
+    pub(super) fn new(flow: Rc<Flow<G, A, D>>, seq: u32) -> Self {
+        Self {
+            flow,
+            seq,
+            reply: Some(Reply::default()),
+        }
+    }
+
+    /// The reply is over.
+    pub(super) fn end(mut self, status: &str) {
+        self.finish(status);
+    }
+
+    fn finish(&mut self, status: &str) {
+        if let Some(mut reply) = self.reply.take() {
+            status.clone_into(&mut reply.status);
+            self.flow.gate.complete(self.seq, reply);
+        }
+    }
+
+    /// The server answered what cannot be given on.
+    pub(super) fn withheld(self, problem: &Problem, statement: &Arc<str>) -> Failed {
+        let refusal = self
+            .flow
+            .gate
+            .refuse(problem.rule, &problem.reason, Arc::clone(statement));
+        self.end("withheld");
+        Failed::Refused(refusal)
+    }
+
+    fn count(&mut self, bytes: &ClientBytes, masked_values: u64, rows: u64) {
+        let Some(reply) = &mut self.reply else {
+            return;
+        };
+        let text = bytes.as_bytes();
+        reply.bytes_out += text.len() as u64;
+        reply.masked_values += masked_values;
+        reply.rows += rows;
+        let room = SAMPLE_BYTES_MAX.saturating_sub(reply.response_masked.len());
+        if text.len() > room {
+            reply.truncated = true;
+        }
+        let kept = text.get(..room.min(text.len())).unwrap_or(&[]);
+        reply
+            .response_masked
+            .push_str(&String::from_utf8_lossy(kept));
+    }
+}
+
+impl<G: Gate, A, D> Drop for Accounting<G, A, D> {
+    fn drop(&mut self) {
+        self.finish("aborted");
+    }
+}
+
+/// A reply's body on its way.
+pub(super) struct Relayed<G: Gate, A: Api, D> {
+    body: Incoming,
+    plan: A::Plan,
+    cleared: Cleared,
+    accounting: Accounting<G, A, D>,
+}
+
+impl<G: Gate, A: Api, D> Relayed<G, A, D> {
+    pub(super) const fn new(
+        body: Incoming,
+        plan: A::Plan,
+        cleared: Cleared,
+        accounting: Accounting<G, A, D>,
+    ) -> Self {
+        Self {
+            body,
+            plan,
+            cleared,
+            accounting,
+        }
+    }
+
+    /// Reads and masks all of it.
+    pub(super) async fn whole(
+        self,
+        max: usize,
+    ) -> Result<(ClientBytes, usize), (Accounting<G, A, D>, Problem)> {
+        let Self {
+            body,
+            plan,
+            cleared,
+            mut accounting,
+        } = self;
+        let bytes = match Limited::new(body, max).collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) => {
+                let text = if error.is::<LengthLimitError>() {
+                    "weir: the reply is larger than what can be masked"
+                } else {
+                    "weir: the reply did not arrive whole"
+                };
+                return Err((accounting, withheld(text)));
+            }
+        };
+        match accounting.flow.api.mask(&plan, cleared.permit(), &bytes) {
+            Ok(masked) => {
+                accounting.count(&masked.bytes, masked.masked_values, masked.rows);
+                let length = masked.bytes.as_bytes().len();
+                accounting.end("ok");
+                Ok((masked.bytes, length))
+            }
+            Err(problem) => Err((accounting, problem)),
+        }
+    }
+
+    pub(super) fn lines(self, max: usize, status: StatusCode) -> Streamed<G, A, D> {
+        Streamed {
+            relayed: self,
+            lines: Some(Lines::new(max)),
+            status,
+            over: false,
+        }
+    }
+
+    pub(super) const fn output(self, status: StatusCode) -> Streamed<G, A, D> {
+        Streamed {
+            relayed: self,
+            lines: None,
+            status,
+            over: false,
+        }
+    }
+
+    /// The status has no body; what the server sent nevertheless is dropped.
+    pub(super) fn empty(self, status: StatusCode) {
+        self.accounting.end(status.as_str());
+    }
+}
+
+fn withheld(text: &str) -> Problem {
+    Problem {
+        rule: "weir:reply-withheld",
+        status: StatusCode::BAD_GATEWAY,
+        reason: text.to_owned(),
+        statement: Arc::from(""),
+    }
+}
+
+/// A reply without a known end.
+pub(super) struct Streamed<G: Gate, A: Api, D> {
+    relayed: Relayed<G, A, D>,
+    /// Cut into documents; `None` for plain output.
+    lines: Option<Lines>,
+    status: StatusCode,
+    over: bool,
+}
+
+impl<G: Gate, A: Api, D> Streamed<G, A, D> {
+    fn line(&mut self, line: &[u8], feed: bool) -> Result<ClientBytes, Withheld> {
+        let Relayed {
+            plan,
+            cleared,
+            accounting,
+            ..
+        } = &mut self.relayed;
+        match accounting.flow.api.mask(plan, cleared.permit(), line) {
+            Ok(masked) => {
+                accounting.count(&masked.bytes, masked.masked_values, masked.rows);
+                Ok(if feed {
+                    masked.bytes.followed_by(b"\n")
+                } else {
+                    masked.bytes
+                })
+            }
+            Err(problem) => Err(self.withhold(&problem.reason)),
+        }
+    }
+
+    fn withhold(&mut self, reason: &str) -> Withheld {
+        self.over = true;
+        let accounting = &mut self.relayed.accounting;
+        accounting
+            .flow
+            .gate
+            .refuse("weir:reply-withheld", reason, Arc::from(""));
+        accounting.finish("withheld");
+        Withheld
+    }
+
+    fn finish(&mut self) {
+        self.over = true;
+        let status = self.status;
+        self.relayed.accounting.finish(status.as_str());
+    }
+
+    /// A whole line that is here already.
+    fn ready(&mut self, ended: bool) -> Option<Result<ClientBytes, Withheld>> {
+        let lines = self.lines.as_mut()?;
+        let (next, feed) = if ended {
+            (lines.rest(), false)
+        } else {
+            (lines.next(), true)
+        };
+        match next {
+            Ok(Some(line)) => Some(self.line(&line, feed)),
+            Ok(None) => None,
+            Err(_too_long) => Some(Err(self.withhold("weir: a part of the reply is too large"))),
+        }
+    }
+
+    fn take(&mut self, data: Bytes) -> Option<ClientBytes> {
+        if let Some(lines) = &mut self.lines {
+            lines.push(&data);
+            return None;
+        }
+        let bytes = ClientBytes::own(OwnToClient::Output, data);
+        self.relayed.accounting.count(&bytes, 0, 0);
+        Some(bytes)
+    }
+}
+
+impl<G: Gate, A: Api, D> Live for Streamed<G, A, D> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ClientBytes, Withheld>>> {
+        loop {
+            if self.over {
+                return Poll::Ready(None);
+            }
+            if let Some(ready) = self.ready(false) {
+                return Poll::Ready(Some(ready));
+            }
+            match Pin::new(&mut self.relayed.body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => {
+                    let rest = self.ready(true);
+                    if !self.over {
+                        self.finish();
+                    }
+                    return Poll::Ready(rest);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::info!(%error, "a streamed reply broke");
+                    return Poll::Ready(Some(Err(self.withhold("weir: the reply broke off"))));
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers are the server's own words on framing; none is needed.
+                    if let Ok(data) = frame.into_data()
+                        && let Some(bytes) = self.take(data)
+                    {
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Bodies of requests, for the record.
+
+use serde_json::Value;
+use weir_decide::MaskKind;
+use weir_mask::{MaskKey, holds_masked_text};
+
+use crate::document::{Masking, mask};
+use crate::path::Unclear;
+
+/// Bytes of a body that the record keeps; a longer one is recorded by its digest.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// Content types whose bodies are JSON. `apply-patch+yaml` is what `kubectl apply --server-side`
+/// calls the JSON it sends.
+const JSON: [&str; 5] = [
+    "application/json",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// The body as a JSON array of one document, values of secrets replaced by digests; empty without
+/// a body.
+///
+/// # Errors
+/// [`Unclear`] for what is no JSON, and for a body that would write masked values back.
+pub(crate) fn recorded(
+    body: &[u8],
+    content_type: Option<&str>,
+    secrets: bool,
+    key: &MaskKey,
+) -> Result<String, Unclear> {
+    if body.is_empty() {
+        return Ok(String::new());
+    }
+    let kind = content_type.unwrap_or("application/json");
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !JSON.iter().any(|known| kind.eq_ignore_ascii_case(known)) {
+        return Err(Unclear(
+            "bodies have to be JSON: protobuf, CBOR and YAML are not read",
+        ));
+    }
+    let value: Value =
+        serde_json::from_slice(body).map_err(|_| Unclear("the body is not a JSON document"))?;
+    if holds_masked_text(&value) {
+        return Err(Unclear(
+            "the body holds a masked value: writing it would destroy the real one",
+        ));
+    }
+    if body.len() > KEPT_BYTES_MAX {
+        let digest = key.digest_text("kubernetes.body", body);
+        return Ok(format!(
+            "[{{\"bytes\":{},\"digest\":\"{digest}\"}}]",
+            body.len()
+        ));
+    }
+    let masking = Masking {
+        secrets: Some(MaskKind::Hash),
+        configs: None,
+    };
+    // The operations of a JSON patch name their places apart from their values.
+    let patch = kind.eq_ignore_ascii_case("application/json-patch+json");
+    if secrets && patch {
+        let digest = key.digest_text("kubernetes.body", body);
+        return Ok(format!(
+            "[{{\"bytes\":{},\"digest\":\"{digest}\"}}]",
+            body.len()
+        ));
+    }
+    let masked =
+        mask(body, &masking, secrets, key).map_err(|_| Unclear("the body is nested too deeply"))?;
+    let text = String::from_utf8_lossy(masked.bytes()).into_owned();
+    Ok(format!("[{text}]"))
+}

@@ -1,0 +1,144 @@
+//! What Kubernetes says to policy: object kinds, actions and context attributes.
+
+use weir_model::vocabulary::{ActionKind, AttrKind, AttrType, ObjectKind, Vocabulary};
+
+const fn object(name: &'static str, parent: Option<&'static str>, doc: &'static str) -> ObjectKind {
+    ObjectKind { name, parent, doc }
+}
+
+const fn action(name: &'static str, on: &'static [&'static str], doc: &'static str) -> ActionKind {
+    ActionKind { name, on, doc }
+}
+
+const fn attribute(name: &'static str, ty: AttrType, doc: &'static str) -> AttrKind {
+    AttrKind {
+        name,
+        ty,
+        required: false,
+        doc,
+    }
+}
+
+/// In place of a namespace: objects of the cluster itself.
+pub const CLUSTER: &str = "_cluster";
+/// In place of a namespace: all namespaces at once.
+pub const ALL_NAMESPACES: &str = "_all";
+
+const OBJECTS: &[ObjectKind] = &[
+    object(
+        "Namespace",
+        None,
+        "A namespace; `_cluster` for objects outside of namespaces, `_all` for a request over all.",
+    ),
+    object(
+        "Resource",
+        Some("Namespace"),
+        "A resource type, `group/resource` or `resource` in the core group, with `/subresource`.",
+    ),
+    object("Object", Some("Resource"), "One object, by its name."),
+    object(
+        "Path",
+        None,
+        "A path outside of resources: discovery, /version, /openapi …",
+    ),
+];
+
+const ON_RESOURCES: &[&str] = &["Resource", "Object"];
+
+const ACTIONS: &[ActionKind] = &[
+    action("get", ON_RESOURCES, "One object is read."),
+    action("list", ON_RESOURCES, "Objects are listed."),
+    action("watch", ON_RESOURCES, "Changes of objects are followed."),
+    action("create", ON_RESOURCES, "An object is created."),
+    action("update", ON_RESOURCES, "An object is replaced."),
+    action("patch", ON_RESOURCES, "An object is changed in part."),
+    action("delete", ON_RESOURCES, "One object is deleted."),
+    action(
+        "deletecollection",
+        ON_RESOURCES,
+        "All objects that match are deleted.",
+    ),
+    action(
+        "readSecret",
+        ON_RESOURCES,
+        "Values of Secrets stand in the reply. Masked by @mask on it.",
+    ),
+    action(
+        "readConfig",
+        ON_RESOURCES,
+        "Values of ConfigMaps stand in the reply.",
+    ),
+    action("readLogs", ON_RESOURCES, "Output of containers is read."),
+    action(
+        "mintToken",
+        ON_RESOURCES,
+        "A token of a service account is issued.",
+    ),
+    action(
+        "writeRbac",
+        ON_RESOURCES,
+        "Roles or their bindings are changed.",
+    ),
+    action(
+        "writeWebhook",
+        ON_RESOURCES,
+        "Admission webhooks or API services, which see other requests, are changed.",
+    ),
+    action(
+        "addEphemeralContainer",
+        ON_RESOURCES,
+        "A container is put into a running pod.",
+    ),
+    action("scale", ON_RESOURCES, "A number of replicas is changed."),
+    action("evict", ON_RESOURCES, "A pod is evicted."),
+    action(
+        "approveCertificate",
+        ON_RESOURCES,
+        "A certificate is approved or signed.",
+    ),
+    action(
+        "readPath",
+        &["Path"],
+        "A path outside of resources is read.",
+    ),
+];
+
+const CONTEXT: &[AttrKind] = &[
+    attribute("verb", AttrType::String, "As RBAC names it."),
+    attribute(
+        "group",
+        AttrType::String,
+        "API group; empty for the core group.",
+    ),
+    attribute("version", AttrType::String, "API version."),
+    attribute("resource", AttrType::String, "Resource, in plural."),
+    attribute(
+        "subresource",
+        AttrType::String,
+        "Sub-resource; empty without.",
+    ),
+    attribute("namespace", AttrType::String, "Namespace; empty without."),
+    attribute(
+        "name",
+        AttrType::String,
+        "Name of the object; empty without.",
+    ),
+    attribute("labelSelector", AttrType::String, "As the client sent it."),
+    attribute("fieldSelector", AttrType::String, "As the client sent it."),
+    attribute("dryRun", AttrType::Bool, "Nothing is persisted."),
+    attribute(
+        "allNamespaces",
+        AttrType::Bool,
+        "The request is over all namespaces.",
+    ),
+];
+
+/// The vocabulary of this protocol.
+pub const VOCABULARY: Vocabulary = Vocabulary {
+    namespace: "Kubernetes",
+    objects: OBJECTS,
+    actions: ACTIONS,
+    context: CONTEXT,
+    maskable: &["readSecret", "readConfig"],
+    predicate: None,
+};

@@ -1,0 +1,231 @@
+//! Flows whose bytes a library owns: TLS first, then sign-in, then HTTP.
+
+mod dial;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
+use weir_govern::{CloseReason, Event};
+use weir_http::{Flow, Upstream, Version};
+
+use self::dial::TargetDial;
+use crate::arrival::{self, Arrival};
+use crate::bind::{self, BoundFlow};
+use crate::gate::FlowGate;
+use crate::protocol::{self, HttpApi};
+
+/// TLS handshake with the agent.
+const TLS_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long before the end of a binding it is renewed.
+const RENEW_BEFORE_S: i64 = 60;
+
+/// Why a flow has no session.
+struct NoSession {
+    code: &'static str,
+    detail: String,
+    reason: CloseReason,
+}
+
+/// Serves a flow of a protocol over HTTP until it is closed.
+pub(crate) async fn serve(mut arrival: Arrival) {
+    let node = Arc::clone(&arrival.node);
+    let id = arrival.id;
+    let reason = match open(&mut arrival).await {
+        Ok(session) => session.run(&mut arrival.mailbox).await,
+        Err(none) => {
+            tracing::info!(session = %id, code = none.code, detail = %none.detail, "no session");
+            let now = weir_clock::now();
+            arrival::record_refused(&arrival.pen, &arrival.base, none.code, &none.detail, now);
+            none.reason
+        }
+    };
+    node.registry.close(id, None);
+    node.metrics.closed(reason);
+    node.metrics.flows_open.dec();
+}
+
+struct HttpSession {
+    flow: Rc<Flow<FlowGate, HttpApi, TargetDial>>,
+    stream: TlsStream<TcpStream>,
+    version: Version,
+    renewal: Renewal,
+}
+
+/// Encrypts, identifies, and puts the parts together.
+async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
+    let stream = encrypt(arrival).await?;
+    let bound = identify(arrival).await?;
+    let version = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Version::Http2,
+        Some(_) | None => Version::Http1,
+    };
+    let now = weir_clock::now();
+    let (node, target) = (&arrival.node, &arrival.target);
+    let mut governor = bind::governor(node, target, &arrival.base, &bound, now);
+    governor.say_refused_as("403");
+    let principal = Arc::clone(&bound.principal);
+    node.registry.identified(arrival.id, &principal.oid);
+    let Some(api) = protocol::http_api(node, target, &principal, arrival.id) else {
+        return Err(NoSession {
+            code: "internal",
+            detail: "the protocol is not one over HTTP".to_owned(),
+            reason: CloseReason::Internal,
+        });
+    };
+    let dial = TargetDial::new(
+        Arc::clone(node),
+        Arc::clone(target),
+        arrival.origin.netns,
+        arrival.origin.dst.0,
+    )
+    .map_err(|detail| NoSession {
+        code: "upstream",
+        detail,
+        reason: CloseReason::Internal,
+    })?;
+    let gate = FlowGate::new(
+        Arc::clone(node),
+        Rc::clone(&arrival.pen),
+        Arc::clone(target),
+        Arc::clone(&principal),
+        governor,
+    );
+    Ok(HttpSession {
+        flow: Rc::new(Flow {
+            gate,
+            api,
+            upstream: Upstream::new(dial),
+        }),
+        stream,
+        version,
+        renewal: Renewal {
+            node: Arc::clone(node),
+            workload: Arc::clone(&arrival.workload),
+            due: due(principal.valid_until_s),
+        },
+    })
+}
+
+async fn encrypt(arrival: &mut Arrival) -> Result<TlsStream<TcpStream>, NoSession> {
+    let refused = |detail: &str, reason| NoSession {
+        code: "tls",
+        detail: detail.to_owned(),
+        reason,
+    };
+    let Some(acceptor) = arrival.target.tls.clone() else {
+        return Err(refused(
+            "the target has no certificate",
+            CloseReason::Internal,
+        ));
+    };
+    let Some(stream) = arrival.stream.take() else {
+        return Err(refused("the socket is gone", CloseReason::Internal));
+    };
+    match timeout(TLS_TIME_MAX, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            tracing::info!(%error, session = %arrival.id, "TLS with the agent failed");
+            Err(refused(
+                "the handshake with the agent failed",
+                CloseReason::Malformed,
+            ))
+        }
+        Err(_elapsed) => Err(refused(
+            "the handshake took too long",
+            CloseReason::TimedOut,
+        )),
+    }
+}
+
+async fn identify(arrival: &Arrival) -> Result<BoundFlow, NoSession> {
+    let work = bind::bind_flow(
+        Arc::clone(&arrival.node),
+        Arc::clone(&arrival.workload),
+        arrival.origin.clone(),
+    );
+    match arrival.node.control.spawn(work).await {
+        Ok(Ok(bound)) => Ok(bound),
+        Ok(Err(unbound)) => Err(NoSession {
+            code: unbound.code,
+            detail: unbound.operator,
+            reason: CloseReason::Unidentified,
+        }),
+        Err(_panicked) => Err(NoSession {
+            code: "internal",
+            detail: "the sign-in task panicked".to_owned(),
+            reason: CloseReason::Internal,
+        }),
+    }
+}
+
+/// Keeps the binding alive while the flow lasts.
+struct Renewal {
+    node: Arc<crate::Node>,
+    workload: Arc<str>,
+    due: Instant,
+}
+
+fn due(valid_until_s: i64) -> Instant {
+    let left_s = (valid_until_s - RENEW_BEFORE_S - weir_clock::now().unix_s()).max(1);
+    Instant::now() + Duration::from_secs(u64::try_from(left_s).unwrap_or(1))
+}
+
+impl Renewal {
+    async fn renew(&mut self, gate: &FlowGate) -> bool {
+        let (node, workload) = (Arc::clone(&self.node), Arc::clone(&self.workload));
+        let task = self.node.control.spawn(async move {
+            let binding = node.workloads.get(&workload)?;
+            bind::sign_in(&node, &workload, &binding.identity)
+                .await
+                .ok()
+        });
+        match task.await {
+            Ok(Some(principal)) => {
+                self.due = due(principal.valid_until_s);
+                gate.renewed(principal);
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+}
+
+impl HttpSession {
+    async fn run(self, mailbox: &mut mpsc::Receiver<Event>) -> CloseReason {
+        let Self {
+            flow,
+            stream,
+            version,
+            mut renewal,
+        } = self;
+        let served = weir_http::serve(Rc::clone(&flow), stream, version);
+        tokio::pin!(served);
+        let reason = loop {
+            tokio::select! {
+                ended = &mut served => break match ended {
+                    Ok(()) => CloseReason::ClientLeft,
+                    Err(error) => {
+                        tracing::info!(%error, "HTTP with the agent ended");
+                        CloseReason::ClientLeft
+                    }
+                },
+                event = mailbox.recv() => {
+                    if matches!(event, Some(Event::Kill { .. })) {
+                        break CloseReason::Killed;
+                    }
+                }
+                () = sleep_until(renewal.due) => {
+                    if !renewal.renew(&flow.gate).await {
+                        break CloseReason::Unidentified;
+                    }
+                }
+            }
+        };
+        flow.gate.close("closed", reason.label());
+        reason
+    }
+}

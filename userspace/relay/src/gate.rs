@@ -1,0 +1,254 @@
+//! One flow's way through govern, for protocols whose bytes a library owns.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use weir_decide::PolicySet;
+use weir_govern::{
+    Blocked, Cleared, Gate, Governor, Hold, HoldRequest, Refusal, Reply, Ruling, Verdict,
+};
+use weir_model::fact::{Fact, FactKind};
+use weir_model::ident::{ApprovalId, Principal, SessionId};
+use weir_model::request::Request;
+use weir_spool::Receipt;
+
+use crate::holds;
+use crate::node::{Node, Target};
+use crate::worker::Pen;
+
+/// A governor with its end of the spool; shared by the requests of one flow.
+pub(crate) struct FlowGate {
+    node: Arc<Node>,
+    pen: Rc<Pen>,
+    id: SessionId,
+    target: Arc<Target>,
+    governor: RefCell<Governor>,
+    principal: RefCell<Arc<Principal>>,
+    policies: RefCell<watch::Receiver<Arc<PolicySet>>>,
+    facts: RefCell<Vec<Fact>>,
+}
+
+impl FlowGate {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        pen: Rc<Pen>,
+        target: Arc<Target>,
+        principal: Arc<Principal>,
+        governor: Governor,
+    ) -> Self {
+        Self {
+            id: governor.session(),
+            policies: RefCell::new(node.policies.clone()),
+            node,
+            pen,
+            target,
+            governor: RefCell::new(governor),
+            principal: RefCell::new(principal),
+            facts: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// After the binding was renewed.
+    pub(crate) fn renewed(&self, principal: Arc<Principal>) {
+        *self.principal.borrow_mut() = principal;
+        self.rebind();
+    }
+
+    fn rebind(&self) {
+        let policies = Arc::clone(&self.policies.borrow_mut().borrow_and_update());
+        let bound = policies.bind(&self.principal.borrow(), &self.target.reference());
+        self.governor.borrow_mut().rebind(Box::new(bound));
+    }
+
+    /// Notes the end of the flow.
+    pub(crate) fn close(&self, status: &str, reason: &str) {
+        let now = weir_clock::now();
+        self.governor
+            .borrow_mut()
+            .note(FactKind::Flow, status, reason, now);
+        self.record_lazily();
+    }
+
+    fn push(&self) -> Result<(), weir_spool::SpoolError> {
+        let mut facts = self.facts.borrow_mut();
+        self.governor.borrow_mut().drain_facts(&mut facts);
+        self.node.metrics.facts.inc_by(facts.len() as u64);
+        let pushed = self.pen.push(&facts);
+        facts.clear();
+        pushed
+    }
+
+    /// Facts that nobody waits for.
+    fn record_lazily(&self) {
+        if let Err(error) = self.push() {
+            tracing::error!(%error, session = %self.id, "facts of a flow are not recorded");
+        }
+    }
+
+    /// Facts that the request waits for.
+    fn record(&self) -> Result<Receipt, Blocked> {
+        let outcome = self
+            .push()
+            .and_then(|()| self.pen.commit(self.id, weir_clock::now()));
+        match outcome {
+            Ok(Some(receipt)) => Ok(receipt),
+            Ok(None) => Err(Blocked::NotRecorded),
+            Err(error) => {
+                tracing::error!(%error, session = %self.id, "a request could not be recorded");
+                Err(Blocked::NotRecorded)
+            }
+        }
+    }
+
+    fn settle(&self, ruling: Ruling) -> Result<Settled, Blocked> {
+        let receipt = self.record()?;
+        match ruling {
+            Ruling::Permit(permit) => match Cleared::new(permit, receipt) {
+                Ok(cleared) => Ok(Settled::Cleared(cleared)),
+                Err(error) => {
+                    tracing::error!(%error, session = %self.id, "a request is not proven");
+                    Err(Blocked::NotRecorded)
+                }
+            },
+            Ruling::Denial(refusal) => Err(Blocked::Refused(refusal)),
+            Ruling::Hold(hold) => Ok(Settled::Held(hold)),
+        }
+    }
+
+    /// Asks a reviewer and waits; an abandoned wait closes the approval.
+    async fn review(&self, hold: &Hold) -> Verdict {
+        let request = hold_request(hold, &self.target.name);
+        let new = {
+            let governor = self.governor.borrow();
+            holds::new_approval(&self.node, governor.context(), &request)
+        };
+        let state = self.node.state.clone();
+        let created = self
+            .node
+            .control
+            .spawn(async move { state.create(new).await });
+        let approval = match created.await {
+            Ok(Ok(id)) => id,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a held request could not be stored");
+                return Verdict::Expired {
+                    approval: ApprovalId(0),
+                };
+            }
+            Err(_panicked) => {
+                return Verdict::Expired {
+                    approval: ApprovalId(0),
+                };
+            }
+        };
+        let waiting = Waiting {
+            node: &self.node,
+            approval,
+            over: Cell::new(false),
+        };
+        self.node.metrics.holds_open.inc();
+        let node = Arc::clone(&self.node);
+        let decided = self
+            .node
+            .control
+            .spawn(async move { holds::decision(&node, approval).await });
+        let verdict = decided.await;
+        waiting.over.set(true);
+        verdict.unwrap_or(Verdict::Expired { approval })
+    }
+}
+
+enum Settled {
+    Cleared(Cleared),
+    Held(Box<Hold>),
+}
+
+/// Closes the approval when the asker leaves.
+struct Waiting<'a> {
+    node: &'a Arc<Node>,
+    approval: ApprovalId,
+    over: Cell<bool>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.node.metrics.holds_open.dec();
+        if self.over.get() {
+            return;
+        }
+        let (node, approval) = (Arc::clone(self.node), self.approval);
+        drop(self.node.control.spawn(async move {
+            if let Err(error) = node.state.abandon(approval).await {
+                tracing::error!(%error, "an abandoned hold stays listed until it expires");
+            }
+        }));
+    }
+}
+
+fn hold_request(hold: &Hold, target: &Arc<str>) -> HoldRequest {
+    HoldRequest {
+        seq: hold.seq,
+        needed: hold.needed.clone(),
+        statement: Arc::clone(&hold.request.statement),
+        parameters: hold.request.parameters.clone(),
+        database: Arc::clone(target),
+        accesses: hold
+            .request
+            .intent
+            .accesses
+            .iter()
+            .map(|a| format!("{} {}:{}", a.action, a.object.kind, a.object.id()))
+            .collect(),
+        in_transaction: false,
+    }
+}
+
+impl Gate for FlowGate {
+    async fn ask(&self, request: Request) -> Result<Cleared, Blocked> {
+        if self.policies.borrow().has_changed().unwrap_or(false) {
+            self.rebind();
+        }
+        let ruling = self
+            .governor
+            .borrow_mut()
+            .submit(request, weir_clock::now());
+        let mut settled = self.settle(ruling)?;
+        loop {
+            match settled {
+                Settled::Cleared(cleared) => return Ok(cleared),
+                Settled::Held(hold) => {
+                    let verdict = self.review(&hold).await;
+                    let ruling =
+                        self.governor
+                            .borrow_mut()
+                            .resolve(*hold, &verdict, weir_clock::now());
+                    settled = self.settle(ruling)?;
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, rule: &'static str, reason: &str, statement: Arc<str>) -> Refusal {
+        let refusal = self
+            .governor
+            .borrow_mut()
+            .refuse(rule, reason, statement, weir_clock::now());
+        self.record_lazily();
+        refusal
+    }
+
+    fn first_byte(&self, seq: u32) {
+        self.governor
+            .borrow_mut()
+            .first_byte(seq, weir_clock::now());
+    }
+
+    fn complete(&self, seq: u32, reply: Reply) {
+        self.governor
+            .borrow_mut()
+            .complete(seq, reply, weir_clock::now());
+        self.record_lazily();
+    }
+}
