@@ -9,6 +9,7 @@ mod logs;
 mod objects;
 mod openapi;
 mod patch;
+mod protobuf;
 mod reply;
 mod resource;
 mod review;

@@ -71,15 +71,12 @@ pub(crate) struct Work<'a> {
     pub(crate) target: &'a Target,
     pub(crate) query: &'a Query,
     pub(crate) view: View,
+    pub(crate) dry: bool,
 }
 
 impl Work<'_> {
     fn mode(&self) -> Mode {
-        if self.query.text("dryRun").is_empty() {
-            Mode::Real
-        } else {
-            Mode::Dry
-        }
+        if self.dry { Mode::Dry } else { Mode::Real }
     }
 
     fn key(&self, name: &str) -> Key {

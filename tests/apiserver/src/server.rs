@@ -20,7 +20,7 @@ use crate::resource::{Target, target};
 use crate::selector::Selector;
 use crate::store::Store;
 use crate::watch::Watch;
-use crate::{discovery, logs, openapi, review, seed, stream};
+use crate::{discovery, logs, openapi, protobuf, review, seed, stream};
 
 /// Bodies of requests, at most.
 const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -144,6 +144,7 @@ impl Server {
             target: &target,
             query: &query,
             view,
+            dry: !query.text("dryRun").is_empty(),
         };
         match (&parts.method, sub.as_deref()) {
             (&Method::GET, Some("log")) => {
@@ -163,37 +164,44 @@ impl Server {
             }
             (&Method::GET, _) if target.name.is_some() => work.get(),
             (&Method::GET, _) => work.list(&selector),
-            (&Method::DELETE, None) if target.name.is_none() => work.delete_all(&selector),
-            (&Method::DELETE, None) => work.delete(),
-            (method, _) => {
+            _ => {
                 let bytes = collect(body).await?;
-                let kind = header(parts, "content-type")
-                    .split(';')
-                    .next()
-                    .unwrap_or_default();
-                match (method, sub.as_deref()) {
-                    (&Method::POST, Some("token")) => self.token(&target, &bytes),
-                    (&Method::POST, None) if target.resource.review => {
-                        let object = parse(&bytes)?;
-                        if !object.is_object() {
-                            return Err(Failure::bad("the body is no object"));
-                        }
-                        let user = caller.effective();
-                        Ok(json_reply(
-                            201,
-                            &review::answer(target.resource.kind, user, object),
-                        ))
-                    }
-                    (&Method::POST, None) => work.create(&bytes),
-                    (&Method::PUT, _) => work.update(&bytes),
-                    (&Method::PATCH, _) => work.patch(kind.trim(), &bytes),
-                    _ => Err(Failure::new(
-                        405,
-                        "MethodNotAllowed",
-                        "the server does not allow this method on the requested resource",
-                    )),
+                let kind = header(parts, "content-type").split(';').next();
+                let content = Content {
+                    kind: kind.unwrap_or_default().trim(),
+                    bytes,
+                };
+                if parts.method == Method::DELETE {
+                    return remove(work, &selector, &content);
                 }
+                self.write(&parts.method, &work, &content, caller)
             }
+        }
+    }
+
+    fn write(
+        &self,
+        method: &Method,
+        work: &Work<'_>,
+        content: &Content<'_>,
+        caller: &Caller,
+    ) -> Result<Reply, Failure> {
+        let target = work.target;
+        match (method, target.sub.as_deref()) {
+            (&Method::POST, Some("token")) => self.token(target, &content.review()?),
+            (&Method::POST, None) if target.resource.review => {
+                let answer =
+                    review::answer(target.resource.kind, caller.effective(), content.review()?);
+                Ok(json_reply(201, &answer))
+            }
+            (&Method::POST, None) => work.create(&content.bytes),
+            (&Method::PUT, _) => work.update(&content.bytes),
+            (&Method::PATCH, _) => work.patch(content.kind, &content.bytes),
+            _ => Err(Failure::new(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            )),
         }
     }
 
@@ -208,14 +216,13 @@ impl Server {
             .ok_or_else(|| Failure::missing(format_args!("pods \"{name}\"")))
     }
 
-    fn token(&self, target: &Target, body: &[u8]) -> Result<Reply, Failure> {
+    fn token(&self, target: &Target, asked: &Value) -> Result<Reply, Failure> {
         let name = target.name.as_deref().unwrap_or_default();
         let namespace = target.namespace.as_deref().unwrap_or_default();
         let found = self
             .store
             .get(&crate::store::key(target.resource, namespace, name));
         found.ok_or_else(|| Failure::missing(format_args!("serviceaccounts \"{name}\"")))?;
-        let asked: Value = parse(body)?;
         let token = self.tokens.issue(namespace, name)?;
         Ok(json_reply(
             201,
@@ -225,6 +232,51 @@ impl Server {
                 "status": { "token": token, "expirationTimestamp": "2099-01-01T00:00:00Z" },
             }),
         ))
+    }
+}
+
+/// The body of a request, and its media type.
+struct Content<'a> {
+    kind: &'a str,
+    bytes: Bytes,
+}
+
+impl Content<'_> {
+    /// A review or a token request, which kubectl sends as protobuf.
+    fn review(&self) -> Result<Value, Failure> {
+        let object = if self.kind == protobuf::TYPE {
+            let malformed = || Failure::bad("the protobuf body is malformed");
+            protobuf::review(&self.bytes).ok_or_else(malformed)?
+        } else {
+            parse(&self.bytes)?
+        };
+        let found = object.is_object().then_some(object);
+        found.ok_or_else(|| Failure::bad("the body is no object"))
+    }
+}
+
+/// DELETE, whose options may be in its body; `dryRun` is the one that matters here.
+fn remove(
+    mut work: Work<'_>,
+    selector: &Selector,
+    content: &Content<'_>,
+) -> Result<Reply, Failure> {
+    if content.kind == protobuf::TYPE {
+        let malformed = || Failure::bad("the protobuf body is malformed");
+        work.dry |= protobuf::dry_run(&content.bytes).ok_or_else(malformed)?;
+    } else if !content.bytes.is_empty() {
+        let options = parse(&content.bytes)?;
+        let dry = options.get("dryRun").and_then(Value::as_array);
+        work.dry |= dry.is_some_and(|list| !list.is_empty());
+    }
+    match (&work.target.sub, &work.target.name) {
+        (Some(_), _) => Err(Failure::new(
+            405,
+            "MethodNotAllowed",
+            "a subresource cannot be deleted",
+        )),
+        (None, None) => work.delete_all(selector),
+        (None, Some(_)) => work.delete(),
     }
 }
 
