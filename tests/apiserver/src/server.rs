@@ -194,6 +194,10 @@ impl Server {
                     review::answer(target.resource.kind, caller.effective(), content.review()?);
                 Ok(json_reply(201, &answer))
             }
+            (&Method::POST | &Method::PUT, _) if content.kind == protobuf::TYPE => {
+                let message = "the body of the request was in an unsupported format: protobuf";
+                Err(Failure::new(415, "UnsupportedMediaType", message))
+            }
             (&Method::POST, None) => work.create(&content.bytes),
             (&Method::PUT, _) => work.update(&content.bytes),
             (&Method::PATCH, _) => work.patch(content.kind, &content.bytes),

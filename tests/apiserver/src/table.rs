@@ -101,7 +101,7 @@ fn text(value: &Value) -> String {
     match value {
         Value::Null => "<none>".to_owned(),
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 

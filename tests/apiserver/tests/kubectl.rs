@@ -190,7 +190,8 @@ fn watch_and_logs() {
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "configmap/kube-root-ca.crt");
     assert_eq!(lines.next().unwrap().unwrap(), "configmap/settings");
-    cluster.ok("create cm fresh", "");
+    let fresh = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: fresh}\n";
+    cluster.ok("create -f -", fresh);
     assert_eq!(lines.next().unwrap().unwrap(), "configmap/fresh");
     watch.kill().unwrap();
     watch.wait().unwrap();
