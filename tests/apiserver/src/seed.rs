@@ -136,13 +136,16 @@ fn workload(store: &Store) -> Result<(), Failure> {
             }),
         )?;
     }
+    let pod = ALL.iter().find(|r| r.kind == "Pod");
+    let pod = pod.and_then(|r| store.get(&key(r, "shop", "web-0")));
+    let uid = pod.map(|p| p["metadata"]["uid"].clone());
     put(
         store,
         "Event",
         "shop",
         "web-0.started",
         json!({
-            "involvedObject": { "kind": "Pod", "namespace": "shop", "name": "web-0" },
+            "involvedObject": { "kind": "Pod", "namespace": "shop", "name": "web-0", "uid": uid },
             "type": "Normal", "reason": "Started", "message": "Started container web",
             "firstTimestamp": now(), "lastTimestamp": now(), "count": 1,
         }),

@@ -283,3 +283,69 @@ fn authorisation_and_audit() {
     assert!(!bad.status.success(), "a wrong token was accepted");
     assert!(cluster.audit().contains(r#""status":401"#));
 }
+
+#[test]
+fn port_forward_in_websocket_and_spdy() {
+    let cluster = Cluster::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let mut text = [0; 4];
+            socket.read_exact(&mut text).unwrap();
+            text.reverse();
+            socket.write_all(&text).unwrap();
+        }
+    });
+    for websockets in ["true", "false"] {
+        let mut forward = cluster.command("kubectl");
+        forward.args(["port-forward", "web-0", &format!(":{port}")]);
+        let mut forward = forward
+            .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(forward.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let local = line.split_whitespace().nth(2).unwrap().to_owned();
+        let mut socket = std::net::TcpStream::connect(local).unwrap();
+        socket
+            .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+            .unwrap();
+        socket.write_all(b"abcd").unwrap();
+        let mut text = [0; 4];
+        socket.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"dcba");
+        forward.kill().unwrap();
+        forward.wait().unwrap();
+    }
+    assert!(cluster.audit().contains("SPDY/3.1+portforward.k8s.io"));
+}
+
+#[test]
+fn exec_over_spdy() {
+    let cluster = Cluster::start();
+    let mut command = cluster.command("timeout");
+    command.args([
+        "30",
+        "kubectl",
+        "exec",
+        "-i",
+        "web-0",
+        "--",
+        "sh",
+        "-c",
+        "cat; exit 5",
+    ]);
+    let mut child = command
+        .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"over spdy").unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.stdout, b"over spdy");
+    assert_eq!(out.status.code(), Some(5));
+    assert!(cluster.audit().contains("SPDY/3.1"));
+}

@@ -1,5 +1,6 @@
 //! Commands as child processes of this server, in a scratch directory per pod.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -12,7 +13,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{ERROR, Piece, STDERR, STDOUT};
+use super::spdy::{Frames, Opened};
+use super::{ERROR, Piece, STDERR, STDIN, STDOUT};
 use crate::reply::Failure;
 use crate::resource::Target;
 use crate::server::{Query, Server};
@@ -23,6 +25,8 @@ pub(crate) struct Plan {
     stdin: bool,
     tty: bool,
     home: PathBuf,
+    /// Streams that a SPDY client opens, the one for resizing apart.
+    streams: usize,
 }
 
 /// The running child and the tasks that copy its output.
@@ -57,6 +61,9 @@ impl Plan {
             stdin: query.flag("stdin"),
             tty: query.flag("tty"),
             home,
+            streams: 1
+                + ["stdin", "stdout"].iter().filter(|n| query.flag(n)).count()
+                + usize::from(query.flag("stderr") && !query.flag("tty")),
         })
     }
 
@@ -82,6 +89,50 @@ impl Plan {
             Err(error) => failed(&error.to_string()),
         };
         let _left = output.send((ERROR, status.to_string().into())).await;
+    }
+
+    /// Runs once the client has opened the streams that the request names.
+    pub(crate) async fn over_spdy(self, mut streams: mpsc::Receiver<Opened>, out: Frames) {
+        let mut ids = BTreeMap::new();
+        let mut input = None;
+        let mut kept = Vec::new();
+        while ids.len() < self.streams {
+            let Some(stream) = streams.recv().await else {
+                return;
+            };
+            let channel = match stream.headers.get("streamtype").map(String::as_str) {
+                Some("stdin") => STDIN,
+                Some("stdout") => STDOUT,
+                Some("stderr") => STDERR,
+                Some("error") => ERROR,
+                _ => {
+                    kept.push(stream);
+                    continue;
+                }
+            };
+            ids.insert(channel, stream.id);
+            if channel == STDIN {
+                input = Some(stream.input);
+            }
+        }
+        let input = input.unwrap_or_else(|| mpsc::channel(1).1);
+        let (output, mut pieces) = mpsc::channel(8);
+        let running = self.run(input, output);
+        let sending = async {
+            while let Some((channel, data)) = pieces.recv().await {
+                if let Some(id) = ids.get(&channel)
+                    && !out.data(*id, false, &data).await
+                {
+                    return;
+                }
+            }
+        };
+        tokio::join!(running, sending);
+        for id in ids.values() {
+            out.data(*id, true, &[]).await;
+        }
+        // The client ends the connection; until then its streams stay known.
+        while streams.recv().await.is_some() {}
     }
 
     fn pipes(

@@ -42,6 +42,33 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(io: S, plan:
     reading.abort();
 }
 
+/// Port-forwarding's SPDY connection inside binary messages.
+pub(crate) async fn tunnel<S: AsyncRead + AsyncWrite + Send + 'static>(io: S) {
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let inner = tokio::spawn(super::spdy::run(far, super::Session::Forward));
+    let (mut from, mut to) = tokio::io::split(near);
+    let reading = tokio::spawn(async move {
+        while let Ok((_, opcode, payload)) = frame(&mut reader).await {
+            let data = !matches!(opcode, CLOSE | PING | PONG);
+            if opcode == CLOSE || (data && to.write_all(&payload).await.is_err()) {
+                break;
+            }
+        }
+        // The inner connection may have ended first.
+        let _ended = to.shutdown().await;
+    });
+    let mut buffer = vec![0; 32 * 1024];
+    while let Ok(count) = from.read(&mut buffer).await {
+        let data = buffer.get(..count).unwrap_or_default();
+        if data.is_empty() || put(&mut writer, BINARY, data).await.is_err() {
+            break;
+        }
+    }
+    reading.abort();
+    inner.abort();
+}
+
 async fn read<R: AsyncRead + Unpin>(
     mut reader: R,
     stdin: mpsc::Sender<Bytes>,
