@@ -17,6 +17,8 @@ pub(crate) enum Profile {
 pub(crate) struct Binaries {
     pub(crate) weir: PathBuf,
     pub(crate) store: PathBuf,
+    /// The test API server.
+    pub(crate) apiserver: PathBuf,
 }
 
 /// Builds packages and their binaries; quick when nothing changed.
@@ -43,11 +45,15 @@ pub(crate) fn packages(names: &[&str], profile: Profile) -> Result<PathBuf> {
     Ok(place::target().join(folder))
 }
 
-/// `weir` and `weir-store`.
+/// `weir`, `weir-store` and the servers that a lab protects.
 pub(crate) fn product(profile: Profile) -> Result<Binaries> {
-    let folder = packages(&["weir-enforcer", "weir-store"], profile)?;
+    let folder = packages(
+        &["weir-enforcer", "weir-store", "weir-test-apiserver"],
+        profile,
+    )?;
     Ok(Binaries {
         weir: folder.join("weir"),
         store: folder.join("weir-store"),
+        apiserver: folder.join("weir-test-apiserver"),
     })
 }

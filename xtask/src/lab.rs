@@ -1,6 +1,7 @@
 //! `cargo xtask lab`: a whole node on real parts, as many side by side as wanted.
 
 pub(crate) mod agents;
+mod cluster;
 mod command;
 mod container;
 mod daemon;

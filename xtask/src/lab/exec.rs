@@ -10,8 +10,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::command::ExecArgs;
-use super::container;
 use super::model::Lab;
+use super::{cluster, container};
 use crate::place;
 
 /// Variables of the person's terminal that a container's client would have, too.
@@ -26,6 +26,9 @@ const KEPT: [&str; 8] = [
     "PAGER",
 ];
 
+/// In the agent's own /run.
+const KUBECONFIG: &str = "/run/kubeconfig";
+
 /// Runs the command and gives its exit code on (128 + signal when one ended it).
 pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode> {
     place::need_root("lab exec")?;
@@ -33,6 +36,7 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode> {
     let agent = lab.agent(&args.agent)?;
     let user = container::find_user(&args.user)?;
 
+    let kubeconfig = cluster::kubeconfig(&lab);
     // The cgroup first: sockets and processes keep the one that they were born in.
     let procs = lab
         .cgroup_mount
@@ -55,6 +59,10 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode> {
     nix::unistd::sethostname(&args.agent).context("naming the host")?;
     let program = std::env::current_exe().context("finding this program")?;
     container::build_mounts()?;
+    // A cluster that the configuration does not have is no reason not to run.
+    if let Ok(Some(text)) = kubeconfig {
+        fs::write(KUBECONFIG, text).context("the agent's kubeconfig")?;
+    }
 
     let mut command = Command::new(program);
     command
@@ -99,6 +107,7 @@ fn variables(lab: &Lab, args: &ExecArgs, home: &str) -> Result<BTreeMap<String, 
         ("PGPORT", database.port.to_string()),
         ("PGUSER", database.user.clone()),
         ("PGDATABASE", database.name.clone()),
+        ("KUBECONFIG", KUBECONFIG.to_owned()),
     ] {
         variables.insert(name.to_owned(), value);
     }

@@ -33,6 +33,7 @@ pub(crate) struct Lab {
     /// This lab's part of it, `/weir-lab-NAME`.
     pub(crate) cgroup: String,
     pub(crate) database: Database,
+    pub(crate) cluster: Cluster,
     pub(crate) agents: BTreeMap<String, Agent>,
     /// An ungoverned namespace on the same bridge.
     pub(crate) outside: Outside,
@@ -60,6 +61,19 @@ pub(crate) struct Database {
     /// Folder of the server's unix socket; root may connect as `postgres` without a password.
     pub(crate) socket_dir: PathBuf,
     /// The server's own log of every statement.
+    pub(crate) log: PathBuf,
+}
+
+/// The test API server, in the database's namespace.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Cluster {
+    pub(crate) server: String,
+    pub(crate) port: u16,
+    pub(crate) folder: PathBuf,
+    /// The credential that Weir holds.
+    pub(crate) token_file: PathBuf,
+    pub(crate) ca_file: PathBuf,
+    /// The server's own log: one JSON line per request that reached it.
     pub(crate) log: PathBuf,
 }
 

@@ -46,6 +46,17 @@ fn places(lab: &Lab) -> Vec<(String, String)> {
         "LAB_DB_SOCKET_DIR",
         lab.database.socket_dir.display().to_string(),
     );
+    add("LAB_CLUSTER_SERVER", lab.cluster.server.clone());
+    add("LAB_CLUSTER_PORT", lab.cluster.port.to_string());
+    add(
+        "LAB_CLUSTER_TOKEN_FILE",
+        lab.cluster.token_file.display().to_string(),
+    );
+    add(
+        "LAB_CLUSTER_CA_FILE",
+        lab.cluster.ca_file.display().to_string(),
+    );
+    add("LAB_CLUSTER_LOG", lab.cluster.log.display().to_string());
     for (agent, made) in &lab.agents {
         let upper = agent.to_uppercase();
         add(&format!("LAB_{upper}_V4"), made.addresses.v4.to_string());

@@ -10,10 +10,13 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::command::{Name, UpArgs};
 use super::down::{down, keep_logs};
-use super::model::{Agent, Database, LABS, Lab, Outside, RUNS};
-use super::{agents, database, entra, network, store, weir};
+use super::model::{Agent, Cluster, Database, LABS, Lab, Outside, RUNS};
+use super::{agents, cluster, database, entra, network, store, weir};
 use crate::binaries::{self, Binaries, Profile};
 use crate::{place, say, setup};
+
+/// Where the test API server listens, beside the database.
+const CLUSTER_PORT: u16 = 6443;
 
 /// A lab with every default.
 pub(crate) fn default_args(name: &str) -> UpArgs {
@@ -38,6 +41,7 @@ pub(crate) fn up(args: &UpArgs) -> Result<Lab> {
         Some(folder) => Binaries {
             weir: folder.join("weir"),
             store: folder.join("weir-store"),
+            apiserver: folder.join("weir-test-apiserver"),
         },
         None => binaries::product(if args.release {
             Profile::Release
@@ -72,6 +76,9 @@ fn fill(lab: &mut Lab, args: &UpArgs, binaries: &Binaries) -> Result<()> {
         "{}:{}",
         lab.database.addresses.v4, lab.database.port
     ));
+    let step = say::step("Kubernetes API");
+    cluster::start(lab, binaries)?;
+    step.done(&lab.cluster.server);
     let step = say::step("test Entra");
     entra::start(lab)?;
     step.done(lab.entra.as_ref().map_or("", |entra| &entra.origin));
@@ -171,6 +178,17 @@ fn plan(name: &str, number: u8) -> Result<Lab> {
             password_file: secrets.join("db-password"),
             socket_dir: run_dir.join("postgres"),
             log: state_dir.join("log/postgres.log"),
+        },
+        cluster: Cluster {
+            server: format!(
+                "https://{}:{CLUSTER_PORT}",
+                network::addresses(number, network::DATABASE).v4
+            ),
+            port: CLUSTER_PORT,
+            folder: state_dir.join("cluster"),
+            token_file: state_dir.join("cluster/admin.token"),
+            ca_file: state_dir.join("cluster/ca.pem"),
+            log: state_dir.join("cluster/audit.jsonl"),
         },
         agents,
         outside: Outside {

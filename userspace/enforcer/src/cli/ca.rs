@@ -21,7 +21,9 @@ pub(crate) struct CaArgs {
 #[derive(Subcommand)]
 enum CaCommand {
     /// Print the root certificate (PEM)
-    #[command(after_help = "Examples:\n  weir ca bundle > /usr/local/share/ca-certificates/weir.crt")]
+    #[command(
+        after_help = "Examples:\n  weir ca bundle > /usr/local/share/ca-certificates/weir.crt"
+    )]
     Bundle(ConfigArg),
     /// Print a kubeconfig for agents: the cluster's own address, Weir's root, no credential
     #[command(
