@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use super::agents;
 use super::daemon::{self, Plan};
 use super::model::Lab;
+use super::secret::write_private;
 use crate::binaries::Binaries;
 use crate::run;
 
@@ -41,6 +42,8 @@ pub(crate) fn start(lab: &mut Lab, binaries: &Binaries) -> Result<()> {
         folder: PathBuf::from("/"),
     })?;
     process.wait_ready(0)?;
+    let token = fs::read(folder.join("admin.token")).context("the cluster's token")?;
+    write_private(&lab.cluster.token_file, &token)?;
     lab.processes.insert("apiserver".to_owned(), process);
     lab.save()
 }

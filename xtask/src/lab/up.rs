@@ -186,7 +186,7 @@ fn plan(name: &str, number: u8) -> Result<Lab> {
             ),
             port: CLUSTER_PORT,
             folder: state_dir.join("cluster"),
-            token_file: state_dir.join("cluster/admin.token"),
+            token_file: secrets.join("cluster-token"),
             ca_file: state_dir.join("cluster/ca.pem"),
             log: state_dir.join("cluster/audit.jsonl"),
         },

@@ -41,7 +41,7 @@ pub(super) const TABLE: [(&str, &str); 24] = [
 ];
 
 /// Crates that cannot forbid unsafe code, and why.
-pub(super) const UNSAFE: [(&str, &str); 24] = [
+pub(super) const UNSAFE: [(&str, &str); 5] = [
     (
         "userspace/broker",
         "adopts descriptors that the kernel passed",
