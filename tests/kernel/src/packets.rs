@@ -10,6 +10,9 @@ pub const SCTP: u8 = 132;
 pub const IPV4: u16 = 0x0800;
 pub const IPV6: u16 = 0x86dd;
 pub const SYN: u8 = 2;
+/// The server's addresses that nobody protects.
+pub const OPEN4: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 11);
+pub const OPEN6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 0x11);
 pub const ACK_PUSH: u8 = 0x18;
 
 fn sum(bytes: &[u8]) -> u32 {
@@ -113,6 +116,30 @@ pub fn ipv6_to(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8
     bytes.extend(to.octets());
     bytes.extend(payload);
     bytes
+}
+
+/// A SYN to the server's open address, with a route on to the protected one.
+#[must_use]
+pub fn source_routed(scene: &Scene) -> Vec<u8> {
+    // An unused byte first, so that the route ends with the header.
+    let mut options = vec![1, 131, 7, 4];
+    options.extend(scene.server4.octets());
+    let header = Header {
+        protocol: TCP,
+        options: &options,
+        ..Header::default()
+    };
+    ipv4_to(scene.own4, OPEN4, header, &segment(scene, false, SYN, b""))
+}
+
+/// The same for IPv6: a segment routing header (RFC 8754) with one segment left.
+#[must_use]
+pub fn segment_routed(scene: &Scene) -> Vec<u8> {
+    let mut payload = vec![TCP, 4, 4, 1, 1, 0, 0, 0];
+    payload.extend(scene.server6.octets());
+    payload.extend(OPEN6.octets());
+    payload.extend(segment(scene, true, SYN, b""));
+    ipv6_to(scene.own6, OPEN6, 43, &payload)
 }
 
 /// An Ethernet frame to the server; `tags` come before the type.

@@ -80,17 +80,25 @@ fn destination(frame: &[u8]) -> Option<(IpAddr, u16)> {
     let packet = frame.get(at + 2..)?;
     match packet.first()? >> 4 {
         4 => {
-            let to: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+            let mut to: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
             let header = usize::from(packet[0] & 15) * 4;
+            // A source route (after one unused byte): its last address is where the packet goes.
+            if header > 20 && matches!(packet.get(20..22)?, [1, 131 | 137]) {
+                to = packet.get(header - 4..header)?.try_into().ok()?;
+            }
             let fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff;
             let protocol = if fragment == 0 { packet[9] } else { 255 };
             port(protocol, packet.get(header..)?).map(|port| (IpAddr::from(to), port))
         }
         6 => {
-            let to: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+            let mut to: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
             let (mut next, mut rest) = (packet[6], packet.get(40..)?);
             while matches!(next, 0 | 43 | 60) {
                 let bytes = (usize::from(*rest.get(1)?) + 1) * 8;
+                if next == 43 {
+                    // The first segment in the header is the last one travelled to.
+                    to = rest.get(8..24)?.try_into().ok()?;
+                }
                 next = rest[0];
                 rest = rest.get(bytes..)?;
             }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::Expect::{Dropped, Refused};
 use super::datagrams::sent;
-use super::raw::{syn4, syn6};
+use super::raw::{ROUTED, syn4, syn6};
 use super::{Recipe, Scene, recipe};
 use crate::calls::{self, Addr};
 use crate::packets::{self, ACK_PUSH, Header, IPV4, IPV6, SCTP, SYN, TCP, UDP};
@@ -217,6 +217,30 @@ pub(super) const TABLE: &[Recipe] = &[
     recipe("xdp_v6", "AF_XDP, a SYN", DIRECT, |s, _| {
         sent(xdp::send(s.device, &packets::frame(s, &[], IPV6, &syn6(s))))
     }),
+    recipe(
+        "packet_source_route_v4",
+        "a source route over an open address",
+        ROUTED,
+        |s, _| {
+            send(
+                s,
+                IPV4,
+                &packets::frame(s, &[], IPV4, &packets::source_routed(s)),
+            )
+        },
+    ),
+    recipe(
+        "packet_routing_v6",
+        "a routing header over an open address",
+        ROUTED,
+        |s, _| {
+            send(
+                s,
+                IPV6,
+                &packets::frame(s, &[], IPV6, &packets::segment_routed(s)),
+            )
+        },
+    ),
 ];
 
 fn packet_socket() -> io::Result<OwnedFd> {

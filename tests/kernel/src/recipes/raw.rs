@@ -12,6 +12,7 @@ const ICMP: i32 = 1;
 const ICMPV6: i32 = 58;
 const IPV6_HDRINCL: i32 = 36;
 const RAW: super::Expect = Refused(&["raw_socket"]);
+pub(super) const ROUTED: super::Expect = Dropped(&["unparsable"]);
 const EGRESS: super::Expect = Dropped(&["cgroup_egress", "device_egress"]);
 
 pub(super) const TABLE: &[Recipe] = &[
@@ -115,6 +116,12 @@ pub(super) const TABLE: &[Recipe] = &[
             };
             header_included(s, ICMP, &packets::ipv4(s, header, &packets::datagram(s)))
         },
+    ),
+    recipe(
+        "raw_icmp_source_route_v4",
+        "ping's raw socket, a source route",
+        ROUTED,
+        |s, _| header_included(s, ICMP, &packets::source_routed(s)),
     ),
 ];
 

@@ -1,15 +1,17 @@
 //! TCP by every way a program can ask for it.
 
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Expect::{Redirected, Refused};
+use super::raw::ROUTED;
 use super::{Carry, Recipe, Scene, recipe};
 use crate::calls::{self, Addr};
+use crate::packets::OPEN4;
 use crate::uring;
 
 const WAIT_MS: u16 = 400;
@@ -176,7 +178,7 @@ pub(super) const TABLE: &[Recipe] = &[
     recipe(
         "source_route_v4",
         "IP_OPTIONS with a loose route",
-        Redirected,
+        ROUTED,
         source_route,
     ),
     recipe("fastopen_message_v4", "MSG_FASTOPEN", Redirected, |s, _| {
@@ -444,11 +446,10 @@ fn optioned(to: SocketAddr, level: i32, name: i32, value: &[u8]) -> io::Result<S
     connected(socket, to)
 }
 
-/// The wire would carry the server's open address first and the protected one as an option.
+/// The wire carries the server's open address, and where to go from there as an option.
 fn source_route(scene: &Scene, _: Carry) -> io::Result<String> {
-    let hop = Ipv4Addr::new(10, 99, 0, 11).octets();
     let mut option = vec![1, 131, 7, 4];
-    option.extend(hop);
+    option.extend(OPEN4.octets());
     optioned(scene.v4(), libc::IPPROTO_IP, libc::IP_OPTIONS, &option)
 }
 
