@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -117,6 +117,7 @@ pub struct Lab {
     pub broker: Option<Role>,
     pub node: Option<Role>,
     protected: bool,
+    wanderer: bool,
 }
 
 fn ip(arguments: &str) {
@@ -208,6 +209,7 @@ impl Lab {
             broker: None,
             node: None,
             protected: false,
+            wanderer: false,
         }
     }
 
@@ -241,6 +243,11 @@ impl Lab {
                 })
             })
             .collect();
+        let mut workloads = workloads;
+        if self.wanderer {
+            let cgroup = self.below_mount(&self.root.join("governed/c"));
+            workloads.push(json!({"name": "c", "cgroup": cgroup}));
+        }
         json!({
             "run_dir": self.run_dir,
             "pins": self.pins,
@@ -272,6 +279,126 @@ impl Lab {
         self.node = Some(node);
     }
 
+    /// One recipe, as root inside a cgroup and namespace; what it said.
+    ///
+    /// # Panics
+    /// The attempt could not be made.
+    #[must_use]
+    pub fn attempt(&self, (cgroup, space): (&str, &str), name: &str, port: u16) -> String {
+        let host = self.pods.iter().find(|pod| pod.name == space);
+        let own = host.map_or_else(
+            || {
+                [
+                    Ipv4Addr::LOCALHOST.to_string(),
+                    Ipv6Addr::LOCALHOST.to_string(),
+                ]
+            },
+            |pod| [pod.own4.to_string(), pod.own6.to_string()],
+        );
+        let output = Command::new(&self.binary)
+            .args(["recipe", name])
+            .args([self.cgroup(cgroup), self.space(space)])
+            .arg(port.to_string())
+            .args(own)
+            .stdin(Stdio::null())
+            .output()
+            .expect("attempts can be started");
+        spoken(name, &output.stdout, &output.stderr)
+    }
+
+    fn cgroup(&self, name: &str) -> PathBuf {
+        if name.is_empty() {
+            return PathBuf::new();
+        }
+        self.root.join("governed").join(name)
+    }
+
+    fn space(&self, name: &str) -> PathBuf {
+        netns(&format!("{}{name}", self.tag))
+    }
+
+    /// One probe; what it said.
+    ///
+    /// # Panics
+    /// The probe could not be made.
+    #[must_use]
+    pub fn probe(
+        &self,
+        place: (&str, &str),
+        kind: &str,
+        to: SocketAddr,
+        other: Option<SocketAddr>,
+    ) -> String {
+        let mut command = self.probe_command(place, kind, to);
+        command.args(other.map(|addr| addr.to_string()));
+        let output = command.stdin(Stdio::null()).output().expect("a probe");
+        spoken(kind, &output.stdout, &output.stderr)
+    }
+
+    fn probe_command(&self, place: (&str, &str), kind: &str, to: SocketAddr) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["probe", kind])
+            .args([self.cgroup(place.0), self.space(place.1)])
+            .arg(to.to_string());
+        command
+    }
+
+    /// A probe that runs until [`Lab::ended`].
+    ///
+    /// # Panics
+    /// The probe could not be started.
+    #[must_use]
+    pub fn probe_started(&self, place: (&str, &str), kind: &str, to: SocketAddr) -> Child {
+        let mut command = self.probe_command(place, kind, to);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().expect("a probe")
+    }
+
+    /// Ends a probe; what it said.
+    ///
+    /// # Panics
+    /// It said nothing.
+    #[must_use]
+    pub fn ended(&self, mut child: Child) -> String {
+        drop(child.stdin.take());
+        let output = child.wait_with_output().expect("a probe ends");
+        spoken("a probe", &output.stdout, &output.stderr)
+    }
+
+    /// A third workload, `c`, whose namespaces the broker has to find by itself.
+    ///
+    /// # Panics
+    /// Its cgroup cannot be made.
+    pub fn add_wanderer(&mut self) {
+        fs::create_dir_all(self.cgroup("c")).expect("cgroups can be made");
+        self.wanderer = true;
+    }
+
+    /// A new namespace on the bridge, by its last address number.
+    #[must_use]
+    pub fn wander(&self, host: u8) -> String {
+        let name = format!("w{host}");
+        let (space, server) = (format!("{}{name}", self.tag), format!("{}s", self.tag));
+        ip(&format!("netns add {space}"));
+        ip(&format!(
+            "-n {server} link add p{name} type veth peer name eth0 netns {space}"
+        ));
+        ip(&format!("-n {server} link set p{name} master br0 up"));
+        ip(&format!("-n {space} addr add 10.99.0.{host}/24 dev eth0"));
+        ip(&format!(
+            "-n {space} addr add fd99::{host}/64 dev eth0 nodad"
+        ));
+        ip(&format!("-n {space} link set lo up"));
+        ip(&format!("-n {space} link set eth0 up"));
+        name
+    }
+
+    /// Removes such a namespace.
+    pub fn leave(&self, name: &str) {
+        ip(&format!("netns del {}{name}", self.tag));
+    }
+
     /// Refusals and drops by reason, over all classes.
     pub fn counts(&mut self) -> Value {
         let node = self.node.as_mut().expect("a node to ask");
@@ -288,14 +415,14 @@ impl Lab {
 
     /// A listener of a workload, as the broker announced it.
     #[must_use]
-    pub fn listener(&self, workload: &str, ipv6: bool) -> std::net::SocketAddr {
+    pub fn listener(&self, workload: &str, ipv6: bool) -> SocketAddr {
         let node = self.node.as_ref().expect("a node");
         node.listeners
             .iter()
             .filter_map(|line| line.strip_prefix("LISTENER ")?.split_once(' '))
             .filter(|(name, _)| *name == workload)
             .filter_map(|(_, addr)| addr.parse().ok())
-            .find(|addr: &std::net::SocketAddr| addr.is_ipv6() == ipv6)
+            .find(|addr: &SocketAddr| addr.is_ipv6() == ipv6)
             .expect("a listener")
     }
 
@@ -308,6 +435,16 @@ impl Lab {
             self.protected = false;
         }
     }
+}
+
+fn spoken(name: &str, output: &[u8], errors: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output).trim().to_owned();
+    let errors = String::from_utf8_lossy(errors);
+    assert!(
+        text.starts_with("said ") || text.starts_with("failed "),
+        "{name}: the attempt itself broke: {text} {errors}"
+    );
+    text
 }
 
 /// Sum of one counter over all classes; `refused` counters by their reason.
@@ -378,6 +515,7 @@ impl Drop for Lab {
                 self.root.join("governed/a"),
                 self.root.join("governed/b"),
                 self.root.join("governed/u"),
+                self.root.join("governed/c"),
                 self.root.join("governed"),
                 self.own.clone(),
                 self.root.clone(),

@@ -13,6 +13,7 @@ pub mod calls;
 pub mod jail;
 pub mod lab;
 pub mod packets;
+pub mod probes;
 pub mod recipes;
 pub mod roles;
 pub mod sniff;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use weir_kernel_tests::recipes::{self, Carry, Recipe, Scene};
-use weir_kernel_tests::{jail, lab, roles};
+use weir_kernel_tests::{jail, lab, probes, roles};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +37,17 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
             jail::enter_cgroup(Path::new(word(2)?))?;
             jail::drop_host()?;
             report((recipe.attack)(&scene, carry));
+            Ok(())
+        }
+        // probe KIND CGROUP NETNS TO [OTHER]; an empty cgroup is none.
+        "probe" => {
+            jail::enter_namespace(Path::new(word(3)?))?;
+            if !word(2)?.is_empty() {
+                jail::enter_cgroup(Path::new(word(2)?))?;
+            }
+            jail::drop_host()?;
+            let other = arguments.get(5).map(|text| text.parse()).transpose()?;
+            report(probes::run(word(1)?, word(4)?.parse()?, other));
             Ok(())
         }
         // The same arguments, by a process that is inside already.
