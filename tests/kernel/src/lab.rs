@@ -1,16 +1,16 @@
 //! A server, two workloads and a stranger, each in a namespace; cgroups; broker and node.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::jail;
+use crate::role::Role;
 use crate::sniff::{self, Seen};
 
 pub const SERVER4: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 10);
@@ -31,76 +31,6 @@ pub struct Pod {
     pub cgroup: PathBuf,
     pub own4: Ipv4Addr,
     pub own6: Ipv6Addr,
-}
-
-/// A child process that is spoken to by lines.
-pub struct Role {
-    pub child: Child,
-    input: ChildStdin,
-    lines: Receiver<String>,
-    /// Lines of listeners, as they came.
-    pub listeners: Vec<String>,
-}
-
-impl Role {
-    fn start(binary: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(binary)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("starting a role");
-        let input = child.stdin.take().expect("piped");
-        let output = child.stdout.take().expect("piped");
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self {
-            child,
-            input,
-            lines,
-            listeners: Vec::new(),
-        }
-    }
-
-    /// The rest of the next line that starts with the word.
-    pub fn expect(&mut self, word: &str) -> String {
-        loop {
-            let line = self
-                .lines
-                .recv_timeout(Duration::from_secs(20))
-                .unwrap_or_else(|error| panic!("waiting for {word}: {error}"));
-            if line.starts_with("LISTENER") {
-                self.listeners.push(line.clone());
-            }
-            if let Some(rest) = line.strip_prefix(word) {
-                return rest.trim().to_owned();
-            }
-        }
-    }
-
-    /// Says one line and waits for its answer.
-    pub fn ask(&mut self, question: &str, answer: &str) -> String {
-        writeln!(self.input, "{question}").expect("the role listens");
-        self.expect(answer)
-    }
-
-    pub fn kill(&mut self) {
-        // Gone already is as good.
-        let _gone = self.child.kill();
-        let _status = self.child.wait();
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 /// Everything; dropping it removes everything.
@@ -511,19 +441,8 @@ impl Drop for Lab {
                 .output();
         }
         let gone = crate::until(Duration::from_secs(5), || {
-            let left = [
-                self.root.join("governed/a"),
-                self.root.join("governed/b"),
-                self.root.join("governed/u"),
-                self.root.join("governed/c"),
-                self.root.join("governed"),
-                self.own.clone(),
-                self.root.clone(),
-            ];
-            for path in &left {
-                // Dying processes keep a cgroup for a moment.
-                let _busy = fs::remove_dir(path);
-            }
+            // Dying processes keep a cgroup for a moment.
+            remove_tree(&self.root);
             (!self.root.exists()).then_some(())
         });
         let _gone = fs::remove_dir_all(&self.run_dir);
@@ -532,4 +451,17 @@ impl Drop for Lab {
             assert!(!self.pins.exists(), "pins are left");
         }
     }
+}
+
+/// Removes a cgroup and what attempts made below it; what is busy stays.
+fn remove_tree(path: &Path) {
+    let Ok(entries) = fs::read_dir(path) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    let _busy = fs::remove_dir(path);
 }

@@ -15,6 +15,7 @@ pub mod lab;
 pub mod packets;
 pub mod probes;
 pub mod recipes;
+pub mod role;
 pub mod roles;
 pub mod sniff;
 pub mod uring;

@@ -32,6 +32,7 @@ pub fn run(kind: &str, to: SocketAddr, other: Option<SocketAddr>) -> io::Result<
             UdpSocket::bind(any)?.send_to(b"data", to)?;
             Ok("sent".to_owned())
         }
+        "hold" => hold(to),
         "ping" => ping(to),
         "filter" => filter(to),
         "loop" => Ok(repeat(to)),
@@ -94,6 +95,15 @@ fn back(protected: SocketAddr, open: SocketAddr) -> io::Result<String> {
     calls::connect(&socket, &Addr::unspecified())?;
     calls::connect(&socket, &Addr::of(open))?;
     exchange(socket)
+}
+
+/// A connection that is older than whatever its parent does before it closes standard input.
+fn hold(to: SocketAddr) -> io::Result<String> {
+    let socket = stream(to)?;
+    calls::connect(&socket, &Addr::of(to))?;
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    let written = nix::unistd::write(&socket, b"late data")?;
+    Ok(format!("wrote {written}"))
 }
 
 /// One echo request by a raw ICMP socket, and its answer.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -78,53 +78,15 @@ pub fn say(line: &str) {
 /// No broker.
 pub fn node(socket: &Path) -> Result<(), Failure> {
     let (link, mut welcome) = NodeLink::connect(socket)?;
-    let map = welcome.accepted_map.try_clone()?;
-    let origins = Arc::new(Origins::new(map));
-    let gone: Arc<Mutex<Vec<(u64, Arc<AtomicBool>)>>> = Arc::default();
-    link.listen(welcome.take_told(), move |told| match told {
-        Told::Listener {
-            workload,
-            netns,
-            addr,
-            socket,
-        } => {
-            let stop = Arc::new(AtomicBool::new(false));
-            if let Ok(mut all) = gone.lock() {
-                all.push((netns, Arc::clone(&stop)));
-            }
-            let origins = Arc::clone(&origins);
-            std::thread::spawn(move || accept(&socket, &origins, &stop));
-            say(&format!("LISTENER {workload} {addr}"));
-        }
-        Told::ListenerGone { netns } => {
-            if let Ok(all) = gone.lock() {
-                for (_, stop) in all.iter().filter(|(cookie, _)| *cookie == netns) {
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-        }
-        Told::Gone => std::process::exit(3),
+    let origins = Arc::new(Origins::new(welcome.accepted_map.try_clone()?));
+    let mut serving = Vec::new();
+    link.listen(welcome.take_told(), move |told| {
+        hear(told, &origins, &mut serving);
     })?;
     let link = Arc::new(link);
     let silent = Arc::new(AtomicBool::new(false));
     let (beating, quiet) = (Arc::clone(&link), Arc::clone(&silent));
-    std::thread::spawn(move || {
-        let mut first = true;
-        loop {
-            if !quiet.load(Ordering::Relaxed) {
-                let (sender, answer) = mpsc::channel();
-                beating.heartbeat(move |done| {
-                    // Nobody waits any more when the first answer was late.
-                    let _late = sender.send(done.is_ok());
-                });
-                if answer.recv_timeout(Duration::from_secs(2)) == Ok(true) && first {
-                    first = false;
-                    say("ALIVE");
-                }
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    });
+    std::thread::spawn(move || beat(&beating, &quiet));
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
             "silent" => {
@@ -147,6 +109,52 @@ pub fn node(socket: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Listeners that are being accepted from, by namespace.
+type Serving = Vec<(u64, Arc<AtomicBool>)>;
+
+fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
+    match told {
+        Told::Listener {
+            workload,
+            netns,
+            addr,
+            socket,
+        } => {
+            let stop = Arc::new(AtomicBool::new(false));
+            serving.push((netns, Arc::clone(&stop)));
+            let origins = Arc::clone(origins);
+            std::thread::spawn(move || accept(&socket, &origins, &stop));
+            say(&format!("LISTENER {workload} {addr}"));
+        }
+        Told::ListenerGone { netns } => {
+            for (_, stop) in serving.iter().filter(|(cookie, _)| *cookie == netns) {
+                stop.store(true, Ordering::Relaxed);
+            }
+            serving.retain(|(cookie, _)| *cookie != netns);
+        }
+        Told::Gone => std::process::exit(3),
+    }
+}
+
+/// Heartbeats, unless told to be quiet; says `ALIVE` after the first.
+fn beat(link: &NodeLink, quiet: &AtomicBool) {
+    let mut first = true;
+    loop {
+        if !quiet.load(Ordering::Relaxed) {
+            let (sender, answer) = mpsc::channel();
+            link.heartbeat(move |done| {
+                // Nobody waits any more when the first answer was late.
+                let _late = sender.send(done.is_ok());
+            });
+            if answer.recv_timeout(Duration::from_secs(2)) == Ok(true) && first {
+                first = false;
+                say("ALIVE");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn accept(socket: &OwnedFd, origins: &Arc<Origins>, stop: &AtomicBool) {

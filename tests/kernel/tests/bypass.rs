@@ -1,10 +1,6 @@
 //! Every recipe three times: without Weir, where it has to work; under Weir; and under Weir without
 //! a heartbeat. The server's packets are the proof, our counters the reason.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests wait by the wall clock, with limits"
-)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

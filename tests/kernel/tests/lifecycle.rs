@@ -170,6 +170,32 @@ fn other_traffic_is_left_alone_and_uninstall_leaves_nothing() {
 }
 
 #[test]
+fn connections_older_than_weir_carry_nothing_more() {
+    let mut lab = Lab::new(BINARY);
+    for guarded in [false, true] {
+        for to in [PROTECTED4, PROTECTED6] {
+            let first = lab.seen.at(FIRST_PORT);
+            let held = lab.probe_started(("a", "a"), "hold", to);
+            // SYN, ACK, and the acknowledgement of the greeting and of the server's end.
+            let open = until(SECOND, || {
+                (lab.seen.at(FIRST_PORT) > first + 2).then_some(())
+            });
+            assert!(open.is_some(), "never connected");
+            std::thread::sleep(Duration::from_millis(200));
+            if guarded {
+                lab.start_broker();
+            }
+            let before = lab.seen.at(FIRST_PORT);
+            let said = lab.ended(held);
+            let arrived = || (lab.seen.at(FIRST_PORT) > before).then_some(());
+            let more = until(SECOND / 2, arrived).is_some();
+            assert_eq!(more, !guarded, "{to}: {said}");
+            lab.uninstall();
+        }
+    }
+}
+
+#[test]
 fn a_node_that_stops_beating_is_refused_within_its_deadline() {
     let lab = up();
     let pid = Pid::from_raw(i32::try_from(lab.node.as_ref().unwrap().child.id()).unwrap());
