@@ -48,17 +48,19 @@ impl Role {
     /// # Panics
     /// It does not come within 20 s.
     pub fn expect(&mut self, word: &str) -> String {
+        let mut last = String::new();
         loop {
             let line = self
                 .lines
                 .recv_timeout(Duration::from_secs(20))
-                .unwrap_or_else(|error| panic!("waiting for {word}: {error}"));
+                .unwrap_or_else(|error| panic!("waiting for {word}: {error}; last: {last}"));
             if line.starts_with("LISTENER") {
                 self.listeners.push(line.clone());
             }
             if let Some(rest) = line.strip_prefix(word) {
                 return rest.trim().to_owned();
             }
+            last = format!("{last}\n{line}");
         }
     }
 
