@@ -18,6 +18,8 @@ pub const SQPOLL: u32 = 2;
 const OP_CONNECT: u8 = 16;
 const OP_SEND: u8 = 26;
 const OP_SOCKET: u8 = 45;
+const OP_COMMAND: u8 = 46;
+const COMMAND_SETSOCKOPT: u64 = 3;
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_WAKEUP: u32 = 2;
 const OFF_SQ: i64 = 0;
@@ -153,6 +155,25 @@ impl Ring {
             ..Entry::default()
         })?;
         calls::adopt(i64::from(fd))
+    }
+
+    /// `setsockopt(2)` of a number, by (level, name).
+    ///
+    /// # Errors
+    /// As the call; `EOPNOTSUPP` before Linux 6.7.
+    pub fn set_int(&mut self, socket: &OwnedFd, what: (i32, i32), value: i32) -> io::Result<()> {
+        let (level, name) = (what.0.cast_unsigned(), what.1.cast_unsigned());
+        self.run(Entry {
+            opcode: OP_COMMAND,
+            fd: socket.as_raw_fd(),
+            off: COMMAND_SETSOCKOPT,
+            // level and optname share the address' place, optlen and optval the two others'.
+            addr: u64::from(level) | u64::from(name) << 32,
+            file_index: 4,
+            addr3: std::ptr::from_ref(&value) as u64,
+            ..Entry::default()
+        })
+        .map(drop)
     }
 
     /// `sendto(2)`.

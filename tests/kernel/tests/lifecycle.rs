@@ -138,9 +138,15 @@ fn other_traffic_is_left_alone_and_uninstall_leaves_nothing() {
     lab.start_node();
     untouched(&lab, "under Weir");
     let said = lab.probe(("a", "a"), "back", PROTECTED4, Some(OPEN4));
-    assert_eq!(said, format!("said server peer={OPEN4}"), "a stale name");
+    assert!(
+        said.ends_with(&format!(" peer={OPEN4}")),
+        "a stale name: {said}"
+    );
     let said = lab.probe(("a", "a"), "back", PROTECTED6, Some(OPEN6));
-    assert_eq!(said, format!("said server peer={OPEN6}"), "a stale name");
+    assert!(
+        said.ends_with(&format!(" peer={OPEN6}")),
+        "a stale name: {said}"
+    );
     lab.node.as_mut().unwrap().kill();
     untouched(&lab, "without a node");
     lab.broker.as_mut().unwrap().kill();

@@ -119,6 +119,27 @@ pub(super) const TABLE: &[Recipe] = &[
             sent(calls::send_to(&socket, b"data", 0, &Addr::of(s.mapped())))
         },
     ),
+    recipe(
+        "udp_unspecified_v4",
+        "an address of no family",
+        DATAGRAM,
+        |s, _| {
+            let socket = datagram(s.v4(), 0)?;
+            let mut to = Addr::of(s.v4());
+            to.0[..2].fill(0);
+            sent(calls::send_to(&socket, b"data", 0, &to))
+        },
+    ),
+    recipe(
+        "udp_early_data_v6",
+        "sendto(2) with MSG_FASTOPEN",
+        DATAGRAM,
+        |s, _| {
+            let socket = datagram(s.v6(), 0)?;
+            let to = Addr::of(s.v6());
+            sent(calls::send_to(&socket, b"data", libc::MSG_FASTOPEN, &to))
+        },
+    ),
 ];
 
 pub(super) fn sent<T>(result: io::Result<T>) -> io::Result<String> {

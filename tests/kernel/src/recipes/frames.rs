@@ -9,7 +9,7 @@ use super::raw::{ROUTED, syn4, syn6};
 use super::{Recipe, Scene, recipe};
 use crate::calls::{self, Addr};
 use crate::packets::{self, ACK_PUSH, Header, IPV4, IPV6, SCTP, SYN, TCP, UDP};
-use crate::xdp;
+use crate::{uring, xdp};
 
 const SOL_PACKET: i32 = 263;
 const PACKET_TX_RING: i32 = 13;
@@ -239,6 +239,18 @@ pub(super) const TABLE: &[Recipe] = &[
                 IPV6,
                 &packets::frame(s, &[], IPV6, &packets::segment_routed(s)),
             )
+        },
+    ),
+    recipe(
+        "packet_bypass_uring_v4",
+        "QDISC_BYPASS by IORING_OP_URING_CMD",
+        DIRECT,
+        |s, _| {
+            let socket = packet_socket()?;
+            let mut ring = uring::Ring::new(0)?;
+            ring.set_int(&socket, (SOL_PACKET, PACKET_QDISC_BYPASS), 1)?;
+            let frame = packets::frame(s, &[], IPV4, &syn4(s, &[]));
+            sent(calls::send_to(&socket, &frame, 0, &link(s, IPV4)?))
         },
     ),
 ];

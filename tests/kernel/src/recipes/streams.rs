@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Expect::{Redirected, Refused};
+use super::Expect::{Impossible, Redirected, Refused};
 use super::raw::ROUTED;
 use super::{Carry, Recipe, Scene, recipe};
 use crate::calls::{self, Addr};
@@ -261,6 +261,48 @@ pub(super) const TABLE: &[Recipe] = &[
         Redirected,
         |s, _| uring_connect(s.v4(), uring::SQPOLL),
     ),
+    recipe(
+        "mptcp_fastopen_v4",
+        "IPPROTO_MPTCP, MSG_FASTOPEN",
+        Redirected,
+        |s, _| mptcp_fastopen(s.v4()),
+    ),
+    recipe(
+        "mptcp_fastopen_v6",
+        "IPPROTO_MPTCP, MSG_FASTOPEN",
+        Redirected,
+        |s, _| mptcp_fastopen(s.v6()),
+    ),
+    recipe(
+        "accepted_v4",
+        "an accepted socket, dissolved and connected",
+        Redirected,
+        |s, _| accepted(s),
+    ),
+    recipe(
+        "ulp_v4",
+        "TCP_ULP before the connect",
+        Redirected,
+        |s, _| {
+            let socket = stream_socket(s.v4())?;
+            // Refused before a connect; what matters is what the socket does then.
+            let _refused = calls::set(&socket, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls");
+            connected(socket, s.v4())
+        },
+    ),
+    recipe(
+        "repair_v4",
+        "TCP_REPAIR, a connection out of nothing",
+        Impossible,
+        |s, _| {
+            optioned(
+                s.v4(),
+                libc::IPPROTO_TCP,
+                libc::TCP_REPAIR,
+                &1_i32.to_ne_bytes(),
+            )
+        },
+    ),
 ];
 
 fn family(to: SocketAddr) -> i32 {
@@ -305,6 +347,7 @@ pub(super) fn connected(socket: OwnedFd, to: SocketAddr) -> io::Result<String> {
 pub fn exchange(socket: OwnedFd) -> io::Result<String> {
     timeouts(&socket)?;
     let peer = calls::name_of(&socket, true);
+    let own = calls::name_of(&socket, false)?;
     let mut stream = TcpStream::from(socket);
     let mut bytes = [0; 256];
     let count = stream.read(&mut bytes)?;
@@ -315,7 +358,7 @@ pub fn exchange(socket: OwnedFd) -> io::Result<String> {
     let _gone = io::Write::write_all(&mut stream, b"data");
     let text = String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned();
     let peer = peer.map_or_else(|error| error.to_string(), |peer| peer.to_string());
-    Ok(format!("{} peer={peer}", text.trim()))
+    Ok(format!("{} self={} peer={peer}", text.trim(), own.ip()))
 }
 
 fn nonblocking(to: SocketAddr) -> io::Result<String> {
@@ -457,6 +500,23 @@ fn fastopen(to: SocketAddr) -> io::Result<String> {
     let socket = stream_socket(to)?;
     calls::send_to(&socket, b"early", libc::MSG_FASTOPEN, &Addr::of(to))?;
     exchange(socket)
+}
+
+fn mptcp_fastopen(to: SocketAddr) -> io::Result<String> {
+    let socket = calls::socket(family(to), libc::SOCK_STREAM, MPTCP)?;
+    timeouts(&socket)?;
+    calls::send_to(&socket, b"early", libc::MSG_FASTOPEN, &Addr::of(to))?;
+    exchange(socket)
+}
+
+/// A socket that came out of a listener of the workload's own.
+fn accepted(scene: &Scene) -> io::Result<String> {
+    // Its local address stays: loopback could not leave the host.
+    let listener = std::net::TcpListener::bind((scene.own4, 0))?;
+    let _client = TcpStream::connect(listener.local_addr()?)?;
+    let socket = OwnedFd::from(listener.accept()?.0);
+    calls::connect(&socket, &Addr::unspecified())?;
+    connected(socket, scene.v4())
 }
 
 fn fastopen_connect(to: SocketAddr) -> io::Result<String> {
