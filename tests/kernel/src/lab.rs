@@ -126,7 +126,7 @@ impl Lab {
         let run_dir = PathBuf::from(format!("/run/{tag}"));
         fs::create_dir_all(&run_dir).expect("/run is writable");
         let seen = start_server(&netns(&server));
-        Self {
+        let lab = Self {
             binary: binary.to_owned(),
             own: root.join("own"),
             pins: PathBuf::from(format!("/sys/fs/bpf/{tag}")),
@@ -140,6 +140,25 @@ impl Lab {
             node: None,
             protected: false,
             wanderer: false,
+        };
+        lab.wait_for_links();
+        lab
+    }
+
+    /// A device is up a little before its bridge passes the first frame.
+    fn wait_for_links(&self) {
+        let servers = [
+            SocketAddr::new(SERVER4.into(), OPEN_PORT),
+            SocketAddr::new(SERVER6.into(), OPEN_PORT),
+        ];
+        for pod in &self.pods {
+            for to in servers {
+                let reached = crate::until(Duration::from_secs(5), || {
+                    let said = self.probe(("", pod.name), "reach", to, None);
+                    said.starts_with("said server").then_some(())
+                });
+                assert!(reached.is_some(), "{} never reaches {to}", pod.name);
+            }
         }
     }
 

@@ -197,6 +197,12 @@ fn connections_older_than_weir_carry_nothing_more() {
             let more = until(SECOND / 2, arrived).is_some();
             assert_eq!(more, !guarded, "{to}: {said}");
             lab.uninstall();
+            // The kernel lets go of links a moment after their pins are gone.
+            let free = until(SECOND, || {
+                let said = lab.probe(("a", "a"), "reach", to, None);
+                said.starts_with("said server").then_some(())
+            });
+            assert!(free.is_some(), "still guarded after uninstall");
         }
     }
 }
