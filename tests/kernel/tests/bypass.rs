@@ -242,15 +242,22 @@ fn no_recipe_reaches_the_server() {
     });
     wrong.extend(found);
     let refusals = lab.refusals();
-    for reason in ["raw_socket", "datagram", "not_tcp"] {
+    // Of a packet the kernel does not know the process.
+    for (reason, comm) in [
+        ("raw_socket", "weir-bypass"),
+        ("datagram", "weir-bypass"),
+        ("not_tcp", "weir-bypass"),
+        ("queue_bypass", "weir-bypass"),
+        ("cgroup_egress", ""),
+        ("device_egress", ""),
+        ("unparsable", ""),
+    ] {
         let named = refusals.iter().any(|refusal| {
-            let text = |name: &str| refusal.get(name).and_then(Value::as_str);
-            text("reason") == Some(reason)
-                && text("comm") == Some("weir-bypass")
-                && text("workload") == Some("a")
+            let is = |name, wanted| refusal.get(name).and_then(Value::as_str) == Some(wanted);
+            is("reason", reason) && is("comm", comm) && is("workload", "a")
         });
         if !named {
-            wrong.push(format!("no event names the process for {reason}"));
+            wrong.push(format!("no event of {comm:?} for {reason}"));
         }
     }
 

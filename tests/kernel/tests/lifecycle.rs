@@ -121,7 +121,9 @@ fn untouched(lab: &Lab, when: &str) {
         let said = lab.probe(a, kind, to, None);
         assert!(said.starts_with(wanted), "{when}: {kind} {to}: {said}");
     }
-    for to in [PROTECTED4, PROTECTED6] {
+    for mut to in [PROTECTED4, PROTECTED6] {
+        // Not the port whose packets are counted.
+        to.set_port(FIRST_PORT + 1);
         let said = lab.probe(("", "u"), "reach", to, None);
         assert!(
             said.starts_with("said server"),
@@ -208,9 +210,16 @@ fn connections_older_than_weir_carry_nothing_more() {
 }
 
 #[test]
-fn a_node_that_stops_beating_is_refused_within_its_deadline() {
+fn a_stopped_node_or_broker_is_refused_within_the_deadline() {
     let lab = up();
-    let pid = Pid::from_raw(i32::try_from(lab.node.as_ref().unwrap().child.id()).unwrap());
+    for role in [&lab.node, &lab.broker] {
+        let pid = role.as_ref().unwrap().child.id();
+        stop_for_a_while(&lab, Pid::from_raw(i32::try_from(pid).unwrap()));
+    }
+    assert_eq!(lab.seen.at(FIRST_PORT), 0, "packets reached the server");
+}
+
+fn stop_for_a_while(lab: &Lab, pid: Pid) {
     let said = lab.probe(("a", "a"), "reach", PROTECTED4, None);
     assert!(said.starts_with("said weir"), "{said}");
     kill(pid, Signal::SIGSTOP).unwrap();
@@ -220,6 +229,7 @@ fn a_node_that_stops_beating_is_refused_within_its_deadline() {
         assert!(!said.starts_with("said server"), "{said}");
         said.starts_with("failed 111").then(|| stopped.elapsed())
     });
+    untouched(lab, "without a heartbeat");
     kill(pid, Signal::SIGCONT).unwrap();
     // The heartbeat is good for two seconds; one look takes up to 0.4 s against a full stop.
     let within = refused.expect("never refused");
@@ -232,7 +242,6 @@ fn a_node_that_stops_beating_is_refused_within_its_deadline() {
         said.starts_with("said weir").then_some(())
     });
     assert!(back.is_some(), "never served again");
-    assert_eq!(lab.seen.at(FIRST_PORT), 0, "packets reached the server");
 }
 
 #[test]
