@@ -9,6 +9,7 @@ pub const SENDMSG6: &str = "weir_sendmsg6";
 pub const BIND4: &str = "weir_bind4";
 pub const BIND6: &str = "weir_bind6";
 pub const SOCK_CREATE: &str = "weir_create";
+pub const SETSOCKOPT: &str = "weir_setopt";
 pub const GOVERNED_OPS: &str = "weir_gov_ops";
 pub const OWN_OPS: &str = "weir_own_ops";
 pub const CGROUP_EGRESS: &str = "weir_egress";

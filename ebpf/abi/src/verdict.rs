@@ -30,10 +30,12 @@ pub enum Reason {
     DeviceEgress = 12,
     /// A packet that could not be understood, dropped at the device.
     Unparsable = 13,
+    /// A socket option that sends frames past the device's queue, where nothing of ours looks.
+    QueueBypass = 14,
 }
 
 impl Reason {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoHeartbeat,
         Self::NoListener,
         Self::NotTcp,
@@ -47,6 +49,7 @@ impl Reason {
         Self::CgroupEgress,
         Self::DeviceEgress,
         Self::Unparsable,
+        Self::QueueBypass,
     ];
 
     /// Label for metrics and facts.
@@ -66,6 +69,7 @@ impl Reason {
             Self::CgroupEgress => "cgroup_egress",
             Self::DeviceEgress => "device_egress",
             Self::Unparsable => "unparsable",
+            Self::QueueBypass => "queue_bypass",
         }
     }
 }

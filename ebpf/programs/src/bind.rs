@@ -1,11 +1,11 @@
-//! Sockets that a governed process may not make, and ports it may not take.
+//! Sockets that a governed process may not make, ports it may not take, options it may not set.
 
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
-use aya_ebpf::programs::{SockAddrContext, SockContext};
+use aya_ebpf::programs::{SockAddrContext, SockContext, SockoptContext};
 use weir_abi::Reason;
 
 use crate::class;
-use crate::context::field;
+use crate::context::{field, set_field};
 use crate::count::{self, Refused};
 use crate::maps::NETNS;
 
@@ -16,6 +16,9 @@ const IPPROTO_ICMP: u32 = 1;
 const IPPROTO_DCCP: u32 = 33;
 const IPPROTO_ICMPV6: u32 = 58;
 const IPPROTO_SCTP: u32 = 132;
+const SOL_PACKET: i32 = 263;
+const PACKET_QDISC_BYPASS: i32 = 20;
+const SOL_XDP: i32 = 283;
 
 /// Nobody in the workload can stand in for a listener that is not there.
 pub(crate) fn bind(ctx: &SockAddrContext) -> i32 {
@@ -61,6 +64,28 @@ pub(crate) fn create(ctx: &SockContext) -> i32 {
         addr: &[0; 4],
         port: 0,
         protocol,
+    });
+    REFUSE
+}
+
+/// Packet sockets that skip the queue, and `AF_XDP`, hand frames to the driver directly
+/// (`dev_direct_xmit`): neither tcx nor clsact sees those. An `AF_XDP` socket is of no use without
+/// options of its level.
+pub(crate) fn set_option(ctx: &SockoptContext) -> i32 {
+    let raw = ctx.sockopt;
+    let level = field!(raw, level);
+    let direct = level == SOL_PACKET && field!(raw, optname) == PACKET_QDISC_BYPASS;
+    if !direct && level != SOL_XDP {
+        // Zero: the kernel takes the caller's own buffer, whatever its size.
+        set_field!(raw, optlen = 0);
+        return ALLOW;
+    }
+    count::refused_task(&Refused {
+        reason: Reason::QueueBypass,
+        class: class::of_task(),
+        addr: &[0; 4],
+        port: 0,
+        protocol: level as u32,
     });
     REFUSE
 }

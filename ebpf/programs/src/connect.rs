@@ -1,9 +1,13 @@
 //! The connect, sendmsg and getpeername hooks.
 
-use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::bindings::{
+    BPF_F_CURRENT_NETNS, bpf_sock_addr, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_task, bpf_get_netns_cookie,
     bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_set_retval, bpf_setsockopt,
+    bpf_sk_release, bpf_sk_storage_get, bpf_skc_lookup_tcp,
 };
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use aya_ebpf::programs::SockAddrContext;
@@ -70,7 +74,8 @@ pub(crate) fn connect6(ctx: &SockAddrContext) -> i32 {
 }
 
 pub(crate) fn peername4(ctx: &SockAddrContext) -> i32 {
-    if let Some(origin) = recorded(ctx, AF_INET) {
+    let asked = mapped(field!(ctx.sock_addr, user_ip4));
+    if let Some(origin) = recorded(ctx, AF_INET, &asked) {
         set_field!(ctx.sock_addr, user_ip4 = origin.addr[3]);
         set_field!(
             ctx.sock_addr,
@@ -81,7 +86,8 @@ pub(crate) fn peername4(ctx: &SockAddrContext) -> i32 {
 }
 
 pub(crate) fn peername6(ctx: &SockAddrContext) -> i32 {
-    if let Some(origin) = recorded(ctx, AF_INET6) {
+    let asked = addr6(ctx.sock_addr);
+    if let Some(origin) = recorded(ctx, AF_INET6, &asked) {
         set_addr6(ctx.sock_addr, &origin.addr);
         set_field!(
             ctx.sock_addr,
@@ -289,15 +295,65 @@ fn is_listener(netns: &Netns, call: &Call) -> bool {
 }
 
 #[inline(always)]
-fn recorded(ctx: &SockAddrContext, family: u32) -> Option<&'static Origin> {
+fn recorded(ctx: &SockAddrContext, family: u32, peer: &[u32; 4]) -> Option<&'static Origin> {
     // SAFETY: the context's own socket; null without a record.
-    let slot = unsafe { CLIENT.get_ptr_mut(ctx) };
+    let mut slot = unsafe { CLIENT.get_ptr_mut(ctx) };
+    if slot.is_null() && field!(ctx.sock_addr, protocol) == IPPROTO_MPTCP {
+        slot = subflow(ctx.sock_addr, peer);
+    }
     if slot.is_null() {
         return None;
     }
     // SAFETY: checked; the storage lives as long as the socket, so longer than this program.
     let origin = unsafe { &*slot };
     (origin.family == family).then_some(origin)
+}
+
+/// The connect hook sees an MPTCP socket's subflow, `getpeername(2)` asks the socket itself; the
+/// two share their addresses.
+#[inline(always)]
+fn subflow(raw: *mut bpf_sock_addr, peer: &[u32; 4]) -> *mut Origin {
+    // SAFETY: a tuple of zeroes is valid.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    let port = field!(raw, user_port) as u16;
+    // SAFETY: the context's own socket, never null in this hook.
+    let sk = unsafe { (*raw).__bindgen_anon_1.sk };
+    let own_port = (field!(sk, src_port) as u16).to_be();
+    let bytes = if is_mapped(peer) {
+        tuple.__bindgen_anon_1.ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+            saddr: peer[3],
+            daddr: field!(sk, src_ip4),
+            sport: port,
+            dport: own_port,
+        };
+        size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>()
+    } else {
+        tuple.__bindgen_anon_1.ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+            saddr: *peer,
+            daddr: [
+                field!(sk, src_ip6[0]),
+                field!(sk, src_ip6[1]),
+                field!(sk, src_ip6[2]),
+                field!(sk, src_ip6[3]),
+            ],
+            sport: port,
+            dport: own_port,
+        };
+        size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>()
+    };
+    // SAFETY: the tuple is as long as said; what was found is released, and its storage lives as
+    // long as the subflow, which the asking socket holds.
+    unsafe {
+        let netns = BPF_F_CURRENT_NETNS as u64;
+        let found = bpf_skc_lookup_tcp(raw.cast(), &raw mut tuple, bytes as u32, netns, 0);
+        if found.is_null() {
+            return core::ptr::null_mut();
+        }
+        let map = (&raw const CLIENT).cast_mut().cast();
+        let slot = bpf_sk_storage_get(map, found.cast(), core::ptr::null_mut(), 0);
+        bpf_sk_release(found.cast());
+        slot.cast()
+    }
 }
 
 #[inline(always)]

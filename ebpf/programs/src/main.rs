@@ -29,9 +29,11 @@ const fn main() {}
 mod entry {
     //! One function per hook.
 
-    use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, sock_ops};
+    use aya_ebpf::macros::{
+        cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier, sock_ops,
+    };
     use aya_ebpf::programs::{
-        SkBuffContext, SockAddrContext, SockContext, SockOpsContext, TcContext,
+        SkBuffContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext, TcContext,
     };
 
     use crate::{bind, connect, establish, packet};
@@ -79,6 +81,11 @@ mod entry {
     #[cgroup_sock(sock_create)]
     pub(crate) fn weir_create(ctx: SockContext) -> i32 {
         bind::create(&ctx)
+    }
+
+    #[cgroup_sockopt(setsockopt)]
+    pub(crate) fn weir_setopt(ctx: SockoptContext) -> i32 {
+        bind::set_option(&ctx)
     }
 
     #[sock_ops]

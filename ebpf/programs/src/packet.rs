@@ -19,6 +19,10 @@ const ETH_VLAN: u16 = 0x8100;
 const ETH_QINQ: u16 = 0x88a8;
 const VLAN_TAGS_MAX: u32 = 2;
 const EXTENSIONS_MAX: u32 = 6;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+const IPV6_ROUTING: u8 = 43;
+const IPV6_FRAGMENT: u8 = 44;
 
 /// What a packet says about where it goes.
 struct Packet {
@@ -165,7 +169,7 @@ fn ipv4(skb: *mut __sk_buff, offset: u32) -> Parsed {
         return Parsed::Unparsable;
     };
     let header_bytes = u32::from(header[0] & 0x0f) * 4;
-    if header_bytes < 20 {
+    if header_bytes < 20 || may_be_routed_on(skb, offset, header_bytes) {
         return Parsed::Unparsable;
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
@@ -184,6 +188,24 @@ fn ipv4(skb: *mut __sk_buff, offset: u32) -> Parsed {
     )
 }
 
+/// With a source route the destination is but the next hop. Any byte that could be such an option
+/// counts: options are rare, and walking them would trust their lengths.
+#[inline(always)]
+fn may_be_routed_on(skb: *mut __sk_buff, offset: u32, header_bytes: u32) -> bool {
+    let mut at = 20;
+    while at < 60 {
+        if at >= header_bytes {
+            return false;
+        }
+        match load::<1>(skb, offset + at) {
+            Some([LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE]) | None => return true,
+            Some(_) => {}
+        }
+        at += 1;
+    }
+    false
+}
+
 #[inline(always)]
 fn ipv6(skb: *mut __sk_buff, offset: u32) -> Parsed {
     let Some(header) = load::<40>(skb, offset) else {
@@ -200,11 +222,15 @@ fn ipv6(skb: *mut __sk_buff, offset: u32) -> Parsed {
     let mut at = offset + 40;
     let mut walked = 0;
     while walked < EXTENSIONS_MAX {
-        // Hop-by-hop, destination options, routing: a length in units of eight bytes.
-        if next == 44 {
+        if next == IPV6_FRAGMENT {
             return transport(skb, at, u32::from(next), true, dst, payload);
         }
-        if next != 0 && next != 43 && next != 60 {
+        if next == IPV6_ROUTING {
+            // The destination is but the next segment.
+            return Parsed::Unparsable;
+        }
+        // Hop-by-hop and destination options: a length in units of eight bytes.
+        if next != 0 && next != 60 {
             return transport(skb, at, u32::from(next), false, dst, payload);
         }
         let Some([following, length]) = load::<2>(skb, at) else {

@@ -33,6 +33,7 @@ pub(crate) enum AttachType {
     Connect6 = 11,
     SendMsg4 = 14,
     SendMsg6 = 15,
+    SetSockOpt = 22,
     GetPeerName4 = 29,
     GetPeerName6 = 30,
     TcxEgress = 47,

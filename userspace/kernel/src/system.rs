@@ -117,6 +117,7 @@ const GOVERNED: &[(&str, AttachType)] = &[
     (names::BIND4, AttachType::Bind4),
     (names::BIND6, AttachType::Bind6),
     (names::SOCK_CREATE, AttachType::SockCreate),
+    (names::SETSOCKOPT, AttachType::SetSockOpt),
     (names::GOVERNED_OPS, AttachType::SockOps),
     (names::CGROUP_EGRESS, AttachType::CgroupEgress),
 ];
@@ -191,6 +192,7 @@ pub(crate) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSockopt(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),

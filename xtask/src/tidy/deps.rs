@@ -1,7 +1,7 @@
 //! Who may use whom within the workspace. A change of the architecture changes this table first.
 
 /// Folder → names of workspace crates, without `weir-`, in `[dependencies]`.
-pub(super) const TABLE: [(&str, &str); 24] = [
+pub(super) const TABLE: [(&str, &str); 25] = [
     ("ebpf/abi", ""),
     ("ebpf/programs", "abi"),
     ("userspace/model", ""),
@@ -37,11 +37,12 @@ pub(super) const TABLE: [(&str, &str); 24] = [
     ("xtask", ""),
     ("tests/apiserver", ""),
     ("tests/e2e", ""),
+    ("tests/kernel", "kernel broker"),
     ("bench/copyproxy", ""),
 ];
 
 /// Crates that cannot forbid unsafe code, and why.
-pub(super) const UNSAFE: [(&str, &str); 5] = [
+pub(super) const UNSAFE: [(&str, &str); 6] = [
     (
         "userspace/broker",
         "adopts descriptors that the kernel passed",
@@ -49,5 +50,6 @@ pub(super) const UNSAFE: [(&str, &str); 5] = [
     ("ebpf/abi", "plain-data markers for map values"),
     ("ebpf/programs", "eBPF"),
     ("userspace/kernel", "system calls that have no safe wrapper"),
+    ("tests/kernel", "system calls that recipes make by number"),
     ("userspace/store", "loads the engine's shared library"),
 ];

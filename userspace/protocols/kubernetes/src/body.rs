@@ -20,6 +20,16 @@ const JSON: [&str; 5] = [
     "application/apply-patch+yaml",
 ];
 
+/// What typed clients send (`kubectl auth can-i`, `create token`). Policy needs none of it, so that
+/// the record has its digest; where a Secret could stand in it, it is refused.
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// Stands for a body that is not kept.
+fn digest(body: &[u8], key: &MaskKey) -> String {
+    let digest = key.digest_text("kubernetes.body", body);
+    format!("[{{\"bytes\":{},\"digest\":\"{digest}\"}}]", body.len())
+}
+
 /// The body as a JSON array of one document, values of secrets replaced by digests; empty without
 /// a body.
 ///

@@ -324,6 +324,12 @@ fn recorded_bodies_hold_no_secret() {
 }
 
 #[test]
+fn a_protobuf_body_is_recorded_by_its_digest() {
+    let recorded = body("application/vnd.kubernetes.protobuf", false, "k8s\0canary").unwrap();
+    assert!(recorded.contains("\"bytes\":10") && !recorded.contains("canary"));
+}
+
+#[test]
 fn bodies_that_cannot_be_read_or_would_destroy_are_refused() {
     for (kind, text) in [
         ("application/vnd.kubernetes.protobuf", "k8s\0"),

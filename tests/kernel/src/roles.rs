@@ -1,0 +1,191 @@
+//! The child processes: the real broker, and a stand-in for the node that only accepts.
+
+use std::error::Error;
+use std::io::{BufRead, Read, Write};
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+use weir_broker::client::{NodeLink, Told};
+use weir_broker::{BrokerConfig, Destination, WorkloadConfig};
+use weir_kernel::Origins;
+
+type Failure = Box<dyn Error>;
+
+fn text(value: &Value, name: &str) -> Result<String, Failure> {
+    let found = value.get(name).and_then(Value::as_str);
+    Ok(found.ok_or_else(|| format!("no {name}"))?.to_owned())
+}
+
+/// Runs the broker as the JSON says, until it is killed; says `READY` once all is attached.
+///
+/// # Errors
+/// Whatever the broker fails with.
+pub fn broker(config: &str) -> Result<(), Failure> {
+    let value: Value = serde_json::from_str(config)?;
+    let list = |name: &str| value.get(name).and_then(Value::as_array).cloned();
+    let mut workloads = Vec::new();
+    for workload in list("workloads").unwrap_or_default() {
+        workloads.push(WorkloadConfig {
+            name: text(&workload, "name")?,
+            cgroup: text(&workload, "cgroup")?,
+            netns: text(&workload, "netns").ok().map(PathBuf::from),
+            token_file: PathBuf::from("/dev/null"),
+        });
+    }
+    let mut destinations = Vec::new();
+    for destination in list("destinations").unwrap_or_default() {
+        let net: IpAddr = text(&destination, "net")?.parse()?;
+        let port = destination.get("port").and_then(Value::as_u64).unwrap_or(0);
+        destinations.push(Destination {
+            net,
+            prefix: if net.is_ipv4() { 32 } else { 128 },
+            port: u16::try_from(port)?,
+        });
+    }
+    let config = BrokerConfig {
+        node_uid: 0,
+        run_dir: text(&value, "run_dir")?.into(),
+        pins: text(&value, "pins")?.into(),
+        own_cgroup: text(&value, "own")?,
+        governed_cgroup: text(&value, "governed")?,
+        workloads,
+        destinations,
+    };
+    let stop = AtomicBool::new(false);
+    weir_broker::run(config, &stop, || say("READY"))?;
+    Ok(())
+}
+
+/// One line to whoever started us.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // A parent that is gone hears nothing; the process ends by its own.
+    let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The stand-in: heartbeats, accepts on every listener it is given, answers
+/// `weir DESTINATION pid comm` to sockets with an origin and closes the others.
+///
+/// Lines on standard input: `counts`, `refusals`, `silent` (no more heartbeats), `alive`.
+///
+/// # Errors
+/// No broker.
+pub fn node(socket: &Path) -> Result<(), Failure> {
+    let (link, mut welcome) = NodeLink::connect(socket)?;
+    let origins = Arc::new(Origins::new(welcome.accepted_map.try_clone()?));
+    let mut serving = Vec::new();
+    link.listen(welcome.take_told(), move |told| {
+        hear(told, &origins, &mut serving);
+    })?;
+    let link = Arc::new(link);
+    let silent = Arc::new(AtomicBool::new(false));
+    let (beating, quiet) = (Arc::clone(&link), Arc::clone(&silent));
+    std::thread::spawn(move || beat(&beating, &quiet));
+    for line in std::io::stdin().lock().lines() {
+        match line?.as_str() {
+            "silent" => {
+                silent.store(true, Ordering::Relaxed);
+                say("SILENT");
+            }
+            "alive" => {
+                silent.store(false, Ordering::Relaxed);
+                say("SPEAKS");
+            }
+            "counts" => link.counts(|counts| {
+                let counts = counts.unwrap_or_default();
+                say(&format!("COUNTS {}", json!(counts)));
+            }),
+            "refusals" => link.refusals(|refusals| {
+                let refusals = refusals.unwrap_or_default();
+                say(&format!("REFUSALS {}", json!(refusals)));
+            }),
+            other => say(&format!("UNKNOWN {other}")),
+        }
+    }
+    Ok(())
+}
+
+/// Listeners that are being accepted from, by namespace.
+type Serving = Vec<(u64, Arc<AtomicBool>)>;
+
+fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
+    match told {
+        Told::Listener {
+            workload,
+            netns,
+            addr,
+            socket,
+        } => {
+            let stop = Arc::new(AtomicBool::new(false));
+            serving.push((netns, Arc::clone(&stop)));
+            let origins = Arc::clone(origins);
+            std::thread::spawn(move || accept(&socket, &origins, &stop));
+            say(&format!("LISTENER {workload} {addr}"));
+        }
+        Told::ListenerGone { netns } => {
+            for (_, stop) in serving.iter().filter(|(cookie, _)| *cookie == netns) {
+                stop.store(true, Ordering::Relaxed);
+            }
+            serving.retain(|(cookie, _)| *cookie != netns);
+        }
+        Told::Gone => std::process::exit(3),
+    }
+}
+
+/// Heartbeats, unless told to be quiet; says `ALIVE` after the first.
+fn beat(link: &NodeLink, quiet: &AtomicBool) {
+    let mut first = true;
+    loop {
+        if !quiet.load(Ordering::Relaxed) {
+            let (sender, answer) = mpsc::channel();
+            link.heartbeat(move |done| {
+                // Nobody waits any more when the first answer was late.
+                let _late = sender.send(done.is_ok());
+            });
+            if answer.recv_timeout(Duration::from_secs(2)) == Ok(true) && first {
+                first = false;
+                say("ALIVE");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn accept(socket: &OwnedFd, origins: &Arc<Origins>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::from(100_u16)).is_err() {
+            continue;
+        }
+        let Ok(fd) = nix::sys::socket::accept(socket.as_raw_fd()) else {
+            continue;
+        };
+        let Ok(fd) = crate::calls::adopt(i64::from(fd)) else {
+            continue;
+        };
+        let stream = TcpStream::from(fd);
+        // No origin, no flow: dropped here.
+        if let Ok(Some(origin)) = origins.lookup(stream.as_fd()) {
+            let greeting = format!("weir {} {} {}\n", origin.dst.0, origin.pid, origin.comm);
+            std::thread::spawn(move || serve(stream, &greeting));
+        }
+    }
+}
+
+/// Answers, then waits for the client to go: closing over unread bytes would reset the answer.
+fn serve(mut stream: TcpStream, greeting: &str) {
+    let mut rest = [0; 256];
+    let answered = stream
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .and_then(|()| stream.write_all(greeting.as_bytes()))
+        .and_then(|()| stream.shutdown(Shutdown::Write));
+    if answered.is_ok() {
+        while matches!(stream.read(&mut rest), Ok(count) if count > 0) {}
+    }
+}
