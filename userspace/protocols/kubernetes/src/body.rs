@@ -46,9 +46,12 @@ pub(crate) fn recorded(
     }
     let kind = content_type.unwrap_or("application/json");
     let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case(PROTOBUF) && !secrets {
+        return Ok(digest(body, key));
+    }
     if !JSON.iter().any(|known| kind.eq_ignore_ascii_case(known)) {
         return Err(Unclear(
-            "bodies have to be JSON: protobuf, CBOR and YAML are not read",
+            "bodies have to be JSON: CBOR and YAML are not read, nor protobuf where Secrets are",
         ));
     }
     let value: Value =
@@ -59,11 +62,7 @@ pub(crate) fn recorded(
         ));
     }
     if body.len() > KEPT_BYTES_MAX {
-        let digest = key.digest_text("kubernetes.body", body);
-        return Ok(format!(
-            "[{{\"bytes\":{},\"digest\":\"{digest}\"}}]",
-            body.len()
-        ));
+        return Ok(digest(body, key));
     }
     let masking = Masking {
         secrets: Some(MaskKind::Hash),
@@ -72,11 +71,7 @@ pub(crate) fn recorded(
     // The operations of a JSON patch name their places apart from their values.
     let patch = kind.eq_ignore_ascii_case("application/json-patch+json");
     if secrets && patch {
-        let digest = key.digest_text("kubernetes.body", body);
-        return Ok(format!(
-            "[{{\"bytes\":{},\"digest\":\"{digest}\"}}]",
-            body.len()
-        ));
+        return Ok(digest(body, key));
     }
     let masked =
         mask(body, &masking, secrets, key).map_err(|_| Unclear("the body is nested too deeply"))?;
