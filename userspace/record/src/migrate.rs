@@ -24,6 +24,14 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
         "005_fact_sre.sql",
         include_str!("../../../deploy/clickhouse/local/005_fact_sre.sql"),
     ),
+    (
+        "006_batch_proof.sql",
+        include_str!("../../../deploy/clickhouse/local/006_batch_proof.sql"),
+    ),
+    (
+        "007_fact_by_segment.sql",
+        include_str!("../../../deploy/clickhouse/local/007_fact_by_segment.sql"),
+    ),
 ];
 
 /// Makes the database and applies every migration.

@@ -167,14 +167,14 @@ impl Shipper {
     }
 
     async fn send(&self, journal: &mut Journal, batch: &Batch) -> std::io::Result<Sent> {
-        let rows = tail::rows(&self.directory, batch)?;
-        let outcome = send::send(&self.config, self.node, batch, rows).await;
+        let content = tail::content(&self.directory, batch)?;
+        let outcome = send::send(&self.config, self.node, batch, content).await;
         match outcome {
             Ok(()) => {
                 journal.settle(batch, 'A')?;
                 self.metrics
                     .shipped_rows
-                    .inc_by(u64::from(batch.last - batch.first + 1));
+                    .inc_by(u64::from(batch.last + 1 - batch.first));
                 self.metrics.last_ack_s.set(weir_clock::now().unix_s());
                 Ok(Sent::Stored)
             }
@@ -232,8 +232,8 @@ impl Shipper {
                 .progress
                 .get(&segment.id)
                 .map_or(0, |progress| progress.end);
-            let rest = length.saturating_sub(cut);
-            if finished && !open && tail::only_trailer(&segment.path, cut, rest)? {
+            let refused = journal.quarantined.contains(&segment.id);
+            if finished && !open && !refused && cut >= length {
                 std::fs::remove_file(&segment.path)?;
                 self.used.fetch_sub(length, Ordering::Relaxed);
                 tracing::info!(path = %segment.path.display(), "freed a shipped segment");

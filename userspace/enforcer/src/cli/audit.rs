@@ -1,13 +1,16 @@
 //! `weir audit` and `weir db`: the record itself.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 use weir_record::{StoreAddress, audit, migrate};
 
 use super::{ConfigArg, sessions};
+use crate::config::Config;
 use crate::daemon::prepare::{self, StatePaths};
 use crate::output;
 
@@ -48,11 +51,13 @@ enum DbAction {
 }
 
 #[derive(Serialize)]
-struct Verdict {
+struct Answer {
+    verdict: audit::Verdict,
+    /// Nothing wrong was found and all of it is proven.
     clean: bool,
     spool: audit::Report,
-    store_findings: Vec<String>,
-    store_checked: bool,
+    /// Absent when ClickHouse was not asked.
+    store: Option<audit::Report>,
 }
 
 pub(crate) fn run(args: &AuditArgs) -> Result<ExitCode> {
@@ -67,62 +72,83 @@ pub(crate) fn run(args: &AuditArgs) -> Result<ExitCode> {
         .with_context(|| format!("reading {}", paths.node_key.display()))?;
     let spool = audit::verify_files(&paths.spool, &key)
         .with_context(|| format!("reading {}", paths.spool.display()))?;
-    let store_findings = if *offline {
-        Vec::new()
+    let store = if *offline {
+        None
     } else {
-        let client = sessions::reader(&config)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime
-            .block_on(audit::verify_store(&client))
-            .map_err(anyhow::Error::msg)?
+        Some(verify_store(&config, &paths.spool, &key)?)
     };
-    let clean = spool.findings.is_empty() && store_findings.is_empty();
-    let verdict = Verdict {
-        clean,
+    let worst = store.as_ref().map(audit::Report::verdict);
+    let verdict = worst.map_or(spool.verdict(), |store| store.max(spool.verdict()));
+    let answer = Answer {
+        verdict,
+        clean: verdict == audit::Verdict::Clean,
         spool,
-        store_findings,
-        store_checked: !offline,
+        store,
     };
     if *json {
-        output::json(&verdict)?;
+        output::json(&answer)?;
     } else {
-        describe(&verdict);
+        describe(&answer);
     }
-    Ok(if clean {
-        ExitCode::SUCCESS
-    } else {
+    Ok(if verdict == audit::Verdict::Findings {
         ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
-fn describe(verdict: &Verdict) {
-    let spool = &verdict.spool;
+fn verify_store(config: &Config, spool: &Path, key: &VerifyingKey) -> Result<audit::Report> {
+    let client = sessions::reader(config)?;
+    let scope = audit::Scope {
+        node_id: audit::node_id(spool).context("reading the spool's node.id")?,
+        node: &config.node.name,
+        key,
+        spool: Some(spool),
+        now_s: weir_clock::now().unix_s(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime
+        .block_on(audit::verify_store(&client, &scope))
+        .map_err(anyhow::Error::msg)
+}
+
+fn describe(answer: &Answer) {
+    part("spool", &answer.spool);
+    match &answer.store {
+        Some(store) => part("ClickHouse", store),
+        None => output::line("ClickHouse was not asked"),
+    }
+    output::line(match answer.verdict {
+        audit::Verdict::Clean => "clean: nothing is missing or changed",
+        audit::Verdict::Unproven => {
+            "unproven: nothing wrong was found, but what lies after the last signed end cannot be \
+             shown to be complete"
+        }
+        audit::Verdict::Findings => "NOT clean",
+    });
+}
+
+fn part(name: &str, report: &audit::Report) {
     output::line(&format!(
-        "spool: {} segments, {} facts",
-        spool.segments, spool.facts
+        "{name}: {} segments, {} facts",
+        report.segments, report.facts
     ));
-    for finding in spool.findings.iter().chain(&verdict.store_findings) {
+    for finding in &report.findings {
         output::line(&format!("  FINDING {finding}"));
     }
-    if !verdict.store_checked {
-        output::line("ClickHouse was not asked");
+    if report.more_findings > 0 {
+        output::line(&format!("  and {} more findings", report.more_findings));
     }
-    let anchor = if spool.last_anchor.is_empty() {
-        "none"
-    } else {
-        spool.last_anchor.as_str()
+    let anchor = match report.last_anchor.as_str() {
+        "" => "none",
+        anchor => anchor,
     };
     output::line(&format!(
-        "last signed end: {anchor}; {} facts after it are unproven",
-        spool.unproven
+        "  last signed end: {anchor}; {} facts are unproven",
+        report.unproven
     ));
-    output::line(if verdict.clean {
-        "nothing is missing or changed"
-    } else {
-        "NOT clean"
-    });
 }
 
 pub(crate) fn db(args: &DbArgs) -> Result<ExitCode> {

@@ -18,9 +18,6 @@ use crate::journal::{Batch, Journal};
 const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Read at once; a larger block is read whole.
 const READ_BYTES: usize = 4 * 1024 * 1024;
-/// Length of a trailer.
-const TRAILER_BYTES: u64 = 101;
-
 /// What is known of a segment that is being followed.
 struct Tail {
     header_len: u64,
@@ -98,14 +95,14 @@ impl Tails {
             tail.broken = true;
             return Ok(None);
         };
-        if read.last == progress.last {
+        if read.last == progress.last && !read.sealed {
             tail.waiting_since_us = None;
             return Ok(None);
         }
         let now_us = weir_clock::now().mono_us;
         let since_us = *tail.waiting_since_us.get_or_insert(now_us);
         let old = u128::from(now_us - since_us) >= config.age.as_micros();
-        let full = read.last - progress.last >= config.rows_max || read.full;
+        let full = read.last - progress.last >= config.rows_max || read.full || read.sealed;
         if !(old || full || all) {
             return Ok(None);
         }
@@ -154,6 +151,8 @@ struct Read {
     last: u32,
     chain: [u8; 32],
     full: bool,
+    /// The segment's signed end was reached; it belongs to the batch.
+    sealed: bool,
 }
 
 /// Reads whole blocks until enough for a batch; `None` when the file is not what it should be.
@@ -174,14 +173,15 @@ fn follow(
             let rest = bytes.get(at..).unwrap_or(&[]);
             match reader.next(rest) {
                 Ok(Next::Block(_, len)) => at += len,
-                Ok(Next::Trailer(..)) => {
-                    let end = end + at as u64;
+                Ok(Next::Trailer(_, len)) => {
+                    let end = end + (at + len) as u64;
                     let (last, chain) = (reader.position(), reader.chain());
                     return Ok(Some(Read {
                         end,
                         last,
                         chain,
                         full: true,
+                        sealed: true,
                     }));
                 }
                 Ok(Next::Incomplete) => break,
@@ -198,6 +198,7 @@ fn follow(
                     last,
                     chain,
                     full: true,
+                    sealed: false,
                 }));
             }
         }
@@ -209,6 +210,7 @@ fn follow(
                 last,
                 chain,
                 full: false,
+                sealed: false,
             }));
         }
         // A block that is larger than what was read.
@@ -216,8 +218,18 @@ fn follow(
     }
 }
 
-/// The rows of a batch, one after the other.
-pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Bytes> {
+/// What is sent of a batch.
+pub(super) struct Content {
+    /// Its rows, one after the other.
+    pub(super) rows: Bytes,
+    /// Facts of each of its blocks: with them the chain can be computed from stored rows.
+    pub(super) blocks: Vec<u32>,
+    /// Of the segment's end, when the batch reaches it; hexadecimal.
+    pub(super) signature: String,
+}
+
+/// Reads a batch that was cut.
+pub(super) fn content(directory: &Path, batch: &Batch) -> io::Result<Content> {
     let id = batch.segment;
     let path = directory.join(format!(
         "{:08}-{:03}-{:08}.seg",
@@ -228,6 +240,7 @@ pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Bytes> {
     let chain = unhex(&batch.previous).ok_or_else(|| io::Error::other("journal: bad hash"))?;
     let mut reader = BlockReader::resume(chain, batch.first - 1);
     let mut rows = BytesMut::with_capacity(length);
+    let (mut blocks, mut signature) = (Vec::new(), String::new());
     let mut at = 0;
     while at < bytes.len() {
         match reader
@@ -238,9 +251,18 @@ pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Bytes> {
                 for row in block.rows().flatten() {
                     rows.put_slice(row);
                 }
+                blocks.push(block.count);
                 at += len;
             }
-            Next::Trailer(..) | Next::Incomplete => {
+            Next::Trailer(trailer, len) => {
+                signature = trailer
+                    .signature
+                    .iter()
+                    .map(|b| format!("{b:02x}"))
+                    .collect();
+                at += len;
+            }
+            Next::Incomplete => {
                 return Err(io::Error::other("a batch ends within a block"));
             }
         }
@@ -248,16 +270,9 @@ pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Bytes> {
     if hex(&reader.chain()) != batch.hash || reader.position() != batch.last {
         return Err(io::Error::other("a batch changed on disk after it was cut"));
     }
-    Ok(rows.freeze())
-}
-
-/// True when `rest` bytes behind `cut` are nothing but a trailer.
-pub(super) fn only_trailer(path: &Path, cut: u64, rest: u64) -> io::Result<bool> {
-    if rest == 0 {
-        return Ok(true);
-    }
-    if rest != TRAILER_BYTES {
-        return Ok(false);
-    }
-    Ok(read_at(path, cut, 1)?.first() == Some(&b'T'))
+    Ok(Content {
+        rows: rows.freeze(),
+        blocks,
+        signature,
+    })
 }
