@@ -197,7 +197,7 @@ async fn rows(record: &Record) {
         (
             "inserted behind the end",
             format!(
-                "{rest} UNION ALL SELECT * REPLACE(toUInt32(13) AS position) FROM clean_fact WHERE {at}"
+                "{rest} UNION ALL SELECT * REPLACE(toUInt32(13) AS position) FROM (SELECT * FROM clean_fact WHERE {at})"
             ),
             &["1-0-1 position 13 ", "inserted"],
         ),

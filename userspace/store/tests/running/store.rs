@@ -23,10 +23,10 @@ fn library() -> PathBuf {
     path
 }
 
-pub struct Scratch(pub PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("weir-store-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         for role in ["writer", "reader", "migrator"] {
@@ -42,13 +42,13 @@ impl Drop for Scratch {
     }
 }
 
-pub struct Store {
+pub(crate) struct Store {
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Store {
-    pub fn start(scratch: &Scratch, listen: &str) -> Self {
+    pub(crate) fn start(scratch: &Scratch, listen: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_weir-store"))
             .arg("--library")
             .arg(library())
@@ -75,7 +75,7 @@ impl Store {
         Self { child, url }
     }
 
-    pub fn address(&self, role: &str) -> StoreAddress {
+    pub(crate) fn address(&self, role: &str) -> StoreAddress {
         StoreAddress {
             url: self.url.clone(),
             database: "weir".to_owned(),
@@ -83,9 +83,16 @@ impl Store {
         }
     }
 
-    pub fn kill(mut self) -> String {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    /// Kills it; gives the address it listened on.
+    pub(crate) fn kill(self) -> String {
         self.url.trim_start_matches("http://").to_owned()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // It may have ended by itself; nothing is left behind either way.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
