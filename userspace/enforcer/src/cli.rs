@@ -3,6 +3,7 @@
 mod approvals;
 mod audit;
 mod check;
+mod db;
 mod doctor;
 mod flows;
 mod login;
@@ -76,7 +77,7 @@ enum Command {
     /// Verify the record
     Audit(audit::AuditArgs),
     /// Manage the ClickHouse schema
-    Db(audit::DbArgs),
+    Db(db::DbArgs),
     /// Remove every pinned program, map and link
     Uninstall(ConfigArg),
     /// Print shell completions
@@ -102,7 +103,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Flows(args) => flows::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
-        Command::Db(args) => audit::db(&args),
+        Command::Db(args) => db::run(&args),
         Command::Uninstall(arg) => daemon::broker::uninstall(&arg.config),
         Command::Completions { shell } => {
             let mut command = Cli::command();

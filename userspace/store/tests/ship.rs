@@ -47,12 +47,20 @@ async fn a_spool_arrives_exactly_once_though_the_store_is_killed() {
     const FACTS: u32 = 400;
     let scratch = Scratch::new("ship");
     let mut store = Store::start(&scratch, "127.0.0.1:0");
-    migrate::migrate(&store.address("migrator").client(), "weir")
-        .await
-        .unwrap();
-    migrate::migrate(&store.address("migrator").client(), "weir")
-        .await
-        .unwrap();
+    migrate::migrate(
+        &store.address("migrator").client(),
+        "weir",
+        migrate::Layout::Local,
+    )
+    .await
+    .unwrap();
+    migrate::migrate(
+        &store.address("migrator").client(),
+        "weir",
+        migrate::Layout::Local,
+    )
+    .await
+    .unwrap();
     let key_file = scratch.0.join("node.key");
     let spool = SpoolDir::open(SpoolConfig {
         directory: scratch.0.join("spool"),

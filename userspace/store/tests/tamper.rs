@@ -35,7 +35,9 @@ async fn execute(admin: &Client, sql: &str) {
 /// Ships two sealed segments and leaves pristine copies of both tables.
 async fn recorded(scratch: &Scratch, store: &Store) -> SpoolDir {
     let admin = store.address("migrator").client();
-    migrate::migrate(&admin, "weir").await.unwrap();
+    migrate::migrate(&admin, "weir", migrate::Layout::Local)
+        .await
+        .unwrap();
     let mut last = None;
     for epoch in 0..2 {
         let spool = SpoolDir::open(SpoolConfig {

@@ -1,4 +1,4 @@
-//! `weir audit` and `weir db`: the record itself.
+//! `weir audit`: is the record whole?
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
-use weir_record::{StoreAddress, audit, migrate};
+use weir_record::audit;
 
 use super::{ConfigArg, sessions};
 use crate::config::Config;
-use crate::daemon::prepare::{self, StatePaths};
+use crate::daemon::prepare::StatePaths;
 use crate::output;
 
 #[derive(Args)]
@@ -34,20 +34,6 @@ enum AuditAction {
         #[arg(long)]
         offline: bool,
     },
-}
-
-#[derive(Args)]
-pub(crate) struct DbArgs {
-    #[command(subcommand)]
-    action: DbAction,
-}
-
-#[derive(Subcommand)]
-enum DbAction {
-    /// Create or update the tables in ClickHouse
-    Migrate(ConfigArg),
-    /// Print the schema
-    Schema,
 }
 
 #[derive(Serialize)]
@@ -149,43 +135,4 @@ fn part(name: &str, report: &audit::Report) {
         "  last signed end: {anchor}; {} facts are unproven",
         report.unproven
     ));
-}
-
-pub(crate) fn db(args: &DbArgs) -> Result<ExitCode> {
-    match &args.action {
-        DbAction::Schema => {
-            for (name, text) in migrate::MIGRATIONS {
-                output::line(&format!("-- {name}\n{text}"));
-            }
-        }
-        DbAction::Migrate(arg) => {
-            let config = output::load(&arg.config)?;
-            let store = config
-                .record
-                .clickhouse
-                .as_ref()
-                .context("record.clickhouse is not configured")?;
-            let token = match store
-                .migrator_token_file
-                .as_ref()
-                .or(store.token_file.as_ref())
-            {
-                Some(file) => Some(prepare::read_secret(file)?),
-                None => None,
-            };
-            let address = StoreAddress {
-                url: store.url.clone(),
-                database: store.database.clone(),
-                token,
-            };
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime
-                .block_on(migrate::migrate(&address.client(), &store.database))
-                .map_err(anyhow::Error::msg)?;
-            output::line(&format!("schema of {} is up to date", store.database));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
