@@ -67,7 +67,7 @@ fn facts() -> Vec<Fact> {
     let mut approval = fact(FactKind::Approval, 5);
     approval.reply_to = 4;
     approval.decision = DecisionKind::Approved;
-    approval.approver = Arc::from("grace");
+    approval.approver = "grace".to_owned();
     vec![read, reply, denied, held, approval]
 }
 
