@@ -115,6 +115,14 @@ impl Lab {
         self.exec(agent, &PSQL, script)
     }
 
+    /// As [`Lab::exec`], not waiting for its end.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn started(&self, agent: &str, command: &[&str]) -> Result<Child> {
+        start(self.exec_command(agent, command), "")
+    }
+
     /// As [`Lab::psql`], not waiting for its end.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod ca;
 mod check;
+mod db;
 mod doctor;
 mod flows;
 mod login;
@@ -77,7 +78,7 @@ enum Command {
     /// Verify the record
     Audit(audit::AuditArgs),
     /// Manage the ClickHouse schema
-    Db(audit::DbArgs),
+    Db(db::DbArgs),
     /// Give clients what they need to trust this cluster's Weir
     Ca(ca::CaArgs),
     /// Remove every pinned program, map and link
@@ -105,7 +106,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Flows(args) => flows::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
-        Command::Db(args) => audit::db(&args),
+        Command::Db(args) => db::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Uninstall(arg) => daemon::broker::uninstall(&arg.config),
         Command::Completions { shell } => {

@@ -4,7 +4,7 @@
 //! it is stored, `Q` when it was put into quarantine. A torn last line is ignored: a batch whose
 //! cutting was not written down was never sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -41,6 +41,33 @@ pub(crate) struct Journal {
     pub(crate) progress: BTreeMap<SegmentId, Progress>,
     /// Cut and neither acknowledged nor in quarantine, in order.
     pub(crate) open: Vec<Batch>,
+    /// Segments with a batch in quarantine: their files are the only copy.
+    pub(crate) quarantined: BTreeSet<SegmentId>,
+}
+
+/// What the journal says, for those who only look.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) progress: BTreeMap<SegmentId, Progress>,
+    pub(crate) open: Vec<Batch>,
+    pub(crate) quarantined: BTreeSet<SegmentId>,
+}
+
+/// Reads a journal that another process may be writing; a missing one says nothing.
+pub(crate) fn look(path: &Path) -> std::io::Result<Told> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Told::default()),
+        Err(error) => return Err(error),
+    };
+    let whole = text.rfind('\n').map_or(0, |at| at + 1);
+    let mut told = Told::default();
+    for line in text.get(..whole).unwrap_or_default().lines() {
+        if told.replay(line).is_none() {
+            return Err(std::io::Error::other("the journal has an unreadable line"));
+        }
+    }
+    Ok(told)
 }
 
 impl Journal {
@@ -57,44 +84,13 @@ impl Journal {
             .open(path)?;
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         file.set_len(whole as u64)?;
-        let mut journal = Self {
+        let told = look(path)?;
+        Ok(Self {
             file,
-            progress: BTreeMap::new(),
-            open: Vec::new(),
-        };
-        for line in text.get(..whole).unwrap_or_default().lines() {
-            if journal.replay(line).is_none() {
-                return Err(std::io::Error::other(format!("unreadable line: {line}")));
-            }
-        }
-        Ok(journal)
-    }
-
-    fn replay(&mut self, line: &str) -> Option<()> {
-        let mut words = line.split(' ');
-        match words.next()? {
-            "S" => {
-                let batch = parse(&mut words)?;
-                self.note(&batch);
-                self.open.push(batch);
-            }
-            "A" | "Q" => {
-                let segment = parse_segment(&mut words)?;
-                let number: u32 = words.next()?.parse().ok()?;
-                self.open
-                    .retain(|batch| batch.segment != segment || batch.number != number);
-            }
-            _ => return None,
-        }
-        Some(())
-    }
-
-    fn note(&mut self, batch: &Batch) {
-        let progress = self.progress.entry(batch.segment).or_default();
-        progress.end = batch.end;
-        progress.last = batch.last;
-        progress.hash = Some(batch.hash.clone());
-        progress.batches = batch.number;
+            progress: told.progress,
+            open: told.open,
+            quarantined: told.quarantined,
+        })
     }
 
     /// Writes a batch down before it is sent.
@@ -116,7 +112,7 @@ impl Journal {
         );
         self.file.write_all(line.as_bytes())?;
         self.file.sync_data()?;
-        self.note(batch);
+        note(&mut self.progress, batch);
         self.open.push(batch.clone());
         Ok(())
     }
@@ -131,10 +127,45 @@ impl Journal {
         let line = format!("{mark} {epoch} {lane} {number} {}\n", batch.number);
         self.file.write_all(line.as_bytes())?;
         self.file.sync_data()?;
+        if mark == 'Q' {
+            self.quarantined.insert(batch.segment);
+        }
         self.open
             .retain(|open| open.segment != batch.segment || open.number != batch.number);
         Ok(())
     }
+}
+
+impl Told {
+    fn replay(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split(' ');
+        match words.next()? {
+            "S" => {
+                let batch = parse(&mut words)?;
+                note(&mut self.progress, &batch);
+                self.open.push(batch);
+            }
+            mark @ ("A" | "Q") => {
+                let segment = parse_segment(&mut words)?;
+                let number: u32 = words.next()?.parse().ok()?;
+                self.open
+                    .retain(|batch| batch.segment != segment || batch.number != number);
+                if mark == "Q" {
+                    self.quarantined.insert(segment);
+                }
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn note(progress: &mut BTreeMap<SegmentId, Progress>, batch: &Batch) {
+    let progress = progress.entry(batch.segment).or_default();
+    progress.end = batch.end;
+    progress.last = batch.last;
+    progress.hash = Some(batch.hash.clone());
+    progress.batches = batch.number;
 }
 
 fn parse_segment<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<SegmentId> {

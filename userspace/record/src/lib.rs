@@ -9,6 +9,7 @@ pub mod migrate;
 pub mod query;
 pub mod replay;
 mod shipper;
+pub mod tables;
 
 pub use crate::directory::{Durability, FileSegment, SpoolConfig, SpoolDir, SpoolDirError};
 pub use crate::shipper::{Shipper, ShipperConfig, ShipperMetrics};

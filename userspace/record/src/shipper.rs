@@ -167,9 +167,9 @@ impl Shipper {
     }
 
     async fn send(&self, journal: &mut Journal, batch: &Batch) -> std::io::Result<Sent> {
-        let rows = match tail::rows(&self.directory, batch)? {
-            tail::Rows::Whole(rows) => rows,
-            tail::Rows::Damaged(why) => {
+        let content = match tail::content(&self.directory, batch)? {
+            Ok(content) => content,
+            Err(tail::Damaged(why)) => {
                 tracing::error!(
                     why, segment = ?batch.segment, number = batch.number,
                     "a batch in the spool is damaged: it is in quarantine, see weir audit verify"
@@ -179,13 +179,13 @@ impl Shipper {
                 return Ok(Sent::Stored);
             }
         };
-        let outcome = send::send(&self.config, self.node, batch, rows).await;
+        let outcome = send::send(&self.config, self.node, batch, content).await;
         match outcome {
             Ok(()) => {
                 journal.settle(batch, 'A')?;
                 self.metrics
                     .shipped_rows
-                    .inc_by(u64::from(batch.last - batch.first + 1));
+                    .inc_by(u64::from(batch.last + 1 - batch.first));
                 self.metrics.last_ack_s.set(weir_clock::now().unix_s());
                 Ok(Sent::Stored)
             }
@@ -243,8 +243,8 @@ impl Shipper {
                 .progress
                 .get(&segment.id)
                 .map_or(0, |progress| progress.end);
-            let rest = length.saturating_sub(cut);
-            if finished && !open && tail::only_trailer(&segment.path, cut, rest)? {
+            let refused = journal.quarantined.contains(&segment.id);
+            if finished && !open && !refused && cut >= length {
                 std::fs::remove_file(&segment.path)?;
                 self.used.fetch_sub(length, Ordering::Relaxed);
                 tracing::info!(path = %segment.path.display(), "freed a shipped segment");

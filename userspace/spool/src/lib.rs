@@ -27,5 +27,6 @@ pub mod schema;
 
 pub use crate::lane::{Lane, LaneStart, Receipt, Receipts, SegmentFile, SegmentId, SpoolError};
 pub use crate::read::{
-    Block, BlockReader, Header, Next, ReadError, Trailer, Verified, read_header, verify_segment,
+    Block, BlockReader, Header, Inspection, Next, ReadError, Trailer, Verified, chain_rows,
+    chain_start, end_is_signed, inspect_segment, read_header, verify_segment,
 };

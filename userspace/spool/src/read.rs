@@ -86,6 +86,8 @@ pub enum ReadError {
     Changed { first: u32, last: u32 },
     #[error("position {expected} is missing, {found} follows: rows were deleted or reordered")]
     Reordered { expected: u32, found: u32 },
+    #[error("positions {first} to {last} stand out of order: doubled or moved")]
+    Doubled { first: u32, last: u32 },
     #[error("the signed end says {signed} facts, there are {found}")]
     Truncated { signed: u32, found: u32 },
     #[error("the signature is not of this node's key")]
@@ -361,6 +363,147 @@ pub fn verify_segment(bytes: &[u8], key: &VerifyingKey) -> Result<Verified, Read
             }
         }
     }
+}
+
+/// Checks the signature of a segment's end.
+#[must_use]
+pub fn end_is_signed(
+    count: u32,
+    hash: &[u8; 32],
+    signature: &[u8; 64],
+    key: &VerifyingKey,
+) -> bool {
+    let signature = Signature::from_bytes(signature);
+    key.verify_strict(&signed(count, hash), &signature).is_ok()
+}
+
+/// Chain value after a block of these rows, which start at `first`.
+#[must_use]
+pub fn chain_rows(previous: &[u8; 32], first: u32, rows: &[&[u8]]) -> [u8; 32] {
+    let mut payload = Vec::new();
+    for row in rows {
+        let length = u32::try_from(row.len()).unwrap_or(u32::MAX);
+        payload.extend_from_slice(&length.to_le_bytes());
+        payload.extend_from_slice(row);
+    }
+    let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    chain(previous, first, count, &payload)
+}
+
+/// Chain value before the first block of a segment with this version's columns.
+#[must_use]
+pub fn chain_start(node: u128, id: crate::SegmentId, previous: &[u8; 32]) -> [u8; 32] {
+    let columns = crate::schema::text();
+    let length = u32::try_from(columns.len()).unwrap_or(u32::MAX);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(MAGIC);
+    hasher.update(&VERSION.to_le_bytes());
+    hasher.update(&id.epoch.to_le_bytes());
+    hasher.update(&id.lane.to_le_bytes());
+    hasher.update(&0_u32.to_le_bytes());
+    hasher.update(&u64::from(id.number).to_le_bytes());
+    hasher.update(&node.to_le_bytes());
+    hasher.update(previous);
+    hasher.update(&length.to_le_bytes());
+    hasher.update(columns.as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// All that is wrong with a segment, not only the first thing: after a fault the walk goes on
+/// with what the file claims.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    pub header: Option<Header>,
+    /// Position that the last readable block ends with.
+    pub facts: u32,
+    /// Chain value that the file claims at its end.
+    pub hash: [u8; 32],
+    /// A signed end was read and holds.
+    pub sealed: bool,
+    pub errors: Vec<ReadError>,
+}
+
+/// Walks a segment to its end and collects every fault.
+#[must_use]
+pub fn inspect_segment(bytes: &[u8], key: &VerifyingKey) -> Inspection {
+    let mut found = Inspection::default();
+    let header = match read_header(bytes) {
+        Ok(header) => header,
+        Err(error) => {
+            found.errors.push(error);
+            return found;
+        }
+    };
+    let mut reader = BlockReader::new(&header);
+    let mut rest = bytes.get(header.len..).unwrap_or(&[]);
+    found.header = Some(header);
+    while !rest.is_empty() {
+        let taken = match reader.next(rest) {
+            Ok(Next::Block(_, len)) => len,
+            Ok(Next::Trailer(trailer, len)) => {
+                found.end(&trailer, rest.len() - len, key);
+                break;
+            }
+            Ok(Next::Incomplete) => {
+                let (after, bytes) = (reader.position(), rest.len());
+                found.errors.push(ReadError::Torn { after, bytes });
+                break;
+            }
+            Err(error) => match skip(&mut reader, rest) {
+                Some((named, len)) => {
+                    found.errors.push(named);
+                    len
+                }
+                None => {
+                    found.errors.push(error);
+                    break;
+                }
+            },
+        };
+        rest = rest.get(taken..).unwrap_or(&[]);
+    }
+    (found.facts, found.hash) = (reader.position(), reader.chain());
+    found
+}
+
+impl Inspection {
+    fn end(&mut self, trailer: &Trailer, after: usize, key: &VerifyingKey) {
+        if end_is_signed(trailer.count, &trailer.hash, &trailer.signature, key) {
+            self.sealed = self.errors.is_empty();
+        } else {
+            self.errors.push(ReadError::Signature);
+        }
+        if after > 0 {
+            self.errors.push(ReadError::Trailing { bytes: after });
+        }
+    }
+}
+
+/// Names what is wrong with the block in front and steps over it; `None` when it is no block.
+fn skip(reader: &mut BlockReader, bytes: &[u8]) -> Option<(ReadError, usize)> {
+    if bytes.first() != Some(&BLOCK) {
+        return None;
+    }
+    let (length, first, count, hash) = block_head(bytes)?;
+    let end = BLOCK_FIXED.checked_add(length)?;
+    let follows = bytes.get(end..)?.first();
+    if follows.is_some_and(|byte| *byte != BLOCK && *byte != TRAILER) {
+        return None;
+    }
+    let (expected, last) = (
+        reader.position().saturating_add(1),
+        first.saturating_add(count.saturating_sub(1)),
+    );
+    let error = match first.cmp(&expected) {
+        std::cmp::Ordering::Equal => ReadError::Changed { first, last },
+        std::cmp::Ordering::Less => ReadError::Doubled { first, last },
+        std::cmp::Ordering::Greater => ReadError::Reordered {
+            expected,
+            found: first,
+        },
+    };
+    *reader = BlockReader::resume(hash, last.max(reader.position()));
+    Some((error, end))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! From the spool through the real engine, with the store killed on the way: exactly once.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+#[path = "running/store.rs"]
+mod running;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use running::{Scratch, Store};
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::SessionId;
 use weir_record::{
@@ -13,93 +14,10 @@ use weir_record::{
     migrate, query, replay,
 };
 
-/// The engine's library: `WEIR_LIBCHDB`, or where setup puts it.
-fn library() -> PathBuf {
-    let path = std::env::var_os("WEIR_LIBCHDB").map_or_else(
-        || {
-            let home = std::env::var_os("HOME").expect("HOME is set");
-            Path::new(&home).join(".cache/weir/libchdb-36ad4e999882821e.so")
-        },
-        PathBuf::from,
-    );
-    assert!(
-        path.exists(),
-        "{} is absent: run `cargo xtask setup`, or set WEIR_LIBCHDB",
-        path.display()
-    );
-    path
-}
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("weir-store-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        for role in ["writer", "reader", "migrator"] {
-            std::fs::write(path.join(role), format!("{role}-{role}-{role}")).unwrap();
-        }
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
-}
-
-struct Store {
-    child: Child,
-    url: String,
-}
-
-impl Store {
-    fn start(scratch: &Scratch, listen: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir-store"))
-            .arg("--library")
-            .arg(library())
-            .args(["--listen", listen, "--data"])
-            .arg(scratch.0.join("data"))
-            .arg("--writer-token")
-            .arg(scratch.0.join("writer"))
-            .arg("--reader-token")
-            .arg(scratch.0.join("reader"))
-            .arg("--migrator-token")
-            .arg(scratch.0.join("migrator"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let url = line
-            .trim()
-            .strip_prefix("READY ")
-            .expect("the store starts")
-            .to_owned();
-        Self { child, url }
-    }
-
-    fn address(&self, role: &str) -> StoreAddress {
-        StoreAddress {
-            url: self.url.clone(),
-            database: "weir".to_owned(),
-            token: Some(format!("{role}-{role}-{role}").into()),
-        }
-    }
-
-    fn kill(mut self) -> String {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.url.trim_start_matches("http://").to_owned()
-    }
-}
-
 fn facts(session: u128, count: u32) -> impl Iterator<Item = Fact> {
     let context = Arc::new(FactContext {
         session_id: session,
+        node: "n1".to_owned(),
         workload: "analyst".to_owned(),
         principal: "oid".to_owned(),
         ..FactContext::default()
@@ -129,12 +47,20 @@ async fn a_spool_arrives_exactly_once_though_the_store_is_killed() {
     const FACTS: u32 = 400;
     let scratch = Scratch::new("ship");
     let mut store = Store::start(&scratch, "127.0.0.1:0");
-    migrate::migrate(&store.address("migrator").client(), "weir")
-        .await
-        .unwrap();
-    migrate::migrate(&store.address("migrator").client(), "weir")
-        .await
-        .unwrap();
+    migrate::migrate(
+        &store.address("migrator").client(),
+        "weir",
+        migrate::Layout::Local,
+    )
+    .await
+    .unwrap();
+    migrate::migrate(
+        &store.address("migrator").client(),
+        "weir",
+        migrate::Layout::Local,
+    )
+    .await
+    .unwrap();
     let key_file = scratch.0.join("node.key");
     let spool = SpoolDir::open(SpoolConfig {
         directory: scratch.0.join("spool"),
@@ -184,10 +110,19 @@ async fn a_spool_arrives_exactly_once_though_the_store_is_killed() {
 
     let reader = store.address("reader").client();
     assert_eq!(count(&store.address("reader")).await, Some(expected));
-    assert_eq!(
-        audit::verify_store(&reader).await.unwrap(),
-        Vec::<String>::new()
-    );
+    let key = spool.verifying_key();
+    let scope = audit::Scope {
+        node_id: spool.node(),
+        node: "n1",
+        key: &key,
+        spool: Some(spool.directory()),
+        now_s: weir_clock::now().unix_s(),
+        on_its_way: Duration::ZERO,
+    };
+    let stored = audit::verify_store(&reader, &scope).await.unwrap();
+    assert_eq!(stored.findings, Vec::<String>::new());
+    assert_eq!((stored.facts, stored.unproven), (expected, 0));
+    assert_eq!(stored.last_anchor, "1-0-1");
     let report = audit::verify_files(spool.directory(), &spool.verifying_key()).unwrap();
     assert_eq!(
         (report.facts, report.unproven, report.findings.len()),

@@ -2,20 +2,52 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
-use super::agents;
 use super::daemon::{self, Plan};
 use super::model::Lab;
 use super::secret::write_private;
+use super::{agents, network};
 use crate::binaries::Binaries;
 use crate::run;
 
 /// The name by which Weir proves the server.
 const NAME: &str = "kubernetes.default.svc";
+
+/// Where it listens, beside the database.
+const PORT: u16 = 6443;
+
+/// The test API server of a lab.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Cluster {
+    pub(crate) server: String,
+    pub(crate) port: u16,
+    pub(crate) folder: PathBuf,
+    /// The credential that Weir holds.
+    pub(crate) token_file: PathBuf,
+    pub(crate) ca_file: PathBuf,
+    /// The server's own log: one JSON line per request that reached it.
+    pub(crate) log: PathBuf,
+}
+
+impl Cluster {
+    pub(crate) fn plan(number: u8, state_dir: &Path) -> Self {
+        let address = network::addresses(number, network::DATABASE).v4;
+        let folder = state_dir.join("cluster");
+        Self {
+            server: format!("https://{address}:{PORT}"),
+            port: PORT,
+            token_file: state_dir.join("secrets/cluster-token"),
+            ca_file: folder.join("ca.pem"),
+            log: folder.join("audit.jsonl"),
+            folder,
+        }
+    }
+}
 
 pub(crate) fn start(lab: &mut Lab, binaries: &Binaries) -> Result<()> {
     let folder = &lab.cluster.folder;

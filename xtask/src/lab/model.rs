@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::cluster::Cluster;
 use super::daemon::Process;
 use super::secret::write_private;
 
@@ -61,19 +62,6 @@ pub(crate) struct Database {
     /// Folder of the server's unix socket; root may connect as `postgres` without a password.
     pub(crate) socket_dir: PathBuf,
     /// The server's own log of every statement.
-    pub(crate) log: PathBuf,
-}
-
-/// The test API server, in the database's namespace.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Cluster {
-    pub(crate) server: String,
-    pub(crate) port: u16,
-    pub(crate) folder: PathBuf,
-    /// The credential that Weir holds.
-    pub(crate) token_file: PathBuf,
-    pub(crate) ca_file: PathBuf,
-    /// The server's own log: one JSON line per request that reached it.
     pub(crate) log: PathBuf,
 }
 

@@ -8,15 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
+use super::cluster::Cluster;
 use super::command::{Name, UpArgs};
 use super::down::{down, keep_logs};
-use super::model::{Agent, Cluster, Database, LABS, Lab, Outside, RUNS};
+use super::model::{Agent, Database, LABS, Lab, Outside, RUNS};
 use super::{agents, cluster, database, entra, network, store, weir};
 use crate::binaries::{self, Binaries, Profile};
 use crate::{place, say, setup};
-
-/// Where the test API server listens, beside the database.
-const CLUSTER_PORT: u16 = 6443;
 
 /// A lab with every default.
 pub(crate) fn default_args(name: &str) -> UpArgs {
@@ -179,17 +177,7 @@ fn plan(name: &str, number: u8) -> Result<Lab> {
             socket_dir: run_dir.join("postgres"),
             log: state_dir.join("log/postgres.log"),
         },
-        cluster: Cluster {
-            server: format!(
-                "https://{}:{CLUSTER_PORT}",
-                network::addresses(number, network::DATABASE).v4
-            ),
-            port: CLUSTER_PORT,
-            folder: state_dir.join("cluster"),
-            token_file: secrets.join("cluster-token"),
-            ca_file: state_dir.join("cluster/ca.pem"),
-            log: state_dir.join("cluster/audit.jsonl"),
-        },
+        cluster: Cluster::plan(number, &state_dir),
         agents,
         outside: Outside {
             addresses: network::addresses(number, network::OUTSIDE),

@@ -9,9 +9,11 @@ use crate::run;
 use crate::say::Step;
 
 /// Package and why.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("build-essential", "C parts of crates"),
+    ("curl", "a plain HTTP client for tests"),
     ("iproute2", "namespaces of a lab"),
+    ("kubernetes-client", "kubectl for the lab's agents"),
     ("libclang-dev", "the PostgreSQL grammar's bindings"),
     ("llvm-22-dev", "bpf-linker: the LLVM of the pinned Rust"),
     ("nodejs", "npm's runtime"),
@@ -66,6 +68,8 @@ pub(super) fn missing() -> Result<Vec<String>> {
 fn otherwise(package: &str) -> bool {
     let programs: &[&str] = match package {
         "build-essential" => &["cc", "make"],
+        "curl" => &["curl"],
+        "kubernetes-client" => &["kubectl"],
         "nodejs" => &["node"],
         "npm" => &["npm"],
         "postgresql-client" => &["psql", "pgbench"],

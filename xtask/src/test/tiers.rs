@@ -33,7 +33,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 12] = [
+pub(super) const ALL: [Tier; 13] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -47,7 +47,8 @@ pub(super) const ALL: [Tier; 12] = [
     tests("identity", |step| nextest(step, "identity", IDENTITY, &[])),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", deploy),
-    tests("e2e", e2e),
+    tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
+    tests("e2e", |step| in_lab(step, "e2e", E2E)),
 ];
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
@@ -55,11 +56,12 @@ const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 const IDENTITY: &str = "package(weir-identify)";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
-const E2E: &str = "package(weir-e2e)";
+const KUBERNETES: &str = "(package(weir-e2e) & binary(kubernetes)) | package(weir-test-apiserver)";
+const E2E: &str = "package(weir-e2e) - binary(kubernetes)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
-    [GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, E2E].join(" | ")
+    [GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, E2E].join(" | ")
 }
 
 fn fmt(step: &Step) -> Result<Outcome> {
@@ -129,11 +131,11 @@ fn deploy(step: &Step) -> Result<Outcome> {
 }
 
 /// One lab for the whole tier; its tests run one after the other, because some kill the node.
-fn e2e(step: &Step) -> Result<Outcome> {
+fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(Outcome::CannotRun("it needs root".to_owned()));
     }
-    let name = format!("e2e-{}", std::process::id());
+    let name = format!("{tier}-{}", std::process::id());
     let lab: Lab = up::up(&up::default_args(&name))?;
     let xtask = std::env::current_exe().context("finding this program")?;
     let python = setup::python_binary()?;
@@ -144,7 +146,7 @@ fn e2e(step: &Step) -> Result<Outcome> {
         ("NEXTEST_TEST_THREADS", "1"),
         ("RUST_LIB_BACKTRACE", "0"),
     ];
-    let outcome = nextest(step, "e2e", E2E, &envs);
+    let outcome = nextest(step, tier, filter, &envs);
     if outcome.is_err() {
         lab::keep_logs(&lab);
     }

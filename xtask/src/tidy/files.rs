@@ -52,8 +52,9 @@ const TASKS: [&str; 4] = [
     "mpsc::channel(",
     "spawn_local(",
 ];
-const TASK_CRATES: [&str; 11] = [
+const TASK_CRATES: [&str; 12] = [
     "userspace/relay/",
+    "userspace/protocols/http/",
     "userspace/record/",
     "userspace/enforcer/",
     "userspace/store/",

@@ -1,14 +1,17 @@
-//! `weir audit` and `weir db`: the record itself.
+//! `weir audit`: is the record whole?
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
-use weir_record::{StoreAddress, audit, migrate};
+use weir_record::audit;
 
 use super::{ConfigArg, sessions};
-use crate::daemon::prepare::{self, StatePaths};
+use crate::config::Config;
+use crate::daemon::prepare::StatePaths;
 use crate::output;
 
 #[derive(Args)]
@@ -33,26 +36,14 @@ enum AuditAction {
     },
 }
 
-#[derive(Args)]
-pub(crate) struct DbArgs {
-    #[command(subcommand)]
-    action: DbAction,
-}
-
-#[derive(Subcommand)]
-enum DbAction {
-    /// Create or update the tables in ClickHouse
-    Migrate(ConfigArg),
-    /// Print the schema
-    Schema,
-}
-
 #[derive(Serialize)]
-struct Verdict {
+struct Answer {
+    verdict: audit::Verdict,
+    /// Nothing wrong was found and all of it is proven.
     clean: bool,
     spool: audit::Report,
-    store_findings: Vec<String>,
-    store_checked: bool,
+    /// Absent when ClickHouse was not asked.
+    store: Option<audit::Report>,
 }
 
 pub(crate) fn run(args: &AuditArgs) -> Result<ExitCode> {
@@ -67,99 +58,82 @@ pub(crate) fn run(args: &AuditArgs) -> Result<ExitCode> {
         .with_context(|| format!("reading {}", paths.node_key.display()))?;
     let spool = audit::verify_files(&paths.spool, &key)
         .with_context(|| format!("reading {}", paths.spool.display()))?;
-    let store_findings = if *offline {
-        Vec::new()
+    let store = if *offline {
+        None
     } else {
-        let client = sessions::reader(&config)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime
-            .block_on(audit::verify_store(&client))
-            .map_err(anyhow::Error::msg)?
+        Some(verify_store(&config, &paths.spool, &key)?)
     };
-    let clean = spool.findings.is_empty() && store_findings.is_empty();
-    let verdict = Verdict {
-        clean,
+    let worst = store.as_ref().map(audit::Report::verdict);
+    let verdict = worst.map_or(spool.verdict(), |store| store.max(spool.verdict()));
+    let answer = Answer {
+        verdict,
+        clean: verdict == audit::Verdict::Clean,
         spool,
-        store_findings,
-        store_checked: !offline,
+        store,
     };
     if *json {
-        output::json(&verdict)?;
+        output::json(&answer)?;
     } else {
-        describe(&verdict);
+        describe(&answer);
     }
-    Ok(if clean {
-        ExitCode::SUCCESS
-    } else {
+    Ok(if verdict == audit::Verdict::Findings {
         ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
-fn describe(verdict: &Verdict) {
-    let spool = &verdict.spool;
-    output::line(&format!(
-        "spool: {} segments, {} facts",
-        spool.segments, spool.facts
-    ));
-    for finding in spool.findings.iter().chain(&verdict.store_findings) {
-        output::line(&format!("  FINDING {finding}"));
-    }
-    if !verdict.store_checked {
-        output::line("ClickHouse was not asked");
-    }
-    let anchor = if spool.last_anchor.is_empty() {
-        "none"
-    } else {
-        spool.last_anchor.as_str()
+fn verify_store(config: &Config, spool: &Path, key: &VerifyingKey) -> Result<audit::Report> {
+    let client = sessions::reader(config)?;
+    let scope = audit::Scope {
+        node_id: audit::node_id(spool).context("reading the spool's node.id")?,
+        node: &config.node.name,
+        key,
+        spool: Some(spool),
+        now_s: weir_clock::now().unix_s(),
+        on_its_way: std::time::Duration::from_secs(3),
     };
-    output::line(&format!(
-        "last signed end: {anchor}; {} facts after it are unproven",
-        spool.unproven
-    ));
-    output::line(if verdict.clean {
-        "nothing is missing or changed"
-    } else {
-        "NOT clean"
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime
+        .block_on(audit::verify_store(&client, &scope))
+        .map_err(anyhow::Error::msg)
+}
+
+fn describe(answer: &Answer) {
+    part("spool", &answer.spool);
+    match &answer.store {
+        Some(store) => part("ClickHouse", store),
+        None => output::line("ClickHouse was not asked"),
+    }
+    output::line(match answer.verdict {
+        audit::Verdict::Clean => "clean: nothing is missing or changed",
+        audit::Verdict::Unproven => {
+            "unproven: nothing wrong was found, but what lies after the last signed end cannot be \
+             shown to be complete"
+        }
+        audit::Verdict::Findings => "NOT clean",
     });
 }
 
-pub(crate) fn db(args: &DbArgs) -> Result<ExitCode> {
-    match &args.action {
-        DbAction::Schema => {
-            for (name, text) in migrate::MIGRATIONS {
-                output::line(&format!("-- {name}\n{text}"));
-            }
-        }
-        DbAction::Migrate(arg) => {
-            let config = output::load(&arg.config)?;
-            let store = config
-                .record
-                .clickhouse
-                .as_ref()
-                .context("record.clickhouse is not configured")?;
-            let token = match store
-                .migrator_token_file
-                .as_ref()
-                .or(store.token_file.as_ref())
-            {
-                Some(file) => Some(prepare::read_secret(file)?),
-                None => None,
-            };
-            let address = StoreAddress {
-                url: store.url.clone(),
-                database: store.database.clone(),
-                token,
-            };
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime
-                .block_on(migrate::migrate(&address.client(), &store.database))
-                .map_err(anyhow::Error::msg)?;
-            output::line(&format!("schema of {} is up to date", store.database));
-        }
+fn part(name: &str, report: &audit::Report) {
+    output::line(&format!(
+        "{name}: {} segments, {} facts",
+        report.segments, report.facts
+    ));
+    for finding in &report.findings {
+        output::line(&format!("  FINDING {finding}"));
     }
-    Ok(ExitCode::SUCCESS)
+    if report.more_findings > 0 {
+        output::line(&format!("  and {} more findings", report.more_findings));
+    }
+    let anchor = match report.last_anchor.as_str() {
+        "" => "none",
+        anchor => anchor,
+    };
+    output::line(&format!(
+        "  last signed end: {anchor}; {} facts are unproven",
+        report.unproven
+    ));
 }

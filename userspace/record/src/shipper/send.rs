@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use weir_spool::schema;
 
-use super::ShipperConfig;
+use super::{ShipperConfig, tail::Content};
 use crate::journal::Batch;
 
 const SEND_TIME_MAX: Duration = Duration::from_secs(60);
@@ -27,12 +27,14 @@ pub(super) async fn send(
     config: &ShipperConfig,
     node: u128,
     batch: &Batch,
-    rows: Bytes,
+    content: Content,
 ) -> Result<(), Refused> {
     let id = batch.segment;
     let token = format!("{node:032x}:{}:{}:{}", id.epoch, id.packed(), batch.number);
     let sql = format!("INSERT INTO fact ({}) FORMAT RowBinary", schema::names());
-    insert(config, &sql, &token, rows).await?;
+    if !content.rows.is_empty() {
+        insert(config, &sql, &token, content.rows).await?;
+    }
     let row = serde_json::json!({
         "node": config.node_name,
         "node_id": format!("{node:032x}"),
@@ -42,9 +44,11 @@ pub(super) async fn send(
         "sealed_at": weir_clock::now().unix_s(),
         "first_position": batch.first,
         "last_position": batch.last,
-        "facts": batch.last - batch.first + 1,
+        "facts": batch.last + 1 - batch.first,
         "previous_hash": batch.previous,
         "hash": batch.hash,
+        "blocks": content.blocks,
+        "signature": content.signature,
     });
     let sql = "INSERT INTO batch FORMAT JSONEachRow";
     insert(

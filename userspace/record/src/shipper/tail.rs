@@ -18,8 +18,6 @@ use crate::journal::{Batch, Journal};
 const BATCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Read at once; a larger block is read whole.
 const READ_BYTES: usize = 4 * 1024 * 1024;
-/// Length of a trailer.
-const TRAILER_BYTES: u64 = 101;
 
 /// What is known of a segment that is being followed.
 struct Tail {
@@ -41,6 +39,8 @@ struct Seen {
     last: u32,
     chain: [u8; 32],
     full: bool,
+    /// The segment's signed end was reached; it belongs to the batch.
+    sealed: bool,
 }
 
 #[derive(Default)]
@@ -113,6 +113,7 @@ impl Tails {
                 last: progress.last,
                 chain,
                 full: false,
+                sealed: false,
             },
         };
         let bounds = Bounds {
@@ -124,7 +125,7 @@ impl Tails {
             return Ok(None);
         };
         tail.seen = Some(seen);
-        if seen.last == progress.last {
+        if seen.last == progress.last && !seen.sealed {
             tail.waiting_since_us = None;
             return Ok(None);
         }
@@ -193,7 +194,10 @@ fn follow(path: &Path, mut seen: Seen, bounds: &Bounds) -> io::Result<Option<See
         while !seen.full {
             match reader.skim(bytes.get(at..).unwrap_or(&[])) {
                 Ok(Next::Block(_, len)) => at += len,
-                Ok(Next::Trailer(..)) => seen.full = true,
+                Ok(Next::Trailer(_, len)) => {
+                    at += len;
+                    (seen.full, seen.sealed) = (true, true);
+                }
                 Ok(Next::Incomplete) => break,
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a spool segment is damaged");
@@ -213,16 +217,21 @@ fn follow(path: &Path, mut seen: Seen, bounds: &Bounds) -> io::Result<Option<See
     Ok(Some(seen))
 }
 
-/// What a batch's bytes turned out to be.
-pub(super) enum Rows {
-    /// The rows, one after the other.
-    Whole(Bytes),
-    /// Not what was written; why.
-    Damaged(String),
+/// What is sent of a batch.
+pub(super) struct Content {
+    /// Its rows, one after the other.
+    pub(super) rows: Bytes,
+    /// Facts of each of its blocks: with them the chain can be computed from stored rows.
+    pub(super) blocks: Vec<u32>,
+    /// Of the segment's end, when the batch reaches it; hexadecimal.
+    pub(super) signature: String,
 }
 
-/// Reads and verifies a batch's rows.
-pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Rows> {
+/// A batch's bytes are not what was written; why.
+pub(super) struct Damaged(pub(super) String);
+
+/// Reads and verifies a batch that was cut.
+pub(super) fn content(directory: &Path, batch: &Batch) -> io::Result<Result<Content, Damaged>> {
     let id = batch.segment;
     let path = directory.join(format!(
         "{:08}-{:03}-{:08}.seg",
@@ -233,34 +242,34 @@ pub(super) fn rows(directory: &Path, batch: &Batch) -> io::Result<Rows> {
     let chain = unhex(&batch.previous).ok_or_else(|| io::Error::other("journal: bad hash"))?;
     let mut reader = BlockReader::resume(chain, batch.first - 1);
     let mut rows = BytesMut::with_capacity(length);
+    let (mut blocks, mut signature) = (Vec::new(), String::new());
     let mut at = 0;
     while at < bytes.len() {
         match reader.next(bytes.get(at..).unwrap_or(&[])) {
             Ok(Next::Block(block, len)) => {
+                blocks.push(block.count);
                 for row in block.rows().flatten() {
                     rows.put_slice(row);
                 }
                 at += len;
             }
-            Ok(Next::Trailer(..) | Next::Incomplete) => {
-                return Ok(Rows::Damaged("it ends within a block".to_owned()));
+            Ok(Next::Trailer(trailer, len)) => {
+                let digits = trailer.signature.iter().map(|b| format!("{b:02x}"));
+                signature = digits.collect();
+                at += len;
             }
-            Err(error) => return Ok(Rows::Damaged(error.to_string())),
+            Ok(Next::Incomplete) => {
+                return Ok(Err(Damaged("it ends within a block".to_owned())));
+            }
+            Err(error) => return Ok(Err(Damaged(error.to_string()))),
         }
     }
     if hex(&reader.chain()) != batch.hash || reader.position() != batch.last {
-        return Ok(Rows::Damaged("it changed after it was cut".to_owned()));
+        return Ok(Err(Damaged("it changed after it was cut".to_owned())));
     }
-    Ok(Rows::Whole(rows.freeze()))
-}
-
-/// True when `rest` bytes behind `cut` are nothing but a trailer.
-pub(super) fn only_trailer(path: &Path, cut: u64, rest: u64) -> io::Result<bool> {
-    if rest == 0 {
-        return Ok(true);
-    }
-    if rest != TRAILER_BYTES {
-        return Ok(false);
-    }
-    Ok(read_at(path, cut, 1)?.first() == Some(&b'T'))
+    Ok(Ok(Content {
+        rows: rows.freeze(),
+        blocks,
+        signature,
+    }))
 }

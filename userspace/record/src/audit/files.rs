@@ -1,0 +1,190 @@
+//! The spool's own files.
+
+use std::path::Path;
+
+use ed25519_dalek::VerifyingKey;
+use weir_spool::{Inspection, SegmentId, inspect_segment};
+
+use super::{Report, name, unhex};
+use crate::directory::segments;
+use crate::journal::{self, Told};
+
+/// The random number that a spool has for life.
+///
+/// # Errors
+/// The file cannot be read or has another length.
+pub fn node_id(directory: &Path) -> std::io::Result<u128> {
+    let bytes = std::fs::read(directory.join("node.id"))?;
+    let bytes: [u8; 16] = bytes
+        .try_into()
+        .map_err(|_| std::io::Error::other("node.id must hold exactly 16 bytes"))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// Verifies every segment of a spool directory, how they follow each other, and that all that the
+/// shipper wrote down is still there or was acknowledged.
+///
+/// # Errors
+/// The directory cannot be read; what is wrong inside is in the report.
+pub fn verify_files(directory: &Path, key: &VerifyingKey) -> std::io::Result<Report> {
+    let mut report = Report::default();
+    let told = match journal::look(&directory.join("batches")) {
+        Ok(told) => told,
+        Err(error) if error.kind() == std::io::ErrorKind::Other => {
+            report.finding(format!("the shipper's journal: {error}"));
+            Told::default()
+        }
+        Err(error) => return Err(error),
+    };
+    let node = match node_id(directory) {
+        Ok(node) => Some(node),
+        Err(error) => {
+            report.finding(format!("node.id: {error}"));
+            None
+        }
+    };
+    let mut before: Option<Seen> = None;
+    let mut present = Vec::new();
+    for segment in segments(directory).map_err(std::io::Error::other)? {
+        report.segments += 1;
+        present.push(segment.id);
+        let bytes = std::fs::read(&segment.path)?;
+        let found = inspect_segment(&bytes, key);
+        for error in &found.errors {
+            report.finding(format!("segment {}: {error}", name(segment.id)));
+        }
+        own_header(&mut report, segment.id, node, &found);
+        if told
+            .progress
+            .get(&segment.id)
+            .is_some_and(|progress| progress.end > bytes.len() as u64)
+        {
+            report.finding(format!(
+                "segment {}: cut off, more of it was shipped than is in the file",
+                name(segment.id)
+            ));
+        }
+        follows(&mut report, segment.id, &found, before.as_ref(), &told);
+        report.facts += u64::from(found.facts);
+        if found.sealed {
+            report.last_anchor = name(segment.id);
+        } else {
+            report.unproven += u64::from(found.facts);
+        }
+        before = Some(Seen {
+            id: segment.id,
+            hash: found.hash,
+            sealed: found.sealed,
+        });
+    }
+    for batch in told
+        .open
+        .iter()
+        .filter(|open| !present.contains(&open.segment))
+    {
+        report.finding(format!(
+            "segment {}: removed, though its batch {} was never acknowledged",
+            name(batch.segment),
+            batch.number
+        ));
+    }
+    for id in told.quarantined.iter().filter(|id| !present.contains(id)) {
+        let name = name(*id);
+        report.finding(format!(
+            "segment {name}: removed, though a batch is in quarantine"
+        ));
+    }
+    newest_removed(&mut report, &told, &present);
+    Ok(report)
+}
+
+struct Seen {
+    id: SegmentId,
+    hash: [u8; 32],
+    sealed: bool,
+}
+
+fn own_header(report: &mut Report, id: SegmentId, node: Option<u128>, found: &Inspection) {
+    let Some(header) = &found.header else { return };
+    let named = (header.epoch, header.lane, header.number);
+    if named != (id.epoch, id.lane, id.number) {
+        report.finding(format!(
+            "segment {}: its header names another segment",
+            name(id)
+        ));
+    }
+    if node.is_some_and(|node| node != header.node) {
+        report.finding(format!(
+            "segment {}: its header names another node",
+            name(id)
+        ));
+    }
+}
+
+/// Checks a segment against the one before it in its lane.
+fn follows(
+    report: &mut Report,
+    id: SegmentId,
+    found: &Inspection,
+    before: Option<&Seen>,
+    told: &Told,
+) {
+    let Some(header) = &found.header else { return };
+    let before = before.filter(|seen| (seen.id.epoch, seen.id.lane) == (id.epoch, id.lane));
+    let first_absent = before.map_or(1, |seen| seen.id.number + 1);
+    let absent = (first_absent..id.number).map(|number| SegmentId { number, ..id });
+    for absent in absent {
+        // Only segments that were shipped to their end are ever freed.
+        if !told.progress.contains_key(&absent) {
+            report.finding(format!(
+                "segment {}: missing, and it was never shipped",
+                name(absent)
+            ));
+        }
+    }
+    let expected = match id.number.checked_sub(1) {
+        None | Some(0) => Some([0; 32]),
+        Some(number) => match before.filter(|seen| seen.id.number == number) {
+            Some(seen) => {
+                if !seen.sealed {
+                    report.finding(format!(
+                        "segment {}: its signed end is gone, though {} follows",
+                        name(seen.id),
+                        name(id)
+                    ));
+                }
+                Some(seen.hash)
+            }
+            None => told
+                .progress
+                .get(&SegmentId { number, ..id })
+                .and_then(|progress| progress.hash.as_deref().and_then(unhex)),
+        },
+    };
+    if expected.is_some_and(|expected| expected != header.previous) {
+        report.finding(format!(
+            "segment {}: does not follow the one before it",
+            name(id)
+        ));
+    }
+}
+
+/// The newest segment of the newest epoch is never freed: it is still written.
+fn newest_removed(report: &mut Report, told: &Told, present: &[SegmentId]) {
+    let newest_epoch = told.progress.keys().map(|id| id.epoch).max();
+    let newest_file = present.iter().map(|id| id.epoch).max();
+    if newest_epoch < newest_file {
+        return;
+    }
+    for id in told.progress.keys() {
+        let newer = told.progress.keys().chain(present).any(|other| {
+            other.epoch == id.epoch && other.lane == id.lane && other.number > id.number
+        });
+        if Some(id.epoch) == newest_epoch && !newer && !present.contains(id) {
+            report.finding(format!(
+                "segment {}: removed while it was the newest",
+                name(*id)
+            ));
+        }
+    }
+}
