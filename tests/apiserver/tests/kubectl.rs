@@ -269,9 +269,7 @@ fn authorisation_and_audit() {
     let who = cluster.ok("auth whoami --as jane --as-group team", "");
     assert!(who.contains("jane") && who.contains("team"), "{who}");
     let audit = cluster.audit();
-    assert!(
-        audit.contains(r#""impersonate":{"extra":{},"groups":["team","system:authenticated"]"#)
-    );
+    assert!(audit.contains(r#""groups":["team","system:authenticated"]"#));
     let token = cluster.ok("create token web", "");
     let line = format!("auth whoami --token {}", token.trim());
     assert!(
