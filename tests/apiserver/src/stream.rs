@@ -103,7 +103,7 @@ pub(crate) fn open(
         match session {
             Session::Exec(plan) if websocket => websocket::run(io, plan).await,
             Session::Forward if websocket => websocket::tunnel(io).await,
-            other @ (Session::Exec(_) | Session::Forward) => spdy::run(io, other).await,
+            Session::Exec(_) | Session::Forward => spdy::run(io, session).await,
         }
     });
     Ok(reply)

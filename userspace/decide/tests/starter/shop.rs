@@ -7,6 +7,7 @@ use weir_decide::{Bound, Lifted, Outcome, PolicySet, PolicySettings, PolicySourc
 use weir_model::ident::{EvidenceKind, Groups, Principal, PrincipalKind, SessionId};
 use weir_model::request::{Access, AttrValue, Intent, Object};
 use weir_model::time::Now;
+use weir_model::vocabulary::Vocabulary;
 use weir_postgres::vocabulary::VOCABULARY;
 
 pub(crate) const ANALYSTS: &str = "9a000000-0000-4000-8000-000000000001";
@@ -16,10 +17,12 @@ pub(crate) const NOW: Now = Now {
     wall_us: 1,
 };
 
+const VOCABULARIES: [&Vocabulary; 2] = [&VOCABULARY, &weir_kubernetes::vocabulary::VOCABULARY];
+
 pub(crate) fn settings() -> PolicySettings {
     PolicySettings {
         reviewer_groups: BTreeSet::from(["dba".to_owned()]),
-        targets: vec!["demo".to_owned()],
+        targets: vec!["demo".to_owned(), "cluster".to_owned()],
         group_aliases: BTreeMap::from([
             ("analysts".to_owned(), ANALYSTS.to_owned()),
             ("operators".to_owned(), OPERATORS.to_owned()),
@@ -42,7 +45,7 @@ pub(crate) fn sources() -> Vec<PolicySource> {
 }
 
 pub(crate) fn compile(sources: &[PolicySource]) -> Arc<PolicySet> {
-    match PolicySet::compile(sources, &[&VOCABULARY], &settings()) {
+    match PolicySet::compile(sources, &VOCABULARIES, &settings()) {
         Ok(set) => Arc::new(set),
         Err(problems) => {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
