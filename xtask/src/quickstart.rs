@@ -1,5 +1,6 @@
 //! `cargo xtask quickstart`: from a fresh machine to a whole node that shows what it does.
 
+mod cluster;
 mod evidence;
 mod said;
 mod scene;

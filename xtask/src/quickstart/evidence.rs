@@ -15,7 +15,7 @@ const SHIPPED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Finds the sessions in the store and checks that they say who, how, what and with what outcome.
 pub(super) fn read_back(scene: &mut Scene<'_>) -> Result<()> {
-    say::heading("5. The evidence, read back from ClickHouse");
+    say::heading("6. The evidence, read back from ClickHouse");
     let mut best: Option<(String, String)> = None;
     let all = until(SHIPPED_WITHIN, || {
         let list = scene.weir_json(&["sessions", "ls"])?;
@@ -27,7 +27,9 @@ pub(super) fn read_back(scene: &mut Scene<'_>) -> Result<()> {
             }
             all.push_str(&facts);
         }
-        Ok((best.is_some() && all.contains("delete from ledger")).then_some(all))
+        let there = ["delete from ledger", "delete pods/web-1"];
+        let whole = best.is_some() && there.iter().all(|text| all.contains(text));
+        Ok(whole.then_some(all))
     })
     .context("the sessions are not in the store")?;
     let (id, facts) = best.context("the session with DROP TABLE")?;

@@ -97,16 +97,19 @@ impl<'a> Scene<'a> {
     /// Any command inside an agent.
     pub(super) fn run(&self, agent: &str, command: &[&str]) -> Result<Said> {
         say::note(format!("{agent}$ {}", command.join(" ")));
-        let child = self
-            .exec(agent, command)?
+        let said = finish(self.start(agent, command)?)?;
+        show(&said);
+        Ok(said)
+    }
+
+    /// As [`Scene::run`], without waiting for its end.
+    pub(super) fn start(&self, agent: &str, command: &[&str]) -> Result<Child> {
+        self.exec(agent, command)?
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("starting a command")?;
-        let said = finish(child)?;
-        show(&said);
-        Ok(said)
+            .context("starting a command")
     }
 
     /// The `weir` command line on the host.

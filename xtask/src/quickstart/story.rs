@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::evidence;
 use super::said::{finish, show, until};
 use super::scene::Scene;
+use super::{cluster, evidence};
 use crate::setup::python_binary;
 use crate::{lab, say};
 
@@ -28,6 +28,7 @@ pub(super) fn tell(scene: &mut Scene<'_>) -> Result<()> {
     writes(scene)?;
     drop_is_refused(scene)?;
     delete_waits_for_approval(scene)?;
+    cluster::show_cluster(scene)?;
     evidence::read_back(scene)
 }
 

@@ -391,13 +391,13 @@ fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
                 format!("{} is taken by another target", item.name),
             );
         }
-        let Some(protocol) = TargetProtocol::parse(&item.protocol) else {
+        let protocol = TargetProtocol::parse(&item.protocol);
+        if protocol.is_none() {
             checker.say(
                 at("protocol"),
                 "must be 'postgres' or 'kubernetes'; others are not built yet",
             );
-            continue;
-        };
+        }
         let matching = check_match(item, &mut places, checker);
         let agent_tls = match item.agent_tls.as_deref() {
             None | Some("optional") => AgentTls::Optional,
@@ -407,6 +407,9 @@ fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
                 checker.say(at("tls.agent"), "must be off, optional or required");
                 AgentTls::Required
             }
+        };
+        let Some(protocol) = protocol else {
+            continue;
         };
         if protocol == TargetProtocol::Kubernetes {
             if item.agent_tls.is_some() && agent_tls != AgentTls::Required {

@@ -71,7 +71,7 @@ fn every_problem_is_reported_at_once_with_its_path() {
         "targets[0].match.ports[0]: must be from 1 to 65535",
         "targets[0].match.ports[1]",
         "workloads[0].cgroup: must lie below node.governed",
-        "targets[0].protocol: must be 'postgres'",
+        "targets[0].protocol: must be 'postgres' or 'kubernetes'",
         "targets[0].colour: unknown name",
         "workloads[0].identity.kind",
     ] {
@@ -124,4 +124,53 @@ fn two_targets_may_not_claim_one_place() {
             .any(|p| p.contains("belongs to another target")),
         "{found:#?}"
     );
+}
+
+/// A Kubernetes target that is complete.
+const CLUSTER: &str = "  - name: cluster
+    protocol: kubernetes
+    match: { hosts: [\"10.77.0.11\"], ports: [443] }
+    tls: { names: [kubernetes.default.svc] }
+    upstream: { ca_file: ca.pem, server_name: kubernetes.default.svc }
+    credential: { token_file: token }
+policies:";
+
+#[test]
+fn a_cluster_needs_names_a_ca_and_a_token() {
+    let with = |target: &str| GOOD.replace("policies:", target);
+    let none: [String; 0] = [];
+    assert_eq!(problems(&with(CLUSTER)), none);
+    for (from, to, expected) in [
+        (
+            "    tls: { names: [kubernetes.default.svc] }\n",
+            "",
+            "targets[1].tls.names",
+        ),
+        (
+            "tls: { names",
+            "tls: { agent: optional, names",
+            "targets[1].tls.agent: is always required",
+        ),
+        (
+            "    upstream: { ca_file: ca.pem, server_name: kubernetes.default.svc }\n",
+            "",
+            "targets[1].upstream.ca_file",
+        ),
+        (
+            "upstream: { ca",
+            "upstream: { tls: disable, ca",
+            "targets[1].upstream.tls: must be require",
+        ),
+        (
+            "credential: { token_file: token }",
+            "credential: { user: u, password_file: p }",
+            "targets[1].credential.token_file: is missing",
+        ),
+    ] {
+        let found = problems(&with(&CLUSTER.replace(from, to)));
+        assert!(
+            found.iter().any(|problem| problem.starts_with(expected)),
+            "{expected} not in {found:#?}"
+        );
+    }
 }
