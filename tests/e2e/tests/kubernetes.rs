@@ -324,3 +324,95 @@ fn what_was_done_is_recorded_with_who_and_what() -> Result<()> {
     ensure!(masked.trim() != "0", "no masked value was counted");
     Ok(())
 }
+
+/// Sends raw bytes over TLS and prints all that comes back.
+const RAW: &str = "
+import os, socket, ssl, sys
+host, port = os.environ['SERVER'].removeprefix('https://').rsplit(':', 1)
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+stream = context.wrap_socket(socket.create_connection((host, int(port)), 10))
+stream.settimeout(2)
+stream.sendall(sys.argv[1].encode().decode('unicode_escape').encode('latin-1'))
+try:
+    while chunk := stream.recv(65536):
+        sys.stdout.buffer.write(chunk)
+except (TimeoutError, ConnectionError, ssl.SSLError) as error:
+    print('ended:', error)
+";
+
+fn raw(lab: &Lab, bytes: &str) -> Result<Said> {
+    let python = std::env::var("WEIR_PYTHON").context("WEIR_PYTHON is not set")?;
+    let server = format!("SERVER={}", lab.name("LAB_CLUSTER_SERVER")?);
+    let command = ["env", &server, &python, "-B", "-c", RAW, bytes];
+    lab.exec("analyst", &command, "")
+}
+
+#[test]
+fn requests_cannot_be_smuggled_and_broken_ones_are_answered_clearly() -> Result<()> {
+    let lab = Lab::current()?;
+    let hidden = r"GET /api/v1/secrets HTTP/1.1\r\nHost: k\r\nConnection: close\r\n\r\n";
+    let length = hidden.replace(r"\r\n", "  ").len();
+    let head = r"GET /api/v1/namespaces HTTP/1.1\r\nHost: k\r\n";
+    for bytes in [
+        // Two lengths; a body where none may be; a chunked body behind which the next one starts.
+        format!(
+            r"{head}Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
+        ),
+        format!(r"{head}Content-Length: {length}\r\n\r\n{hidden}"),
+        format!(r"{head}Content-Length: {length}\r\nContent-Length: 0\r\n\r\n{hidden}"),
+        format!(r"{head}Transfer-Encoding: x, chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!(r"{head}Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!(r"{head}X: y\n\n{hidden}"),
+        format!(r"GET /api/v1/namespaces\r\n\r\n{hidden}"),
+        format!(
+            r"GET http://other/api/v1/secrets HTTP/1.1\r\nHost: k\r\nConnection: close\r\n\r\n"
+        ),
+        format!(r"{head}Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings, close\r\n\r\n"),
+        format!(r"{head}X: {}\r\n\r\n", "a".repeat(100_000)),
+        format!(r"{head}{}\r\n", r"X: y\r\n".repeat(500)),
+    ] {
+        let before = reached(&lab)?.len();
+        let said = raw(&lab, &bytes)?;
+        ensure!(clean(&said), "{bytes}: {said:?}");
+        for request in &reached(&lab)?[before..] {
+            let path = request["path"].as_str().unwrap_or_default();
+            ensure!(!path.contains("secrets"), "{bytes}: {request}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_killed_flow_ends_a_watch() -> Result<()> {
+    let lab = Lab::current()?;
+    let watch = ["kubectl", "-n", "shop", "get", "configmaps", "-w"];
+    let watching = lab.started("operator", &watch)?;
+    let session = until("the watch's flow", Duration::from_secs(20), || {
+        let flows = lab.weir_json(&["flows"])?;
+        let ours = |flow: &&Value| flow["workload"] == "operator" && flow["target"] == "cluster";
+        let watches = reached(&lab)?.iter().any(|request| {
+            let path = request["path"].as_str().unwrap_or_default();
+            path.contains("configmaps") && path.contains("watch=true")
+        });
+        let found = flows.as_array().into_iter().flatten().find(ours);
+        Ok(found
+            .filter(|_| watches)
+            .and_then(|flow| flow["session"].as_str())
+            .map(str::to_owned))
+    })?;
+    let killed = lab.weir(&["flows", "--kill", &session])?;
+    ensure!(killed.code == 0, "{killed:?}");
+    until("the flow to be gone", Duration::from_secs(10), || {
+        let flows = lab.weir_json(&["flows"])?;
+        let there = flows
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|flow| flow["session"] == session.as_str());
+        Ok((!there).then_some(()))
+    })?;
+    let said = lab::finish(watching)?;
+    ensure!(clean(&said), "{said:?}");
+    Ok(())
+}
