@@ -414,3 +414,30 @@ fn a_killed_flow_ends_a_watch() -> Result<()> {
     ensure!(clean(&said), "{said:?}");
     Ok(())
 }
+
+#[test]
+fn statuses_are_true_for_the_client_and_in_the_record() -> Result<()> {
+    let lab = Lab::current()?;
+    let server = lab.name("LAB_CLUSTER_SERVER")?;
+    let url = format!("{server}/api/v1/namespaces/shop/pods/web-0");
+    let said = lab.exec("analyst", &["curl", "-sk", "-I", &url], "")?;
+    // The test server's own answer, which has no body that could be masked.
+    ensure!(said.has(" 405"), "HEAD: {said:?}");
+    let twice = format!("{server}/api/v1/namespaces/shop//pods");
+    let as_is = ["curl", "-sk", "-i", "--path-as-is", &twice];
+    let said = lab.exec("analyst", &as_is, "")?;
+    ensure!(said.has(" 400") && said.has("BadRequest"), "{said:?}");
+    let said = kubectl(
+        &lab,
+        "analyst",
+        &["-n", "shop", "get", "pod", "nobody-here"],
+    )?;
+    ensure!(said.code != 0 && said.has("NotFound"), "{said:?}");
+    until("the reply in the store", Duration::from_secs(20), || {
+        let found = lab.store(
+            "SELECT count() FROM weir.fact WHERE target = 'cluster' AND kind = 'reply' \
+             AND status = '404'",
+        )?;
+        Ok((found.trim() != "0").then_some(()))
+    })
+}

@@ -54,6 +54,10 @@ fn analysts_look_and_operators_change() {
     let none = "denied weir:no-permit";
     for (line, analyst, operator) in [
         ("GET /version", "allowed", "allowed"),
+        ("GET /apis/apps/v1", "allowed", "allowed"),
+        ("GET /openapi/v3", "allowed", "allowed"),
+        ("GET /logs/kube-apiserver.log", none, none),
+        ("GET /debug/pprof/heap", none, none),
         ("GET /api/v1/namespaces", "allowed", "allowed"),
         ("GET /api/v1/namespaces/shop/pods", "allowed", "allowed"),
         (

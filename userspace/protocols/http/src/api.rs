@@ -52,7 +52,7 @@ pub trait Api: 'static {
     fn mask(&self, plan: &Self::Plan, permit: &Permit, body: &[u8]) -> Result<Masked, Problem>;
 
     /// A refusal in the protocol's own words.
-    fn refusal(&self, head: &request::Parts, refusal: &Refusal) -> Response<Bytes>;
+    fn refusal(&self, status: StatusCode, refusal: &Refusal) -> Response<Bytes>;
 
     /// Any other failure in the protocol's own words. `text` is a fixed sentence of ours.
     fn failure(&self, status: StatusCode, text: &str) -> Response<Bytes>;

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header, request};
+use http::{Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
+use tokio::time::{Duration, timeout};
 use weir_govern::{Blocked, ClientBytes, Gate, OwnToClient, Refusal};
 
 use self::reply::{Accounting, Relayed};
@@ -16,6 +17,9 @@ use crate::api::{Api, Problem, ReplyMode};
 use crate::body::Outgoing;
 use crate::serve::Flow;
 use crate::upstream::Dial;
+
+/// A request's body has to arrive within this.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Serves one request; every way out of here is a reply.
 pub(crate) async fn exchange<G: Gate + 'static, A: Api, D: Dial>(
@@ -29,14 +33,14 @@ pub(crate) async fn exchange<G: Gate + 'static, A: Api, D: Dial>(
     };
     match exchange.run(body).await {
         Ok(response) => response,
-        Err(Failed::Refused(refusal)) => own(flow.api.refusal(&head, &refusal)),
+        Err(Failed::Refused(status, refusal)) => own(flow.api.refusal(status, &refusal)),
         Err(Failed::Said(status, text)) => own(flow.api.failure(status, text)),
     }
 }
 
 enum Failed {
     /// Recorded; the agent is told why.
-    Refused(Refusal),
+    Refused(StatusCode, Refusal),
     /// A fixed sentence.
     Said(StatusCode, &'static str),
 }
@@ -57,7 +61,9 @@ impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
         let statement = Arc::clone(&question.request.statement);
         let cleared = match self.flow.gate.ask(question.request).await {
             Ok(cleared) => cleared,
-            Err(Blocked::Refused(refusal)) => return Err(Failed::Refused(refusal)),
+            Err(Blocked::Refused(refusal)) => {
+                return Err(Failed::Refused(StatusCode::FORBIDDEN, refusal));
+            }
             Err(Blocked::NotRecorded) => {
                 return Err(Failed::Said(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -85,13 +91,14 @@ impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
         self.flow.gate.first_byte(cleared.seq());
         let (mut head, body) = response.into_parts();
         let mode = match self.flow.api.reply(&plan, cleared.permit(), &mut head) {
+            Ok(_) if self.head.method == Method::HEAD => ReplyMode::Empty,
             Ok(mode) => mode,
             Err(problem) => return Err(accounting.withheld(&problem, &statement)),
         };
         anew(&mut head.headers);
         let relayed = Relayed::new(body, plan, cleared, accounting);
         match mode {
-            ReplyMode::Whole { max } => match relayed.whole(max).await {
+            ReplyMode::Whole { max } => match relayed.whole(max, head.status).await {
                 Ok((bytes, length)) => {
                     Ok(Response::from_parts(head, Outgoing::whole(bytes, length)))
                 }
@@ -127,7 +134,14 @@ impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
                 )))
             };
         }
-        match Limited::new(body, max).collect().await {
+        let whole = timeout(BODY_TIME_MAX, Limited::new(body, max).collect()).await;
+        let Ok(whole) = whole else {
+            return Err(Failed::Said(
+                StatusCode::REQUEST_TIMEOUT,
+                "weir: the body of this request took too long",
+            ));
+        };
+        match whole {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(self.refused(&self.problem(
                 "weir:http-body-size",
@@ -152,11 +166,11 @@ impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
 
     fn refused(&self, problem: &Problem) -> Failed {
         let statement = Arc::clone(&problem.statement);
-        Failed::Refused(
-            self.flow
-                .gate
-                .refuse(problem.rule, &problem.reason, statement),
-        )
+        let refusal = self
+            .flow
+            .gate
+            .refuse(problem.rule, &problem.reason, statement);
+        Failed::Refused(problem.status, refusal)
     }
 }
 

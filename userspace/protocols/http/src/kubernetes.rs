@@ -198,14 +198,14 @@ impl Api for KubernetesApi {
         })
     }
 
-    fn refusal(&self, _head: &request::Parts, refusal: &Refusal) -> Response<Bytes> {
+    fn refusal(&self, status: StatusCode, refusal: &Refusal) -> Response<Bytes> {
         let denial = &refusal.denial;
         let message = if denial.reason.starts_with("weir: ") {
             denial.reason.clone()
         } else {
             format!("weir: {} (rule {})", denial.reason, denial.rule)
         };
-        said(StatusCode::FORBIDDEN, &message, Some(&denial.rule))
+        said(status, &message, Some(&denial.rule))
     }
 
     fn failure(&self, status: StatusCode, text: &str) -> Response<Bytes> {

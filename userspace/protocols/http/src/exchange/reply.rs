@@ -55,7 +55,7 @@ impl<G: Gate, A, D> Accounting<G, A, D> {
             .gate
             .refuse(problem.rule, &problem.reason, Arc::clone(statement));
         self.end("withheld");
-        Failed::Refused(refusal)
+        Failed::Refused(problem.status, refusal)
     }
 
     fn count(&mut self, bytes: &ClientBytes, masked_values: u64, rows: u64) {
@@ -110,6 +110,7 @@ impl<G: Gate, A: Api, D> Relayed<G, A, D> {
     pub(super) async fn whole(
         self,
         max: usize,
+        status: StatusCode,
     ) -> Result<(ClientBytes, usize), (Accounting<G, A, D>, Problem)> {
         let Self {
             body,
@@ -132,7 +133,7 @@ impl<G: Gate, A: Api, D> Relayed<G, A, D> {
             Ok(masked) => {
                 accounting.count(&masked.bytes, masked.masked_values, masked.rows);
                 let length = masked.bytes.as_bytes().len();
-                accounting.end("ok");
+                accounting.end(outcome(&status));
                 Ok((masked.bytes, length))
             }
             Err(problem) => Err((accounting, problem)),
@@ -159,7 +160,16 @@ impl<G: Gate, A: Api, D> Relayed<G, A, D> {
 
     /// The status has no body; what the server sent nevertheless is dropped.
     pub(super) fn empty(self, status: StatusCode) {
-        self.accounting.end(status.as_str());
+        self.accounting.end(outcome(&status));
+    }
+}
+
+/// As the record has it: `ok`, or the protocol's error code.
+fn outcome(status: &StatusCode) -> &str {
+    if status.is_success() {
+        "ok"
+    } else {
+        status.as_str()
     }
 }
 
@@ -216,7 +226,7 @@ impl<G: Gate, A: Api, D> Streamed<G, A, D> {
     fn finish(&mut self) {
         self.over = true;
         let status = self.status;
-        self.relayed.accounting.finish(status.as_str());
+        self.relayed.accounting.finish(outcome(&status));
     }
 
     /// A whole line that is here already.
