@@ -143,6 +143,7 @@ async fn serve(parts: Parts) -> Result<()> {
         workloads: workloads(&config),
         policies: policy_receiver,
         mask_key: secrets.mask_key.clone(),
+        patterns: config.patterns.clone(),
         metrics: Metrics::register(&registry).context("metrics")?,
         control: tokio::runtime::Handle::current(),
         settings: settings(&config),
