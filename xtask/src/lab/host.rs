@@ -115,7 +115,7 @@ pub(crate) fn start(lab: &mut Lab) -> Result<()> {
         let text = fs::read(&host.log).unwrap_or_default();
         let from = usize::try_from(from).unwrap_or(0);
         let text = String::from_utf8_lossy(text.get(from..).unwrap_or(&[])).into_owned();
-        !process.alive() || text.matches("Server listening").count() >= 2
+        !process.alive() || text.matches("Server listening").count() >= 3
     })?;
     anyhow::ensure!(process.alive(), "sshd ended; log {}", process.log.display());
     Ok(())
@@ -125,7 +125,7 @@ fn settings(lab: &Lab) -> String {
     let addresses = network::addresses(lab.number, network::DATABASE);
     let folder = lab.ssh_host.folder.display();
     format!(
-        "Port {PORT}\nListenAddress {}\nListenAddress {}\nHostKey {folder}/host_key\n\
+        "Port {PORT}\nListenAddress {}\nListenAddress {}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\n\
          AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\n\
          LogLevel VERBOSE\nMaxStartups 100\nMaxSessions 100\nAllowTcpForwarding yes\n\

@@ -33,7 +33,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 13] = [
+pub(super) const ALL: [Tier; 14] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -48,6 +48,7 @@ pub(super) const ALL: [Tier; 13] = [
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", deploy),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
+    tests("ssh", |step| in_lab(step, "ssh", SSH)),
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
 ];
 
@@ -57,11 +58,15 @@ const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 const IDENTITY: &str = "package(weir-identify)";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str = "(package(weir-e2e) & binary(kubernetes)) | package(weir-test-apiserver)";
-const E2E: &str = "package(weir-e2e) - binary(kubernetes)";
+const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
+const E2E: &str = "package(weir-e2e) - binary(kubernetes) - binary(ssh)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
-    [GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, E2E].join(" | ")
+    [
+        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E,
+    ]
+    .join(" | ")
 }
 
 fn fmt(step: &Step) -> Result<Outcome> {

@@ -34,8 +34,17 @@ enum CaCommand {
     )]
     Kubeconfig(KubeconfigArgs),
     /// Print lines of known_hosts for SSH targets: Weir's authority and host key
-    #[command(after_help = "Examples:\n  weir ca known-hosts >> /etc/ssh/ssh_known_hosts")]
-    KnownHosts(ConfigArg),
+    #[command(
+        after_help = "Examples:\n  weir ca known-hosts >> /etc/ssh/ssh_known_hosts\n  \
+                      weir ca known-hosts --plain > known_hosts   # for paramiko"
+    )]
+    KnownHosts {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only host keys, for clients that cannot read @cert-authority
+        #[arg(long)]
+        plain: bool,
+    },
 }
 
 #[derive(Args)]
@@ -63,16 +72,16 @@ pub(crate) fn run(args: &CaArgs) -> Result<ExitCode> {
             let config = output::load(&args.config.config)?;
             output::json(&kubeconfig(&config, args)?)?;
         }
-        CaCommand::KnownHosts(arg) => {
-            let config = output::load(&arg.config)?;
-            output::line(known_hosts(&config)?.trim_end());
+        CaCommand::KnownHosts { config, plain } => {
+            let config = output::load(&config.config)?;
+            output::line(known_hosts(&config, *plain)?.trim_end());
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Certificates for clients that take them, plain keys for those that do not (sshd(8)).
-fn known_hosts(config: &Config) -> Result<String> {
+fn known_hosts(config: &Config, plain: bool) -> Result<String> {
     let paths = StatePaths::of(config);
     let public = |path: &std::path::Path| -> Result<String> {
         let key = prepare::read_key(path).context("the broker makes it when it first starts")?;
@@ -99,7 +108,10 @@ fn known_hosts(config: &Config) -> Result<String> {
             })
             .collect();
         let hosts = hosts.join(",");
-        lines += &format!("@cert-authority {hosts} {authority}\n{hosts} {key}\n");
+        if !plain {
+            lines += &format!("@cert-authority {hosts} {authority}\n");
+        }
+        lines += &format!("{hosts} {key}\n");
     }
     if lines.is_empty() {
         bail!("no target is of protocol ssh");

@@ -71,7 +71,7 @@ fn every_problem_is_reported_at_once_with_its_path() {
         "targets[0].match.ports[0]: must be from 1 to 65535",
         "targets[0].match.ports[1]",
         "workloads[0].cgroup: must lie below node.governed",
-        "targets[0].protocol: must be 'postgres' or 'kubernetes'",
+        "targets[0].protocol: must be 'postgres', 'kubernetes' or 'ssh'",
         "targets[0].colour: unknown name",
         "workloads[0].identity.kind",
     ] {
@@ -168,6 +168,80 @@ fn a_cluster_needs_names_a_ca_and_a_token() {
         ),
     ] {
         let found = problems(&with(&CLUSTER.replace(from, to)));
+        assert!(
+            found.iter().any(|problem| problem.starts_with(expected)),
+            "{expected} not in {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_target_of_ssh_needs_the_servers_keys_and_one_credential() {
+    let ssh = |rest: &str| {
+        let target = format!(
+            "  - name: host\n    protocol: ssh\n    match: {{ hosts: [\"10.77.0.11\"] }}\n{rest}\npolicies:"
+        );
+        GOOD.replace("policies:", &target)
+    };
+    let good = "    ssh: { names: [host.internal] }\n    upstream: { host_keys_file: keys }\n    \
+                credential: { user: deploy, key_file: key }";
+    let config = parse(&ssh(good), Path::new("/etc/weir")).unwrap();
+    let host = &config.targets[1];
+    assert_eq!(host.names, ["host.internal"]);
+    assert_eq!(host.agent_tls, AgentTls::Off);
+    assert!(host.ssh.as_ref().is_some_and(|ssh| ssh.host_key.is_none()));
+    for (rest, expected) in [
+        (
+            "    credential: { key_file: key }",
+            "targets[1].upstream.host_keys_file: is missing",
+        ),
+        (
+            "    upstream: { host_keys_file: keys }\n    credential: { user: deploy }",
+            "targets[1].credential.key_file: ssh needs either key_file or password_file",
+        ),
+        (
+            "    upstream: { host_keys_file: keys, tls: require }\n    credential: { key_file: key }",
+            "targets[1].upstream.tls: SSH has no TLS",
+        ),
+        (
+            "    tls: { agent: required }\n    upstream: { host_keys_file: keys }\n    \
+             credential: { key_file: key }",
+            "targets[1].tls: SSH has no TLS",
+        ),
+        (
+            "    upstream: { host_keys_file: keys }\n    \
+             credential: { password_file: pw, certificate_file: c }",
+            "targets[1].credential.certificate_file: belongs to a key_file",
+        ),
+    ] {
+        let found = problems(&ssh(rest));
+        assert!(
+            found.iter().any(|problem| problem.starts_with(expected)),
+            "{expected} not in {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn detectors_and_patterns_of_output_are_checked() {
+    let with = |masking: &str| GOOD.replace("policies:", &format!("{masking}\npolicies:"));
+    let good = "masking: { detectors: [jwt, password], patterns: { ticket: 'T-[0-9]{6}' } }";
+    assert!(
+        problems(&with(good)).is_empty(),
+        "{:?}",
+        problems(&with(good))
+    );
+    for (masking, expected) in [
+        (
+            "masking: { detectors: [magic] }",
+            "masking.detectors[0]: must be one of",
+        ),
+        (
+            "masking: { patterns: { ticket: '(' } }",
+            "masking.patterns: pattern ticket",
+        ),
+    ] {
+        let found = problems(&with(masking));
         assert!(
             found.iter().any(|problem| problem.starts_with(expected)),
             "{expected} not in {found:#?}"

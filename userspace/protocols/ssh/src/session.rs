@@ -26,7 +26,7 @@ const EXIT_REFUSED: u32 = 126;
 /// As `ssh` says it when there is no connection.
 const EXIT_FAILED: u32 = 255;
 /// How long a request may take before the agent is told that a reviewer is asked.
-const NOTICE_AFTER: Duration = Duration::from_millis(700);
+const NOTICE_AFTER: Duration = Duration::from_millis(250);
 /// Of environment variables and their values, per channel.
 const ENVIRONMENT_BYTES_MAX: usize = 16 * 1024;
 /// Of a command line.
