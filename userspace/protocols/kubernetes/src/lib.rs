@@ -16,6 +16,7 @@ mod info;
 mod path;
 mod question;
 pub mod status;
+pub mod stream;
 pub mod vocabulary;
 
 pub use crate::document::{Masking, mask};
