@@ -92,6 +92,13 @@ pub trait Gate {
     /// The server began to answer `seq`.
     fn first_byte(&self, seq: u32);
 
+    /// Records a piece of the terminal that `seq` opened (see [`crate::terminal::Cast`]), before
+    /// what it shows is passed on.
+    ///
+    /// # Errors
+    /// [`Blocked::NotRecorded`]: end the terminal.
+    fn terminal(&self, seq: u32, piece: String) -> Result<(), Blocked>;
+
     /// The reply to `seq` is over.
     fn complete(&self, seq: u32, reply: Reply);
 }

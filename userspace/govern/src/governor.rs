@@ -402,6 +402,14 @@ impl Governor {
         self.facts.push(fact);
     }
 
+    /// Records a piece of the terminal that `seq` opened.
+    pub fn terminal(&mut self, seq: u32, piece: String, now: Now) {
+        let mut fact = self.next_fact(FactKind::Terminal, now);
+        fact.reply_to = seq;
+        fact.response_masked = piece;
+        self.facts.push(fact);
+    }
+
     /// Requests that were forwarded and never answered, oldest first.
     pub fn unanswered(&self) -> impl Iterator<Item = u32> {
         self.open.iter().map(|open| open.seq)

@@ -16,6 +16,8 @@ pub enum FactKind {
     Error = 6,
     Ledger = 7,
     Node = 8,
+    /// A piece of a recorded terminal; `reply_to` names the request that opened it.
+    Terminal = 9,
 }
 
 /// What policy, or a human, said.

@@ -24,6 +24,7 @@ pub const MIGRATIONS: &[(&str, &str)] = files![
     "006_batch_proof.sql",
     "007_fact_by_segment.sql",
     "008_views.sql",
+    "009_terminal.sql",
 ];
 
 /// Roles, row policies and quotas; servers only, the embedded engine has none.
@@ -86,14 +87,19 @@ fn clustered(text: &str) -> String {
             "CREATE TABLE IF NOT EXISTS ",
             "CREATE MATERIALIZED VIEW IF NOT EXISTS ",
             "CREATE VIEW IF NOT EXISTS ",
+            "CREATE OR REPLACE VIEW ",
             "ALTER TABLE ",
         ] {
             let source = text.lines().find(|other| **other == line).unwrap_or("");
             if let Some(rest) = source.strip_prefix(head) {
                 name = rest.split(' ').next().unwrap_or("");
-                is_view = head == "CREATE VIEW IF NOT EXISTS ";
+                is_view = head.contains(" VIEW ") && !head.contains("MATERIALIZED");
                 let rest = rest.strip_prefix(name).unwrap_or("");
                 line = format!("{head}{name}{ON}{rest}");
+                if rest.contains(" COLUMN ") {
+                    // A distributed table has columns of its own.
+                    line = format!("{line}\n{head}{name}_all{ON}{rest}");
+                }
             }
         }
         if is_view {

@@ -1,5 +1,7 @@
 //! A session as a transcript that people can read.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 /// Longest statement or response line shown.
@@ -61,6 +63,32 @@ pub fn render(facts: &[Value]) -> String {
     out
 }
 
+/// The recorded terminals by the request that opened them, each as an asciicast.
+#[must_use]
+pub fn terminals(facts: &[Value]) -> BTreeMap<u64, String> {
+    let mut casts: BTreeMap<u64, String> = BTreeMap::new();
+    for fact in facts.iter().filter(|fact| text(fact, "kind") == "terminal") {
+        casts
+            .entry(number(fact, "reply_to"))
+            .or_default()
+            .push_str(text(fact, "response_masked"));
+    }
+    casts
+}
+
+/// What a piece of an asciicast showed, without control characters.
+fn shown(piece: &str) -> String {
+    let mut out = String::new();
+    for line in piece.lines() {
+        if let Ok((_, code, text)) = serde_json::from_str::<(f64, String, String)>(line)
+            && code == "o"
+        {
+            out.push_str(&text);
+        }
+    }
+    out
+}
+
 fn header(fact: &Value) -> String {
     let line = |name: &str, value: String| format!("{name:<11}{}\n", flat(&value));
     let mut out = String::new();
@@ -109,6 +137,11 @@ fn entry(fact: &Value) -> String {
     match text(fact, "kind") {
         "request" => request(fact, time),
         "reply" => reply(fact, time),
+        "terminal" => format!(
+            "{time}  #{} terminal: {}\n",
+            number(fact, "reply_to"),
+            flat(&shown(text(fact, "response_masked")))
+        ),
         "approval" => format!(
             "{time}  #{} {} by {} after {} ms {}\n",
             number(fact, "reply_to"),

@@ -206,6 +206,7 @@ impl Connection {
             | FactKind::Reply
             | FactKind::Error
             | FactKind::Ledger
+            | FactKind::Terminal
             | FactKind::Node => false,
         });
         self.node.metrics.facts.inc_by(self.facts.len() as u64);

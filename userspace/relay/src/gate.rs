@@ -245,6 +245,16 @@ impl Gate for FlowGate {
             .first_byte(seq, weir_clock::now());
     }
 
+    fn terminal(&self, seq: u32, piece: String) -> Result<(), Blocked> {
+        self.governor
+            .borrow_mut()
+            .terminal(seq, piece, weir_clock::now());
+        self.push().map_err(|error| {
+            tracing::error!(%error, session = %self.id, "a terminal could not be recorded");
+            Blocked::NotRecorded
+        })
+    }
+
     fn complete(&self, seq: u32, reply: Reply) {
         self.governor
             .borrow_mut()

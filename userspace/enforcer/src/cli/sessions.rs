@@ -16,6 +16,7 @@ use crate::output;
 #[command(
     after_help = "Examples:\n  weir sessions ls\n  weir sessions ls --limit 5 --json\n  \
                         weir sessions show SESSION\n  weir sessions replay SESSION\n  \
+                        weir sessions cast SESSION > session.cast\n  \
                         weir sessions export SESSION > session.jsonl"
 )]
 pub(crate) struct SessionsArgs {
@@ -54,6 +55,16 @@ enum Action {
         common: Common,
         /// Session id
         session: String,
+    },
+    /// Print a recorded terminal as an asciicast, for any player of that format
+    Cast {
+        #[command(flatten)]
+        common: Common,
+        /// Session id
+        session: String,
+        /// The request that opened the terminal, if the session had several
+        #[arg(long)]
+        seq: Option<u64>,
     },
     /// Print every fact of one session as JSON lines
     Export {
@@ -119,6 +130,14 @@ async fn ask(args: &SessionsArgs) -> Result<ExitCode> {
                 output::line(replay::render(&facts).trim_end());
             }
         }
+        Action::Cast {
+            common,
+            session,
+            seq,
+        } => {
+            let facts = facts(common, session).await?;
+            output::line(cast(&facts, *seq)?.trim_end());
+        }
         Action::Export { common, session } => {
             for fact in facts(common, session).await? {
                 output::line(&serde_json::to_string(&fact)?);
@@ -136,6 +155,28 @@ async fn facts(common: &Common, session: &str) -> Result<Vec<serde_json::Value>>
         .map_err(anyhow::Error::msg)?;
     anyhow::ensure!(!facts.is_empty(), "no session {session} is recorded (yet)");
     Ok(facts)
+}
+
+fn cast(facts: &[serde_json::Value], seq: Option<u64>) -> Result<String> {
+    let mut terminals = replay::terminals(facts);
+    let numbers: Vec<_> = terminals.keys().map(u64::to_string).collect();
+    match (seq, numbers.as_slice()) {
+        (_, []) => anyhow::bail!("this session opened no terminal"),
+        (None, [_, _, ..]) => anyhow::bail!(
+            "this session opened several terminals: choose one with --seq, of {}",
+            numbers.join(", ")
+        ),
+        (None, [_]) => Ok(terminals
+            .pop_first()
+            .map(|(_, cast)| cast)
+            .unwrap_or_default()),
+        (Some(seq), _) => terminals.remove(&seq).with_context(|| {
+            format!(
+                "request {seq} opened no terminal; these did: {}",
+                numbers.join(", ")
+            )
+        }),
+    }
 }
 
 fn print_sessions(sessions: &[query::SessionRow]) {
