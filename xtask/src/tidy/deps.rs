@@ -21,7 +21,7 @@ pub(super) const TABLE: [(&str, &str); 25] = [
     ("userspace/protocols/kubernetes", "decide mask model"),
     (
         "userspace/protocols/http",
-        "decide govern kubernetes mask model",
+        "clock decide govern kubernetes mask model",
     ),
     ("userspace/record", "spool model clock"),
     ("userspace/state", "model clock"),
