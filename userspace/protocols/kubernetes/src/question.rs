@@ -302,24 +302,25 @@ fn statement(method: &Method, plan: &Plan) -> Arc<str> {
     let uri = plan.uri();
     let text = match &plan.info {
         Info::Path { .. } => format!("{method} {uri}"),
-        Info::Resource(resource) => {
-            let mut text = format!("{} {}", resource.verb.name(), type_name(resource));
-            for (mark, part) in [("/", &resource.name), (":", &resource.subresource)] {
-                if !part.is_empty() {
-                    text.push_str(mark);
-                    text.push_str(part);
-                }
-            }
-            if !resource.namespace.is_empty() {
-                text.push_str(" -n ");
-                text.push_str(&resource.namespace);
-            }
-            if let Some(remote) = plan.remote.as_ref().filter(|r| !r.command.is_empty()) {
-                text.push_str(": ");
-                text.push_str(&remote.command_line());
-            }
-            format!("{text} ({method} {uri})")
-        }
+        Info::Resource(resource) => match &plan.remote {
+            Some(remote) => format!("{} ({method} {uri})", remote.said()),
+            None => format!("{} ({method} {uri})", said(resource)),
+        },
     };
     Arc::from(text)
+}
+
+fn said(resource: &Resource) -> String {
+    let mut text = format!("{} {}", resource.verb.name(), type_name(resource));
+    for (mark, part) in [("/", &resource.name), (":", &resource.subresource)] {
+        if !part.is_empty() {
+            text.push_str(mark);
+            text.push_str(part);
+        }
+    }
+    if !resource.namespace.is_empty() {
+        text.push_str(" -n ");
+        text.push_str(&resource.namespace);
+    }
+    text
 }

@@ -143,6 +143,21 @@ impl Remote {
         context
     }
 
+    /// `exec pods/web-0 -n shop: ls -l`
+    pub(crate) fn said(&self) -> String {
+        let what = match self.effect {
+            Effect::Exec => "exec",
+            Effect::Attach => "attach",
+            Effect::PortForward => "port-forward",
+        };
+        let mut text = format!("{what} {}", self.place);
+        if !self.command.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.command_line());
+        }
+        text
+    }
+
     /// The command as a shell would be given it.
     #[must_use]
     pub fn command_line(&self) -> String {

@@ -231,7 +231,7 @@ impl Channels {
         })
     }
 
-    /// One event as messages; `key` masks those to the server.
+    /// One event as messages; `key` masks those to the server, and says by that who gets them.
     pub(crate) fn send(
         &self,
         event: &Event,
@@ -247,7 +247,7 @@ impl Channels {
                 if !bytes.is_empty() || !end {
                     message(stream.id, bytes);
                 }
-                if *end && self.closing {
+                if *end && self.closing && to == Side::Server {
                     let channel = u8::try_from(stream.id).unwrap_or(CLOSE_CHANNEL);
                     message(u32::from(CLOSE_CHANNEL), &[channel]);
                 }

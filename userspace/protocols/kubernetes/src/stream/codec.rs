@@ -111,7 +111,7 @@ impl Codec {
             }
         }
         match &mut self.inner {
-            Inner::Channels(channels) => channels.send(event, &mut key, out),
+            Inner::Channels(channels) => channels.send(to, event, &mut key, out),
             Inner::Spdy(spdy) if websocket => {
                 let mut frames = Vec::new();
                 spdy.send(to, event, &mut frames)?;

@@ -118,8 +118,9 @@ impl Frames {
         let [first, second] = self.head.as_slice() else {
             return Ok(());
         };
-        if self.closed {
-            return Err(Broken("a WebSocket frame follows a close frame"));
+        // A heartbeat may cross the close; it is read and dropped.
+        if self.closed && first & 8 == 0 {
+            return Err(Broken("a WebSocket message follows a close frame"));
         }
         if first & 0x70 != 0 {
             return Err(Broken("a WebSocket frame has reserved bits"));
@@ -199,7 +200,9 @@ impl Frames {
             self.control.extend_from_slice(&payload);
             if frame.left == 0 {
                 let whole = Bytes::from(std::mem::take(&mut self.control));
-                parts.push(self.control_part(frame.opcode, whole)?);
+                if !self.closed {
+                    parts.push(self.control_part(frame.opcode, whole)?);
+                }
             }
             return Ok(());
         }
@@ -338,6 +341,12 @@ mod tests {
                 data(b"b", true)
             ])
         );
+    }
+
+    #[test]
+    fn nothing_counts_behind_a_close() {
+        let bytes = [0x88, 0x02, 0x03, 0xe8, 0x89, 0x00, 0x88, 0x00];
+        assert_eq!(read(false, &bytes), Ok(vec![Part::Close(1000)]));
     }
 
     #[test]
