@@ -10,6 +10,7 @@ mod down;
 mod entra;
 mod env;
 pub(crate) mod exec;
+mod host;
 pub(crate) mod model;
 mod names;
 mod network;

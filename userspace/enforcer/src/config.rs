@@ -6,11 +6,11 @@
 mod checked;
 mod raw;
 mod read;
+mod targets;
 
-pub(crate) use self::checked::{
-    AgentTls, Config, Credential, Durability, Target, TokenSource, UpstreamTls,
-};
+pub(crate) use self::checked::{Config, Durability, TokenSource};
 pub(crate) use self::read::Problem;
+pub(crate) use self::targets::{AgentTls, Credential, SshFiles, Target, UpstreamTls};
 
 use std::path::Path;
 

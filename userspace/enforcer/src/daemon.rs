@@ -5,6 +5,7 @@ pub(crate) mod host;
 mod intake;
 pub(crate) mod node;
 pub(crate) mod prepare;
+pub(crate) mod targets;
 
 use tracing_subscriber::EnvFilter;
 

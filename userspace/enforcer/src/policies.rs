@@ -17,6 +17,7 @@ const BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub(crate) const VOCABULARIES: &[&Vocabulary] = &[
     &weir_postgres::vocabulary::VOCABULARY,
     &weir_kubernetes::vocabulary::VOCABULARY,
+    &weir_ssh::vocabulary::VOCABULARY,
 ];
 
 /// Every `*.cedar` file of the directory, sorted by name.

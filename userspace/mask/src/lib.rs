@@ -14,6 +14,7 @@ mod key;
 mod plan;
 mod rows;
 mod sample;
+mod stream;
 
 pub use crate::document::{
     DocumentRules, Encoding, Member, Unreadable, document, holds_masked_text,
@@ -22,3 +23,6 @@ pub use crate::key::MaskKey;
 pub use crate::plan::{ColumnPlan, Format, MaskPlan, ValueKind};
 pub use crate::rows::{CellFate, Masked, RowMasker};
 pub use crate::sample::Sample;
+pub use crate::stream::{
+    Detector, HEAD_BYTES, HELD_BYTES_MAX, OutputMasker, PatternProblem, Patterns, text,
+};

@@ -44,6 +44,7 @@ pub(crate) async fn serve(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) {
     match arrival.target.protocol.kind() {
         Kind::ByteStream => connection::serve(arrival).await,
         Kind::Http => edge::serve(arrival).await,
+        Kind::Ssh => edge::serve_ssh(arrival).await,
     }
 }
 

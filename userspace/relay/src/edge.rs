@@ -1,6 +1,7 @@
-//! Flows whose bytes a library owns: TLS first, then sign-in, then HTTP.
+//! Flows whose bytes a library owns: TLS first, then sign-in, then HTTP; or SSH.
 
 mod dial;
+mod ssh;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::bind::{self, BoundFlow};
 use crate::gate::FlowGate;
 use crate::protocol::{self, HttpApi};
 
+pub(crate) use self::ssh::serve as serve_ssh;
+
 /// TLS handshake with the agent.
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
 /// A stream that is ended by us is told why within this.
@@ -25,9 +28,13 @@ const LAST_WORD_MAX: Duration = Duration::from_secs(3);
 /// How long before the end of a binding it is renewed.
 const RENEW_BEFORE_S: i64 = 60;
 
+const INTERNAL: &str = "weir: an internal error; the operators can see it";
+
 /// Why a flow has no session.
 struct NoSession {
     code: &'static str,
+    /// For the agent, where its protocol can be told.
+    text: &'static str,
     detail: String,
     reason: CloseReason,
 }
@@ -74,6 +81,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
     let Some(api) = protocol::http_api(node, target, &principal, arrival.id) else {
         return Err(NoSession {
             code: "internal",
+            text: INTERNAL,
             detail: "the protocol is not one over HTTP".to_owned(),
             reason: CloseReason::Internal,
         });
@@ -86,6 +94,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
     )
     .map_err(|detail| NoSession {
         code: "upstream",
+        text: INTERNAL,
         detail,
         reason: CloseReason::Internal,
     })?;
@@ -111,6 +120,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
 async fn encrypt(arrival: &mut Arrival) -> Result<TlsStream<TcpStream>, NoSession> {
     let refused = |detail: &str, reason| NoSession {
         code: "tls",
+        text: INTERNAL,
         detail: detail.to_owned(),
         reason,
     };
@@ -149,11 +159,13 @@ async fn identify(arrival: &Arrival) -> Result<BoundFlow, NoSession> {
         Ok(Ok(bound)) => Ok(bound),
         Ok(Err(unbound)) => Err(NoSession {
             code: unbound.code,
+            text: unbound.text,
             detail: unbound.operator,
             reason: CloseReason::Unidentified,
         }),
         Err(_panicked) => Err(NoSession {
             code: "internal",
+            text: INTERNAL,
             detail: "the sign-in task panicked".to_owned(),
             reason: CloseReason::Internal,
         }),

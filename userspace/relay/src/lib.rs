@@ -24,7 +24,9 @@ mod worker;
 
 pub use crate::host::{Answer, Host, HostError};
 pub use crate::metrics::Metrics;
-pub use crate::node::{Node, NodeParts, Settings, Target, Targets, UpstreamTls, WorkloadBinding};
+pub use crate::node::{
+    Node, NodeParts, Settings, SshTarget, Target, Targets, UpstreamTls, WorkloadBinding,
+};
 pub use crate::protocol::Protocol;
 pub use crate::registry::{FlowRow, KillOutcome};
 pub use crate::worker::{Intake, Workers};

@@ -31,6 +31,8 @@ pub struct Target {
     pub tls_required: bool,
     /// How the server is proven, where its protocol does not do that itself.
     pub upstream_tls: Option<UpstreamTls>,
+    /// For SSH only.
+    pub ssh: Option<SshTarget>,
     /// Role of the injected credential; empty for a token.
     pub user: String,
     /// Password or token.
@@ -42,6 +44,13 @@ pub struct Target {
 pub struct UpstreamTls {
     pub connector: tokio_rustls::TlsConnector,
     pub name: rustls::pki_types::ServerName<'static>,
+}
+
+/// By what agents know the host, and what the host is known by and signed in to with.
+#[derive(Clone)]
+pub struct SshTarget {
+    pub identity: weir_ssh::HostIdentity,
+    pub backend: weir_ssh::Backend,
 }
 
 impl Target {

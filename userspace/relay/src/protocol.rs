@@ -15,6 +15,7 @@ use crate::node::{Node, Target};
 pub enum Protocol {
     Postgres,
     Kubernetes,
+    Ssh,
 }
 
 /// Who owns the bytes of a flow.
@@ -24,13 +25,15 @@ pub(crate) enum Kind {
     ByteStream,
     /// hyper, behind `weir-http`.
     Http,
+    /// russh, behind `weir-ssh`.
+    Ssh,
 }
 
 impl Protocol {
     /// By its name in the configuration.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Postgres, Self::Kubernetes]
+        [Self::Postgres, Self::Kubernetes, Self::Ssh]
             .into_iter()
             .find(|protocol| protocol.name() == name)
     }
@@ -41,6 +44,7 @@ impl Protocol {
         match self {
             Self::Postgres => "postgres",
             Self::Kubernetes => "kubernetes",
+            Self::Ssh => "ssh",
         }
     }
 
@@ -50,6 +54,7 @@ impl Protocol {
         match self {
             Self::Postgres => weir_postgres::vocabulary::VOCABULARY.namespace,
             Self::Kubernetes => weir_kubernetes::vocabulary::VOCABULARY.namespace,
+            Self::Ssh => weir_ssh::vocabulary::VOCABULARY.namespace,
         }
     }
 
@@ -58,7 +63,7 @@ impl Protocol {
     #[must_use]
     pub const fn alpn(self) -> &'static [&'static [u8]] {
         match self {
-            Self::Postgres => &[],
+            Self::Postgres | Self::Ssh => &[],
             Self::Kubernetes => &[b"h2", b"http/1.1"],
         }
     }
@@ -67,6 +72,7 @@ impl Protocol {
         match self {
             Self::Postgres => Kind::ByteStream,
             Self::Kubernetes => Kind::Http,
+            Self::Ssh => Kind::Ssh,
         }
     }
 
@@ -88,7 +94,7 @@ impl Protocol {
                 shape_seed: node.settings.shape_seed,
                 ..PostgresConfig::default()
             }))),
-            Self::Kubernetes => None,
+            Self::Kubernetes | Self::Ssh => None,
         }
     }
 }
@@ -104,7 +110,7 @@ pub(crate) fn http_api(
     session: SessionId,
 ) -> Option<HttpApi> {
     match target.protocol {
-        Protocol::Postgres => None,
+        Protocol::Postgres | Protocol::Ssh => None,
         Protocol::Kubernetes => Some(KubernetesApi::new(
             Arc::clone(&target.name),
             target.password.clone(),

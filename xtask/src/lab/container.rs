@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{Gid, Pid, Uid, User, setgid, setgroups, setuid};
 
-pub(crate) use mounts::build as build_mounts;
+pub(crate) use mounts::{build as build_mounts, ssh_settings};
 
 /// containerd's default bounding set: neither SYS_ADMIN nor NET_ADMIN.
 const CAPABILITIES: [Capability; 14] = [

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::command::ExecArgs;
 use super::model::Lab;
-use super::{cluster, container};
+use super::{cluster, container, host};
 use crate::place;
 
 /// Variables of the person's terminal that a container's client would have, too.
@@ -37,6 +37,7 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode> {
     let user = container::find_user(&args.user)?;
 
     let kubeconfig = cluster::kubeconfig(&lab);
+    let ssh = host::client_files(&lab);
     // The cgroup first: sockets and processes keep the one that they were born in.
     let procs = lab
         .cgroup_mount
@@ -62,6 +63,9 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode> {
     // A cluster that the configuration does not have is no reason not to run.
     if let Ok(Some(text)) = kubeconfig {
         fs::write(KUBECONFIG, text).context("the agent's kubeconfig")?;
+    }
+    if let Ok(Some((known_hosts, settings))) = ssh {
+        container::ssh_settings(&known_hosts, &settings)?;
     }
 
     let mut command = Command::new(program);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::Cluster;
 use super::daemon::Process;
+use super::host::Host;
 use super::secret::write_private;
 
 /// Every lab of this machine lies here; root only below each lab's own folders.
@@ -35,6 +36,7 @@ pub(crate) struct Lab {
     pub(crate) cgroup: String,
     pub(crate) database: Database,
     pub(crate) cluster: Cluster,
+    pub(crate) ssh_host: Host,
     pub(crate) agents: BTreeMap<String, Agent>,
     /// An ungoverned namespace on the same bridge.
     pub(crate) outside: Outside,

@@ -57,6 +57,14 @@ fn places(lab: &Lab) -> Vec<(String, String)> {
         lab.cluster.ca_file.display().to_string(),
     );
     add("LAB_CLUSTER_LOG", lab.cluster.log.display().to_string());
+    let host = &lab.ssh_host;
+    add("LAB_HOST_NAME", host.name.clone());
+    add("LAB_HOST_PORT", host.port.to_string());
+    add("LAB_HOST_ACCOUNT", host.account.clone());
+    add("LAB_HOST_HOME", host.home.display().to_string());
+    add("LAB_HOST_KEYS_FILE", host.keys_file.display().to_string());
+    add("LAB_HOST_KEY_FILE", host.key_file.display().to_string());
+    add("LAB_HOST_LOG", host.log.display().to_string());
     for (agent, made) in &lab.agents {
         let upper = agent.to_uppercase();
         add(&format!("LAB_{upper}_V4"), made.addresses.v4.to_string());

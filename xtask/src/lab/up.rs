@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::cluster::Cluster;
 use super::command::{Name, UpArgs};
 use super::down::{down, keep_logs};
+use super::host::{self, Host};
 use super::model::{Agent, Database, LABS, Lab, Outside, RUNS};
 use super::{agents, cluster, database, entra, network, store, weir};
 use crate::binaries::{self, Binaries, Profile};
@@ -77,6 +78,12 @@ fn fill(lab: &mut Lab, args: &UpArgs, binaries: &Binaries) -> Result<()> {
     let step = say::step("Kubernetes API");
     cluster::start(lab, binaries)?;
     step.done(&lab.cluster.server);
+    let step = say::step("SSH host");
+    host::start(lab)?;
+    step.done(format!(
+        "{}:{}",
+        lab.database.addresses.v4, lab.ssh_host.port
+    ));
     let step = say::step("test Entra");
     entra::start(lab)?;
     step.done(lab.entra.as_ref().map_or("", |entra| &entra.origin));
@@ -178,6 +185,7 @@ fn plan(name: &str, number: u8) -> Result<Lab> {
             log: state_dir.join("log/postgres.log"),
         },
         cluster: Cluster::plan(number, &state_dir),
+        ssh_host: Host::plan(&state_dir),
         agents,
         outside: Outside {
             addresses: network::addresses(number, network::OUTSIDE),

@@ -9,7 +9,7 @@ use crate::run;
 use crate::say::Step;
 
 /// Package and why.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("build-essential", "C parts of crates"),
     ("curl", "a plain HTTP client for tests"),
     ("iproute2", "namespaces of a lab"),
@@ -18,6 +18,8 @@ const PACKAGES: [(&str, &str); 12] = [
     ("llvm-22-dev", "bpf-linker: the LLVM of the pinned Rust"),
     ("nodejs", "npm's runtime"),
     ("npm", "test Entra and ClickHouse engine"),
+    ("openssh-client", "ssh, sftp and scp for the lab's agents"),
+    ("openssh-server", "the lab's SSH host"),
     ("postgresql", "the demo database"),
     ("postgresql-client", "psql and pgbench"),
     (
@@ -70,6 +72,7 @@ fn otherwise(package: &str) -> bool {
         "build-essential" => &["cc", "make"],
         "curl" => &["curl"],
         "kubernetes-client" => &["kubectl"],
+        "openssh-client" => &["ssh", "sftp", "scp", "ssh-keygen"],
         "nodejs" => &["node"],
         "npm" => &["npm"],
         "postgresql-client" => &["psql", "pgbench"],

@@ -1,7 +1,7 @@
 //! Who may use whom within the workspace. A change of the architecture changes this table first.
 
 /// Folder → names of workspace crates, without `weir-`, in `[dependencies]`.
-pub(super) const TABLE: [(&str, &str); 25] = [
+pub(super) const TABLE: [(&str, &str); 26] = [
     ("ebpf/abi", ""),
     ("ebpf/programs", "abi"),
     ("userspace/model", ""),
@@ -12,6 +12,7 @@ pub(super) const TABLE: [(&str, &str); 25] = [
     ("userspace/identify", "model clock"),
     ("userspace/decide", "model"),
     ("userspace/mask", "decide model"),
+    ("userspace/shell", ""),
     ("userspace/spool", "model"),
     ("userspace/govern", "decide mask spool model"),
     (

@@ -7,9 +7,12 @@ use base64::Engine as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use weir_ssh::HostIdentity;
+
 use super::ConfigArg;
 use crate::config::Config;
-use crate::daemon::prepare::StatePaths;
+use crate::daemon::prepare::{self, StatePaths};
+use crate::daemon::targets::host_names;
 use crate::output;
 
 #[derive(Args)]
@@ -30,6 +33,9 @@ enum CaCommand {
         after_help = "Examples:\n  weir ca kubeconfig --target cluster --server https://10.96.0.1:443"
     )]
     Kubeconfig(KubeconfigArgs),
+    /// Print lines of known_hosts for SSH targets: Weir's authority and host key
+    #[command(after_help = "Examples:\n  weir ca known-hosts >> /etc/ssh/ssh_known_hosts")]
+    KnownHosts(ConfigArg),
 }
 
 #[derive(Args)]
@@ -57,8 +63,48 @@ pub(crate) fn run(args: &CaArgs) -> Result<ExitCode> {
             let config = output::load(&args.config.config)?;
             output::json(&kubeconfig(&config, args)?)?;
         }
+        CaCommand::KnownHosts(arg) => {
+            let config = output::load(&arg.config)?;
+            output::line(known_hosts(&config)?.trim_end());
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Certificates for clients that take them, plain keys for those that do not (sshd(8)).
+fn known_hosts(config: &Config) -> Result<String> {
+    let paths = StatePaths::of(config);
+    let public = |path: &std::path::Path| -> Result<String> {
+        let key = prepare::read_key(path).context("the broker makes it when it first starts")?;
+        HostIdentity::public(&key).with_context(|| format!("reading {}", path.display()))
+    };
+    let authority = public(&paths.ssh_authority)?;
+    let mut lines = String::new();
+    for target in &config.targets {
+        let Some(ssh) = &target.ssh else {
+            continue;
+        };
+        let key = public(ssh.host_key.as_ref().unwrap_or(&paths.ssh_host_key))?;
+        let ports = match target.matching.ports.as_slice() {
+            [] => &[22][..],
+            ports => ports,
+        };
+        let hosts: Vec<String> = host_names(target)
+            .iter()
+            .flat_map(|name| {
+                ports.iter().map(move |port| match port {
+                    22 => name.clone(),
+                    port => format!("[{name}]:{port}"),
+                })
+            })
+            .collect();
+        let hosts = hosts.join(",");
+        lines += &format!("@cert-authority {hosts} {authority}\n{hosts} {key}\n");
+    }
+    if lines.is_empty() {
+        bail!("no target is of protocol ssh");
+    }
+    Ok(lines)
 }
 
 fn root(config: &Config) -> Result<String> {

@@ -1,12 +1,13 @@
 //! The rules of the file: from names as written to types that cannot be wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::raw::{Raw, RawApprovals, RawRecord, RawTarget, RawWorkload};
+use super::raw::{Raw, RawApprovals, RawRecord, RawWorkload};
 use super::read::Problem;
+use super::targets::{Target, check_targets};
 
 /// Everything the product reads from its file.
 #[derive(Clone, Debug)]
@@ -67,48 +68,6 @@ pub(crate) enum TokenSource {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) name: Arc<str>,
-    pub(crate) protocol: Arc<str>,
-    pub(crate) matching: Match,
-    pub(crate) agent_tls: AgentTls,
-    /// DNS names that the agent-side certificate is for.
-    pub(crate) names: Vec<String>,
-    /// How the server is proven; without it, by its password protocol.
-    pub(crate) upstream: Option<UpstreamTls>,
-    pub(crate) credential: Credential,
-}
-
-/// The server's certificate has to be for `server_name` and of this CA.
-#[derive(Clone, Debug)]
-pub(crate) struct UpstreamTls {
-    pub(crate) ca_file: PathBuf,
-    pub(crate) server_name: String,
-}
-
-/// What is injected; read at start by the node.
-#[derive(Clone, Debug)]
-pub(crate) enum Credential {
-    Password { user: String, file: PathBuf },
-    Token { file: PathBuf },
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Match {
-    /// Address and prefix length, host bits zero.
-    pub(crate) nets: Vec<(IpAddr, u8)>,
-    /// Empty means any port.
-    pub(crate) ports: Vec<u16>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AgentTls {
-    Off,
-    Optional,
-    Required,
-}
-
-#[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) limit_bytes: u64,
     pub(crate) durability: Durability,
@@ -148,25 +107,25 @@ const IN_TRANSACTION_S: u64 = 300;
 const SPOOL_BYTES_MIN: u64 = 16 * 1024 * 1024;
 const ROWS_HEAD_MAX: u64 = 1000;
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     base: &'a Path,
     problems: &'a mut Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn say(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn say(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.problems.push(Problem {
             path: path.into(),
             message: message.into(),
         });
     }
 
-    fn file(&self, path: &str) -> PathBuf {
+    pub(super) fn file(&self, path: &str) -> PathBuf {
         self.base.join(path)
     }
 
     /// Names become metric labels, cgroup ids and policy ids.
-    fn name(&mut self, path: &str, name: &str) {
+    pub(super) fn name(&mut self, path: &str, name: &str) {
         let fits = (1..=63).contains(&name.len())
             && name
                 .bytes()
@@ -370,242 +329,6 @@ fn check_workloads(
         });
     }
     workloads
-}
-
-fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec<Target> {
-    if raw.is_empty() {
-        checker.say(
-            "targets",
-            "needs at least one target: otherwise nothing is protected",
-        );
-    }
-    let mut names = BTreeSet::new();
-    let mut places = BTreeSet::new();
-    let mut targets = Vec::with_capacity(raw.len());
-    for item in raw {
-        let at = |field: &str| format!("{}.{field}", item.path);
-        checker.name(&at("name"), &item.name);
-        if !names.insert(item.name.clone()) {
-            checker.say(
-                at("name"),
-                format!("{} is taken by another target", item.name),
-            );
-        }
-        let protocol = TargetProtocol::parse(&item.protocol);
-        if protocol.is_none() {
-            checker.say(
-                at("protocol"),
-                "must be 'postgres' or 'kubernetes'; others are not built yet",
-            );
-        }
-        let matching = check_match(item, &mut places, checker);
-        let agent_tls = match item.agent_tls.as_deref() {
-            None | Some("optional") => AgentTls::Optional,
-            Some("off") => AgentTls::Off,
-            Some("required") => AgentTls::Required,
-            Some(_) => {
-                checker.say(at("tls.agent"), "must be off, optional or required");
-                AgentTls::Required
-            }
-        };
-        let Some(protocol) = protocol else {
-            continue;
-        };
-        if protocol == TargetProtocol::Kubernetes {
-            if item.agent_tls.is_some() && agent_tls != AgentTls::Required {
-                checker.say(at("tls.agent"), "is always required for kubernetes");
-            }
-            if item.names.is_empty() {
-                checker.say(
-                    at("tls.names"),
-                    "needs the names by which agents reach the API server, such as kubernetes.default.svc",
-                );
-            }
-        }
-        let upstream = check_upstream(item, protocol, checker);
-        let credential = check_credential(item, protocol, checker);
-        targets.push(Target {
-            name: Arc::from(item.name.as_str()),
-            protocol: Arc::from(item.protocol.as_str()),
-            matching,
-            agent_tls,
-            names: item.names.clone(),
-            upstream,
-            credential,
-        });
-    }
-    targets
-}
-
-fn check_match(
-    item: &RawTarget,
-    places: &mut BTreeSet<(IpAddr, u8, u16)>,
-    checker: &mut Checker<'_>,
-) -> Match {
-    let at = |field: &str| format!("{}.{field}", item.path);
-    if item.hosts.is_empty() {
-        checker.say(at("match.hosts"), "needs at least one address or network");
-    }
-    let mut nets = Vec::with_capacity(item.hosts.len());
-    for (index, host) in item.hosts.iter().enumerate() {
-        match net(host) {
-            Ok(net) => nets.push(net),
-            Err(message) => checker.say(at(&format!("match.hosts[{index}]")), message),
-        }
-    }
-    let mut ports = Vec::with_capacity(item.ports.len());
-    for (index, port) in item.ports.iter().enumerate() {
-        match u16::try_from(*port) {
-            Ok(port) if port > 0 => ports.push(port),
-            _ => checker.say(
-                at(&format!("match.ports[{index}]")),
-                "must be from 1 to 65535",
-            ),
-        }
-    }
-    for (addr, prefix) in &nets {
-        for port in ports.iter().copied().chain(ports.is_empty().then_some(0)) {
-            if !places.insert((*addr, *prefix, port)) {
-                let message = format!("{addr}/{prefix} port {port} belongs to another target");
-                checker.say(at("match"), message);
-            }
-        }
-    }
-    Match { nets, ports }
-}
-
-/// `address` or `address/prefix`, host bits zero.
-fn net(text: &str) -> Result<(IpAddr, u8), String> {
-    let (addr, prefix) = match text.split_once('/') {
-        Some((addr, prefix)) => (addr, Some(prefix)),
-        None => (text, None),
-    };
-    let addr: IpAddr = addr.parse().map_err(|_| {
-        format!("'{text}' is not an address or network; names and services are not built yet")
-    })?;
-    let bits: u8 = if addr.is_ipv4() { 32 } else { 128 };
-    let prefix = match prefix {
-        None => bits,
-        Some(prefix) => match prefix.parse::<u8>() {
-            Ok(prefix) if prefix <= bits => prefix,
-            _ => return Err(format!("'{text}' has a prefix length outside 0 to {bits}")),
-        },
-    };
-    let host_bits_zero = match addr {
-        IpAddr::V4(addr) => u32::from(addr)
-            .checked_shl(u32::from(prefix))
-            .is_none_or(|rest| rest == 0),
-        IpAddr::V6(addr) => u128::from(addr)
-            .checked_shl(u32::from(prefix))
-            .is_none_or(|rest| rest == 0),
-    };
-    if !host_bits_zero {
-        return Err(format!("'{text}' has bits set beyond its prefix"));
-    }
-    Ok((addr, prefix))
-}
-
-/// The protocols that configuration knows; each has its own demands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TargetProtocol {
-    Postgres,
-    Kubernetes,
-}
-
-impl TargetProtocol {
-    fn parse(name: &str) -> Option<Self> {
-        match name {
-            "postgres" => Some(Self::Postgres),
-            "kubernetes" => Some(Self::Kubernetes),
-            _ => None,
-        }
-    }
-}
-
-/// Without TLS the server has to prove itself by SCRAM, which only PostgreSQL has.
-fn check_upstream(
-    item: &RawTarget,
-    protocol: TargetProtocol,
-    checker: &mut Checker<'_>,
-) -> Option<UpstreamTls> {
-    let at = |field: &str| format!("{}.upstream.{field}", item.path);
-    match (protocol, item.upstream_tls.as_deref()) {
-        (TargetProtocol::Postgres, None | Some("disable")) => {
-            if item.upstream_ca.is_some() || item.upstream_name.is_some() {
-                checker.say(
-                    at("tls"),
-                    "ca_file and server_name belong to TLS, which is not built yet for postgres",
-                );
-            }
-            None
-        }
-        (TargetProtocol::Postgres, Some(_)) => {
-            checker.say(
-                at("tls"),
-                "TLS towards a PostgreSQL server is not built yet: disable",
-            );
-            None
-        }
-        (TargetProtocol::Kubernetes, None | Some("require")) => {
-            let (Some(ca_file), Some(server_name)) = (&item.upstream_ca, &item.upstream_name)
-            else {
-                checker.say(
-                    at("ca_file"),
-                    "kubernetes needs upstream.ca_file and upstream.server_name to prove its server",
-                );
-                return None;
-            };
-            Some(UpstreamTls {
-                ca_file: checker.file(ca_file),
-                server_name: server_name.clone(),
-            })
-        }
-        (TargetProtocol::Kubernetes, Some(_)) => {
-            checker.say(at("tls"), "must be require");
-            None
-        }
-    }
-}
-
-fn check_credential(
-    item: &RawTarget,
-    protocol: TargetProtocol,
-    checker: &mut Checker<'_>,
-) -> Credential {
-    let at = |field: &str| format!("{}.credential.{field}", item.path);
-    match protocol {
-        TargetProtocol::Postgres => {
-            if item.user.as_deref().unwrap_or_default().is_empty() {
-                checker.say(at("user"), "must not be empty");
-            }
-            if item.password_file.is_none() {
-                checker.say(at("password_file"), "is missing");
-            }
-            if item.token_file.is_some() {
-                checker.say(at("token_file"), "is for kubernetes");
-            }
-            Credential::Password {
-                user: item.user.clone().unwrap_or_default(),
-                file: checker.file(item.password_file.as_deref().unwrap_or_default()),
-            }
-        }
-        TargetProtocol::Kubernetes => {
-            if item.token_file.is_none() {
-                checker.say(at("token_file"), "is missing");
-            }
-            for (field, given) in [
-                ("user", item.user.is_some()),
-                ("password_file", item.password_file.is_some()),
-            ] {
-                if given {
-                    checker.say(at(field), "is for postgres");
-                }
-            }
-            Credential::Token {
-                file: checker.file(item.token_file.as_deref().unwrap_or_default()),
-            }
-        }
-    }
 }
 
 fn check_groups(

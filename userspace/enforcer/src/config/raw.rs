@@ -75,6 +75,11 @@ pub(super) struct RawTarget {
     pub(super) user: Option<String>,
     pub(super) password_file: Option<String>,
     pub(super) token_file: Option<String>,
+    pub(super) server_keys: Option<String>,
+    pub(super) ssh_names: Vec<String>,
+    pub(super) host_key: Option<String>,
+    pub(super) key_file: Option<String>,
+    pub(super) certificate_file: Option<String>,
 }
 
 pub(super) struct RawRecord {
@@ -236,17 +241,27 @@ impl RawTarget {
             names = tls.texts("names", problems);
             tls.finish(problems);
         }
+        let (mut ssh_names, mut host_key) = (Vec::new(), None);
+        if let Some(mut ssh) = section.opt_section("ssh", problems) {
+            ssh_names = ssh.texts("names", problems);
+            host_key = ssh.opt_text("host_key_file", problems);
+            ssh.finish(problems);
+        }
         let (mut upstream_tls, mut upstream_ca, mut upstream_name) = (None, None, None);
+        let mut server_keys = None;
         if let Some(mut upstream) = section.opt_section("upstream", problems) {
             upstream_tls = upstream.opt_text("tls", problems);
             upstream_ca = upstream.opt_text("ca_file", problems);
             upstream_name = upstream.opt_text("server_name", problems);
+            server_keys = upstream.opt_text("host_keys_file", problems);
             upstream.finish(problems);
         }
         let mut credential = section.section("credential", problems);
         let user = credential.opt_text("user", problems);
         let password_file = credential.opt_text("password_file", problems);
         let token_file = credential.opt_text("token_file", problems);
+        let key_file = credential.opt_text("key_file", problems);
+        let certificate_file = credential.opt_text("certificate_file", problems);
         credential.finish(problems);
         section.finish(problems);
         Self {
@@ -263,6 +278,11 @@ impl RawTarget {
             user,
             password_file,
             token_file,
+            server_keys,
+            ssh_names,
+            host_key,
+            key_file,
+            certificate_file,
         }
     }
 }

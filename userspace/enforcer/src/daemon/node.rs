@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus::Registry;
-use rustls::pki_types::ServerName;
 use tokio::sync::watch;
-use weir_accept::{OriginSource, authority, tls};
+use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
 use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
@@ -19,18 +18,16 @@ use weir_kernel::Origins;
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
-use weir_relay::{
-    Intake, Metrics, Node, NodeParts, Protocol, Settings, Target, Targets, UpstreamTls, Workers,
-    WorkloadBinding,
-};
+use weir_relay::{Intake, Metrics, Node, NodeParts, Settings, Targets, Workers, WorkloadBinding};
 use weir_state::State;
 use zeroize::Zeroizing;
 
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
 use super::prepare::{self, StatePaths};
+use super::targets::TargetSecrets;
 use crate::admin::{AdminState, PeerRule, SignIns, serve_tcp, serve_unix};
-use crate::config::{self, AgentTls, Config, Credential};
+use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
@@ -44,12 +41,9 @@ const BROKER_TRY_EVERY: Duration = Duration::from_millis(200);
 
 /// What only root can read, read before the drop.
 struct Secrets {
-    passwords: HashMap<Arc<str>, Zeroizing<String>>,
-    /// PEM, by target.
-    server_cas: HashMap<Arc<str>, String>,
+    targets: TargetSecrets,
     mask_key: MaskKey,
     writer_token: Option<Zeroizing<String>>,
-    intermediate: authority::Pair,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
@@ -138,7 +132,8 @@ async fn serve(parts: Parts) -> Result<()> {
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let mut targets = Vec::with_capacity(config.targets.len());
     for target_config in &config.targets {
-        targets.push(Arc::new(target(target_config, &mut secrets)?));
+        let target = secrets.targets.target(target_config)?;
+        targets.push(Arc::new(target));
     }
     let node = Node::new(NodeParts {
         host: Arc::new(BrokerHost::new(Arc::clone(&link))),
@@ -383,21 +378,6 @@ fn reach(config: &Config, paths: &StatePaths) -> Reach {
 }
 
 fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
-    let mut passwords = HashMap::new();
-    let mut server_cas = HashMap::new();
-    for target in &config.targets {
-        let file = match &target.credential {
-            Credential::Password { file, .. } | Credential::Token { file } => file,
-        };
-        let password = prepare::read_secret(file)
-            .with_context(|| format!("credential of target {}", target.name))?;
-        passwords.insert(Arc::clone(&target.name), password);
-        if let Some(upstream) = &target.upstream {
-            let ca = std::fs::read_to_string(&upstream.ca_file)
-                .with_context(|| format!("reading {}", upstream.ca_file.display()))?;
-            server_cas.insert(Arc::clone(&target.name), ca);
-        }
-    }
     let key = std::fs::read(&config.mask_key_file)
         .with_context(|| format!("reading {}", config.mask_key_file.display()))?;
     let key: [u8; 32] = key
@@ -413,11 +393,9 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         None => None,
     };
     Ok(Secrets {
-        passwords,
-        server_cas,
+        targets: TargetSecrets::read(config, paths)?,
         mask_key: MaskKey::new(key),
         writer_token,
-        intermediate: prepare::read_intermediate(paths)?,
     })
 }
 
@@ -434,64 +412,6 @@ pub(crate) fn identify(config: &Config) -> Result<Identify> {
         clock_skew_s: config.identity.clock_skew_s,
     };
     Identify::new(identity).map_err(|problems| anyhow::anyhow!("identity: {problems:?}"))
-}
-
-/// A target as flows need it: its certificate made, its credential in place.
-fn target(config: &config::Target, secrets: &mut Secrets) -> Result<Target> {
-    let addrs: Vec<std::net::IpAddr> = config
-        .matching
-        .nets
-        .iter()
-        .filter(|(addr, prefix)| *prefix == if addr.is_ipv4() { 32 } else { 128 })
-        .map(|(addr, _)| *addr)
-        .collect();
-    let protocol = Protocol::parse(&config.protocol)
-        .with_context(|| format!("target {}: no such protocol", config.name))?;
-    let tls = if config.agent_tls == AgentTls::Off {
-        None
-    } else {
-        let now_s = weir_clock::now().unix_s();
-        let leaf = authority::new_leaf(&secrets.intermediate, &config.names, &addrs, now_s)
-            .with_context(|| format!("certificate of target {}", config.name))?;
-        let acceptor = tls::acceptor(&leaf, protocol.alpn());
-        Some(acceptor.with_context(|| format!("TLS of target {}", config.name))?)
-    };
-    let upstream_tls = match &config.upstream {
-        Some(upstream) => Some(
-            upstream_tls(upstream, &config.name, secrets, protocol)
-                .with_context(|| format!("server of target {}", config.name))?,
-        ),
-        None => None,
-    };
-    Ok(Target {
-        name: Arc::clone(&config.name),
-        protocol,
-        nets: config.matching.nets.clone(),
-        ports: config.matching.ports.clone(),
-        tls,
-        tls_required: config.agent_tls == AgentTls::Required,
-        upstream_tls,
-        user: match &config.credential {
-            Credential::Password { user, .. } => user.clone(),
-            Credential::Token { .. } => String::new(),
-        },
-        password: secrets.passwords.remove(&config.name).unwrap_or_default(),
-    })
-}
-
-fn upstream_tls(
-    config: &config::UpstreamTls,
-    target: &Arc<str>,
-    secrets: &Secrets,
-    protocol: Protocol,
-) -> Result<UpstreamTls> {
-    let ca = secrets.server_cas.get(target).context("its CA")?;
-    Ok(UpstreamTls {
-        connector: tls::connector(ca, protocol.alpn())
-            .with_context(|| format!("the CA in {}", config.ca_file.display()))?,
-        name: ServerName::try_from(config.server_name.clone())
-            .with_context(|| format!("the name {}", config.server_name))?,
-    })
 }
 
 fn workloads(config: &Config) -> HashMap<Arc<str>, WorkloadBinding> {

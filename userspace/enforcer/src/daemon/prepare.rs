@@ -6,6 +6,7 @@
 //!   ca/root.key         root only; signs intermediates and nothing else
 //!   node/               node's user, 0700: all that the node may write
 //!     intermediate.pem  intermediate.key  mask.key  node.key  state.sqlite  spool/
+//!     ssh_ca  ssh_host  the authority and key by which agents know SSH hosts
 //! ```
 
 use std::fs;
@@ -31,6 +32,8 @@ pub(crate) struct StatePaths {
     pub(crate) node_key: PathBuf,
     intermediate_certificate: PathBuf,
     intermediate_key: PathBuf,
+    pub(crate) ssh_authority: PathBuf,
+    pub(crate) ssh_host_key: PathBuf,
 }
 
 impl StatePaths {
@@ -45,6 +48,8 @@ impl StatePaths {
             node_key: node_dir.join("node.key"),
             intermediate_certificate: node_dir.join("intermediate.pem"),
             intermediate_key: node_dir.join("intermediate.key"),
+            ssh_authority: node_dir.join("ssh_ca"),
+            ssh_host_key: node_dir.join("ssh_host"),
             node_dir,
         }
     }
@@ -62,6 +67,12 @@ pub(crate) fn prepare(config: &Config) -> Result<StatePaths> {
     let root = root_authority(config, &paths, gid)?;
     intermediate(config, &paths, &root, uid, gid)?;
     mask_key(config, uid, gid)?;
+    for path in [&paths.ssh_authority, &paths.ssh_host_key] {
+        if !path.exists() {
+            let key = weir_ssh::new_authority()?;
+            write_private(path, key.as_bytes(), (uid, gid), 0o600)?;
+        }
+    }
     Ok(paths)
 }
 
@@ -191,6 +202,14 @@ pub(crate) fn read_intermediate(paths: &StatePaths) -> Result<Pair> {
 
 /// A secret file: regular, not readable by others, at most 64 KiB; a final newline is dropped.
 pub(crate) fn read_secret(path: &Path) -> Result<zeroize::Zeroizing<String>> {
+    let text = read_key(path)?;
+    Ok(zeroize::Zeroizing::new(
+        text.trim_end_matches(['\n', '\r']).to_owned(),
+    ))
+}
+
+/// The same with every byte: formats of keys need their last newline.
+pub(crate) fn read_key(path: &Path) -> Result<zeroize::Zeroizing<String>> {
     let file = fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -207,7 +226,5 @@ pub(crate) fn read_secret(path: &Path) -> Result<zeroize::Zeroizing<String>> {
     }
     let text =
         std::io::read_to_string(file).with_context(|| format!("reading {}", path.display()))?;
-    Ok(zeroize::Zeroizing::new(
-        text.trim_end_matches(['\n', '\r']).to_owned(),
-    ))
+    Ok(zeroize::Zeroizing::new(text))
 }

@@ -1,0 +1,199 @@
+//! Targets as the relay needs them: certificates made, secrets read while that is still allowed.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rustls::pki_types::ServerName;
+use weir_accept::{authority, tls};
+use weir_relay::{Protocol, SshTarget, Target, UpstreamTls};
+use weir_ssh::{Backend, HostIdentity, Login, ServerKeys};
+use zeroize::Zeroizing;
+
+use super::prepare::{self, StatePaths};
+use crate::config::{self, AgentTls, Config, Credential, SshFiles};
+
+/// What one target keeps secret, or proves its server by.
+struct OfTarget {
+    credential: Zeroizing<String>,
+    /// PEM.
+    server_ca: Option<String>,
+    ssh: Option<SshSecrets>,
+}
+
+struct SshSecrets {
+    server_keys: String,
+    host_key: Zeroizing<String>,
+    certificate: Option<String>,
+}
+
+/// Of all targets; read before privileges are dropped.
+pub(super) struct TargetSecrets {
+    by_target: HashMap<Arc<str>, OfTarget>,
+    intermediate: authority::Pair,
+    ssh_authority: Zeroizing<String>,
+}
+
+fn text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+impl TargetSecrets {
+    pub(super) fn read(config: &Config, paths: &StatePaths) -> Result<Self> {
+        let mut by_target = HashMap::new();
+        for target in &config.targets {
+            let of_target = Self::read_one(target, paths)
+                .with_context(|| format!("secrets of target {}", target.name))?;
+            by_target.insert(Arc::clone(&target.name), of_target);
+        }
+        Ok(Self {
+            by_target,
+            intermediate: prepare::read_intermediate(paths)?,
+            ssh_authority: prepare::read_key(&paths.ssh_authority)?,
+        })
+    }
+
+    fn read_one(target: &config::Target, paths: &StatePaths) -> Result<OfTarget> {
+        let credential = match &target.credential {
+            Credential::SshKey { file, .. } => prepare::read_key(file)?,
+            Credential::Password { file, .. } | Credential::Token { file } => {
+                prepare::read_secret(file)?
+            }
+        };
+        let server_ca = match &target.upstream {
+            Some(upstream) => Some(text(&upstream.ca_file)?),
+            None => None,
+        };
+        let ssh = match &target.ssh {
+            Some(files) => Some(Self::read_ssh(files, &target.credential, paths)?),
+            None => None,
+        };
+        Ok(OfTarget {
+            credential,
+            server_ca,
+            ssh,
+        })
+    }
+
+    fn read_ssh(
+        files: &SshFiles,
+        credential: &Credential,
+        paths: &StatePaths,
+    ) -> Result<SshSecrets> {
+        let certificate = match credential {
+            Credential::SshKey {
+                certificate: Some(file),
+                ..
+            } => Some(text(file)?),
+            Credential::SshKey { .. } | Credential::Password { .. } | Credential::Token { .. } => {
+                None
+            }
+        };
+        Ok(SshSecrets {
+            server_keys: text(&files.server_keys)?,
+            host_key: prepare::read_key(files.host_key.as_ref().unwrap_or(&paths.ssh_host_key))?,
+            certificate,
+        })
+    }
+
+    /// One target, ready to serve. Its secrets are moved out.
+    pub(super) fn target(&mut self, config: &config::Target) -> Result<Target> {
+        let secrets = self
+            .by_target
+            .remove(&config.name)
+            .with_context(|| format!("secrets of target {}", config.name))?;
+        self.make(config, secrets)
+            .with_context(|| format!("target {}", config.name))
+    }
+
+    fn make(&self, config: &config::Target, secrets: OfTarget) -> Result<Target> {
+        let protocol = Protocol::parse(&config.protocol).context("no such protocol")?;
+        let tls = if config.agent_tls == AgentTls::Off {
+            None
+        } else {
+            let now_s = weir_clock::now().unix_s();
+            let leaf =
+                authority::new_leaf(&self.intermediate, &config.names, &addresses(config), now_s)
+                    .context("its certificate")?;
+            Some(tls::acceptor(&leaf, protocol.alpn()).context("its TLS")?)
+        };
+        let upstream_tls = match (&config.upstream, &secrets.server_ca) {
+            (Some(upstream), Some(ca)) => Some(upstream_tls(upstream, ca, protocol)?),
+            (Some(_) | None, _) => None,
+        };
+        let ssh = match &secrets.ssh {
+            Some(ssh) => Some(self.ssh(config, ssh, &secrets.credential)?),
+            None => None,
+        };
+        let user = match &config.credential {
+            Credential::Password { user, .. } | Credential::SshKey { user, .. } => user.clone(),
+            Credential::Token { .. } => String::new(),
+        };
+        Ok(Target {
+            name: Arc::clone(&config.name),
+            protocol,
+            nets: config.matching.nets.clone(),
+            ports: config.matching.ports.clone(),
+            tls,
+            tls_required: config.agent_tls == AgentTls::Required,
+            upstream_tls,
+            ssh,
+            user,
+            password: secrets.credential,
+        })
+    }
+
+    fn ssh(
+        &self,
+        config: &config::Target,
+        secrets: &SshSecrets,
+        credential: &Zeroizing<String>,
+    ) -> Result<SshTarget> {
+        let now_s = u64::try_from(weir_clock::now().unix_s()).unwrap_or(0);
+        let names = host_names(config);
+        let identity = HostIdentity::new(&self.ssh_authority, &secrets.host_key, &names, now_s)?;
+        let (user, login) = match &config.credential {
+            Credential::SshKey { user, .. } => (
+                user,
+                Login::key(credential, secrets.certificate.as_deref())?,
+            ),
+            Credential::Password { user, .. } => (user, Login::Password(credential.clone())),
+            Credential::Token { .. } => anyhow::bail!("SSH has no tokens"),
+        };
+        Ok(SshTarget {
+            identity,
+            backend: Backend {
+                keys: ServerKeys::parse(&secrets.server_keys).context("upstream.host_keys_file")?,
+                login,
+                user: user.clone(),
+            },
+        })
+    }
+}
+
+/// Single addresses that the target matches.
+fn addresses(config: &config::Target) -> Vec<IpAddr> {
+    let nets = config.matching.nets.iter();
+    nets.filter(|(addr, prefix)| *prefix == if addr.is_ipv4() { 32 } else { 128 })
+        .map(|(addr, _)| *addr)
+        .collect()
+}
+
+/// What clients look a host up by: names and addresses; with a port that is not 22, in brackets
+/// (sshd(8), "known_hosts").
+pub(crate) fn host_names(config: &config::Target) -> Vec<String> {
+    let mut names = config.names.clone();
+    names.extend(addresses(config).iter().map(ToString::to_string));
+    names
+}
+
+fn upstream_tls(config: &config::UpstreamTls, ca: &str, protocol: Protocol) -> Result<UpstreamTls> {
+    Ok(UpstreamTls {
+        connector: tls::connector(ca, protocol.alpn())
+            .with_context(|| format!("the CA in {}", config.ca_file.display()))?,
+        name: ServerName::try_from(config.server_name.clone())
+            .with_context(|| format!("the name {}", config.server_name))?,
+    })
+}

@@ -1,0 +1,29 @@
+//! SSH: both sides by russh, every channel and every operation decided on its own.
+//!
+//! Who the agent is comes from the kernel, so any key or password that it offers is accepted and
+//! forgotten. What its channels ask for (RFC 4254) becomes requests: a command line, a shell, an
+//! operation of the file transfer protocol, a destination. russh's tasks only move packets; what
+//! is decided here runs on the flow's own thread, beside its gate.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
+)]
+
+mod agent;
+mod forward;
+mod inputs;
+mod keys;
+mod output;
+mod question;
+mod serve;
+mod session;
+mod sftp;
+mod throttle;
+mod upstream;
+pub mod vocabulary;
+
+pub use crate::keys::{HostIdentity, KeyError, Login, ServerKeys, new_authority};
+pub use crate::serve::{Connect, Ending, Flow, serve, turn_away};
+pub use crate::upstream::Backend;

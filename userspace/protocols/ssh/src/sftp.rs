@@ -1,0 +1,533 @@
+//! File transfer: every operation on a path decided by the path's real name, everything on a
+//! handle by what it was opened for.
+//!
+//! The real name is asked of the server (`SSH_FXP_REALPATH`), which resolves `..` and symbolic
+//! links; what does not exist yet is resolved up to its folder. Between question and operation
+//! somebody else on the server may change a link; nobody can through this channel, whose
+//! operations are taken one after another.
+
+mod path;
+mod wire;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use russh::{ChannelMsg, ChannelWriteHalf};
+use tokio::sync::oneshot;
+use weir_govern::{Cleared, ClientBytes, Gate, OwnToClient, Reply};
+
+use self::wire::{Answer, Asked, Links, Malformed, Packets, PathUse, code};
+use crate::agent::AgentChannel;
+use crate::inputs::Inputs;
+use crate::question::{FileAccess, Place};
+use crate::serve::{Connect, Flow};
+use crate::session::{Refused, ask};
+use crate::upstream::ServerChannel;
+
+/// Requests without an answer; OpenSSH keeps 64.
+const PENDING_MAX: usize = 4096;
+/// Handles that are open; OpenSSH's server allows fewer.
+const HANDLES_MAX: usize = 1024;
+
+/// What was opened, and how much went through it.
+struct Open {
+    seq: u32,
+    writes: bool,
+    bytes_read: u64,
+    bytes_written: u64,
+}
+
+/// What an answer is waited for.
+enum Pending {
+    /// The answer's number for the agent.
+    Plain {
+        id: u32,
+    },
+    /// Of an operation on a path, which is complete with the answer.
+    Operation {
+        id: u32,
+        seq: u32,
+    },
+    Opening {
+        id: u32,
+        seq: u32,
+        writes: bool,
+    },
+    Reading {
+        id: u32,
+        handle: Bytes,
+    },
+    Closing {
+        id: u32,
+        handle: Bytes,
+    },
+    /// A question of our own.
+    RealPath(oneshot::Sender<Option<String>>),
+}
+
+/// Both directions' common knowledge.
+#[derive(Default)]
+struct Desk {
+    next_id: u32,
+    pending: HashMap<u32, Pending>,
+    handles: HashMap<Bytes, Open>,
+}
+
+impl Desk {
+    /// `None` when too much waits already.
+    fn wait_for(&mut self, pending: Pending) -> Option<u32> {
+        if self.pending.len() >= PENDING_MAX {
+            return None;
+        }
+        loop {
+            self.next_id = self.next_id.wrapping_add(1);
+            if !self.pending.contains_key(&self.next_id) {
+                self.pending.insert(self.next_id, pending);
+                return Some(self.next_id);
+            }
+        }
+    }
+}
+
+/// Why a transfer ends.
+enum End {
+    Left,
+    ServerLeft,
+    Malformed(Malformed),
+    TooMuch,
+}
+
+/// Serves the file transfer subsystem on one channel.
+pub(crate) async fn run<G, C>(flow: &Rc<Flow<G, C>>, agent: &mut AgentChannel, place: &Place)
+where
+    G: Gate + 'static,
+    C: Connect,
+{
+    let cleared = match ask(&flow.gate, place.sftp(), &mut agent.inputs).await {
+        Ok(cleared) => cleared,
+        Err(Refused::Left) => return,
+        Err(Refused::Said(text)) => return say(agent, &text).await,
+    };
+    let complete = |status: &str| {
+        let reply = Reply {
+            status: status.to_owned(),
+            ..Reply::default()
+        };
+        flow.gate.complete(cleared.seq(), reply);
+    };
+    let server = match flow.upstream(&place.requested).await {
+        Ok(upstream) => upstream.session().await.map_err(|error| error.to_string()),
+        Err(error) => Err(error),
+    };
+    let mut server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::warn!(%error, "the SSH server cannot be used");
+            complete("unreachable");
+            let text = "weir: the server cannot be reached or does not take Weir's credential";
+            return say(agent, text).await;
+        }
+    };
+    if !begin(&mut server).await {
+        complete("refused-by-server");
+        return say(agent, "weir: the server has no file transfer").await;
+    }
+    let ServerChannel {
+        write,
+        inputs: from_server,
+        throttle,
+    } = server;
+    let desk = RefCell::new(Desk::default());
+    let end = {
+        let transfer = Transfer {
+            gate: &flow.gate,
+            place,
+            cleared: &cleared,
+            desk: &desk,
+            to_agent: &agent.write,
+            to_server: &write,
+        };
+        let agent_throttle = agent.inputs.throttle();
+        tokio::select! {
+            end = transfer.from_agent(&mut agent.inputs, &throttle) => end,
+            end = transfer.from_server(from_server, &agent_throttle) => end,
+        }
+    };
+    drop(write.close().await);
+    for open in desk.take().handles.into_values() {
+        close(&flow.gate, &open, "aborted");
+    }
+    match end {
+        End::Left => complete("ok"),
+        End::ServerLeft => {
+            complete("ok");
+            drop(agent.write.exit_status(0).await);
+        }
+        End::Malformed(problem) => {
+            let reason = format!("weir: {problem}");
+            flow.gate
+                .refuse("weir:undecodable", &reason, Arc::from("sftp"));
+            complete("withheld");
+            say(agent, &reason).await;
+        }
+        End::TooMuch => {
+            let reason = "weir: too many requests or open files at once";
+            flow.gate
+                .refuse("weir:too-large", reason, Arc::from("sftp"));
+            complete("withheld");
+            say(agent, reason).await;
+        }
+    }
+}
+
+async fn begin(server: &mut ServerChannel) -> bool {
+    if server.write.request_subsystem(true, "sftp").await.is_err() {
+        return false;
+    }
+    loop {
+        match server.inputs.next().await {
+            Some(ChannelMsg::Success) => return true,
+            Some(ChannelMsg::WindowAdjusted { .. }) => {}
+            Some(_) | None => return false,
+        }
+    }
+}
+
+/// The client prints what comes on standard error. It may be gone.
+async fn say(agent: &AgentChannel, text: &str) {
+    let text = Bytes::from(format!("{text}\r\n"));
+    drop(agent.write.extended_data_bytes(1, text).await);
+    drop(agent.write.exit_status(1).await);
+    drop(agent.write.eof().await);
+}
+
+/// The operation that opened it is complete now.
+fn close<G: Gate>(gate: &G, open: &Open, status: &str) {
+    let reply = Reply {
+        status: status.to_owned(),
+        bytes_out: open.bytes_read,
+        response_masked: if open.bytes_written > 0 {
+            format!("{{\"bytes_written\":{}}}", open.bytes_written)
+        } else {
+            String::new()
+        },
+        ..Reply::default()
+    };
+    gate.complete(open.seq, reply);
+}
+
+struct Transfer<'a, G> {
+    gate: &'a G,
+    place: &'a Place,
+    cleared: &'a Cleared,
+    desk: &'a RefCell<Desk>,
+    to_agent: &'a ChannelWriteHalf<russh::server::Msg>,
+    to_server: &'a ChannelWriteHalf<russh::client::Msg>,
+}
+
+impl<G: Gate> Transfer<'_, G> {
+    async fn from_agent(&self, inputs: &mut Inputs, throttle: &crate::throttle::Throttle) -> End {
+        let mut packets = Packets::default();
+        loop {
+            let packet = match packets.next() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => match inputs.next().await {
+                    Some(ChannelMsg::Data { data }) => {
+                        packets.push(&data);
+                        continue;
+                    }
+                    Some(ChannelMsg::Eof) => {
+                        drop(self.to_server.eof().await);
+                        continue;
+                    }
+                    Some(_) => continue,
+                    None => return End::Left,
+                },
+                Err(problem) => return End::Malformed(problem),
+            };
+            let asked = match wire::asked(&packet) {
+                Ok(asked) => asked,
+                Err(problem) => return End::Malformed(problem),
+            };
+            let _writing = throttle.writing();
+            if let Err(end) = self.asked(asked, packet, inputs).await {
+                return end;
+            }
+        }
+    }
+
+    async fn asked(&self, asked: Asked, packet: Bytes, inputs: &mut Inputs) -> Result<(), End> {
+        match asked {
+            Asked::Init => self.send(self.cleared, wire::init()).await,
+            Asked::Plain { id, operation: _ } => {
+                self.forward(self.cleared, packet, Pending::Plain { id })
+                    .await
+            }
+            Asked::Unsupported { id, name } => {
+                let reason = format!("weir: {name} is not supported");
+                let statement = Arc::from(format!("sftp {name}"));
+                self.gate.refuse("weir:unsupported", &reason, statement);
+                self.answer(id, code::UNSUPPORTED, &reason).await
+            }
+            Asked::Handles {
+                id,
+                operation,
+                handles,
+                written,
+                changes,
+            } => {
+                let Some(pending) = self.on_handle(id, operation, &handles, (written, changes))
+                else {
+                    let reason = "weir: this is not open for that";
+                    self.gate.refuse(
+                        "weir:unknown-handle",
+                        reason,
+                        Arc::from(format!("sftp {operation}")),
+                    );
+                    return self.answer(id, code::FAILURE, reason).await;
+                };
+                self.forward(self.cleared, packet, pending).await
+            }
+            Asked::Paths {
+                id,
+                operation,
+                paths,
+                opens,
+            } => {
+                let files = self.files(&paths).await?;
+                let writes = files.iter().any(|file| file.action == "writeFile");
+                let request = self.place.file(operation, &files, packet.len() as u64);
+                match ask(self.gate, request, inputs).await {
+                    Ok(cleared) => {
+                        let seq = cleared.seq();
+                        let pending = if opens {
+                            Pending::Opening { id, seq, writes }
+                        } else {
+                            Pending::Operation { id, seq }
+                        };
+                        self.forward(&cleared, packet, pending).await
+                    }
+                    Err(Refused::Left) => Err(End::Left),
+                    Err(Refused::Said(text)) => {
+                        self.answer(id, code::PERMISSION_DENIED, &text).await
+                    }
+                }
+            }
+        }
+    }
+
+    /// `None` when one is not open, or not for that.
+    fn on_handle(
+        &self,
+        id: u32,
+        operation: &str,
+        handles: &[Bytes],
+        (written, changes): (u64, bool),
+    ) -> Option<Pending> {
+        let mut desk = self.desk.borrow_mut();
+        for handle in handles {
+            let open = desk.handles.get_mut(handle)?;
+            if changes && !open.writes {
+                return None;
+            }
+            open.bytes_written += written;
+        }
+        let handle = handles.first()?.clone();
+        Some(match operation {
+            "close" => Pending::Closing { id, handle },
+            "read" | "readdir" => Pending::Reading { id, handle },
+            _ => Pending::Plain { id },
+        })
+    }
+
+    /// The paths by their real names.
+    async fn files(&self, paths: &[PathUse]) -> Result<Vec<FileAccess>, End> {
+        let mut files = Vec::with_capacity(paths.len() * 2);
+        for used in paths {
+            let real: Arc<str> = Arc::from(self.real_path(used).await?);
+            for action in &used.actions {
+                files.push(FileAccess {
+                    action,
+                    path: Arc::clone(&real),
+                });
+            }
+        }
+        Ok(files)
+    }
+
+    async fn real_path(&self, used: &PathUse) -> Result<String, End> {
+        let (asked, rest) = match used.links {
+            Links::Followed => (used.path.as_str(), None),
+            Links::Kept => path::split(&used.path),
+        };
+        if let Some(real) = self.ask_real_path(asked).await? {
+            return Ok(path::join(&real, rest));
+        }
+        // It is not there; where it would be is known by its folder.
+        let (folder, name) = path::split(asked);
+        if let Some(name) = name
+            && let Some(real) = self.ask_real_path(folder).await?
+        {
+            return Ok(path::join(&path::join(&real, Some(name)), rest));
+        }
+        let home = self
+            .ask_real_path(".")
+            .await?
+            .unwrap_or_else(|| "/".to_owned());
+        Ok(path::normal(&home, &used.path))
+    }
+
+    async fn ask_real_path(&self, path: &str) -> Result<Option<String>, End> {
+        let (sender, receiver) = oneshot::channel();
+        let id = self
+            .desk
+            .borrow_mut()
+            .wait_for(Pending::RealPath(sender))
+            .ok_or(End::TooMuch)?;
+        let path = if path.is_empty() { "." } else { path };
+        self.send(self.cleared, wire::realpath(id, path)).await?;
+        // Without an answer the other direction ends the transfer.
+        receiver.await.map_err(|_| End::ServerLeft)
+    }
+
+    async fn forward(&self, cleared: &Cleared, packet: Bytes, pending: Pending) -> Result<(), End> {
+        let id = self.desk.borrow_mut().wait_for(pending);
+        let id = id.ok_or(End::TooMuch)?;
+        self.send(cleared, wire::renumbered(&packet, id)).await
+    }
+
+    async fn send(&self, cleared: &Cleared, packet: Bytes) -> Result<(), End> {
+        let packet = cleared.forward(packet).into_inner();
+        let sent = self.to_server.data_bytes(packet).await;
+        sent.map_err(|_| End::ServerLeft)
+    }
+
+    async fn answer(&self, id: u32, code: u32, text: &str) -> Result<(), End> {
+        let packet = ClientBytes::own(OwnToClient::Denial, wire::status(id, code, text));
+        self.show(packet).await
+    }
+
+    async fn show(&self, packet: ClientBytes) -> Result<(), End> {
+        let sent = self.to_agent.data_bytes(packet.into_bytes()).await;
+        sent.map_err(|_| End::Left)
+    }
+
+    async fn from_server(&self, mut inputs: Inputs, throttle: &crate::throttle::Throttle) -> End {
+        let mut packets = Packets::default();
+        loop {
+            match packets.next() {
+                Ok(Some(packet)) => {
+                    let shown = match self.answered(&packet) {
+                        Ok(shown) => shown,
+                        Err(end) => return end,
+                    };
+                    if let Some(shown) = shown {
+                        let _writing = throttle.writing();
+                        let shown = ClientBytes::own(OwnToClient::Output, shown);
+                        if let Err(end) = self.show(shown).await {
+                            return end;
+                        }
+                    }
+                }
+                Ok(None) => match inputs.next().await {
+                    Some(ChannelMsg::Data { data }) => packets.push(&data),
+                    Some(_) => {}
+                    None => return End::ServerLeft,
+                },
+                Err(problem) => return End::Malformed(problem),
+            }
+        }
+    }
+
+    /// What the agent gets of an answer.
+    fn answered(&self, packet: &Bytes) -> Result<Option<Bytes>, End> {
+        let answer = wire::answer(packet).map_err(End::Malformed)?;
+        let id = match &answer {
+            Answer::Version(version) => return Ok(Some(version.clone())),
+            Answer::Status { id, .. }
+            | Answer::Handle { id, .. }
+            | Answer::Data { id, .. }
+            | Answer::Names { id, .. }
+            | Answer::Other { id } => *id,
+        };
+        let mut desk = self.desk.borrow_mut();
+        let Some(pending) = desk.pending.remove(&id) else {
+            return Err(End::Malformed(Malformed("an answer to no question")));
+        };
+        let id = match pending {
+            Pending::RealPath(sender) => {
+                let path = match answer {
+                    Answer::Names {
+                        count: 1, first, ..
+                    } => String::from_utf8(first.to_vec()).ok(),
+                    _ => None,
+                };
+                // The asker may have left.
+                drop(sender.send(path));
+                return Ok(None);
+            }
+            Pending::Plain { id } => id,
+            Pending::Operation { id, seq } => {
+                self.gate.complete(
+                    seq,
+                    Reply {
+                        status: status_of(&answer),
+                        bytes_out: packet.len() as u64,
+                        ..Reply::default()
+                    },
+                );
+                id
+            }
+            Pending::Opening { id, seq, writes } => {
+                let open = Open {
+                    seq,
+                    writes,
+                    bytes_read: 0,
+                    bytes_written: 0,
+                };
+                match answer {
+                    Answer::Handle { handle, .. } => {
+                        if desk.handles.len() >= HANDLES_MAX {
+                            return Err(End::TooMuch);
+                        }
+                        if let Some(old) = desk.handles.insert(handle, open) {
+                            close(self.gate, &old, "replaced");
+                        }
+                    }
+                    other => close(self.gate, &open, &status_of(&other)),
+                }
+                id
+            }
+            Pending::Reading { id, handle } => {
+                if let Some(open) = desk.handles.get_mut(&handle) {
+                    open.bytes_read += match answer {
+                        Answer::Data { length, .. } => length,
+                        Answer::Names { .. } => packet.len() as u64,
+                        _ => 0,
+                    };
+                    self.gate.first_byte(open.seq);
+                }
+                id
+            }
+            Pending::Closing { id, handle } => {
+                if let Some(open) = desk.handles.remove(&handle) {
+                    close(self.gate, &open, &status_of(&answer));
+                }
+                id
+            }
+        };
+        Ok(Some(wire::renumbered(packet, id)))
+    }
+}
+
+/// As the record has it: `ok`, or the protocol's code.
+fn status_of(answer: &Answer) -> String {
+    match answer {
+        Answer::Status { code: 0, .. } => "ok".to_owned(),
+        Answer::Status { code, .. } => format!("sftp:{code}"),
+        _ => "ok".to_owned(),
+    }
+}
