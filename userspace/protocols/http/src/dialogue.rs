@@ -39,7 +39,7 @@ pub trait Dialogue: 'static {
     /// False while too much of the agent waits for an answer.
     fn wants_agent(&self) -> bool;
 
-    /// Time passed: about once a second.
+    /// Time passed: once a second, or a moment after the server paused.
     ///
     /// # Errors
     /// As [`Dialogue::agent_said`].

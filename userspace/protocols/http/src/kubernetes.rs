@@ -16,7 +16,7 @@ use weir_decide::{MaskKind, Permit};
 use weir_govern::{ClientBytes, Refusal};
 use weir_kubernetes::stream::{Codec, Offer, Protocol};
 use weir_kubernetes::{Info, Masking, Person, Remote, Unclear};
-use weir_mask::MaskKey;
+use weir_mask::{MaskKey, Patterns};
 use weir_model::request::Request;
 use zeroize::Zeroizing;
 
@@ -49,6 +49,8 @@ pub struct KubernetesApi {
     token: Zeroizing<String>,
     person: Person,
     key: MaskKey,
+    /// Looked for in what programs write, and in their arguments.
+    patterns: Arc<Patterns>,
 }
 
 impl KubernetesApi {
@@ -59,12 +61,14 @@ impl KubernetesApi {
         token: Zeroizing<String>,
         person: Person,
         key: MaskKey,
+        patterns: Arc<Patterns>,
     ) -> Self {
         Self {
             target,
             token,
             person,
             key,
+            patterns,
         }
     }
 
@@ -132,8 +136,12 @@ impl Api for KubernetesApi {
         )
         .map_err(said)?;
         let upgrade = upgrade(head, body, question.plan.remote.as_ref()).map_err(said)?;
+        let mut request = question.request;
+        if question.plan.remote.is_some() {
+            request.statement = Arc::from(remote::shown(&self.patterns, &request.statement));
+        }
         Ok(Question {
-            request: question.request,
+            request,
             plan: KubernetesPlan {
                 plan: question.plan,
                 upgrade,
@@ -265,7 +273,7 @@ impl Api for KubernetesApi {
         };
         let codec = Codec::new(protocol, &remote.ports, Box::new(rand::random));
         let codec = codec.map_err(|_| withheld("weir: the stream cannot be set up"))?;
-        let dialogue = KubernetesDialogue::new(codec, protocol, remote, cleared);
+        let dialogue = KubernetesDialogue::new(codec, protocol, remote, cleared, &self.patterns);
         Ok((dialogue, upgrade.offer.answer(protocol)))
     }
 

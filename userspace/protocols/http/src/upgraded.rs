@@ -23,6 +23,8 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(4 * 3600);
 /// What is still underway at the end has to be taken within this.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
+/// The server paused: what was kept back is looked at.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Questions of one connection that wait at a time.
 const QUESTIONS_MAX: usize = 64;
 
@@ -163,6 +165,9 @@ impl<G: Gate + 'static, A: Api, D: 'static> Session<G, A, D> {
                 Woken::Ended(end) => return end,
                 Woken::AgentSaid(_) | Woken::ServerSaid(_) => {
                     idle = Instant::now() + IDLE_TIME_MAX;
+                    if matches!(woken, Woken::ServerSaid(_)) {
+                        tick = Instant::now() + PAUSE;
+                    }
                     self.said(&woken, ends, &mut steps)
                 }
                 Woken::Answered(question, answer) => {

@@ -303,7 +303,8 @@ fn statement(method: &Method, plan: &Plan) -> Arc<str> {
     let text = match &plan.info {
         Info::Path { .. } => format!("{method} {uri}"),
         Info::Resource(resource) => match &plan.remote {
-            Some(remote) => format!("{} ({method} {uri})", remote.said()),
+            // The query holds the command once more, in a form that hides secrets from patterns.
+            Some(remote) => format!("{} ({method} {})", remote.said(), resource.path),
             None => format!("{} ({method} {uri})", said(resource)),
         },
     };

@@ -143,14 +143,26 @@ impl Remote {
         context
     }
 
-    /// `exec pods/web-0 -n shop: ls -l`
+    /// `exec -it -c app pods/web-0 -n shop: ls -l`
     pub(crate) fn said(&self) -> String {
         let what = match self.effect {
             Effect::Exec => "exec",
             Effect::Attach => "attach",
             Effect::PortForward => "port-forward",
         };
-        let mut text = format!("{what} {}", self.place);
+        let mut text = String::from(what);
+        text.push_str(match (self.stdin, self.tty) {
+            (true, true) => " -it",
+            (true, false) => " -i",
+            (false, true) => " -t",
+            (false, false) => "",
+        });
+        if !self.container.is_empty() {
+            text.push_str(" -c ");
+            text.push_str(&quote(&self.container));
+        }
+        text.push(' ');
+        text.push_str(&self.place);
         if !self.command.is_empty() {
             text.push_str(": ");
             text.push_str(&self.command_line());
@@ -163,6 +175,13 @@ impl Remote {
     pub fn command_line(&self) -> String {
         let quoted: Vec<String> = self.command.iter().map(|word| quote(word)).collect();
         quoted.join(" ")
+    }
+
+    /// The command writes an archive, as `kubectl cp` asks for it.
+    #[must_use]
+    pub fn is_archive(&self) -> bool {
+        let program = self.command.first().map_or("", String::as_str);
+        !self.tty && program.rsplit('/').next() == Some("tar")
     }
 
     /// The question whether one port may be reached.

@@ -60,7 +60,7 @@ fn streams_ask_for_their_effect_and_say_what_they_run() {
     let words = ["", "-c", "echo it's", "sh"].map(Arc::from);
     assert_eq!(said("arguments"), Some(AttrValue::StringSet(words.into())));
     let statement = &question.request.statement;
-    let expected = "exec pods/web-0 -n shop: sh -c 'echo it'\\''s' '' (GET /api/v1/";
+    let expected = "exec -i -c c pods/web-0 -n shop: sh -c 'echo it'\\''s' '' (GET /api/v1/";
     assert!(statement.starts_with(expected), "{statement}");
     let forward = "POST /api/v1/namespaces/shop/pods/web-0/portforward?ports=80,443&ports=5432";
     let remote = ask(forward).unwrap().plan.remote.unwrap();

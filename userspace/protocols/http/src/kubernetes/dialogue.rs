@@ -1,7 +1,10 @@
 //! Exec, attach and port-forward, once the server has agreed to them.
 
+use std::sync::Arc;
+
 use weir_govern::{OwnToClient, Reply};
 use weir_kubernetes::stream::{Codec, Event, Protocol, Side};
+use weir_mask::Patterns;
 use weir_model::time::Now;
 
 use super::forward::Ports;
@@ -29,11 +32,12 @@ impl KubernetesDialogue {
         protocol: Protocol,
         remote: &weir_kubernetes::Remote,
         cleared: &[u16],
+        patterns: &Arc<Patterns>,
     ) -> Self {
         let what = if protocol.forwards() {
             What::Ports(Box::new(Ports::new(remote.clone(), cleared)))
         } else {
-            What::Command(Box::new(Command::new(remote)))
+            What::Command(Box::new(Command::new(remote, patterns)))
         };
         Self {
             codec,
@@ -108,10 +112,10 @@ impl Dialogue for KubernetesDialogue {
     }
 
     fn tick(&mut self, now: Now, steps: &mut Vec<Step>) -> Result<(), Stopped> {
-        if let What::Command(command) = &mut self.what {
-            command.tick(now, steps);
+        match &mut self.what {
+            What::Command(command) if !self.over => command.tick(&mut self.codec, now, steps),
+            What::Command(_) | What::Ports(_) => Ok(()),
         }
-        Ok(())
     }
 
     fn stop(&mut self, stopped: Stopped, now: Now, steps: &mut Vec<Step>) {
@@ -179,7 +183,9 @@ mod tests {
     }
 
     fn dialogue(protocol: Protocol, path: &str) -> KubernetesDialogue {
-        KubernetesDialogue::new(codec(protocol), protocol, &remote(path), &[])
+        let patterns = Patterns::new(&weir_mask::Detector::ALL, &[]).unwrap();
+        let patterns = Arc::new(patterns);
+        KubernetesDialogue::new(codec(protocol), protocol, &remote(path), &[], &patterns)
     }
 
     /// What a peer reads of all that goes to its side, and the other steps by name.
@@ -364,7 +370,11 @@ mod tests {
         let protocol = Protocol::RemoteV4;
         let mut dialogue = dialogue(protocol, "exec?command=cat");
         let mut server = codec(protocol);
-        let long = data(stream(1, Kind::Stdout, 0), &[b'z'; 100_000], false);
+        let long = data(
+            stream(1, Kind::Stdout, 0),
+            "word ".repeat(20_000).as_bytes(),
+            false,
+        );
         let end =
             br#"{"status":"Failure","details":{"causes":[{"reason":"ExitCode","message":"9"}]}}"#;
         let end = data(stream(3, Kind::Error, 0), end, false);
@@ -377,6 +387,36 @@ mod tests {
         assert_eq!((*question, reply.status.as_str()), (OPENING, "exit:9"));
         assert_eq!((reply.bytes_out, reply.truncated), (100_000, true));
         assert_eq!(reply.response_masked.len(), 64 * 1024);
+    }
+
+    #[test]
+    fn secrets_in_output_are_masked_and_break_a_copy() {
+        let token = format!("ghp_{}", "a1B2".repeat(9));
+        for (path, copied) in [
+            ("exec?command=cat", false),
+            ("exec?command=tar&command=cf", true),
+        ] {
+            let protocol = Protocol::RemoteV5;
+            let mut dialogue = dialogue(protocol, path);
+            let mut server = codec(protocol);
+            let stdout = stream(1, Kind::Stdout, 0);
+            let (head, tail) = token.split_at(11);
+            let mut steps = Vec::new();
+            let mut said_so = Ok(());
+            for part in [head, tail, " and more\n"] {
+                let piece = data(stdout, part.as_bytes(), false);
+                let bytes = said(&mut server, Side::Agent, &[piece]);
+                said_so = said_so.and(dialogue.server_said(&bytes, NOW, &mut steps));
+            }
+            dialogue.server_left(NOW, &mut steps);
+            let (events, _) = read(protocol, Side::Agent, &steps);
+            let shown = format!("{events:?}");
+            assert!(!shown.contains("a1B2"), "{shown}");
+            assert_eq!(said_so.is_err(), copied, "{said_so:?}");
+            assert_eq!(shown.contains("and more"), !copied, "{shown}");
+            let (_, replies) = dialogue.replies();
+            assert_eq!(replies.first().unwrap().1.masked_values, 1);
+        }
     }
 
     #[test]

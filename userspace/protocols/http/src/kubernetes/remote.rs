@@ -1,10 +1,13 @@
 //! A command or a container's terminal over an upgraded connection.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use weir_govern::terminal::Cast;
 use weir_govern::{ClientBytes, OwnToClient, Reply};
 use weir_kubernetes::Remote;
 use weir_kubernetes::stream::{Codec, Event, Kind, Side, Stream};
+use weir_mask::Patterns;
 use weir_model::time::Now;
 
 use super::exit::{self, Exit};
@@ -19,6 +22,8 @@ const SIZE: (u32, u32) = (80, 24);
 /// Counts, records and gives on.
 pub(super) struct Command {
     tty: bool,
+    /// What it writes cannot be changed without breaking it.
+    archive: bool,
     title: String,
     cast: Option<Cast>,
     stdout: Output,
@@ -32,13 +37,14 @@ pub(super) struct Command {
 }
 
 impl Command {
-    pub(super) fn new(remote: &Remote) -> Self {
+    pub(super) fn new(remote: &Remote, patterns: &Arc<Patterns>) -> Self {
         Self {
             tty: remote.tty,
-            title: remote.command_line(),
+            archive: remote.is_archive(),
+            title: shown(patterns, &remote.command_line()),
             cast: None,
-            stdout: Output::new(Kind::Stdout),
-            stderr: Output::new(Kind::Stderr),
+            stdout: Output::new(Kind::Stdout, patterns),
+            stderr: Output::new(Kind::Stderr, patterns),
             exit: Exit::default(),
             reply: Reply::default(),
             head: Vec::new(),
@@ -164,6 +170,14 @@ impl Command {
         steps: &mut Vec<Step>,
     ) -> Result<(), Stopped> {
         self.reply.bytes_out += shown.len() as u64;
+        self.reply.masked_values = self.stdout.masked_values() + self.stderr.masked_values();
+        if self.archive && self.reply.masked_values > 0 {
+            return Err(Stopped {
+                text: "a copied file holds what has to be masked, which would break the archive; \
+                       look at it by cat",
+                status: "withheld",
+            });
+        }
         if self.tty {
             let cast = self.cast(SIZE, now);
             cast.output(&shown, now).map_err(too_long)?;
@@ -185,9 +199,22 @@ impl Command {
             .get_or_insert_with(|| Cast::new(size, "xterm", title, now))
     }
 
-    pub(super) fn tick(&mut self, now: Now, steps: &mut Vec<Step>) {
+    pub(super) fn tick(
+        &mut self,
+        codec: &mut Codec,
+        now: Now,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Stopped> {
+        for kind in [Kind::Stdout, Kind::Stderr] {
+            let output = self.output(kind);
+            let kept = output.pause();
+            if let (false, Some(stream)) = (kept.is_empty(), output.stream()) {
+                self.show(codec, (stream, kept, false), now, steps)?;
+            }
+        }
         let due = self.cast.as_mut().and_then(|cast| cast.due(now));
         steps.extend(due.map(Step::Record));
+        Ok(())
     }
 
     /// The reason, where the command's own end would stand.
@@ -227,6 +254,12 @@ impl Command {
         reply.response_masked = String::from_utf8_lossy(&self.head).into_owned();
         (self.cast.as_mut().and_then(Cast::rest), reply)
     }
+}
+
+/// Secrets in a command are not for the record.
+pub(super) fn shown(patterns: &Patterns, text: &str) -> String {
+    let masked = weir_mask::text(patterns, text.as_bytes());
+    String::from_utf8_lossy(masked.bytes()).into_owned()
 }
 
 fn too_long(_: weir_govern::terminal::TooLong) -> Stopped {

@@ -231,9 +231,11 @@ impl Channels {
         })
     }
 
-    /// One event as messages; `key` masks those to the server, and says by that who gets them.
+    /// One event as messages; `key` masks those to the server. Clients do not know the closing of a
+    /// channel, servers do.
     pub(crate) fn send(
         &self,
+        to: Side,
         event: &Event,
         key: &mut dyn FnMut() -> Option<[u8; 4]>,
         out: &mut Vec<u8>,
