@@ -142,6 +142,50 @@ fn a_large_file_is_copied_both_ways() -> Result<()> {
 }
 
 #[test]
+fn secrets_are_masked_in_output_and_never_recorded() -> Result<()> {
+    let lab = Lab::current()?;
+    // Put together here, so that no scanner takes it for a real one.
+    let token = format!("ghp_{}", "Zq7X".repeat(9));
+    for websocket in BOTH {
+        let arguments = ["exec", "web-0", "--", "echo", "token:", &token, "end"];
+        let said = kubectl(&lab, websocket, &arguments, "")?;
+        ensure!(said.code == 0 && !said.has("Zq7X"), "{said:?}");
+        ensure!(
+            said.out.starts_with("token: ") && said.out.ends_with(" end\n"),
+            "{said:?}"
+        );
+        let make = format!("printf 'a %s b' {token} > holds-a-token");
+        let said = kubectl(
+            &lab,
+            websocket,
+            &["exec", "web-0", "--", "sh", "-c", &make],
+            "",
+        )?;
+        ensure!(said.code == 0, "{said:?}");
+        let copy = ["cp", "--retries=0", "web-0:holds-a-token", "/tmp/copied"];
+        let said = kubectl(&lab, websocket, &copy, "")?;
+        ensure!(
+            said.code != 0 && said.has("would break the archive"),
+            "{said:?}"
+        );
+    }
+    recorded(
+        &lab,
+        "kind = 'reply' AND masked_values = 1 AND position(response_masked, 'token: ') > 0",
+    )?;
+    recorded(
+        &lab,
+        "kind = 'reply' AND status = 'withheld' AND masked_values = 1",
+    )?;
+    let found = lab.store(
+        "SELECT count() FROM weir.fact WHERE target = 'cluster' AND position(concat(\
+         statement, parameters, response_masked, reason), 'Zq7X') > 0",
+    )?;
+    ensure!(found.trim() == "0", "the record holds a secret: {found}");
+    Ok(())
+}
+
+#[test]
 fn attach_and_followed_logs_work() -> Result<()> {
     let lab = Lab::current()?;
     for websocket in BOTH {

@@ -118,6 +118,21 @@ fn analysts_look_and_operators_change() {
             "held terminal-needs-review",
         ),
         (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=/bin/bash&stdin=true",
+            none,
+            "held terminal-needs-review",
+        ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh&command=-c&command=ls",
+            none,
+            "allowed",
+        ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=tar&command=xmf&stdin=1",
+            none,
+            "allowed",
+        ),
+        (
             "GET /api/v1/namespaces/shop/pods/web-0/attach?stdin=1&tty=1",
             none,
             "held terminal-needs-review",

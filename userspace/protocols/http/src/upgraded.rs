@@ -136,7 +136,9 @@ impl<G: Gate + 'static, A: Api, D: 'static> Session<G, A, D> {
         let mut tick = Instant::now() + TICK;
         let mut idle = Instant::now() + IDLE_TIME_MAX;
         loop {
-            let wants_agent = ends.to_server.has_room() && self.dialogue.wants_agent();
+            let wants_agent = ends.to_server.has_room()
+                && !ends.to_agent.is_crowded()
+                && self.dialogue.wants_agent();
             let wants_server = ends.to_agent.has_room();
             let (agent_waits, server_waits) =
                 (ends.to_agent.has_bytes(), ends.to_server.has_bytes());

@@ -13,6 +13,8 @@ use weir_govern::{ClientBytes, Forwarded};
 const READ_BYTES: usize = 32 * 1024;
 /// While this much waits to be written to one side, nothing is read from the other.
 const WAITING_BYTES_MAX: usize = 256 * 1024;
+/// While this much waits for the agent, it is not read either: its own words make answers.
+const CROWDED_BYTES: usize = 512 * 1024;
 /// For the peer to close as well.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -67,6 +69,10 @@ impl Source {
 impl Sink {
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() < WAITING_BYTES_MAX
+    }
+
+    pub(super) fn is_crowded(&self) -> bool {
+        self.waiting.len() >= CROWDED_BYTES
     }
 
     pub(super) fn has_bytes(&self) -> bool {
