@@ -105,12 +105,12 @@ fn analysts_look_and_operators_change() {
         (
             "GET /api/v1/namespaces/shop/pods/web-0/exec?command=ls",
             none,
-            "allowed",
+            "masked",
         ),
         (
             "POST /api/v1/namespaces/shop/pods/web-0/exec?command=ls",
             none,
-            "allowed",
+            "masked",
         ),
         (
             "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh&tty=true",
@@ -125,12 +125,12 @@ fn analysts_look_and_operators_change() {
         (
             "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh&command=-c&command=ls",
             none,
-            "allowed",
+            "masked",
         ),
         (
             "GET /api/v1/namespaces/shop/pods/web-0/exec?command=tar&command=xmf&stdin=1",
             none,
-            "allowed",
+            "masked",
         ),
         (
             "GET /api/v1/namespaces/shop/pods/web-0/attach?stdin=1&tty=1",

@@ -24,5 +24,6 @@ pub use crate::plan::{ColumnPlan, Format, MaskPlan, ValueKind};
 pub use crate::rows::{CellFate, Masked, RowMasker};
 pub use crate::sample::Sample;
 pub use crate::stream::{
-    Detector, HEAD_BYTES, HELD_BYTES_MAX, OutputMasker, PatternProblem, Patterns, text,
+    Detector, HEAD_BYTES, HELD_BYTES_MAX, OutputMasker, OutputPatterns, PatternProblem, Patterns,
+    text,
 };

@@ -27,6 +27,32 @@ pub const HEAD_BYTES: usize = 4;
 /// Most bytes that are kept back. A longer unfinished candidate is withheld as if it were a match.
 pub const HELD_BYTES_MAX: usize = 64 << 10;
 
+/// The patterns of a node's outputs.
+#[derive(Clone, Debug)]
+pub struct OutputPatterns {
+    pub command: Arc<Patterns>,
+    /// Without what may begin at any word, since a word that is typed would be shown only once it
+    /// is whole.
+    pub terminal: Arc<Patterns>,
+}
+
+impl OutputPatterns {
+    /// # Errors
+    /// As [`Patterns::new`].
+    pub fn new(detectors: &[Detector], own: &[(String, String)]) -> Result<Self, PatternProblem> {
+        let slow = [Detector::Email, Detector::UrlPassword];
+        let quick: Vec<Detector> = detectors
+            .iter()
+            .copied()
+            .filter(|detector| !slow.contains(detector))
+            .collect();
+        Ok(Self {
+            command: Arc::new(Patterns::new(detectors, own)?),
+            terminal: Arc::new(Patterns::new(&quick, own)?),
+        })
+    }
+}
+
 /// Masks one stream.
 pub struct OutputMasker {
     patterns: Arc<Patterns>,

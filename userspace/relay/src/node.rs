@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use weir_decide::{PolicySet, TargetRef};
 use weir_identify::{Identify, WorkloadIdentity};
-use weir_mask::{MaskKey, Patterns};
+use weir_mask::{MaskKey, OutputPatterns};
 use weir_model::ident::SessionId;
 use weir_state::State;
 use zeroize::Zeroizing;
@@ -141,8 +141,8 @@ pub struct NodeParts {
     pub workloads: HashMap<Arc<str>, WorkloadBinding>,
     pub policies: watch::Receiver<Arc<PolicySet>>,
     pub mask_key: MaskKey,
-    /// Looked for in what programs write.
-    pub output_patterns: Arc<Patterns>,
+    /// Of output: what is masked where policy asks for that.
+    pub patterns: OutputPatterns,
     pub metrics: Metrics,
     /// Runtime of everything that is not a flow: sign-in, catalog, broker, state.
     pub control: tokio::runtime::Handle,
@@ -158,7 +158,7 @@ pub struct Node {
     pub(crate) workloads: HashMap<Arc<str>, WorkloadBinding>,
     pub(crate) policies: watch::Receiver<Arc<PolicySet>>,
     pub(crate) mask_key: MaskKey,
-    pub(crate) output_patterns: Arc<Patterns>,
+    pub(crate) patterns: OutputPatterns,
     pub(crate) metrics: Metrics,
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) settings: Settings,
@@ -177,7 +177,7 @@ impl Node {
             workloads: parts.workloads,
             policies: parts.policies,
             mask_key: parts.mask_key,
-            output_patterns: parts.output_patterns,
+            patterns: parts.patterns,
             metrics: parts.metrics,
             control: parts.control,
             settings: parts.settings,

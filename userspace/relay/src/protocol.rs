@@ -116,7 +116,7 @@ pub(crate) fn http_api(
             target.password.clone(),
             person(principal, session),
             node.mask_key.clone(),
-            Arc::clone(&node.output_patterns),
+            node.patterns.clone(),
         )),
     }
 }

@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{Gid, Pid, Uid, User, setgid, setgroups, setuid};
 
-pub(crate) use mounts::{build as build_mounts, ssh_settings};
+pub(crate) use mounts::{bind, build as build_mounts};
 
 /// containerd's default bounding set: neither SYS_ADMIN nor NET_ADMIN.
 const CAPABILITIES: [Capability; 14] = [
@@ -143,13 +143,13 @@ fn own_proc() -> Result<()> {
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context("mounting /proc")?;
     for path in PROC_READ_ONLY {
         if Path::new(path).exists() {
-            mounts::bind(Path::new(path), Path::new(path))?;
+            bind(Path::new(path), Path::new(path))?;
             mounts::change(Path::new(path), flags | MsFlags::MS_RDONLY)?;
         }
     }
     for path in PROC_HIDDEN {
         if Path::new(path).exists() {
-            mounts::bind(Path::new("/dev/null"), Path::new(path))?;
+            bind(Path::new("/dev/null"), Path::new(path))?;
         }
     }
     Ok(())

@@ -65,7 +65,7 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode> {
         fs::write(KUBECONFIG, text).context("the agent's kubeconfig")?;
     }
     if let Ok(Some((known_hosts, settings))) = ssh {
-        container::ssh_settings(&known_hosts, &settings)?;
+        host::client_settings(&known_hosts, &settings)?;
     }
 
     let mut command = Command::new(program);

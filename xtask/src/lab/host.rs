@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::daemon::{self, Plan, log_size};
 use super::model::Lab;
-use super::{agents, network};
+use super::{agents, container, network};
 use crate::run;
 
 /// The account, its user and group number.
@@ -170,4 +170,17 @@ pub(crate) fn client_files(lab: &Lab) -> Result<Option<(String, String)>> {
         lab.database.addresses.v4
     );
     Ok(Some((known_hosts, settings)))
+}
+
+/// Puts a platform team's SSH files in place: client settings over Debian's folder for them.
+pub(crate) fn client_settings(known_hosts: &str, settings: &str) -> Result<()> {
+    let (folder, parts) = (Path::new("/run/ssh"), Path::new("/run/ssh/config.d"));
+    fs::create_dir_all(parts).context("making /run/ssh")?;
+    fs::write(folder.join("known_hosts"), known_hosts).context("the agent's known_hosts")?;
+    fs::write(parts.join("weir.conf"), settings).context("the agent's SSH settings")?;
+    let place = Path::new("/etc/ssh/ssh_config.d");
+    if place.is_dir() {
+        container::bind(parts, place)?;
+    }
+    Ok(())
 }

@@ -80,10 +80,7 @@ fn fill(lab: &mut Lab, args: &UpArgs, binaries: &Binaries) -> Result<()> {
     step.done(&lab.cluster.server);
     let step = say::step("SSH host");
     host::start(lab)?;
-    step.done(format!(
-        "{}:{}",
-        lab.database.addresses.v4, lab.ssh_host.port
-    ));
+    step.done(&lab.ssh_host.name);
     let step = say::step("test Entra");
     entra::start(lab)?;
     step.done(lab.entra.as_ref().map_or("", |entra| &entra.origin));

@@ -56,7 +56,8 @@ const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 const IDENTITY: &str = "package(weir-identify)";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
-const KUBERNETES: &str = "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
+const KUBERNETES: &str =
+    "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/)";
 
 /// What is not `unit`.

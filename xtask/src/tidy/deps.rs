@@ -1,7 +1,7 @@
 //! Who may use whom within the workspace. A change of the architecture changes this table first.
 
 /// Folder → names of workspace crates, without `weir-`, in `[dependencies]`.
-pub(super) const TABLE: [(&str, &str); 26] = [
+pub(super) const TABLE: [(&str, &str); 27] = [
     ("ebpf/abi", ""),
     ("ebpf/programs", "abi"),
     ("userspace/model", ""),
@@ -24,15 +24,16 @@ pub(super) const TABLE: [(&str, &str); 26] = [
         "userspace/protocols/http",
         "clock decide govern kubernetes mask model",
     ),
+    ("userspace/protocols/ssh", "clock govern mask model shell"),
     ("userspace/record", "spool model clock"),
     ("userspace/state", "model clock"),
     (
         "userspace/relay",
-        "accept identify decide http kubernetes postgres govern mask spool record state model clock",
+        "accept identify decide http kubernetes postgres ssh govern mask spool record state model clock",
     ),
     (
         "userspace/enforcer",
-        "kernel broker accept identify decide mask spool govern kubernetes postgres record state relay model clock",
+        "kernel broker accept identify decide mask spool govern kubernetes postgres ssh record state relay model clock",
     ),
     ("userspace/store", ""),
     ("xtask", ""),

@@ -22,7 +22,7 @@ const BANNED_WORDS: [&str; 6] = [
 ];
 
 /// Crates in which a decision must be a function of its inputs.
-const PURE: [&str; 7] = [
+const PURE: [&str; 9] = [
     "ebpf/abi/",
     "userspace/model/",
     "userspace/spool/",
@@ -30,6 +30,8 @@ const PURE: [&str; 7] = [
     "userspace/mask/",
     "userspace/govern/",
     "userspace/protocols/postgres/",
+    "userspace/protocols/kubernetes/",
+    "userspace/shell/",
 ];
 const IMPURE: [&str; 11] = [
     "tokio::",
@@ -52,9 +54,10 @@ const TASKS: [&str; 4] = [
     "mpsc::channel(",
     "spawn_local(",
 ];
-const TASK_CRATES: [&str; 12] = [
+const TASK_CRATES: [&str; 13] = [
     "userspace/relay/",
     "userspace/protocols/http/",
+    "userspace/protocols/ssh/",
     "userspace/record/",
     "userspace/enforcer/",
     "userspace/store/",

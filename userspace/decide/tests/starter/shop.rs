@@ -17,12 +17,16 @@ pub(crate) const NOW: Now = Now {
     wall_us: 1,
 };
 
-const VOCABULARIES: [&Vocabulary; 2] = [&VOCABULARY, &weir_kubernetes::vocabulary::VOCABULARY];
+const VOCABULARIES: [&Vocabulary; 3] = [
+    &VOCABULARY,
+    &weir_kubernetes::vocabulary::VOCABULARY,
+    &weir_ssh::vocabulary::VOCABULARY,
+];
 
 pub(crate) fn settings() -> PolicySettings {
     PolicySettings {
         reviewer_groups: BTreeSet::from(["dba".to_owned()]),
-        targets: vec!["demo".to_owned(), "cluster".to_owned()],
+        targets: vec!["demo".to_owned(), "cluster".to_owned(), "host".to_owned()],
         group_aliases: BTreeMap::from([
             ("analysts".to_owned(), ANALYSTS.to_owned()),
             ("operators".to_owned(), OPERATORS.to_owned()),

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::raw::{Raw, RawApprovals, RawRecord, RawWorkload};
+use weir_mask::{Detector, OutputPatterns};
+
+use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
 use super::targets::{Target, check_targets};
 
@@ -20,6 +22,8 @@ pub(crate) struct Config {
     /// Readable group name → Entra object id.
     pub(crate) groups: BTreeMap<String, String>,
     pub(crate) mask_key_file: PathBuf,
+    /// Of output: what is masked where policy asks for that.
+    pub(crate) patterns: OutputPatterns,
     pub(crate) record: Record,
     pub(crate) approvals: Approvals,
     pub(crate) admin_http: Option<SocketAddr>,
@@ -212,7 +216,8 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
                 None
             }
         });
-    let mask_key_file = match &raw.mask_key_file {
+    let patterns = check_patterns(&raw.masking, &mut checker);
+    let mask_key_file = match &raw.masking.key_file {
         Some(file) => checker.file(file),
         None => node.state_dir.join("mask.key"),
     };
@@ -225,6 +230,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         policies,
         groups,
         mask_key_file,
+        patterns: patterns?,
         record,
         approvals,
         admin_http,
@@ -329,6 +335,35 @@ fn check_workloads(
         });
     }
     workloads
+}
+
+/// Without a choice: what is secret or a number of a person wherever it stands; not mail addresses
+/// and telephone numbers, which logs and listings are full of.
+fn check_patterns(raw: &RawMasking, checker: &mut Checker<'_>) -> Option<OutputPatterns> {
+    let mut detectors = Vec::new();
+    for (index, name) in raw.detectors.iter().enumerate() {
+        match Detector::parse(name) {
+            Some(detector) => detectors.push(detector),
+            None => {
+                let known: Vec<&str> = Detector::ALL.iter().map(|one| one.name()).collect();
+                let message = format!("must be one of {}", known.join(", "));
+                checker.say(format!("masking.detectors[{index}]"), message);
+            }
+        }
+    }
+    if raw.detectors.is_empty() {
+        detectors = Detector::ALL
+            .into_iter()
+            .filter(|one| !matches!(one, Detector::Email | Detector::Phone))
+            .collect();
+    }
+    match OutputPatterns::new(&detectors, &raw.patterns) {
+        Ok(patterns) => Some(patterns),
+        Err(problem) => {
+            checker.say("masking.patterns", problem.to_string());
+            None
+        }
+    }
 }
 
 fn check_groups(

@@ -15,8 +15,7 @@ pub(super) struct Raw {
     pub(super) policies: String,
     /// `policies.groups`: readable names for group GUIDs, usable in policies.
     pub(super) groups: Vec<(String, String)>,
-    /// `masking.key_file`: 32 random bytes; made by the broker when absent.
-    pub(super) mask_key_file: Option<String>,
+    pub(super) masking: RawMasking,
     pub(super) record: RawRecord,
     pub(super) approvals: RawApprovals,
     /// `admin.http`: loopback address for `/live /ready /metrics`.
@@ -82,6 +81,31 @@ pub(super) struct RawTarget {
     pub(super) certificate_file: Option<String>,
 }
 
+#[derive(Default)]
+pub(super) struct RawMasking {
+    /// 32 random bytes; made by the broker when absent.
+    pub(super) key_file: Option<String>,
+    /// Names of detectors for output; the usual ones without.
+    pub(super) detectors: Vec<String>,
+    /// Name → regular expression.
+    pub(super) patterns: Vec<(String, String)>,
+}
+
+impl RawMasking {
+    fn read(section: Option<Section<'_>>, problems: &mut Vec<Problem>) -> Self {
+        let Some(mut section) = section else {
+            return Self::default();
+        };
+        let raw = Self {
+            key_file: section.opt_text("key_file", problems),
+            detectors: section.texts("detectors", problems),
+            patterns: section.text_map("patterns", problems),
+        };
+        section.finish(problems);
+        raw
+    }
+}
+
 pub(super) struct RawRecord {
     pub(super) limit_bytes: Option<u64>,
     pub(super) durability: Option<String>,
@@ -126,13 +150,7 @@ impl Raw {
         let policies = policies_section.text("directory", problems);
         let groups = policies_section.text_map("groups", problems);
         policies_section.finish(problems);
-        let mask_key_file = root
-            .opt_section("masking", problems)
-            .and_then(|mut section| {
-                let file = section.opt_text("key_file", problems);
-                section.finish(problems);
-                file
-            });
+        let masking = RawMasking::read(root.opt_section("masking", problems), problems);
         let record = RawRecord::read(root.opt_section("record", problems), problems);
         let approvals = RawApprovals::read(root.opt_section("approvals", problems), problems);
         let admin_http = root.opt_section("admin", problems).and_then(|mut section| {
@@ -149,7 +167,7 @@ impl Raw {
             targets,
             policies,
             groups,
-            mask_key_file,
+            masking,
             record,
             approvals,
             admin_http,

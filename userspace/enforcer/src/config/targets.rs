@@ -112,15 +112,7 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
             continue;
         };
         if protocol == TargetProtocol::Kubernetes {
-            if item.agent_tls.is_some() && agent_tls != AgentTls::Required {
-                checker.say(at("tls.agent"), "is always required for kubernetes");
-            }
-            if item.names.is_empty() {
-                checker.say(
-                    at("tls.names"),
-                    "needs the names by which agents reach the API server, such as kubernetes.default.svc",
-                );
-            }
+            check_kubernetes(item, agent_tls, checker);
         }
         let agent_tls = if protocol == TargetProtocol::Ssh {
             AgentTls::Off
@@ -145,6 +137,19 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
         });
     }
     targets
+}
+
+fn check_kubernetes(item: &RawTarget, agent_tls: AgentTls, checker: &mut Checker<'_>) {
+    let at = |field: &str| format!("{}.{field}", item.path);
+    if item.agent_tls.is_some() && agent_tls != AgentTls::Required {
+        checker.say(at("tls.agent"), "is always required for kubernetes");
+    }
+    if item.names.is_empty() {
+        checker.say(
+            at("tls.names"),
+            "needs the names by which agents reach the API server, such as kubernetes.default.svc",
+        );
+    }
 }
 
 fn check_match(

@@ -15,7 +15,7 @@ use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
 use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
 use weir_kernel::Origins;
-use weir_mask::{Detector, MaskKey, Patterns};
+use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
 use weir_relay::{Intake, Metrics, Node, NodeParts, Settings, Targets, Workers, WorkloadBinding};
@@ -45,31 +45,6 @@ struct Secrets {
     mask_key: MaskKey,
     writer_token: Option<Zeroizing<String>>,
 }
-
-/// Looked for in what programs write. Names and numbers of people are not: they are what much work
-/// is about, and files would not come over whole.
-const OUTPUT_DETECTORS: [Detector; 20] = [
-    Detector::PaymentCard,
-    Detector::Iban,
-    Detector::UsSsn,
-    Detector::AwsAccessKeyId,
-    Detector::AwsSecretKey,
-    Detector::Github,
-    Detector::Gitlab,
-    Detector::Slack,
-    Detector::Stripe,
-    Detector::GoogleApiKey,
-    Detector::AzureStorage,
-    Detector::AzureClientSecret,
-    Detector::Npm,
-    Detector::Pypi,
-    Detector::OpenAi,
-    Detector::Anthropic,
-    Detector::Jwt,
-    Detector::PrivateKey,
-    Detector::Password,
-    Detector::UrlPassword,
-];
 
 /// Runs until a signal; exit 0 on a clean end.
 pub(crate) fn run(path: &std::path::Path) -> Result<ExitCode> {
@@ -168,9 +143,7 @@ async fn serve(parts: Parts) -> Result<()> {
         workloads: workloads(&config),
         policies: policy_receiver,
         mask_key: secrets.mask_key.clone(),
-        output_patterns: Arc::new(
-            Patterns::new(&OUTPUT_DETECTORS, &[]).context("patterns of output")?,
-        ),
+        patterns: config.patterns.clone(),
         metrics: Metrics::register(&registry).context("metrics")?,
         control: tokio::runtime::Handle::current(),
         settings: settings(&config),

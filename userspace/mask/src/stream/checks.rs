@@ -5,21 +5,42 @@ use std::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-fn digits(text: &[u8]) -> Vec<u8> {
-    let digits = text.iter().filter(|byte| byte.is_ascii_digit());
-    digits.map(|digit| digit - b'0').collect()
+/// No number that is checked here has more digits.
+const DIGITS_MAX: usize = 20;
+
+/// The digits of a text, without what stands between them.
+struct Digits {
+    digits: [u8; DIGITS_MAX],
+    count: usize,
 }
 
-fn number(digits: &[u8]) -> u32 {
-    digits
-        .iter()
-        .fold(0, |sum, digit| sum * 10 + u32::from(*digit))
+impl Digits {
+    fn of(text: &[u8]) -> Self {
+        let mut digits = [0; DIGITS_MAX];
+        let found = text.iter().filter(|byte| byte.is_ascii_digit());
+        let mut count = 0;
+        for (digit, place) in found.zip(&mut digits) {
+            *place = digit - b'0';
+            count += 1;
+        }
+        Self { digits, count }
+    }
+
+    fn all(&self) -> &[u8] {
+        self.digits.get(..self.count).unwrap_or_default()
+    }
+
+    fn number(&self, range: Range<usize>) -> u32 {
+        let part = self.all().get(range).unwrap_or_default();
+        part.iter()
+            .fold(0, |sum, digit| sum * 10 + u32::from(*digit))
+    }
 }
 
 /// Issuer and length (ISO/IEC 7812 as the schemes publish it), then Luhn (annex B).
 pub(super) fn payment_card(text: &[u8]) -> bool {
-    let digits = digits(text);
-    let head = number(digits.get(..4).unwrap_or_default());
+    let digits = Digits::of(text);
+    let head = digits.number(0..4);
     let lengths: &[usize] = match head {
         4000..=4999 => &[13, 16, 19],
         5100..=5599 | 2221..=2720 => &[16],
@@ -32,7 +53,7 @@ pub(super) fn payment_card(text: &[u8]) -> bool {
         5018 | 5020 | 5038 | 5893 | 6304 | 6759 | 6761..=6763 => &[12, 13, 14, 15, 16, 17, 18, 19],
         _ => &[],
     };
-    lengths.contains(&digits.len()) && luhn(&digits)
+    lengths.contains(&digits.count) && luhn(digits.all())
 }
 
 fn luhn(digits: &[u8]) -> bool {
@@ -161,14 +182,14 @@ pub(super) fn iban(text: &[u8]) -> bool {
 
 /// Numbers that are never issued (SSA): area 000, 666, 9xx; group 00; serial 0000.
 pub(super) fn us_ssn(text: &[u8]) -> bool {
-    let digits = digits(text);
-    let part = |range: Range<usize>| number(digits.get(range).unwrap_or_default());
-    let area = part(0..3);
-    area != 0 && area != 666 && area < 900 && part(3..5) != 0 && part(5..9) != 0
+    let digits = Digits::of(text);
+    let area = digits.number(0..3);
+    let issued = area != 0 && area != 666 && area < 900;
+    issued && digits.number(3..5) != 0 && digits.number(5..9) != 0
 }
 
 pub(super) fn phone(text: &[u8]) -> bool {
-    (8..=15).contains(&digits(text).len())
+    (8..=15).contains(&Digits::of(text).count)
 }
 
 /// The first part is a JSON object with `alg` (RFC 7515, 4.1.1).

@@ -1,5 +1,7 @@
 //! The matcher of one stream: what is shown, what is kept back, what is replaced.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use regex_automata::PatternID;
 use regex_automata::util::primitives::StateID;
@@ -33,7 +35,7 @@ pub(super) struct Engine {
     next: usize,
     /// The automaton's state while there is a candidate.
     state: Option<StateID>,
-    /// Ends of matches of the candidate, in ascending order.
+    /// Ends of matches of the candidate, counted from its start, in ascending order.
     ends: Vec<(usize, PatternID)>,
     /// The byte before `head`.
     previous: Option<u8>,
@@ -41,6 +43,8 @@ pub(super) struct Engine {
     shown: usize,
     /// The candidate grew too long; its bytes are dropped.
     dropping: bool,
+    /// Something was settled since this was last looked at.
+    settled: bool,
     steps_left: u64,
     out: Vec<u8>,
     count: u64,
@@ -60,6 +64,7 @@ impl Engine {
             previous: None,
             shown: 0,
             dropping: false,
+            settled: false,
             steps_left: STEPS_SAVED_MAX,
             out: Vec::new(),
             count: 0,
@@ -68,18 +73,19 @@ impl Engine {
 
     pub(super) fn push(&mut self, patterns: &Patterns, chunk: &[u8]) -> Masked {
         self.out.reserve(chunk.len() + 64);
-        let mut rest = chunk;
-        while let Some(byte) = rest.first() {
+        let mut at = 0;
+        while let Some(byte) = chunk.get(at) {
             if self.is_idle() {
-                let plain = self.pass(patterns, rest);
+                let plain = self.pass(patterns, chunk.get(at..).unwrap_or_default());
                 if plain > 0 {
-                    rest = rest.get(plain..).unwrap_or_default();
+                    at += plain;
                     continue;
                 }
             }
             self.take(*byte);
             self.advance(patterns, false);
-            rest = rest.get(1..).unwrap_or_default();
+            at += 1;
+            at -= self.hand_back(at);
         }
         self.give()
     }
@@ -115,42 +121,57 @@ impl Engine {
         self.state.is_none() && self.text.is_empty() && self.pending.is_empty()
     }
 
+    /// Forgets a candidate that began in the current chunk, of which `taken` bytes are stored, so that
+    /// the faster [`Self::pass`] takes it up. Only after progress, as it may come back here.
+    fn hand_back(&mut self, taken: usize) -> usize {
+        let count = self.text.len() - self.head;
+        let from = self.place(self.head);
+        let whole = self.raw.len() - from == count && self.pending.is_empty();
+        let progress = std::mem::take(&mut self.settled);
+        if !progress || !whole || count > taken || self.dropping || self.shown > from {
+            return 0;
+        }
+        self.state = None;
+        self.head = self.text.len();
+        self.compact();
+        count
+    }
+
     /// Shows the start of a chunk in which nothing matches and nothing is left open, without storing
     /// it. Gives its length.
     fn pass(&mut self, patterns: &Patterns, chunk: &[u8]) -> usize {
         let mut previous = self.previous;
         let (mut at, mut earned) = (0, 0);
-        'bytes: while let Some(byte) = chunk.get(at).copied() {
-            let Some((start, begins)) = patterns.start(previous) else {
+        while let Some((byte, more)) = chunk.get(at..).and_then(<[u8]>::split_first) {
+            if *byte == ESC {
+                match escape::length(more) {
+                    Some(length) => at += 1 + length,
+                    None => break,
+                }
+                continue;
+            }
+            let Some(start) = patterns.start(previous) else {
                 break;
             };
-            if byte == ESC {
-                break;
-            }
-            if begins.get(usize::from(byte)).is_some_and(|begins| *begins) {
-                let mut state = *start;
-                let mut dies = false;
-                for (length, byte) in (0u64..).zip(chunk.get(at..).unwrap_or_default()) {
-                    state = patterns.next(state, *byte);
-                    if *byte == ESC || length >= HELD_BYTES_MAX as u64 {
-                        break 'bytes;
-                    }
-                    if patterns.is_special(state) {
-                        dies = patterns.is_dead(state);
-                        // The slow path accounts for it, and withholds it if need be.
-                        if dies && length > STEPS_PER_BYTE {
-                            self.earn(at - earned);
-                            earned = at;
-                            dies = self.spend(length);
-                        }
+            let begins = match more.first() {
+                Some(&ESC) | None => start.begins.get(usize::from(*byte)) == Some(&true),
+                Some(second) => start.pair(*byte, *second),
+            };
+            if begins {
+                let candidate = chunk.get(at..).unwrap_or_default();
+                let Some(steps) = self.fails(patterns, start.state, candidate) else {
+                    break;
+                };
+                if steps > STEPS_PER_BYTE {
+                    self.earn(at - earned);
+                    earned = at;
+                    // The slow path accounts for it, and withholds it.
+                    if !self.spend(steps) {
                         break;
                     }
                 }
-                if !dies {
-                    break;
-                }
             }
-            previous = Some(byte);
+            previous = Some(*byte);
             at += 1;
         }
         self.previous = previous;
@@ -158,6 +179,31 @@ impl Engine {
         self.out
             .extend_from_slice(chunk.get(..at).unwrap_or_default());
         at
+    }
+
+    /// After how many bytes a candidate proves to be nothing, if it does within this chunk.
+    #[inline]
+    fn fails(&mut self, patterns: &Patterns, start: StateID, candidate: &[u8]) -> Option<u64> {
+        let mut state = start;
+        let mut found = false;
+        for (taken, byte) in candidate.iter().enumerate().take(HELD_BYTES_MAX) {
+            if *byte == ESC {
+                return None;
+            }
+            state = patterns.next(state, *byte);
+            if !patterns.is_special(state) {
+                continue;
+            }
+            if patterns.is_dead(state) {
+                let chosen = found && choose(patterns, candidate, &mut self.ends).is_some();
+                return (!chosen).then_some(taken as u64);
+            }
+            if !std::mem::replace(&mut found, true) {
+                self.ends.clear();
+            }
+            note(patterns, state, taken, &mut self.ends);
+        }
+        None
     }
 
     /// Stores a byte, as text or as part of an escape sequence.
@@ -232,8 +278,8 @@ impl Engine {
                 None => break,
             };
             self.state = Some(state);
-            if patterns.is_special(state) {
-                self.note_ends(patterns, state);
+            if patterns.is_special(state) && !self.dropping {
+                note(patterns, state, self.next - self.head, &mut self.ends);
             }
             if taken.is_none() || patterns.is_dead(state) {
                 self.resolve(patterns);
@@ -253,11 +299,11 @@ impl Engine {
     /// Begins a candidate at `head`, or settles what cannot be one; false when nothing is left.
     fn begin(&mut self, patterns: &Patterns) -> bool {
         while let Some(byte) = self.text.get(self.head).copied() {
-            let Some((start, begins)) = patterns.start(self.previous) else {
+            let Some(start) = patterns.start(self.previous) else {
                 return false;
             };
-            if begins.get(usize::from(byte)).is_some_and(|begins| *begins) {
-                self.state = Some(*start);
+            if start.begins.get(usize::from(byte)) == Some(&true) {
+                self.state = Some(start.state);
                 self.next = self.head;
                 self.ends.clear();
                 return true;
@@ -267,45 +313,19 @@ impl Engine {
         false
     }
 
-    fn note_ends(&mut self, patterns: &Patterns, state: StateID) {
-        if self.dropping {
-            return;
-        }
-        // A match shows one byte late, when what follows it is known.
-        let end = self.next;
-        for pattern in patterns.matches(state).filter(|_| end > self.head) {
-            if !patterns.is_checked(pattern) {
-                self.ends.retain(|(_, one)| *one != pattern);
-            } else if self.ends.len() >= ENDS_MAX {
-                self.ends.remove(0);
-            }
-            self.ends.push((end, pattern));
-        }
-    }
-
     /// The candidate cannot grow: replaces its longest match, or settles its first byte.
     fn resolve(&mut self, patterns: &Patterns) {
         self.state = None;
         if std::mem::take(&mut self.dropping) {
             return;
         }
-        let mut ends = std::mem::take(&mut self.ends);
-        // The longest first; of equally long ones that which was named first.
-        ends.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
-        for (end, pattern) in &ends {
-            let text = self.text.get(self.head..*end).unwrap_or_default();
-            if let Some(secret) = patterns.secret(*pattern, text) {
-                let (from, to) = (self.head + secret.start, self.head + secret.end);
-                self.show_to(from);
-                self.replace(patterns.name(*pattern), to);
-                self.show_to(*end);
-                self.ends = ends;
-                return;
-            }
-        }
-        self.ends = ends;
-        let steps = (self.next - self.head) as u64;
-        if self.spend(steps) {
+        let text = self.text.get(self.head..).unwrap_or_default();
+        if let Some((pattern, end, secret)) = choose(patterns, text, &mut self.ends) {
+            let head = self.head;
+            self.show_to(head + secret.start);
+            self.replace(patterns.name(pattern), head + secret.end);
+            self.show_to(head + end);
+        } else if self.spend((self.next - self.head) as u64) {
             self.show_to(self.head + 1);
         } else {
             self.withhold(patterns, self.next.max(self.head + 1));
@@ -349,6 +369,7 @@ impl Engine {
         self.earn(to.saturating_sub(self.head));
         self.previous = self.text.get(to.wrapping_sub(1)).copied().or(self.previous);
         self.head = to;
+        self.settled = true;
     }
 
     /// Forgets what is settled.
@@ -366,12 +387,34 @@ impl Engine {
             for place in &mut self.places {
                 *place = place.saturating_sub(u32::try_from(settled).unwrap_or(u32::MAX));
             }
-            for (end, _) in &mut self.ends {
-                *end = end.saturating_sub(self.head);
-            }
             self.next = self.next.saturating_sub(self.head);
             self.shown = self.shown.saturating_sub(settled);
             self.head = 0;
         }
     }
+}
+
+/// Notes the matches that a state shows; one byte late, when what follows them is known.
+fn note(patterns: &Patterns, state: StateID, end: usize, ends: &mut Vec<(usize, PatternID)>) {
+    for pattern in patterns.matches(state).filter(|_| end > 0) {
+        if !patterns.is_checked(pattern) {
+            ends.retain(|(_, one)| *one != pattern);
+        } else if ends.len() >= ENDS_MAX {
+            ends.remove(0);
+        }
+        ends.push((end, pattern));
+    }
+}
+
+/// The longest match that its check confirms; of equally long ones that which was named first.
+fn choose(
+    patterns: &Patterns,
+    text: &[u8],
+    ends: &mut [(usize, PatternID)],
+) -> Option<(PatternID, usize, Range<usize>)> {
+    ends.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
+    ends.iter().find_map(|(end, pattern)| {
+        let secret = patterns.secret(*pattern, text.get(..*end)?)?;
+        Some((*pattern, *end, secret))
+    })
 }

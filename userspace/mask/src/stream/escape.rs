@@ -31,3 +31,13 @@ pub(super) fn look(sequence: &[u8]) -> Escape {
         _ => Escape::Text,
     }
 }
+
+/// The length of a whole sequence without its [`ESC`], when it stands at the start of `after`.
+pub(super) fn length(after: &[u8]) -> Option<usize> {
+    let (bracket, rest) = after.split_first()?;
+    let parameters = rest.iter().take_while(|byte| (0x30..0x40).contains(*byte));
+    let count = parameters.count();
+    let last = rest.get(count)?;
+    let whole = *bracket == b'[' && (0x40..=0x7e).contains(last) && count + 3 <= BYTES_MAX;
+    whole.then_some(count + 2)
+}

@@ -41,8 +41,44 @@ pub struct Patterns {
     names: Vec<(String, Option<Detector>)>,
     /// A kind of start for each previous byte; the last is the start of the stream.
     kinds: Vec<u8>,
-    /// For each kind of start: its state, and the bytes with which something can begin.
-    starts: Vec<(StateID, [bool; 256])>,
+    starts: Vec<Start>,
+}
+
+/// How a candidate can begin after some previous bytes.
+pub(super) struct Start {
+    pub(super) state: StateID,
+    /// The bytes with which something can begin.
+    pub(super) begins: [bool; 256],
+    /// The same for two bytes, as bits: most candidates die at the second one.
+    pairs: Vec<u64>,
+}
+
+impl Start {
+    #[inline]
+    pub(super) fn pair(&self, first: u8, second: u8) -> bool {
+        let bit = usize::from(first) << 8 | usize::from(second);
+        self.pairs
+            .get(bit >> 6)
+            .is_some_and(|word| word >> (bit & 63) & 1 == 1)
+    }
+
+    fn new(dfa: &DFA<Vec<u32>>, state: StateID) -> Self {
+        let mut begins = [false; 256];
+        let mut pairs = Vec::with_capacity(1 << 10);
+        for (first, begins) in (0..=u8::MAX).zip(&mut begins) {
+            let after = dfa.next_state(state, first);
+            *begins = !dfa.is_dead_state(after);
+            for quarter in 0..4u8 {
+                let alive = |at: u8| !dfa.is_dead_state(dfa.next_state(after, quarter << 6 | at));
+                pairs.push((0..64u8).fold(0, |word, at| word | u64::from(alive(at)) << at));
+            }
+        }
+        Self {
+            state,
+            begins,
+            pairs,
+        }
+    }
 }
 
 impl std::fmt::Debug for Patterns {
@@ -92,9 +128,9 @@ impl Patterns {
         self.dfa.memory_usage()
     }
 
-    /// The bytes with which something can begin after `previous`, and the state to begin with.
+    /// How something can begin after `previous`.
     #[inline]
-    pub(super) fn start(&self, previous: Option<u8>) -> Option<&(StateID, [bool; 256])> {
+    pub(super) fn start(&self, previous: Option<u8>) -> Option<&Start> {
         let kind = self.kinds.get(previous.map_or(256, usize::from))?;
         self.starts.get(usize::from(*kind))
     }
@@ -200,11 +236,9 @@ fn compile(expressions: &[&str]) -> Result<DFA<Vec<u32>>, String> {
     })
 }
 
-type Starts = (Vec<u8>, Vec<(StateID, [bool; 256])>);
-
-fn starts(dfa: &DFA<Vec<u32>>) -> Result<Starts, String> {
+fn starts(dfa: &DFA<Vec<u32>>) -> Result<(Vec<u8>, Vec<Start>), String> {
     let mut kinds = Vec::new();
-    let mut starts: Vec<(StateID, [bool; 256])> = Vec::new();
+    let mut starts: Vec<Start> = Vec::new();
     let previous = (0..=u8::MAX).map(Some).chain([None]);
     for byte in previous {
         let config = start::Config::new()
@@ -213,13 +247,9 @@ fn starts(dfa: &DFA<Vec<u32>>) -> Result<Starts, String> {
         let state = dfa
             .start_state(&config)
             .map_err(|error| error.to_string())?;
-        let known = starts.iter().position(|(one, _)| *one == state);
+        let known = starts.iter().position(|one| one.state == state);
         let kind = known.unwrap_or_else(|| {
-            let mut begins = [false; 256];
-            for (byte, begins) in (0..=u8::MAX).zip(&mut begins) {
-                *begins = !dfa.is_dead_state(dfa.next_state(state, byte));
-            }
-            starts.push((state, begins));
+            starts.push(Start::new(dfa, state));
             starts.len() - 1
         });
         kinds.push(u8::try_from(kind).map_err(|error| error.to_string())?);

@@ -68,6 +68,7 @@ pub trait Api: 'static {
     fn dialogue(
         &self,
         plan: &Self::Plan,
+        permit: &Permit,
         head: &response::Parts,
     ) -> Result<(Self::Dialogue, HeaderMap), Problem>;
 

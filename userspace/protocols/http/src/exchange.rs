@@ -149,7 +149,8 @@ impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
         asked: Asked<G, A, D>,
     ) -> Result<Response<Outgoing>, Failed> {
         let (head, body) = response.into_parts();
-        let (dialogue, headers) = match self.flow.api.dialogue(plan, &head) {
+        let (dialogue, headers) = match self.flow.api.dialogue(plan, asked.cleared.permit(), &head)
+        {
             Ok(dialogue) => dialogue,
             Err(problem) => return Err(asked.accounting.withheld(&problem, &asked.statement)),
         };

@@ -16,11 +16,12 @@ use weir_decide::{MaskKind, Permit};
 use weir_govern::{ClientBytes, Refusal};
 use weir_kubernetes::stream::{Codec, Offer, Protocol};
 use weir_kubernetes::{Info, Masking, Person, Remote, Unclear};
-use weir_mask::{MaskKey, Patterns};
+use weir_mask::{MaskKey, OutputPatterns};
 use weir_model::request::Request;
 use zeroize::Zeroizing;
 
 pub use self::dialogue::KubernetesDialogue;
+use self::output::OutputMasking;
 
 use crate::api::{Api, Masked, Problem, Question, ReplyMode};
 
@@ -50,7 +51,7 @@ pub struct KubernetesApi {
     person: Person,
     key: MaskKey,
     /// Looked for in what programs write, and in their arguments.
-    patterns: Arc<Patterns>,
+    patterns: OutputPatterns,
 }
 
 impl KubernetesApi {
@@ -61,7 +62,7 @@ impl KubernetesApi {
         token: Zeroizing<String>,
         person: Person,
         key: MaskKey,
-        patterns: Arc<Patterns>,
+        patterns: OutputPatterns,
     ) -> Self {
         Self {
             target,
@@ -138,7 +139,8 @@ impl Api for KubernetesApi {
         let upgrade = upgrade(head, body, question.plan.remote.as_ref()).map_err(said)?;
         let mut request = question.request;
         if question.plan.remote.is_some() {
-            request.statement = Arc::from(remote::shown(&self.patterns, &request.statement));
+            request.statement =
+                Arc::from(remote::shown(&self.patterns.command, &request.statement));
         }
         Ok(Question {
             request,
@@ -258,6 +260,7 @@ impl Api for KubernetesApi {
     fn dialogue(
         &self,
         plan: &KubernetesPlan,
+        permit: &Permit,
         head: &response::Parts,
     ) -> Result<(KubernetesDialogue, HeaderMap), Problem> {
         let (Some(upgrade), Some(remote)) = (&plan.upgrade, &plan.plan.remote) else {
@@ -273,7 +276,8 @@ impl Api for KubernetesApi {
         };
         let codec = Codec::new(protocol, &remote.ports, Box::new(rand::random));
         let codec = codec.map_err(|_| withheld("weir: the stream cannot be set up"))?;
-        let dialogue = KubernetesDialogue::new(codec, protocol, remote, cleared, &self.patterns);
+        let masking = OutputMasking::of(permit, &self.patterns);
+        let dialogue = KubernetesDialogue::new(codec, protocol, remote, cleared, &masking);
         Ok((dialogue, upgrade.offer.answer(protocol)))
     }
 

@@ -113,10 +113,19 @@ fn ports(query: &Query) -> Result<Vec<u16>, Unclear> {
 impl Remote {
     /// The request's own accesses.
     pub(crate) fn accesses(&self) -> Vec<Access> {
-        vec![Access {
-            action: self.effect.action(),
-            object: self.object.clone(),
-        }]
+        let output: &[&'static str] = match self.effect {
+            Effect::Exec | Effect::Attach => &["readOutput"],
+            // What ports say is no text.
+            Effect::PortForward => &[],
+        };
+        let actions = [self.effect.action()].into_iter();
+        actions
+            .chain(output.iter().copied())
+            .map(|action| Access {
+                action,
+                object: self.object.clone(),
+            })
+            .collect()
     }
 
     /// What policy may look at besides the request's place.

@@ -80,6 +80,11 @@ const ACTIONS: &[ActionKind] = &[
         "A running container's input and output are taken.",
     ),
     action(
+        "readOutput",
+        ON_RESOURCES,
+        "Output of exec and attach is seen. Masked by @mask on it.",
+    ),
+    action(
         "openPortForward",
         ON_RESOURCES,
         "A connection is opened over which ports are asked for, each as portForward.",
@@ -190,6 +195,6 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     objects: OBJECTS,
     actions: ACTIONS,
     context: CONTEXT,
-    maskable: &["readSecret", "readConfig"],
+    maskable: &["readSecret", "readConfig", "readOutput"],
     predicate: None,
 };

@@ -26,15 +26,15 @@ fn streams_ask_for_their_effect_and_say_what_they_run() {
     for (line, expected) in [
         (
             "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh",
-            "exec k/shop/pods:exec/web-0",
+            "exec k/shop/pods:exec/web-0, readOutput k/shop/pods:exec/web-0",
         ),
         (
             "POST /api/v1/namespaces/shop/pods/web-0/exec?command=sh&stdin=true",
-            "exec k/shop/pods:exec/web-0",
+            "exec k/shop/pods:exec/web-0, readOutput k/shop/pods:exec/web-0",
         ),
         (
             "POST /api/v1/namespaces/shop/pods/web-0/attach?container=c",
-            "attach k/shop/pods:attach/web-0",
+            "attach k/shop/pods:attach/web-0, readOutput k/shop/pods:attach/web-0",
         ),
         (
             "GET /api/v1/namespaces/shop/pods/web-0/portforward",

@@ -53,7 +53,7 @@ pub(crate) enum Admission {
 pub(crate) struct AgentSide {
     pub(crate) admission: Admission,
     pub(crate) user: Arc<Mutex<String>>,
-    pub(crate) opened: mpsc::UnboundedSender<Opened>,
+    pub(crate) opened: mpsc::Sender<Opened>,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) open_channels: Arc<()>,
 }
@@ -88,9 +88,13 @@ impl AgentSide {
         }
     }
 
-    fn refused(&self, what: String) {
-        // Without a receiver the flow is over.
-        drop(self.opened.send(Opened::Refused(what)));
+    async fn refused(&self, what: String) {
+        self.tell(Opened::Refused(what)).await;
+    }
+
+    /// Without a receiver the flow is over.
+    async fn tell(&self, opened: Opened) {
+        drop(self.opened.send(opened).await);
     }
 
     fn channel(&self, channel: Channel<Msg>) -> AgentChannel {
@@ -170,12 +174,13 @@ impl Handler for AgentSide {
     ) -> Outcome {
         if !self.has_room() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            self.refused("another session on this connection".to_owned());
+            self.refused("another session on this connection".to_owned())
+                .await;
             return Ok(());
         }
         let channel = self.channel(channel);
         reply.accept().await;
-        drop(self.opened.send(Opened::Session(channel)));
+        self.tell(Opened::Session(channel)).await;
         Ok(())
     }
 
@@ -191,7 +196,8 @@ impl Handler for AgentSide {
     ) -> Outcome {
         if !self.has_room() {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            self.refused("another connection from the host".to_owned());
+            self.refused("another connection from the host".to_owned())
+                .await;
             return Ok(());
         }
         let opened = Opened::Forward {
@@ -200,7 +206,7 @@ impl Handler for AgentSide {
             host: host.to_owned(),
             port,
         };
-        drop(self.opened.send(opened));
+        self.tell(opened).await;
         Ok(())
     }
 
@@ -215,7 +221,7 @@ impl Handler for AgentSide {
         reply
             .reject(ChannelOpenFailure::AdministrativelyProhibited)
             .await;
-        self.refused("an X11 channel".to_owned());
+        self.refused("an X11 channel".to_owned()).await;
         Ok(())
     }
 
@@ -229,7 +235,8 @@ impl Handler for AgentSide {
         reply
             .reject(ChannelOpenFailure::AdministrativelyProhibited)
             .await;
-        self.refused(format!("a connection to the socket {path} of the host"));
+        self.refused(format!("a connection to the socket {path} of the host"))
+            .await;
         Ok(())
     }
 
@@ -246,7 +253,8 @@ impl Handler for AgentSide {
         reply
             .reject(ChannelOpenFailure::AdministrativelyProhibited)
             .await;
-        self.refused("a forwarded-tcpip channel from the agent".to_owned());
+        self.refused("a forwarded-tcpip channel from the agent".to_owned())
+            .await;
         Ok(())
     }
 
@@ -348,12 +356,12 @@ impl Handler for AgentSide {
         _: u32,
         session: &mut Session,
     ) -> Outcome {
-        self.refused("X11 forwarding".to_owned());
+        self.refused("X11 forwarding".to_owned()).await;
         session.channel_failure(channel)
     }
 
     async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Self::Error> {
-        self.refused("forwarding of the key agent".to_owned());
+        self.refused("forwarding of the key agent".to_owned()).await;
         Ok(false)
     }
 
@@ -363,7 +371,8 @@ impl Handler for AgentSide {
         port: &mut u32,
         _: &mut Session,
     ) -> Result<bool, Self::Error> {
-        self.refused(format!("listening on {address}:{port} of the host"));
+        self.refused(format!("listening on {address}:{port} of the host"))
+            .await;
         Ok(false)
     }
 
@@ -372,7 +381,8 @@ impl Handler for AgentSide {
         path: &str,
         _: &mut Session,
     ) -> Result<bool, Self::Error> {
-        self.refused(format!("listening on the socket {path} of the host"));
+        self.refused(format!("listening on the socket {path} of the host"))
+            .await;
         Ok(false)
     }
 }

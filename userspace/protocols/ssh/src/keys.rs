@@ -165,7 +165,7 @@ pub enum Login {
     Password(Zeroizing<String>),
     Key {
         key: Arc<PrivateKey>,
-        certificate: Option<Certificate>,
+        certificate: Option<Box<Certificate>>,
     },
 }
 
@@ -179,7 +179,7 @@ impl Login {
             .map_err(|error| unreadable("the credential's key", error))
             .and_then(strong)?;
         let certificate = certificate
-            .map(Certificate::from_openssh)
+            .map(|text| Certificate::from_openssh(text).map(Box::new))
             .transpose()
             .map_err(|error| unreadable("the credential's certificate", error))?;
         Ok(Self::Key {

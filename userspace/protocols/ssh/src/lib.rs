@@ -6,16 +6,23 @@
 //! is decided here runs on the flow's own thread, beside its gate.
 
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "russh's messages, errors and algorithms may grow; what is not known is left alone or refused"
+)]
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
 mod agent;
+mod carry;
+mod command;
 mod forward;
 mod inputs;
 mod keys;
 mod output;
+mod path;
 mod question;
 mod serve;
 mod session;

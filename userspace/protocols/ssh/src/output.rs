@@ -2,9 +2,12 @@
 
 use std::cell::RefCell;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use weir_govern::terminal::{Cast, TooLong};
 use weir_govern::{Blocked, Cleared, ClientBytes, Gate, OwnToClient, Reply};
+use weir_mask::{Masked, OutputMasker, OutputPatterns};
 
 /// Bytes of output without a terminal that the record keeps.
 const SAMPLE_BYTES_MAX: usize = 16 * 1024;
@@ -30,31 +33,129 @@ impl From<Blocked> for Cut {
     }
 }
 
+/// One of a command's two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Output,
+    Error,
+}
+
+/// A masker for each stream, where policy asks for masks.
+struct Maskers {
+    output: OutputMasker,
+    error: OutputMasker,
+}
+
+impl Maskers {
+    const fn of(&mut self, stream: Stream) -> &mut OutputMasker {
+        match stream {
+            Stream::Output => &mut self.output,
+            Stream::Error => &mut self.error,
+        }
+    }
+}
+
 /// Dropped early, it records that.
 pub(crate) struct Output<'a, G: Gate> {
     gate: &'a G,
     seq: u32,
+    maskers: RefCell<Option<Maskers>>,
     reply: RefCell<Option<Reply>>,
     cast: RefCell<Option<Cast>>,
 }
 
 impl<'a, G: Gate> Output<'a, G> {
-    pub(crate) fn new(gate: &'a G, cleared: &Cleared, cast: Option<Cast>) -> Self {
+    pub(crate) fn new(
+        gate: &'a G,
+        cleared: &Cleared,
+        cast: Option<Cast>,
+        patterns: &OutputPatterns,
+    ) -> Self {
+        let masks = &cleared.permit().obligations().masks;
+        let patterns = if cast.is_some() {
+            &patterns.terminal
+        } else {
+            &patterns.command
+        };
+        let maskers = (!masks.is_empty()).then(|| Maskers {
+            output: OutputMasker::new(Arc::clone(patterns)),
+            error: OutputMasker::new(Arc::clone(patterns)),
+        });
+        // Output has no values of its own: every kind of mask is a redaction here.
+        let rules = masks
+            .keys()
+            .map(|object| format!("{}:{}: redact", object.kind, object.id()));
+        let reply = Reply {
+            mask_rules: rules.collect(),
+            ..Reply::default()
+        };
         Self {
             gate,
             seq: cleared.seq(),
-            reply: RefCell::new(Some(Reply::default())),
+            maskers: RefCell::new(maskers),
+            reply: RefCell::new(Some(reply)),
             cast: RefCell::new(cast),
         }
     }
 
-    /// Output of the server, fit for the agent.
+    /// Output of the server, as far as it is fit for the agent now.
     ///
     /// # Errors
     /// [`Cut`]: end the request.
-    pub(crate) fn show(&self, bytes: Bytes) -> Result<ClientBytes, Cut> {
-        let shown = ClientBytes::own(OwnToClient::Output, bytes);
+    pub(crate) fn show(&self, stream: Stream, bytes: Bytes) -> Result<ClientBytes, Cut> {
         self.gate.first_byte(self.seq);
+        let shown = match self.maskers.borrow_mut().as_mut() {
+            None => ClientBytes::own(OwnToClient::Output, bytes),
+            Some(maskers) => self.masked(maskers.of(stream).push(&bytes)),
+        };
+        self.record(shown)
+    }
+
+    /// What was kept back, once nothing came for a moment.
+    ///
+    /// # Errors
+    /// [`Cut`]
+    pub(crate) fn paused(&self, stream: Stream) -> Result<Option<ClientBytes>, Cut> {
+        self.kept_back(stream, OutputMasker::pause)
+    }
+
+    /// What was kept back, once nothing more comes.
+    ///
+    /// # Errors
+    /// [`Cut`]
+    pub(crate) fn finished(&self, stream: Stream) -> Result<Option<ClientBytes>, Cut> {
+        self.kept_back(stream, OutputMasker::finish)
+    }
+
+    fn kept_back(
+        &self,
+        stream: Stream,
+        take: impl FnOnce(&mut OutputMasker) -> Masked,
+    ) -> Result<Option<ClientBytes>, Cut> {
+        let shown = match self.maskers.borrow_mut().as_mut() {
+            None => return Ok(None),
+            Some(maskers) => self.masked(take(maskers.of(stream))),
+        };
+        if shown.as_bytes().is_empty() {
+            return Ok(None);
+        }
+        self.record(shown).map(Some)
+    }
+
+    pub(crate) fn holds_back(&self) -> bool {
+        self.maskers.borrow().as_ref().is_some_and(|maskers| {
+            maskers.output.held_bytes() > 0 || maskers.error.held_bytes() > 0
+        })
+    }
+
+    fn masked(&self, masked: Masked) -> ClientBytes {
+        if let Some(reply) = self.reply.borrow_mut().as_mut() {
+            reply.masked_values += masked.masked_values();
+        }
+        ClientBytes::masked(masked)
+    }
+
+    fn record(&self, shown: ClientBytes) -> Result<ClientBytes, Cut> {
         let recorded = self.with_cast(|cast| cast.output(shown.as_bytes(), weir_clock::now()))?;
         self.count(shown.as_bytes(), !recorded);
         Ok(shown)

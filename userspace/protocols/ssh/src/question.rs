@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::command::effects;
 use weir_model::request::{Access, AttrValue, Intent, Object, Recorded, Request};
 
 /// Whose account is used on which target.
@@ -50,10 +51,25 @@ impl Place {
 
     /// A command line.
     pub(crate) fn exec(&self, command: &str, terminal: bool) -> Request {
+        let effects = effects(command);
+        let mut accesses = vec![self.account("exec"), self.account("readOutput")];
+        accesses.extend(effects.programs.iter().map(|name| Access {
+            action: "run",
+            object: self.object("Program", &[name]),
+        }));
+        accesses.extend(effects.files.iter().map(|file| Access {
+            action: file.action,
+            object: self.object("File", &[&file.path]),
+        }));
+        if !effects.unclear.is_empty() {
+            accesses.push(self.account("runUnclear"));
+        }
         let mut context = self.context();
         context.push(("command", AttrValue::String(Arc::from(command))));
         context.push(("terminal", AttrValue::Bool(terminal)));
-        let accesses = vec![self.account("exec"), self.account("readOutput")];
+        context.push(("programs", set(effects.programs.iter())));
+        context.push(("arguments", set(effects.arguments.iter())));
+        context.push(("unclear", set(effects.unclear.iter())));
         request(accesses, context, Arc::from(command))
     }
 
@@ -120,6 +136,10 @@ impl Place {
     }
 }
 
+fn set<T: AsRef<str>>(items: impl Iterator<Item = T>) -> AttrValue {
+    AttrValue::StringSet(items.map(|item| Arc::from(item.as_ref())).collect())
+}
+
 fn request(
     accesses: Vec<Access>,
     context: Vec<(&'static str, AttrValue)>,
@@ -135,3 +155,6 @@ fn request(
         shape: 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

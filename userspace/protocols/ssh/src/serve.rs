@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use weir_govern::Gate;
+use weir_mask::OutputPatterns;
 
 use crate::agent::{self, Admission, AgentSide, Opened};
 use crate::keys::HostIdentity;
@@ -22,6 +23,8 @@ use crate::{forward, session};
 
 /// Version, key exchange and sign-in of the agent.
 const SIGN_IN_TIME_MAX: Duration = Duration::from_secs(60);
+/// Channels that were opened and not taken yet.
+const OPENED_MAX: usize = 16;
 /// After the agent left: for what its channels still have to record.
 const LAST_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -39,7 +42,7 @@ pub async fn turn_away<Io>(stream: Io, identity: &HostIdentity, text: String)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (opened, _nothing) = mpsc::unbounded_channel();
+    let (opened, _nothing) = mpsc::channel(OPENED_MAX);
     let side = AgentSide {
         admission: Admission::Refused(text),
         user: Arc::default(),
@@ -63,6 +66,7 @@ pub struct Flow<G, C> {
     connect: C,
     target: Arc<str>,
     backend: Backend,
+    patterns: OutputPatterns,
     upstream: tokio::sync::Mutex<Option<Rc<Upstream>>>,
 }
 
@@ -78,14 +82,26 @@ pub enum Ending {
 
 impl<G: Gate + 'static, C: Connect> Flow<G, C> {
     #[must_use]
-    pub const fn new(gate: G, connect: C, target: Arc<str>, backend: Backend) -> Self {
+    pub const fn new(
+        gate: G,
+        connect: C,
+        target: Arc<str>,
+        backend: Backend,
+        patterns: OutputPatterns,
+    ) -> Self {
         Self {
+            patterns,
             gate,
             connect,
             target,
             backend,
             upstream: tokio::sync::Mutex::const_new(None),
         }
+    }
+
+    /// What is masked in output, where policy asks for that.
+    pub(crate) const fn patterns(&self) -> &OutputPatterns {
+        &self.patterns
     }
 
     pub(crate) fn place(&self, requested: &str) -> Place {
@@ -128,7 +144,7 @@ where
     C: Connect,
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (opened_sender, mut opened) = mpsc::unbounded_channel();
+    let (opened_sender, mut opened) = mpsc::channel(OPENED_MAX);
     let user = Arc::new(Mutex::new(String::new()));
     let side = AgentSide {
         admission: Admission::Granted,

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use russh::server::Handle;
-use russh::{ChannelMsg, Pty, Sig};
-use tokio::time::{interval, sleep};
+use russh::{ChannelMsg, Pty};
+use tokio::time::sleep;
 use weir_govern::terminal::Cast;
 use weir_govern::{Blocked, Cleared, Gate, Refusal, Reply};
 use weir_model::request::Request;
 
 use crate::agent::AgentChannel;
+use crate::carry::{Exit, carry};
 use crate::inputs::Inputs;
-use crate::output::{Cut, Output};
+use crate::output::Output;
 use crate::question::Place;
 use crate::serve::{Connect, Flow};
 use crate::sftp;
@@ -178,16 +179,6 @@ async fn set_up(inputs: &mut Inputs) -> Option<(Setup, Start)> {
     }
 }
 
-/// How a command ended.
-enum Exit {
-    Status(u32),
-    Signal(Sig),
-    /// The server closed the channel without a word.
-    Silent,
-    Cut(Cut),
-    Left,
-}
-
 struct Session<'a, G, C> {
     flow: &'a Rc<Flow<G, C>>,
     channel: &'a mut AgentChannel,
@@ -267,11 +258,6 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
             };
             self.flow.gate.complete(cleared.seq(), reply);
         };
-        if !cleared.permit().obligations().masks.is_empty() {
-            end("withheld");
-            let reason = "weir: policy masks this output, and it cannot be masked yet";
-            return self.refuse("weir:reply-withheld", reason, "output").await;
-        }
         let server = match self.flow.upstream(&self.place.requested).await {
             Ok(upstream) => upstream.session().await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
@@ -293,7 +279,7 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
             let title = command.as_deref().unwrap_or("");
             Cast::new(terminal.size, &terminal.term, title, weir_clock::now())
         });
-        let output = Output::new(&self.flow.gate, cleared, cast);
+        let output = Output::new(&self.flow.gate, cleared, cast, self.flow.patterns());
         let exit = carry(cleared, self.channel, server, &output).await;
         self.finish(exit, &output).await;
     }
@@ -377,103 +363,4 @@ async fn begin(
             Some(_) | None => return false,
         }
     }
-}
-
-async fn carry<G: Gate>(
-    cleared: &Cleared,
-    agent: &mut AgentChannel,
-    server: ServerChannel,
-    output: &Output<'_, G>,
-) -> Exit {
-    let ServerChannel {
-        write,
-        inputs: mut from_server,
-        throttle,
-    } = server;
-    let agent_throttle = agent.inputs.throttle();
-    let to_server = async {
-        while let Some(message) = agent.inputs.next().await {
-            let sent = match message {
-                ChannelMsg::Data { data } => {
-                    if let Err(cut) = output.typed(&data) {
-                        return Exit::Cut(cut);
-                    }
-                    let _writing = throttle.writing();
-                    write.data_bytes(cleared.forward(data).into_inner()).await
-                }
-                ChannelMsg::Eof => write.eof().await,
-                ChannelMsg::Signal { signal } => write.signal(signal).await,
-                ChannelMsg::WindowChange {
-                    col_width,
-                    row_height,
-                    pix_width,
-                    pix_height,
-                } => {
-                    if let Err(cut) = output.resized(col_width, row_height) {
-                        return Exit::Cut(cut);
-                    }
-                    write
-                        .window_change(col_width, row_height, pix_width, pix_height)
-                        .await
-                }
-                _ => Ok(()),
-            };
-            if sent.is_err() {
-                // The server's end of the channel tells how it ended.
-                std::future::pending::<()>().await;
-            }
-        }
-        Exit::Left
-    };
-    let agent_write = &agent.write;
-    let to_agent = async {
-        let mut exit = Exit::Silent;
-        let mut tick = interval(Duration::from_secs(1));
-        loop {
-            let message = tokio::select! {
-                message = from_server.next() => message,
-                _ = tick.tick(), if output.has_terminal() => {
-                    if let Err(cut) = output.tick() {
-                        return Exit::Cut(cut);
-                    }
-                    continue;
-                }
-            };
-            let Some(message) = message else {
-                return exit;
-            };
-            let (data, is_error) = match message {
-                ChannelMsg::Data { data } => (data, false),
-                ChannelMsg::ExtendedData { data, ext: 1 } => (data, true),
-                ChannelMsg::ExitStatus { exit_status } => {
-                    exit = Exit::Status(exit_status);
-                    continue;
-                }
-                ChannelMsg::ExitSignal { signal_name, .. } => {
-                    exit = Exit::Signal(signal_name);
-                    continue;
-                }
-                _ => continue,
-            };
-            let shown = match output.show(data) {
-                Ok(shown) => shown.into_bytes(),
-                Err(cut) => return Exit::Cut(cut),
-            };
-            let _writing = agent_throttle.writing();
-            let sent = if is_error {
-                agent_write.extended_data_bytes(1, shown).await
-            } else {
-                agent_write.data_bytes(shown).await
-            };
-            if sent.is_err() {
-                return Exit::Left;
-            }
-        }
-    };
-    let exit = tokio::select! {
-        exit = to_agent => exit,
-        exit = to_server => exit,
-    };
-    drop(write.close().await);
-    exit
 }

@@ -6,11 +6,10 @@
 //! somebody else on the server may change a link; nobody can through this channel, whose
 //! operations are taken one after another.
 
-mod path;
+mod desk;
 mod wire;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,81 +18,19 @@ use russh::{ChannelMsg, ChannelWriteHalf};
 use tokio::sync::oneshot;
 use weir_govern::{Cleared, ClientBytes, Gate, OwnToClient, Reply};
 
-use self::wire::{Answer, Asked, Links, Malformed, Packets, PathUse, code};
+use self::desk::{Desk, OnHandle, Pending};
+use self::wire::{Asked, Links, Malformed, Packets, PathUse, code};
 use crate::agent::AgentChannel;
 use crate::inputs::Inputs;
+use crate::path;
 use crate::question::{FileAccess, Place};
 use crate::serve::{Connect, Flow};
 use crate::session::{Refused, ask};
+use crate::throttle::Throttle;
 use crate::upstream::ServerChannel;
 
-/// Requests without an answer; OpenSSH keeps 64.
-const PENDING_MAX: usize = 4096;
-/// Handles that are open; OpenSSH's server allows fewer.
-const HANDLES_MAX: usize = 1024;
-
-/// What was opened, and how much went through it.
-struct Open {
-    seq: u32,
-    writes: bool,
-    bytes_read: u64,
-    bytes_written: u64,
-}
-
-/// What an answer is waited for.
-enum Pending {
-    /// The answer's number for the agent.
-    Plain {
-        id: u32,
-    },
-    /// Of an operation on a path, which is complete with the answer.
-    Operation {
-        id: u32,
-        seq: u32,
-    },
-    Opening {
-        id: u32,
-        seq: u32,
-        writes: bool,
-    },
-    Reading {
-        id: u32,
-        handle: Bytes,
-    },
-    Closing {
-        id: u32,
-        handle: Bytes,
-    },
-    /// A question of our own.
-    RealPath(oneshot::Sender<Option<String>>),
-}
-
-/// Both directions' common knowledge.
-#[derive(Default)]
-struct Desk {
-    next_id: u32,
-    pending: HashMap<u32, Pending>,
-    handles: HashMap<Bytes, Open>,
-}
-
-impl Desk {
-    /// `None` when too much waits already.
-    fn wait_for(&mut self, pending: Pending) -> Option<u32> {
-        if self.pending.len() >= PENDING_MAX {
-            return None;
-        }
-        loop {
-            self.next_id = self.next_id.wrapping_add(1);
-            if !self.pending.contains_key(&self.next_id) {
-                self.pending.insert(self.next_id, pending);
-                return Some(self.next_id);
-            }
-        }
-    }
-}
-
 /// Why a transfer ends.
-enum End {
+pub(crate) enum End {
     Left,
     ServerLeft,
     Malformed(Malformed),
@@ -152,35 +89,33 @@ where
         };
         let agent_throttle = agent.inputs.throttle();
         tokio::select! {
-            end = transfer.from_agent(&mut agent.inputs, &throttle) => end,
-            end = transfer.from_server(from_server, &agent_throttle) => end,
+            end = transfer.agent_to_server(&mut agent.inputs, &throttle) => end,
+            end = transfer.server_to_agent(from_server, &agent_throttle) => end,
         }
     };
     drop(write.close().await);
-    for open in desk.take().handles.into_values() {
-        close(&flow.gate, &open, "aborted");
+    desk.take().close_all(&flow.gate);
+    let (status, told) = finish(&flow.gate, end);
+    complete(status);
+    match told {
+        Some(text) => say(agent, &text).await,
+        // The agent may be gone.
+        None => drop(agent.write.exit_status(0).await),
     }
-    match end {
-        End::Left => complete("ok"),
-        End::ServerLeft => {
-            complete("ok");
-            drop(agent.write.exit_status(0).await);
-        }
-        End::Malformed(problem) => {
-            let reason = format!("weir: {problem}");
-            flow.gate
-                .refuse("weir:undecodable", &reason, Arc::from("sftp"));
-            complete("withheld");
-            say(agent, &reason).await;
-        }
-        End::TooMuch => {
-            let reason = "weir: too many requests or open files at once";
-            flow.gate
-                .refuse("weir:too-large", reason, Arc::from("sftp"));
-            complete("withheld");
-            say(agent, reason).await;
-        }
-    }
+}
+
+/// Status of the transfer, and what the agent is told of its end.
+fn finish<G: Gate>(gate: &G, end: End) -> (&'static str, Option<String>) {
+    let (rule, reason) = match end {
+        End::Left | End::ServerLeft => return ("ok", None),
+        End::Malformed(problem) => ("weir:undecodable", format!("weir: {problem}")),
+        End::TooMuch => (
+            "weir:too-large",
+            "weir: too many requests or open files at once".to_owned(),
+        ),
+    };
+    gate.refuse(rule, &reason, Arc::from("sftp"));
+    ("withheld", Some(reason))
 }
 
 async fn begin(server: &mut ServerChannel) -> bool {
@@ -204,21 +139,6 @@ async fn say(agent: &AgentChannel, text: &str) {
     drop(agent.write.eof().await);
 }
 
-/// The operation that opened it is complete now.
-fn close<G: Gate>(gate: &G, open: &Open, status: &str) {
-    let reply = Reply {
-        status: status.to_owned(),
-        bytes_out: open.bytes_read,
-        response_masked: if open.bytes_written > 0 {
-            format!("{{\"bytes_written\":{}}}", open.bytes_written)
-        } else {
-            String::new()
-        },
-        ..Reply::default()
-    };
-    gate.complete(open.seq, reply);
-}
-
 struct Transfer<'a, G> {
     gate: &'a G,
     place: &'a Place,
@@ -229,7 +149,7 @@ struct Transfer<'a, G> {
 }
 
 impl<G: Gate> Transfer<'_, G> {
-    async fn from_agent(&self, inputs: &mut Inputs, throttle: &crate::throttle::Throttle) -> End {
+    async fn agent_to_server(&self, inputs: &mut Inputs, throttle: &Throttle) -> End {
         let mut packets = Packets::default();
         loop {
             let packet = match packets.next() {
@@ -279,8 +199,13 @@ impl<G: Gate> Transfer<'_, G> {
                 written,
                 changes,
             } => {
-                let Some(pending) = self.on_handle(id, operation, &handles, (written, changes))
-                else {
+                let on = OnHandle {
+                    id,
+                    operation,
+                    written,
+                    changes,
+                };
+                let Some(pending) = self.desk.borrow_mut().on_handle(&on, &handles) else {
                     let reason = "weir: this is not open for that";
                     self.gate.refuse(
                         "weir:unknown-handle",
@@ -317,30 +242,6 @@ impl<G: Gate> Transfer<'_, G> {
                 }
             }
         }
-    }
-
-    /// `None` when one is not open, or not for that.
-    fn on_handle(
-        &self,
-        id: u32,
-        operation: &str,
-        handles: &[Bytes],
-        (written, changes): (u64, bool),
-    ) -> Option<Pending> {
-        let mut desk = self.desk.borrow_mut();
-        for handle in handles {
-            let open = desk.handles.get_mut(handle)?;
-            if changes && !open.writes {
-                return None;
-            }
-            open.bytes_written += written;
-        }
-        let handle = handles.first()?.clone();
-        Some(match operation {
-            "close" => Pending::Closing { id, handle },
-            "read" | "readdir" => Pending::Reading { id, handle },
-            _ => Pending::Plain { id },
-        })
     }
 
     /// The paths by their real names.
@@ -415,12 +316,13 @@ impl<G: Gate> Transfer<'_, G> {
         sent.map_err(|_| End::Left)
     }
 
-    async fn from_server(&self, mut inputs: Inputs, throttle: &crate::throttle::Throttle) -> End {
+    async fn server_to_agent(&self, mut inputs: Inputs, throttle: &Throttle) -> End {
         let mut packets = Packets::default();
         loop {
             match packets.next() {
                 Ok(Some(packet)) => {
-                    let shown = match self.answered(&packet) {
+                    let answered = self.desk.borrow_mut().answered(&packet, self.gate);
+                    let shown = match answered {
                         Ok(shown) => shown,
                         Err(end) => return end,
                     };
@@ -440,94 +342,5 @@ impl<G: Gate> Transfer<'_, G> {
                 Err(problem) => return End::Malformed(problem),
             }
         }
-    }
-
-    /// What the agent gets of an answer.
-    fn answered(&self, packet: &Bytes) -> Result<Option<Bytes>, End> {
-        let answer = wire::answer(packet).map_err(End::Malformed)?;
-        let id = match &answer {
-            Answer::Version(version) => return Ok(Some(version.clone())),
-            Answer::Status { id, .. }
-            | Answer::Handle { id, .. }
-            | Answer::Data { id, .. }
-            | Answer::Names { id, .. }
-            | Answer::Other { id } => *id,
-        };
-        let mut desk = self.desk.borrow_mut();
-        let Some(pending) = desk.pending.remove(&id) else {
-            return Err(End::Malformed(Malformed("an answer to no question")));
-        };
-        let id = match pending {
-            Pending::RealPath(sender) => {
-                let path = match answer {
-                    Answer::Names {
-                        count: 1, first, ..
-                    } => String::from_utf8(first.to_vec()).ok(),
-                    _ => None,
-                };
-                // The asker may have left.
-                drop(sender.send(path));
-                return Ok(None);
-            }
-            Pending::Plain { id } => id,
-            Pending::Operation { id, seq } => {
-                self.gate.complete(
-                    seq,
-                    Reply {
-                        status: status_of(&answer),
-                        bytes_out: packet.len() as u64,
-                        ..Reply::default()
-                    },
-                );
-                id
-            }
-            Pending::Opening { id, seq, writes } => {
-                let open = Open {
-                    seq,
-                    writes,
-                    bytes_read: 0,
-                    bytes_written: 0,
-                };
-                match answer {
-                    Answer::Handle { handle, .. } => {
-                        if desk.handles.len() >= HANDLES_MAX {
-                            return Err(End::TooMuch);
-                        }
-                        if let Some(old) = desk.handles.insert(handle, open) {
-                            close(self.gate, &old, "replaced");
-                        }
-                    }
-                    other => close(self.gate, &open, &status_of(&other)),
-                }
-                id
-            }
-            Pending::Reading { id, handle } => {
-                if let Some(open) = desk.handles.get_mut(&handle) {
-                    open.bytes_read += match answer {
-                        Answer::Data { length, .. } => length,
-                        Answer::Names { .. } => packet.len() as u64,
-                        _ => 0,
-                    };
-                    self.gate.first_byte(open.seq);
-                }
-                id
-            }
-            Pending::Closing { id, handle } => {
-                if let Some(open) = desk.handles.remove(&handle) {
-                    close(self.gate, &open, &status_of(&answer));
-                }
-                id
-            }
-        };
-        Ok(Some(wire::renumbered(packet, id)))
-    }
-}
-
-/// As the record has it: `ok`, or the protocol's code.
-fn status_of(answer: &Answer) -> String {
-    match answer {
-        Answer::Status { code: 0, .. } => "ok".to_owned(),
-        Answer::Status { code, .. } => format!("sftp:{code}"),
-        _ => "ok".to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{AuthResult, Config, Handle, Handler, Msg, Session};
-use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, Certificate, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{
     Channel, ChannelId, ChannelWriteHalf, Limits, Preferred, SshId, cipher, compression, kex, mac,
 };
@@ -196,8 +196,9 @@ impl Upstream {
                 certificate: Some(certificate),
             } => {
                 let key = Arc::clone(key);
+                let certificate = Certificate::clone(certificate);
                 handle
-                    .authenticate_openssh_cert(user, key, certificate.clone())
+                    .authenticate_openssh_cert(user, key, certificate)
                     .await
             }
         };

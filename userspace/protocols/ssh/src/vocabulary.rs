@@ -91,6 +91,11 @@ const CONTEXT: &[AttrKind] = &[
         "Base names of the programs that it runs.",
     ),
     attribute(
+        "arguments",
+        AttrType::StringSet,
+        "Their arguments, without quotes where the text shows them.",
+    ),
+    attribute(
         "unclear",
         AttrType::StringSet,
         "What its text does not show.",

@@ -82,7 +82,8 @@ async fn run(
         server: arrival.origin.dst.0,
     };
     let name = Arc::clone(&arrival.target.name);
-    let flow = Rc::new(Flow::new(gate, connect, name, target.backend));
+    let patterns = arrival.node.patterns.clone();
+    let flow = Rc::new(Flow::new(gate, connect, name, target.backend, patterns));
     let kill = end_of_binding(&mut arrival.mailbox, renewal, &flow.gate);
     let ending = weir_ssh::serve(Rc::clone(&flow), stream, &target.identity, kill).await;
     let reason = close_reason(ending);

@@ -77,19 +77,6 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-/// Puts a platform team's SSH files in place: client settings over Debian's folder for them.
-pub(crate) fn ssh_settings(known_hosts: &str, settings: &str) -> Result<()> {
-    let (folder, parts) = (Path::new("/run/ssh"), Path::new("/run/ssh/config.d"));
-    fs::create_dir_all(parts).context("making /run/ssh")?;
-    fs::write(folder.join("known_hosts"), known_hosts).context("the agent's known_hosts")?;
-    fs::write(parts.join("weir.conf"), settings).context("the agent's SSH settings")?;
-    let place = Path::new("/etc/ssh/ssh_config.d");
-    if place.is_dir() {
-        bind(parts, place)?;
-    }
-    Ok(())
-}
-
 fn replaced(path: &Path) -> bool {
     REPLACED.iter().any(|top| path.starts_with(top))
 }
@@ -122,7 +109,7 @@ fn kept_flags(options: &str) -> MsFlags {
     })
 }
 
-pub(super) fn bind(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn bind(from: &Path, to: &Path) -> Result<()> {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .with_context(|| format!("binding {}", to.display()))
 }

@@ -1,13 +1,11 @@
 //! Exec, attach and port-forward, once the server has agreed to them.
 
-use std::sync::Arc;
-
 use weir_govern::{OwnToClient, Reply};
 use weir_kubernetes::stream::{Codec, Event, Protocol, Side};
-use weir_mask::Patterns;
 use weir_model::time::Now;
 
 use super::forward::Ports;
+use super::output::OutputMasking;
 use super::remote::{Command, broken, to_agent, to_server};
 use crate::dialogue::{Answer, Dialogue, OPENING, Step, Stopped};
 
@@ -32,12 +30,12 @@ impl KubernetesDialogue {
         protocol: Protocol,
         remote: &weir_kubernetes::Remote,
         cleared: &[u16],
-        patterns: &Arc<Patterns>,
+        masking: &OutputMasking,
     ) -> Self {
         let what = if protocol.forwards() {
             What::Ports(Box::new(Ports::new(remote.clone(), cleared)))
         } else {
-            What::Command(Box::new(Command::new(remote, patterns)))
+            What::Command(Box::new(Command::new(remote, masking)))
         };
         Self {
             codec,
@@ -159,7 +157,7 @@ mod tests {
     use bytes::Bytes;
     use weir_kubernetes::stream::{Kind, Stream};
     use weir_kubernetes::{Remote, question};
-    use weir_mask::MaskKey;
+    use weir_mask::{Detector, MaskKey, OutputPatterns};
 
     use super::*;
 
@@ -183,9 +181,11 @@ mod tests {
     }
 
     fn dialogue(protocol: Protocol, path: &str) -> KubernetesDialogue {
-        let patterns = Patterns::new(&weir_mask::Detector::ALL, &[]).unwrap();
-        let patterns = Arc::new(patterns);
-        KubernetesDialogue::new(codec(protocol), protocol, &remote(path), &[], &patterns)
+        let masking = OutputMasking {
+            patterns: OutputPatterns::new(&Detector::ALL, &[]).unwrap(),
+            rules: vec!["mask-output".to_owned()],
+        };
+        KubernetesDialogue::new(codec(protocol), protocol, &remote(path), &[], &masking)
     }
 
     /// What a peer reads of all that goes to its side, and the other steps by name.

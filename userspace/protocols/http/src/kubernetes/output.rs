@@ -2,25 +2,57 @@
 
 use std::sync::Arc;
 
+use weir_decide::Permit;
 use weir_kubernetes::stream::{Kind, Stream};
-use weir_mask::{Masked, OutputMasker, Patterns};
+use weir_mask::{Masked, OutputMasker, OutputPatterns, Patterns};
+
+/// What is looked for in output, and whether policy asks for it.
+pub(super) struct OutputMasking {
+    pub(super) patterns: OutputPatterns,
+    /// As the record names them; none where output passes as it is.
+    pub(super) rules: Vec<String>,
+}
+
+impl OutputMasking {
+    /// By the obligations of the request that opened the stream.
+    pub(super) fn of(permit: &Permit, patterns: &OutputPatterns) -> Self {
+        // Output has no values of its own: every kind of mask is a redaction here.
+        let masks = permit.obligations().masks.keys();
+        let rules = masks.map(|object| format!("{}:{}: redact", object.kind, object.id()));
+        Self {
+            patterns: patterns.clone(),
+            rules: rules.collect(),
+        }
+    }
+
+    pub(super) fn wanted(&self, terminal: bool) -> Option<&Arc<Patterns>> {
+        let patterns = if terminal {
+            &self.patterns.terminal
+        } else {
+            &self.patterns.command
+        };
+        (!self.rules.is_empty()).then_some(patterns)
+    }
+}
 
 /// One of a command's two outputs. What it gives out is what the agent sees and the record keeps.
 pub(super) struct Output {
     kind: Kind,
     stream: Option<Stream>,
-    patterns: Arc<Patterns>,
-    masker: OutputMasker,
+    /// `None` where policy asks for no masks.
+    masker: Option<(Arc<Patterns>, OutputMasker)>,
     masked_values: u64,
 }
 
 impl Output {
-    pub(super) fn new(kind: Kind, patterns: &Arc<Patterns>) -> Self {
+    pub(super) fn new(kind: Kind, patterns: Option<&Arc<Patterns>>) -> Self {
         Self {
             kind,
             stream: None,
-            patterns: Arc::clone(patterns),
-            masker: OutputMasker::new(Arc::clone(patterns)),
+            masker: patterns.map(|patterns| {
+                let masker = OutputMasker::new(Arc::clone(patterns));
+                (Arc::clone(patterns), masker)
+            }),
             masked_values: 0,
         }
     }
@@ -41,23 +73,31 @@ impl Output {
 
     /// What of it may be shown now.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let masked = self.masker.push(bytes);
+        let Some((_, masker)) = &mut self.masker else {
+            return bytes.to_vec();
+        };
+        let masked = masker.push(bytes);
         self.count(masked)
     }
 
     /// Nothing came for a while.
     pub(super) fn pause(&mut self) -> Vec<u8> {
-        if self.masker.held_bytes() == 0 {
-            return Vec::new();
+        match &mut self.masker {
+            Some((_, masker)) if masker.held_bytes() > 0 => {
+                let masked = masker.pause();
+                self.count(masked)
+            }
+            Some(_) | None => Vec::new(),
         }
-        let masked = self.masker.pause();
-        self.count(masked)
     }
 
     /// What was kept back so far; what still comes is a text of its own.
     pub(super) fn finish(&mut self) -> Vec<u8> {
-        let next = OutputMasker::new(Arc::clone(&self.patterns));
-        let masked = std::mem::replace(&mut self.masker, next).finish();
+        let Some((patterns, masker)) = &mut self.masker else {
+            return Vec::new();
+        };
+        let masked = masker.finish();
+        *masker = OutputMasker::new(Arc::clone(patterns));
         self.count(masked)
     }
 

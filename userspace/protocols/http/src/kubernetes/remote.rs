@@ -1,7 +1,5 @@
 //! A command or a container's terminal over an upgraded connection.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use weir_govern::terminal::Cast;
 use weir_govern::{ClientBytes, OwnToClient, Reply};
@@ -11,7 +9,7 @@ use weir_mask::Patterns;
 use weir_model::time::Now;
 
 use super::exit::{self, Exit};
-use super::output::Output;
+use super::output::{Output, OutputMasking};
 use crate::dialogue::{OPENING, Step, Stopped};
 
 /// Of output that is no terminal's, what the record keeps.
@@ -37,16 +35,20 @@ pub(super) struct Command {
 }
 
 impl Command {
-    pub(super) fn new(remote: &Remote, patterns: &Arc<Patterns>) -> Self {
+    pub(super) fn new(remote: &Remote, masking: &OutputMasking) -> Self {
+        let patterns = masking.wanted(remote.tty);
         Self {
             tty: remote.tty,
             archive: remote.is_archive(),
-            title: shown(patterns, &remote.command_line()),
+            title: shown(&masking.patterns.command, &remote.command_line()),
             cast: None,
             stdout: Output::new(Kind::Stdout, patterns),
             stderr: Output::new(Kind::Stderr, patterns),
             exit: Exit::default(),
-            reply: Reply::default(),
+            reply: Reply {
+                mask_rules: masking.rules.clone().into(),
+                ..Reply::default()
+            },
             head: Vec::new(),
             open: Vec::new(),
             stopped: false,

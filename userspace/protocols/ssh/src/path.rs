@@ -2,7 +2,7 @@
 
 /// Folder and last name. No name when the path ends in `/`, `.` or `..`, since then the last part
 /// is no name of its own.
-pub(super) fn split(path: &str) -> (&str, Option<&str>) {
+pub(crate) fn split(path: &str) -> (&str, Option<&str>) {
     match path.rsplit_once('/') {
         Some((_, "" | "." | "..")) => (path, None),
         Some(("", name)) => ("/", Some(name)),
@@ -12,7 +12,7 @@ pub(super) fn split(path: &str) -> (&str, Option<&str>) {
     }
 }
 
-pub(super) fn join(folder: &str, name: Option<&str>) -> String {
+pub(crate) fn join(folder: &str, name: Option<&str>) -> String {
     match name {
         None => folder.to_owned(),
         Some(name) if folder.ends_with('/') => format!("{folder}{name}"),
@@ -20,15 +20,18 @@ pub(super) fn join(folder: &str, name: Option<&str>) -> String {
     }
 }
 
-/// Without `.`, `..` and double slashes, relative to `home`. Says nothing of links.
-pub(super) fn normal(home: &str, path: &str) -> String {
-    let absolute = if path.starts_with('/') {
-        path.to_owned()
+/// Without `.`, `..` and double slashes, relative to `home`, which may be `~` where it is not known;
+/// what climbs out of that is `~/…` nevertheless. Says nothing of links.
+pub(crate) fn normal(home: &str, path: &str) -> String {
+    let (root, rest) = if path.starts_with('/') {
+        ("", path.to_owned())
+    } else if home.starts_with('/') {
+        ("", format!("{home}/{path}"))
     } else {
-        format!("{home}/{path}")
+        (home, path.to_owned())
     };
     let mut parts: Vec<&str> = Vec::new();
-    for part in absolute.split('/') {
+    for part in rest.split('/') {
         match part {
             "" | "." => {}
             ".." => {
@@ -37,7 +40,7 @@ pub(super) fn normal(home: &str, path: &str) -> String {
             part => parts.push(part),
         }
     }
-    format!("/{}", parts.join("/"))
+    format!("{root}/{}", parts.join("/"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,229 @@
+//! What is open, and what is waited for.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use weir_govern::{Gate, Reply};
+
+use super::End;
+use super::wire::{self, Answer, Malformed};
+
+/// Requests without an answer; OpenSSH keeps 64.
+const PENDING_MAX: usize = 4096;
+/// Handles that are open; OpenSSH's server allows fewer.
+const HANDLES_MAX: usize = 1024;
+
+/// What was opened, and how much went through it.
+struct Open {
+    seq: u32,
+    writes: bool,
+    bytes_read: u64,
+    bytes_written: u64,
+}
+
+/// What an answer is waited for.
+pub(super) enum Pending {
+    /// The answer's number for the agent.
+    Plain {
+        id: u32,
+    },
+    /// Of an operation on a path, which is complete with the answer.
+    Operation {
+        id: u32,
+        seq: u32,
+    },
+    Opening {
+        id: u32,
+        seq: u32,
+        writes: bool,
+    },
+    Reading {
+        id: u32,
+        handle: Bytes,
+    },
+    Closing {
+        id: u32,
+        handle: Bytes,
+    },
+    /// A question of our own.
+    RealPath(oneshot::Sender<Option<String>>),
+}
+
+/// An operation on something that was opened.
+pub(super) struct OnHandle {
+    pub(super) id: u32,
+    pub(super) operation: &'static str,
+    /// Bytes.
+    pub(super) written: u64,
+    pub(super) changes: bool,
+}
+
+/// Both directions' common knowledge.
+#[derive(Default)]
+pub(super) struct Desk {
+    next_id: u32,
+    pending: HashMap<u32, Pending>,
+    handles: HashMap<Bytes, Open>,
+}
+
+impl Desk {
+    /// `None` when too much waits already.
+    pub(super) fn wait_for(&mut self, pending: Pending) -> Option<u32> {
+        if self.pending.len() >= PENDING_MAX {
+            return None;
+        }
+        loop {
+            self.next_id = self.next_id.wrapping_add(1);
+            if !self.pending.contains_key(&self.next_id) {
+                self.pending.insert(self.next_id, pending);
+                return Some(self.next_id);
+            }
+        }
+    }
+
+    /// `None` when one is not open, or not for that.
+    pub(super) fn on_handle(&mut self, on: &OnHandle, handles: &[Bytes]) -> Option<Pending> {
+        for handle in handles {
+            let open = self.handles.get_mut(handle)?;
+            if on.changes && !open.writes {
+                return None;
+            }
+            open.bytes_written += on.written;
+        }
+        let (id, handle) = (on.id, handles.first()?.clone());
+        Some(match on.operation {
+            "close" => Pending::Closing { id, handle },
+            "read" | "readdir" => Pending::Reading { id, handle },
+            _ => Pending::Plain { id },
+        })
+    }
+
+    /// What the agent gets of an answer.
+    ///
+    /// # Errors
+    /// [`End`] when it belongs to nothing, or opens too much.
+    pub(super) fn answered<G: Gate>(
+        &mut self,
+        packet: &Bytes,
+        gate: &G,
+    ) -> Result<Option<Bytes>, End> {
+        let answer = wire::answer(packet).map_err(End::Malformed)?;
+        let id = match &answer {
+            Answer::Version(version) => return Ok(Some(version.clone())),
+            Answer::Status { id, .. }
+            | Answer::Handle { id, .. }
+            | Answer::Data { id, .. }
+            | Answer::Names { id, .. }
+            | Answer::Other { id } => *id,
+        };
+        let Some(pending) = self.pending.remove(&id) else {
+            return Err(End::Malformed(Malformed("an answer to no question")));
+        };
+        let id = match pending {
+            Pending::RealPath(sender) => {
+                let path = match answer {
+                    Answer::Names {
+                        count: 1, first, ..
+                    } => String::from_utf8(first.to_vec()).ok(),
+                    _ => None,
+                };
+                // The asker may have left.
+                drop(sender.send(path));
+                return Ok(None);
+            }
+            Pending::Plain { id } => id,
+            Pending::Operation { id, seq } => {
+                let reply = Reply {
+                    status: status_of(&answer),
+                    bytes_out: packet.len() as u64,
+                    ..Reply::default()
+                };
+                gate.complete(seq, reply);
+                id
+            }
+            Pending::Opening { id, seq, writes } => {
+                self.opened(answer, seq, writes, gate)?;
+                id
+            }
+            Pending::Reading { id, handle } => {
+                self.read(&handle, &answer, packet.len() as u64, gate);
+                id
+            }
+            Pending::Closing { id, handle } => {
+                if let Some(open) = self.handles.remove(&handle) {
+                    close(gate, &open, &status_of(&answer));
+                }
+                id
+            }
+        };
+        Ok(Some(wire::renumbered(packet, id)))
+    }
+
+    fn opened<G: Gate>(
+        &mut self,
+        answer: Answer,
+        seq: u32,
+        writes: bool,
+        gate: &G,
+    ) -> Result<(), End> {
+        let open = Open {
+            seq,
+            writes,
+            bytes_read: 0,
+            bytes_written: 0,
+        };
+        match answer {
+            Answer::Handle { .. } if self.handles.len() >= HANDLES_MAX => return Err(End::TooMuch),
+            Answer::Handle { handle, .. } => {
+                if let Some(old) = self.handles.insert(handle, open) {
+                    close(gate, &old, "replaced");
+                }
+            }
+            other => close(gate, &open, &status_of(&other)),
+        }
+        Ok(())
+    }
+
+    fn read<G: Gate>(&mut self, handle: &Bytes, answer: &Answer, packet: u64, gate: &G) {
+        if let Some(open) = self.handles.get_mut(handle) {
+            open.bytes_read += match answer {
+                Answer::Data { length, .. } => *length,
+                Answer::Names { .. } => packet,
+                _ => 0,
+            };
+            gate.first_byte(open.seq);
+        }
+    }
+
+    /// The transfer is over.
+    pub(super) fn close_all<G: Gate>(self, gate: &G) {
+        for open in self.handles.into_values() {
+            close(gate, &open, "aborted");
+        }
+    }
+}
+
+/// The operation that opened it is complete now.
+fn close<G: Gate>(gate: &G, open: &Open, status: &str) {
+    let reply = Reply {
+        status: status.to_owned(),
+        bytes_out: open.bytes_read,
+        response_masked: if open.bytes_written > 0 {
+            format!("{{\"bytes_written\":{}}}", open.bytes_written)
+        } else {
+            String::new()
+        },
+        ..Reply::default()
+    };
+    gate.complete(open.seq, reply);
+}
+
+/// As the record has it: `ok`, or the protocol's code.
+fn status_of(answer: &Answer) -> String {
+    match answer {
+        Answer::Status { code: 0, .. } => "ok".to_owned(),
+        Answer::Status { code, .. } => format!("sftp:{code}"),
+        _ => "ok".to_owned(),
+    }
+}
