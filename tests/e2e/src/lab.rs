@@ -131,12 +131,20 @@ impl Lab {
         start(self.exec_command(agent, &PSQL), script)
     }
 
+    /// The interpreter with the packages that tests need.
+    ///
+    /// # Errors
+    /// When it is not set up.
+    pub fn python_binary() -> Result<String> {
+        std::env::var("WEIR_PYTHON").context("WEIR_PYTHON is not set")
+    }
+
     /// The test Python inside an agent.
     ///
     /// # Errors
     /// As [`Lab::exec`].
     pub fn python(&self, agent: &str, script: &str) -> Result<Said> {
-        let python = std::env::var("WEIR_PYTHON").context("WEIR_PYTHON is not set")?;
+        let python = Self::python_binary()?;
         self.exec(agent, &[&python, "-B", "-c", script], "")
     }
 
@@ -145,7 +153,7 @@ impl Lab {
     /// # Errors
     /// As [`Lab::exec`].
     pub fn python_started(&self, agent: &str, script: &str) -> Result<Child> {
-        let python = std::env::var("WEIR_PYTHON").context("WEIR_PYTHON is not set")?;
+        let python = Self::python_binary()?;
         start(self.exec_command(agent, &[&python, "-B", "-c", script]), "")
     }
 
@@ -244,7 +252,7 @@ impl Lab {
     /// # Errors
     /// When the store refuses it.
     pub fn store(&self, sql: &str) -> Result<String> {
-        let python = std::env::var("WEIR_PYTHON").context("WEIR_PYTHON is not set")?;
+        let python = Self::python_binary()?;
         let mut command = Command::new(python);
         command.args(["-B", "-c", crate::wire::STORE_QUERY]).args([
             self.name("LAB_CLICKHOUSE_URL")?,

@@ -7,6 +7,7 @@ use weir_decide::{Bound, Lifted, MaskKind, Outcome, TargetRef};
 use weir_kubernetes::question;
 use weir_mask::MaskKey;
 use weir_model::ident::SessionId;
+use weir_model::request::Intent;
 
 #[path = "starter/shop.rs"]
 #[expect(dead_code, reason = "shared with the starter policies for the shop")]
@@ -24,18 +25,22 @@ fn bound(group: &str) -> Bound {
 
 /// What policy says of a request, in one word and with its rule.
 fn outcome(group: &str, line: &str) -> String {
-    let (method, path) = line.split_once(' ').unwrap();
+    let (method, uri) = line.split_once(' ').unwrap();
+    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
     let target: Arc<str> = Arc::from("cluster");
     let question = question(
         &target,
         &Method::from_bytes(method.as_bytes()).unwrap(),
-        (path, ""),
+        (path, query),
         (&[], None),
         &MaskKey::new([1; 32]),
     )
     .unwrap();
-    let intent = question.request.intent;
-    match bound(group).decide(1, SessionId(1), &intent, &Lifted::none(), NOW) {
+    decided(group, &question.request.intent)
+}
+
+fn decided(group: &str, intent: &Arc<Intent>) -> String {
+    match bound(group).decide(1, SessionId(1), intent, &Lifted::none(), NOW) {
         Outcome::Permit(permit) => {
             let masks = &permit.obligations().masks;
             if masks.values().any(|mask| mask.kind == MaskKind::Redact) {
@@ -97,6 +102,51 @@ fn analysts_look_and_operators_change() {
             "allowed",
             "allowed",
         ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=ls",
+            none,
+            "masked",
+        ),
+        (
+            "POST /api/v1/namespaces/shop/pods/web-0/exec?command=ls",
+            none,
+            "masked",
+        ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh&tty=true",
+            none,
+            "held terminal-needs-review",
+        ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=/bin/bash&stdin=true",
+            none,
+            "held terminal-needs-review",
+        ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh&command=-c&command=ls",
+            none,
+            "masked",
+        ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=tar&command=xmf&stdin=1",
+            none,
+            "masked",
+        ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/attach?stdin=1&tty=1",
+            none,
+            "held terminal-needs-review",
+        ),
+        (
+            "GET /api/v1/namespaces/kube-system/pods/x/exec?command=ls",
+            none,
+            none,
+        ),
+        (
+            "POST /api/v1/namespaces/shop/pods/web-0/portforward",
+            none,
+            "allowed",
+        ),
         ("POST /api/v1/namespaces", none, none),
         ("DELETE /api/v1/namespaces/shop", none, none),
     ] {
@@ -108,5 +158,23 @@ fn analysts_look_and_operators_change() {
             fits(&said.0, analyst) && fits(&said.1, operator),
             "{line}: {said:?}"
         );
+    }
+}
+
+#[test]
+fn ports_are_decided_one_by_one() {
+    let target: Arc<str> = Arc::from("cluster");
+    let path = "/api/v1/namespaces/shop/pods/web-0/portforward";
+    let key = MaskKey::new([1; 32]);
+    let opened = question(&target, &Method::POST, (path, ""), (&[], None), &key).unwrap();
+    let remote = opened.plan.remote.unwrap();
+    for (port, operator) in [
+        (8080, "allowed"),
+        (80, "allowed"),
+        (22, "denied weir:no-permit"),
+    ] {
+        let intent = remote.port(port).intent;
+        assert_eq!(decided(OPERATORS, &intent), operator, "{port}");
+        assert_eq!(decided(ANALYSTS, &intent), "denied weir:no-permit");
     }
 }

@@ -87,6 +87,8 @@ pub struct Reply {
     /// `ok`, or the protocol's error code.
     pub status: String,
     pub rows: u64,
+    /// What the agent sent after the request itself: the input of a program, a forwarded port.
+    pub bytes_in: u64,
     pub bytes_out: u64,
     pub response_masked: String,
     pub truncated: bool,
@@ -394,6 +396,7 @@ impl Governor {
         }
         fact.status = reply.status;
         fact.rows = reply.rows;
+        fact.bytes_in = reply.bytes_in;
         fact.bytes_out = reply.bytes_out;
         fact.response_masked = reply.response_masked;
         fact.truncated = reply.truncated;

@@ -23,6 +23,8 @@ pub(crate) use self::ssh::serve as serve_ssh;
 
 /// TLS handshake with the agent.
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
+/// A stream that is ended by us is told why within this.
+const LAST_WORD_MAX: Duration = Duration::from_secs(3);
 /// How long before the end of a binding it is renewed.
 const RENEW_BEFORE_S: i64 = 60;
 
@@ -104,11 +106,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
         governor,
     );
     Ok(HttpSession {
-        flow: Rc::new(Flow {
-            gate,
-            api,
-            upstream: Upstream::new(dial),
-        }),
+        flow: Rc::new(Flow::new(gate, api, Upstream::new(dial))),
         stream,
         version,
         renewal: Renewal {
@@ -227,11 +225,18 @@ impl HttpSession {
                 },
                 event = mailbox.recv() => {
                     if matches!(event, Some(Event::Kill { .. })) {
+                        if flow.stop("an operator ended this session") {
+                            // Said in time, or cut off.
+                            let _said = timeout(LAST_WORD_MAX, &mut served).await;
+                        }
                         break CloseReason::Killed;
                     }
                 }
                 () = sleep_until(renewal.due) => {
                     if !renewal.renew(&flow.gate).await {
+                        if flow.stop("the sign-in of this workload has ended") {
+                            let _said = timeout(LAST_WORD_MAX, &mut served).await;
+                        }
                         break CloseReason::Unidentified;
                     }
                 }

@@ -116,6 +116,7 @@ pub(crate) fn http_api(
             target.password.clone(),
             person(principal, session),
             node.mask_key.clone(),
+            node.patterns.clone(),
         )),
     }
 }

@@ -57,9 +57,10 @@ const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 const IDENTITY: &str = "package(weir-identify)";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
-const KUBERNETES: &str = "(package(weir-e2e) & binary(kubernetes)) | package(weir-test-apiserver)";
+const KUBERNETES: &str =
+    "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(kubernetes) - binary(ssh)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {

@@ -22,7 +22,7 @@ pub(super) const TABLE: [(&str, &str); 27] = [
     ("userspace/protocols/kubernetes", "decide mask model"),
     (
         "userspace/protocols/http",
-        "decide govern kubernetes mask model",
+        "clock decide govern kubernetes mask model",
     ),
     ("userspace/protocols/ssh", "clock govern mask model shell"),
     ("userspace/record", "spool model clock"),

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, request, response};
+use http::{HeaderMap, Response, StatusCode, request, response};
 use weir_decide::Permit;
 use weir_govern::{ClientBytes, Refusal};
 use weir_model::request::Request;
+
+use crate::dialogue::Dialogue;
 
 /// A protocol over HTTP: pure, one per flow.
 pub trait Api: 'static {
     /// What has to be kept of a request until its reply is here.
     type Plan: 'static;
+    /// What is spoken on a connection once it was upgraded.
+    type Dialogue: Dialogue;
 
     /// Bytes that the body of such a request may have; 0 when it may have none.
     fn body_max(&self, head: &request::Parts) -> usize;
@@ -50,6 +54,26 @@ pub trait Api: 'static {
     /// # Errors
     /// [`Problem`]: it is withheld.
     fn mask(&self, plan: &Self::Plan, permit: &Permit, body: &[u8]) -> Result<Masked, Problem>;
+
+    /// True for a request that wants the connection for itself; the server may answer it by 101.
+    fn upgrades(&self, plan: &Self::Plan) -> bool;
+
+    /// Further requests that have to be cleared before an upgrading one is sent.
+    fn further(&self, plan: &Self::Plan) -> Vec<Request>;
+
+    /// The server answered by 101: what is spoken now, and the header fields of the agent's own 101.
+    ///
+    /// # Errors
+    /// [`Problem`]: the connection is closed.
+    fn dialogue(
+        &self,
+        plan: &Self::Plan,
+        permit: &Permit,
+        head: &response::Parts,
+    ) -> Result<(Self::Dialogue, HeaderMap), Problem>;
+
+    /// A refusal as a text for the agent.
+    fn refused_text(&self, refusal: &Refusal) -> String;
 
     /// A refusal in the protocol's own words.
     fn refusal(&self, status: StatusCode, refusal: &Refusal) -> Response<Bytes>;

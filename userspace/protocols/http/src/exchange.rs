@@ -9,13 +9,15 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
 use tokio::time::{Duration, timeout};
-use weir_govern::{Blocked, ClientBytes, Gate, OwnToClient, Refusal};
+use weir_govern::{Blocked, Cleared, ClientBytes, Gate, OwnToClient, Refusal};
 
 use self::reply::{Accounting, Relayed};
 use crate::api::{Api, Problem, ReplyMode};
 use crate::body::Outgoing;
-use crate::serve::Flow;
+use crate::serve::{Flow, GoesOn};
+use crate::upgraded::Session;
 use crate::upstream::Dial;
 
 /// A request's body has to arrive within this.
@@ -24,12 +26,16 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 /// Serves one request; every way out of here is a reply.
 pub(crate) async fn exchange<G: Gate + 'static, A: Api, D: Dial>(
     flow: Rc<Flow<G, A, D>>,
-    request: Request<Incoming>,
+    goes_on: GoesOn,
+    mut request: Request<Incoming>,
 ) -> Response<Outgoing> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let exchange = Exchange {
         flow: &flow,
         head: &head,
+        upgrade,
+        goes_on,
     };
     match exchange.run(body).await {
         Ok(response) => response,
@@ -48,47 +54,145 @@ enum Failed {
 struct Exchange<'a, G, A, D> {
     flow: &'a Rc<Flow<G, A, D>>,
     head: &'a request::Parts,
+    upgrade: OnUpgrade,
+    goes_on: GoesOn,
+}
+
+/// What a request was asked as, and may be sent by.
+struct Asked<G: Gate, A, D> {
+    cleared: Cleared,
+    accounting: Accounting<G, A, D>,
+    /// Asked for together with it.
+    further: Vec<(Cleared, Accounting<G, A, D>)>,
+    statement: Arc<str>,
 }
 
 impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
-    async fn run(&self, body: Incoming) -> Result<Response<Outgoing>, Failed> {
+    async fn run(self, body: Incoming) -> Result<Response<Outgoing>, Failed> {
         let body = self.body(body).await?;
         let question = match self.flow.api.read(self.head, &body) {
             Ok(question) => question,
             Err(problem) => return Err(self.refused(&problem)),
         };
         let plan = question.plan;
-        let statement = Arc::clone(&question.request.statement);
-        let cleared = match self.flow.gate.ask(question.request).await {
-            Ok(cleared) => cleared,
-            Err(Blocked::Refused(refusal)) => {
-                return Err(Failed::Refused(StatusCode::FORBIDDEN, refusal));
-            }
-            Err(Blocked::NotRecorded) => {
-                return Err(Failed::Said(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "weir: the request could not be recorded and was not sent",
-                ));
-            }
-        };
-        let accounting = Accounting::new(Rc::clone(self.flow), cleared.seq());
+        let asked = self.ask(question.request, &plan).await?;
         let head = match self.flow.api.towards_server(self.head, &plan) {
             Ok(head) => head,
-            Err(problem) => return Err(accounting.withheld(&problem, &statement)),
+            Err(problem) => return Err(asked.accounting.withheld(&problem, &asked.statement)),
         };
-        let request = cleared.forward(Request::from_parts(head, body));
-        let response = match self.flow.upstream.send(request).await {
+        let request = asked.cleared.forward(Request::from_parts(head, body));
+        let upgrades = self.flow.api.upgrades(&plan);
+        let sent = if upgrades {
+            self.flow.upstream.send_alone(request).await
+        } else {
+            self.flow.upstream.send(request).await
+        };
+        let response = match sent {
             Ok(response) => response,
             Err(error) => {
                 tracing::warn!(%error, "the server did not answer a request");
-                accounting.end("502");
+                asked.accounting.end("502");
                 return Err(Failed::Said(
                     StatusCode::BAD_GATEWAY,
                     "weir: the protected server did not answer",
                 ));
             }
         };
-        self.flow.gate.first_byte(cleared.seq());
+        self.flow.gate.first_byte(asked.cleared.seq());
+        if upgrades && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.upgraded(response, &plan, asked).await;
+        }
+        self.relayed(response, plan, asked).await
+    }
+
+    async fn ask(
+        &self,
+        request: weir_model::request::Request,
+        plan: &A::Plan,
+    ) -> Result<Asked<G, A, D>, Failed> {
+        let statement = Arc::clone(&request.statement);
+        let (cleared, accounting) = self.clear(request).await?;
+        let mut further = Vec::new();
+        for request in self.flow.api.further(plan) {
+            further.push(self.clear(request).await?);
+        }
+        Ok(Asked {
+            cleared,
+            accounting,
+            further,
+            statement,
+        })
+    }
+
+    async fn clear(
+        &self,
+        request: weir_model::request::Request,
+    ) -> Result<(Cleared, Accounting<G, A, D>), Failed> {
+        match self.flow.gate.ask(request).await {
+            Ok(cleared) => {
+                let accounting = Accounting::new(Rc::clone(self.flow), cleared.seq());
+                Ok((cleared, accounting))
+            }
+            Err(Blocked::Refused(refusal)) => Err(Failed::Refused(StatusCode::FORBIDDEN, refusal)),
+            Err(Blocked::NotRecorded) => Err(Failed::Said(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "weir: the request could not be recorded and was not sent",
+            )),
+        }
+    }
+
+    /// The server agreed to an upgrade: the agent is told so, and the dialogue begins.
+    async fn upgraded(
+        self,
+        response: Response<Incoming>,
+        plan: &A::Plan,
+        asked: Asked<G, A, D>,
+    ) -> Result<Response<Outgoing>, Failed> {
+        let (head, body) = response.into_parts();
+        let (dialogue, headers) = match self.flow.api.dialogue(plan, asked.cleared.permit(), &head)
+        {
+            Ok(dialogue) => dialogue,
+            Err(problem) => return Err(asked.accounting.withheld(&problem, &asked.statement)),
+        };
+        let server = match hyper::upgrade::on(Response::from_parts(head, body)).await {
+            Ok(server) => server,
+            Err(error) => {
+                tracing::warn!(%error, "the server did not keep to its upgrade");
+                asked.accounting.end("502");
+                return Err(Failed::Said(
+                    StatusCode::BAD_GATEWAY,
+                    "weir: the protected server did not keep to its upgrade",
+                ));
+            }
+        };
+        let mut cleared = vec![asked.cleared];
+        asked.accounting.handed_over();
+        for (further, accounting) in asked.further {
+            cleared.push(further);
+            accounting.handed_over();
+        }
+        let session = Session::new(Rc::clone(self.flow), cleared, dialogue, asked.statement);
+        self.goes_on.set(session.run(self.upgrade, server));
+        let nothing = ClientBytes::own(OwnToClient::Handshake, Bytes::new());
+        let mut response = Response::new(Outgoing::whole(nothing, 0));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    /// The server's reply, masked on its way.
+    async fn relayed(
+        self,
+        response: Response<Incoming>,
+        plan: A::Plan,
+        asked: Asked<G, A, D>,
+    ) -> Result<Response<Outgoing>, Failed> {
+        let Asked {
+            cleared,
+            accounting,
+            statement,
+            ..
+        } = asked;
         let (mut head, body) = response.into_parts();
         let mode = match self.flow.api.reply(&plan, cleared.permit(), &mut head) {
             Ok(_) if self.head.method == Method::HEAD => ReplyMode::Empty,

@@ -1,14 +1,27 @@
 //! The Kubernetes API over HTTP.
 
+mod dialogue;
+mod exit;
+mod forward;
+mod output;
+mod remote;
+
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header, request, response};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request, response};
 use weir_decide::{MaskKind, Permit};
 use weir_govern::{ClientBytes, Refusal};
-use weir_kubernetes::{Info, Masking, Person, Plan, Unclear};
-use weir_mask::MaskKey;
+use weir_kubernetes::stream::{Codec, Offer, Protocol};
+use weir_kubernetes::{Info, Masking, Person, Remote, Unclear};
+use weir_mask::{MaskKey, OutputPatterns};
+use weir_model::request::Request;
 use zeroize::Zeroizing;
+
+pub use self::dialogue::KubernetesDialogue;
+use self::output::OutputMasking;
 
 use crate::api::{Api, Masked, Problem, Question, ReplyMode};
 
@@ -19,12 +32,26 @@ const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Of one watch event.
 const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// What is kept of a request.
+pub struct KubernetesPlan {
+    plan: weir_kubernetes::Plan,
+    upgrade: Option<Upgrade>,
+}
+
+/// What the agent offers to speak, and the key that the server is asked with.
+struct Upgrade {
+    offer: Offer,
+    key: String,
+}
+
 /// One flow's view of a cluster.
 pub struct KubernetesApi {
     target: Arc<str>,
     token: Zeroizing<String>,
     person: Person,
     key: MaskKey,
+    /// Looked for in what programs write, and in their arguments.
+    patterns: OutputPatterns,
 }
 
 impl KubernetesApi {
@@ -35,16 +62,18 @@ impl KubernetesApi {
         token: Zeroizing<String>,
         person: Person,
         key: MaskKey,
+        patterns: OutputPatterns,
     ) -> Self {
         Self {
             target,
             token,
             person,
             key,
+            patterns,
         }
     }
 
-    fn masking(plan: &Plan, permit: &Permit) -> Masking {
+    fn masking(plan: &weir_kubernetes::Plan, permit: &Permit) -> Masking {
         let strictest: Option<MaskKind> = permit
             .obligations()
             .masks
@@ -68,7 +97,8 @@ fn problem(rule: &'static str, status: StatusCode, reason: &str) -> Problem {
 }
 
 impl Api for KubernetesApi {
-    type Plan = Plan;
+    type Plan = KubernetesPlan;
+    type Dialogue = KubernetesDialogue;
 
     fn body_max(&self, head: &request::Parts) -> usize {
         match head.method {
@@ -77,7 +107,11 @@ impl Api for KubernetesApi {
         }
     }
 
-    fn read(&self, head: &request::Parts, body: &[u8]) -> Result<Question<Plan>, Problem> {
+    fn read(
+        &self,
+        head: &request::Parts,
+        body: &[u8],
+    ) -> Result<Question<KubernetesPlan>, Problem> {
         let said = |Unclear(why): Unclear| Problem {
             statement: Arc::from(format!("{} {}", head.method, head.uri.path())),
             ..problem(
@@ -88,9 +122,6 @@ impl Api for KubernetesApi {
         };
         if weir_kubernetes::impersonates(&head.headers) {
             return Err(said(Unclear("impersonation is set by Weir alone")));
-        }
-        if head.headers.contains_key(header::UPGRADE) {
-            return Err(said(Unclear("upgraded connections are not supported yet")));
         }
         let content_type = head
             .headers
@@ -105,23 +136,37 @@ impl Api for KubernetesApi {
             &self.key,
         )
         .map_err(said)?;
+        let upgrade = upgrade(head, body, question.plan.remote.as_ref()).map_err(said)?;
+        let mut request = question.request;
+        if question.plan.remote.is_some() {
+            request.statement =
+                Arc::from(remote::shown(&self.patterns.command, &request.statement));
+        }
         Ok(Question {
-            request: question.request,
-            plan: question.plan,
+            request,
+            plan: KubernetesPlan {
+                plan: question.plan,
+                upgrade,
+            },
         })
     }
 
     fn towards_server(
         &self,
         head: &request::Parts,
-        plan: &Plan,
+        plan: &KubernetesPlan,
     ) -> Result<request::Parts, Problem> {
         let failed = |reason| problem("weir:internal", StatusCode::INTERNAL_SERVER_ERROR, reason);
-        let headers = weir_kubernetes::towards_server(&head.headers, &self.token, &self.person)
+        let mut headers = weir_kubernetes::towards_server(&head.headers, &self.token, &self.person)
             .ok_or_else(|| failed("weir: the credential cannot be sent"))?;
+        if let Some(Upgrade { offer, key }) = &plan.upgrade {
+            offer
+                .towards_server(&mut headers, key)
+                .map_err(|_| failed("weir: the upgrade cannot be written"))?;
+        }
         let request = http::Request::builder()
             .method(head.method.clone())
-            .uri(plan.uri())
+            .uri(plan.plan.uri())
             .body(())
             .map_err(|_| failed("weir: the request cannot be written"))?;
         let (mut parts, ()) = request.into_parts();
@@ -131,11 +176,11 @@ impl Api for KubernetesApi {
 
     fn reply(
         &self,
-        plan: &Plan,
+        plan: &KubernetesPlan,
         _permit: &Permit,
         head: &mut response::Parts,
     ) -> Result<ReplyMode, Problem> {
-        let withheld = |reason| problem("weir:reply-withheld", StatusCode::BAD_GATEWAY, reason);
+        let plan = &plan.plan;
         if head.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(withheld(
                 "weir: the reply is compressed, so it cannot be masked",
@@ -181,7 +226,8 @@ impl Api for KubernetesApi {
         }
     }
 
-    fn mask(&self, plan: &Plan, permit: &Permit, body: &[u8]) -> Result<Masked, Problem> {
+    fn mask(&self, plan: &KubernetesPlan, permit: &Permit, body: &[u8]) -> Result<Masked, Problem> {
+        let plan = &plan.plan;
         let masking = Self::masking(plan, permit);
         let masked = weir_kubernetes::mask(body, &masking, plan.secrets, &self.key);
         let masked = masked.map_err(|_| {
@@ -198,19 +244,104 @@ impl Api for KubernetesApi {
         })
     }
 
-    fn refusal(&self, status: StatusCode, refusal: &Refusal) -> Response<Bytes> {
+    fn upgrades(&self, plan: &KubernetesPlan) -> bool {
+        plan.upgrade.is_some()
+    }
+
+    fn further(&self, plan: &KubernetesPlan) -> Vec<Request> {
+        match (&plan.upgrade, &plan.plan.remote) {
+            (Some(upgrade), Some(remote)) if upgrade.names_ports() => {
+                remote.ports.iter().map(|port| remote.port(*port)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn dialogue(
+        &self,
+        plan: &KubernetesPlan,
+        permit: &Permit,
+        head: &response::Parts,
+    ) -> Result<(KubernetesDialogue, HeaderMap), Problem> {
+        let (Some(upgrade), Some(remote)) = (&plan.upgrade, &plan.plan.remote) else {
+            return Err(withheld("weir: the server upgrades what asked for nothing"));
+        };
+        let protocol = upgrade.offer.chosen(&head.headers, &upgrade.key);
+        let protocol = protocol.map_err(|Unclear(why)| withheld(&format!("weir: {why}")))?;
+        // Only these were asked for as questions of their own.
+        let cleared: &[u16] = if upgrade.names_ports() {
+            &remote.ports
+        } else {
+            &[]
+        };
+        let codec = Codec::new(protocol, &remote.ports, Box::new(rand::random));
+        let codec = codec.map_err(|_| withheld("weir: the stream cannot be set up"))?;
+        let masking = OutputMasking::of(permit, &self.patterns);
+        let dialogue = KubernetesDialogue::new(codec, protocol, remote, cleared, &masking);
+        Ok((dialogue, upgrade.offer.answer(protocol)))
+    }
+
+    fn refused_text(&self, refusal: &Refusal) -> String {
         let denial = &refusal.denial;
-        let message = if denial.reason.starts_with("weir: ") {
+        if denial.reason.starts_with("weir: ") {
             denial.reason.clone()
         } else {
             format!("weir: {} (rule {})", denial.reason, denial.rule)
-        };
-        said(status, &message, Some(&denial.rule))
+        }
+    }
+
+    fn refusal(&self, status: StatusCode, refusal: &Refusal) -> Response<Bytes> {
+        let message = self.refused_text(refusal);
+        said(status, &message, Some(&refusal.denial.rule))
     }
 
     fn failure(&self, status: StatusCode, text: &str) -> Response<Bytes> {
         said(status, text, None)
     }
+}
+
+impl Upgrade {
+    fn names_ports(&self) -> bool {
+        self.offer.protocols().contains(&Protocol::ForwardPlain)
+    }
+}
+
+/// The upgrade of a request for streams; no other one may ask for any.
+fn upgrade(
+    head: &request::Parts,
+    body: &[u8],
+    remote: Option<&Remote>,
+) -> Result<Option<Upgrade>, Unclear> {
+    let Some(remote) = remote else {
+        return if head.headers.contains_key(header::UPGRADE) {
+            Err(Unclear("this request cannot be upgraded"))
+        } else {
+            Ok(None)
+        };
+    };
+    if head.version != http::Version::HTTP_11 {
+        return Err(Unclear("streams are opened over HTTP/1.1 only"));
+    }
+    if head.method == Method::HEAD || !body.is_empty() {
+        return Err(Unclear("streams are opened by GET or POST without a body"));
+    }
+    let forward = remote.effect == weir_kubernetes::Effect::PortForward;
+    let mut offer = Offer::read(&head.headers, forward)?;
+    let websocket = offer.protocols().iter().any(|known| known.is_websocket());
+    if websocket && head.method != Method::GET {
+        return Err(Unclear("WebSocket is asked for by GET"));
+    }
+    // Its channels are numbered by the ports of the request.
+    offer.retain(|known| known != Protocol::ForwardPlain || !remote.ports.is_empty());
+    if offer.protocols().is_empty() {
+        return Err(Unclear("a forward over plain channels names its ports"));
+    }
+    let key = STANDARD.encode(rand::random::<[u8; 16]>());
+    Ok(Some(Upgrade { offer, key }))
+}
+
+fn withheld(reason: &str) -> Problem {
+    problem("weir:reply-withheld", StatusCode::BAD_GATEWAY, reason)
 }
 
 fn said(status: StatusCode, message: &str, rule: Option<&str>) -> Response<Bytes> {

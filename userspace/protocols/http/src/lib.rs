@@ -12,15 +12,18 @@
 
 mod api;
 mod body;
+mod dialogue;
 mod exchange;
 mod kubernetes;
 mod lines;
 mod local;
 mod serve;
+mod upgraded;
 mod upstream;
 
 pub use crate::api::{Api, Masked, Problem, Question, ReplyMode};
 pub use crate::body::{Outgoing, Withheld};
-pub use crate::kubernetes::KubernetesApi;
+pub use crate::dialogue::{Answer, Dialogue, OPENING, Step, Stopped};
+pub use crate::kubernetes::{KubernetesApi, KubernetesDialogue, KubernetesPlan};
 pub use crate::serve::{Flow, Version, serve};
 pub use crate::upstream::{Dial, Upstream};

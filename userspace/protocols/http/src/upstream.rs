@@ -5,7 +5,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -24,13 +24,19 @@ const HEADERS_MAX: usize = 128;
 
 /// Opens a connection to the target that was checked to be it.
 pub trait Dial: 'static {
-    type Io: AsyncRead + AsyncWrite + Unpin + 'static;
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// A proven connection and whether HTTP/2 was agreed on.
     ///
     /// # Errors
     /// A text for the operator.
     fn dial(&self) -> impl Future<Output = Result<(Self::Io, bool), String>>;
+
+    /// A proven connection on which HTTP/1.1 is spoken.
+    ///
+    /// # Errors
+    /// As [`Dial::dial`].
+    fn dial_http1(&self) -> impl Future<Output = Result<Self::Io, String>>;
 
     /// Name (and port) of the server in `Host`.
     fn authority(&self) -> Authority;
@@ -69,19 +75,9 @@ impl<D: Dial> Upstream<D> {
     ) -> Result<Response<Incoming>, String> {
         let (mut head, body) = request.into_inner().into_parts();
         let sender = self.sender().await?;
-        let authority = self.dial.authority();
-        let path = head
-            .uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let uri = Uri::builder().path_and_query(path);
         match sender {
             Sender::H1(mut sender) => {
-                let host = HeaderValue::from_str(authority.as_str()).map_err(say)?;
-                head.headers.insert(header::HOST, host);
-                head.uri = uri.build().map_err(say)?;
-                head.version = Version::HTTP_11;
+                self.http1_head(&mut head)?;
                 let request = Request::from_parts(head, Full::new(body));
                 let response = sender.send_request(request).await.map_err(say)?;
                 let mut idle = self.h1.borrow_mut();
@@ -92,9 +88,10 @@ impl<D: Dial> Upstream<D> {
             }
             Sender::H2(mut sender) => {
                 head.headers.remove(header::HOST);
-                head.uri = uri
+                head.uri = Uri::builder()
                     .scheme(Scheme::HTTPS)
-                    .authority(authority)
+                    .authority(self.dial.authority())
+                    .path_and_query(path(&head))
                     .build()
                     .map_err(say)?;
                 head.version = Version::HTTP_2;
@@ -102,6 +99,41 @@ impl<D: Dial> Upstream<D> {
                 sender.send_request(request).await.map_err(say)
             }
         }
+    }
+
+    /// Sends a request that may take its connection over, on one of its own.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`].
+    pub(crate) async fn send_alone(
+        &self,
+        request: Forwarded<Request<Bytes>>,
+    ) -> Result<Response<Incoming>, String> {
+        let (mut head, body) = request.into_inner().into_parts();
+        let io = TokioIo::new(self.dial.dial_http1().await?);
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .handshake(io)
+            .await
+            .map_err(say)?;
+        tokio::task::spawn_local(connection.with_upgrades());
+        self.http1_head(&mut head)?;
+        let request = Request::from_parts(head, Full::new(body));
+        sender.send_request(request).await.map_err(say)
+    }
+
+    /// Path and host as HTTP/1.1 writes them.
+    fn http1_head(&self, head: &mut request::Parts) -> Result<(), String> {
+        let authority = self.dial.authority();
+        let host = HeaderValue::from_str(authority.as_str()).map_err(say)?;
+        head.headers.insert(header::HOST, host);
+        head.uri = Uri::builder()
+            .path_and_query(path(head))
+            .build()
+            .map_err(say)?;
+        head.version = Version::HTTP_11;
+        Ok(())
     }
 
     async fn sender(&self) -> Result<Sender, String> {
@@ -137,6 +169,11 @@ impl<D: Dial> Upstream<D> {
         tokio::task::spawn_local(connection);
         Ok(Sender::H1(sender))
     }
+}
+
+fn path(head: &request::Parts) -> PathAndQuery {
+    let path = head.uri.path_and_query().cloned();
+    path.unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 
 fn say(error: impl std::fmt::Display) -> String {

@@ -15,7 +15,9 @@ mod headers;
 mod info;
 mod path;
 mod question;
+mod remote;
 pub mod status;
+pub mod stream;
 pub mod vocabulary;
 
 pub use crate::document::{Masking, mask};
@@ -23,3 +25,4 @@ pub use crate::headers::{Person, accept, impersonates, towards_server};
 pub use crate::info::{Info, Resource, Verb, read};
 pub use crate::path::{Query, Unclear};
 pub use crate::question::{Plan, Question, question};
+pub use crate::remote::{Effect, Remote};

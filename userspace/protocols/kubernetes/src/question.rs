@@ -9,6 +9,7 @@ use weir_model::request::{Access, AttrValue, Intent, Object, Recorded, Request};
 use crate::body;
 use crate::info::{Info, Resource, Verb, read};
 use crate::path::{Query, Unclear};
+use crate::remote::{self, Remote};
 use crate::vocabulary::{ALL_NAMESPACES, CLUSTER};
 
 /// What has to be kept until the reply is here.
@@ -21,6 +22,8 @@ pub struct Plan {
     pub secrets: bool,
     /// ConfigMaps stand in the reply.
     pub configs: bool,
+    /// Streams are opened.
+    pub remote: Option<Remote>,
 }
 
 impl Plan {
@@ -89,9 +92,6 @@ const OF_CLUSTER: [&str; 26] = [
     "validatingwebhookconfigurations.admissionregistration.k8s.io",
 ];
 
-/// Sub-resources whose replies are streams or another server's words; the last part of the rule.
-const STREAMS: [&str; 4] = ["exec", "attach", "portforward", "proxy"];
-
 /// Decodes a request to `target`. `body` is whole.
 ///
 /// # Errors
@@ -119,14 +119,17 @@ pub fn question(
             (vec![access], Vec::new(), plan(info.clone(), written))
         }
         Info::Resource(resource) => {
-            if STREAMS.contains(&resource.subresource.as_str()) {
-                return Err(Unclear(
-                    "exec, attach, port-forward and proxy are not supported yet",
-                ));
-            }
-            let accesses = accesses(target, resource);
-            let context = context(resource, &query)?;
-            (accesses, context, plan(info.clone(), written))
+            let mut context = context(resource, &query)?;
+            let mut plan = plan(info.clone(), written);
+            plan.remote = remote::read(target, resource, &query)?;
+            let accesses = match &plan.remote {
+                Some(remote) => {
+                    context.extend(remote.context());
+                    remote.accesses()
+                }
+                None => accesses(target, resource),
+            };
+            (accesses, context, plan)
         }
     };
     let intent = Intent::new(accesses, context);
@@ -156,6 +159,7 @@ fn plan(info: Info, query: String) -> Plan {
         configs: of("configmaps"),
         query,
         info,
+        remote: None,
     }
 }
 
@@ -298,20 +302,26 @@ fn statement(method: &Method, plan: &Plan) -> Arc<str> {
     let uri = plan.uri();
     let text = match &plan.info {
         Info::Path { .. } => format!("{method} {uri}"),
-        Info::Resource(resource) => {
-            let mut text = format!("{} {}", resource.verb.name(), type_name(resource));
-            for (mark, part) in [("/", &resource.name), (":", &resource.subresource)] {
-                if !part.is_empty() {
-                    text.push_str(mark);
-                    text.push_str(part);
-                }
-            }
-            if !resource.namespace.is_empty() {
-                text.push_str(" -n ");
-                text.push_str(&resource.namespace);
-            }
-            format!("{text} ({method} {uri})")
-        }
+        Info::Resource(resource) => match &plan.remote {
+            // The query holds the command once more, in a form that hides secrets from patterns.
+            Some(remote) => format!("{} ({method} {})", remote.said(), resource.path),
+            None => format!("{} ({method} {uri})", said(resource)),
+        },
     };
     Arc::from(text)
+}
+
+fn said(resource: &Resource) -> String {
+    let mut text = format!("{} {}", resource.verb.name(), type_name(resource));
+    for (mark, part) in [("/", &resource.name), (":", &resource.subresource)] {
+        if !part.is_empty() {
+            text.push_str(mark);
+            text.push_str(part);
+        }
+    }
+    if !resource.namespace.is_empty() {
+        text.push_str(" -n ");
+        text.push_str(&resource.namespace);
+    }
+    text
 }

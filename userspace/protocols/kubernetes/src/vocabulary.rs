@@ -70,6 +70,31 @@ const ACTIONS: &[ActionKind] = &[
     ),
     action("readLogs", ON_RESOURCES, "Output of containers is read."),
     action(
+        "exec",
+        ON_RESOURCES,
+        "A command is run in a container; `kubectl cp` runs tar.",
+    ),
+    action(
+        "attach",
+        ON_RESOURCES,
+        "A running container's input and output are taken.",
+    ),
+    action(
+        "readOutput",
+        ON_RESOURCES,
+        "Output of exec and attach is seen. Masked by @mask on it.",
+    ),
+    action(
+        "openPortForward",
+        ON_RESOURCES,
+        "A connection is opened over which ports are asked for, each as portForward.",
+    ),
+    action(
+        "portForward",
+        ON_RESOURCES,
+        "A port of a pod is reached; context.port says which.",
+    ),
+    action(
         "mintToken",
         ON_RESOURCES,
         "A token of a service account is issued.",
@@ -131,6 +156,37 @@ const CONTEXT: &[AttrKind] = &[
         AttrType::Bool,
         "The request is over all namespaces.",
     ),
+    attribute(
+        "command",
+        AttrType::String,
+        "Of exec: all arguments, joined by blanks.",
+    ),
+    attribute(
+        "program",
+        AttrType::String,
+        "Of exec: the first argument, as the client sent it.",
+    ),
+    attribute(
+        "arguments",
+        AttrType::StringSet,
+        "Of exec: all arguments, without order.",
+    ),
+    attribute(
+        "container",
+        AttrType::String,
+        "Of exec and attach, where the client names one.",
+    ),
+    attribute(
+        "stdin",
+        AttrType::Bool,
+        "Of exec and attach: input is given.",
+    ),
+    attribute(
+        "tty",
+        AttrType::Bool,
+        "Of exec and attach: a terminal, whose input policy does not see.",
+    ),
+    attribute("port", AttrType::Long, "Of portForward."),
 ];
 
 /// The vocabulary of this protocol.
@@ -139,6 +195,6 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     objects: OBJECTS,
     actions: ACTIONS,
     context: CONTEXT,
-    maskable: &["readSecret", "readConfig"],
+    maskable: &["readSecret", "readConfig", "readOutput"],
     predicate: None,
 };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use weir_kubernetes::{Question, Unclear, question};
 use weir_mask::MaskKey;
+use weir_model::request::AttrValue;
 
 fn ask(line: &str) -> Result<Question, Unclear> {
     let (method, uri) = line.split_once(' ').unwrap();
@@ -18,6 +19,57 @@ fn ask(line: &str) -> Result<Question, Unclear> {
         (&[], None),
         &MaskKey::new([1; 32]),
     )
+}
+
+#[test]
+fn streams_ask_for_their_effect_and_say_what_they_run() {
+    for (line, expected) in [
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh",
+            "exec k/shop/pods:exec/web-0, readOutput k/shop/pods:exec/web-0",
+        ),
+        (
+            "POST /api/v1/namespaces/shop/pods/web-0/exec?command=sh&stdin=true",
+            "exec k/shop/pods:exec/web-0, readOutput k/shop/pods:exec/web-0",
+        ),
+        (
+            "POST /api/v1/namespaces/shop/pods/web-0/attach?container=c",
+            "attach k/shop/pods:attach/web-0, readOutput k/shop/pods:attach/web-0",
+        ),
+        (
+            "GET /api/v1/namespaces/shop/pods/web-0/portforward",
+            "openPortForward k/shop/pods:portforward/web-0",
+        ),
+    ] {
+        assert_eq!(accesses(line), expected, "{line}");
+    }
+    let line = "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh&command=-c\
+                &command=echo+it%27s&command=&container=c&stdin=1&tty=false&stdout=true";
+    let question = ask(line).unwrap();
+    let context = &question.request.intent.context;
+    let said = |name: &str| {
+        let found = context.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.clone())
+    };
+    let text = |text: &str| Some(AttrValue::String(Arc::from(text)));
+    assert_eq!(said("program"), text("sh"));
+    assert_eq!(said("command"), text("sh -c echo it's "));
+    assert_eq!(said("container"), text("c"));
+    assert_eq!(said("stdin"), Some(AttrValue::Bool(true)));
+    assert_eq!(said("tty"), Some(AttrValue::Bool(false)));
+    let words = ["", "-c", "echo it's", "sh"].map(Arc::from);
+    assert_eq!(said("arguments"), Some(AttrValue::StringSet(words.into())));
+    let statement = &question.request.statement;
+    let expected = "exec -i -c c pods/web-0 -n shop: sh -c 'echo it'\\''s' '' (GET /api/v1/";
+    assert!(statement.starts_with(expected), "{statement}");
+    let forward = "POST /api/v1/namespaces/shop/pods/web-0/portforward?ports=80,443&ports=5432";
+    let remote = ask(forward).unwrap().plan.remote.unwrap();
+    assert_eq!(remote.ports, [80, 443, 5432]);
+    let port = remote.port(80);
+    assert_eq!(&*port.statement, "port-forward pods/web-0 -n shop: 80");
+    let access = port.intent.accesses.first().unwrap();
+    assert_eq!(access.action, "portForward");
+    assert_eq!(access.object.id(), "k/shop/pods:portforward/web-0");
 }
 
 /// `action Kind:path` of every access, sorted, joined by `, `.
@@ -238,10 +290,17 @@ fn what_could_be_read_in_two_ways_is_refused() {
         "GET /api/v1/namespaces/shop/services/web/proxy",
         "GET /api/v1/nodes/node-1/proxy/run",
         "GET /api/v1/proxy/namespaces/shop/pods/web-0",
-        "POST /api/v1/namespaces/shop/pods/web-0/exec?command=sh",
-        "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh",
-        "POST /api/v1/namespaces/shop/pods/web-0/attach",
-        "POST /api/v1/namespaces/shop/pods/web-0/portforward",
+        "POST /api/v1/namespaces/shop/pods/web-0/exec",
+        "POST /api/v1/namespaces/shop/pods/web-0/exec?command=",
+        "PUT /api/v1/namespaces/shop/pods/web-0/exec?command=sh",
+        "GET /api/v1/watch/namespaces/shop/pods/web-0/exec?command=sh",
+        "GET /api/v1/namespaces/shop/pods/web-0/exec/sh?command=sh",
+        "GET /api/v1/namespaces/shop/pods/web-0/exec?command=sh&tty=0&tty=1",
+        "GET /api/v1/pods/web-0/exec?command=sh",
+        "GET /apis/x.io/v1/namespaces/shop/machines/m/exec?command=sh",
+        "POST /api/v1/namespaces/shop/pods/web-0/attach?command=sh",
+        "POST /api/v1/namespaces/shop/pods/web-0/portforward?ports=0",
+        "POST /api/v1/namespaces/shop/pods/web-0/portforward?ports=80,x",
         "POST /api/v1/watch/namespaces/shop/pods",
         "GET /api/v1/namespaces/shop/pods/web-0?watch=1",
         "GET /api/v1/namespaces/shop/pods?watch=0&watch=1",

@@ -638,6 +638,7 @@ impl PostgresSession {
         let reply = Reply {
             status: status.to_owned(),
             rows: running.rows,
+            bytes_in: 0,
             bytes_out: running.bytes_out,
             response_masked,
             truncated: truncated || running.rows > running.sampled as u64,

@@ -166,6 +166,9 @@ impl<'a, G: Gate> Output<'a, G> {
     /// # Errors
     /// [`Cut`]
     pub(crate) fn typed(&self, bytes: &[u8]) -> Result<(), Cut> {
+        if let Some(reply) = self.reply.borrow_mut().as_mut() {
+            reply.bytes_in += bytes.len() as u64;
+        }
         self.with_cast(|cast| cast.input(bytes, weir_clock::now()))?;
         Ok(())
     }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use http::uri::Authority;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 use weir_http::Dial;
 use weir_model::addr::NetnsCookie;
 
@@ -53,11 +55,12 @@ impl TargetDial {
         })
     }
 
-    async fn connect(&self) -> Result<(TlsStream<TcpStream>, bool), String> {
+    async fn connect(
+        &self,
+        connector: &TlsConnector,
+    ) -> Result<(TlsStream<TcpStream>, bool), String> {
         let stream = catalog::upstream(&self.node, self.netns, self.server).await?;
-        let stream = self
-            .tls
-            .connector
+        let stream = connector
             .connect(self.tls.name.clone(), stream)
             .await
             .map_err(|error| format!("TLS with the server: {error}"))?;
@@ -70,13 +73,30 @@ impl Dial for TargetDial {
     type Io = TlsStream<TcpStream>;
 
     async fn dial(&self) -> Result<(Self::Io, bool), String> {
-        match timeout(CONNECT_TIME_MAX, self.connect()).await {
-            Ok(connected) => connected,
-            Err(_elapsed) => Err("the server does not answer".to_owned()),
-        }
+        self.dial_by(&self.tls.connector).await
+    }
+
+    async fn dial_http1(&self) -> Result<Self::Io, String> {
+        let mut config = ClientConfig::clone(self.tls.connector.config());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let (io, _) = self.dial_by(&connector).await?;
+        Ok(io)
     }
 
     fn authority(&self) -> Authority {
         self.authority.clone()
+    }
+}
+
+impl TargetDial {
+    async fn dial_by(
+        &self,
+        connector: &TlsConnector,
+    ) -> Result<(TlsStream<TcpStream>, bool), String> {
+        match timeout(CONNECT_TIME_MAX, self.connect(connector)).await {
+            Ok(connected) => connected,
+            Err(_elapsed) => Err("the server does not answer".to_owned()),
+        }
     }
 }

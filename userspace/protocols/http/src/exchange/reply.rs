@@ -41,6 +41,11 @@ impl<G: Gate, A, D> Accounting<G, A, D> {
         self.finish(status);
     }
 
+    /// Somebody else records the end.
+    pub(super) fn handed_over(mut self) {
+        self.reply = None;
+    }
+
     fn finish(&mut self, status: &str) {
         if let Some(mut reply) = self.reply.take() {
             status.clone_into(&mut reply.status);

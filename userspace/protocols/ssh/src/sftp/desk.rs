@@ -209,11 +209,7 @@ fn close<G: Gate>(gate: &G, open: &Open, status: &str) {
     let reply = Reply {
         status: status.to_owned(),
         bytes_out: open.bytes_read,
-        response_masked: if open.bytes_written > 0 {
-            format!("{{\"bytes_written\":{}}}", open.bytes_written)
-        } else {
-            String::new()
-        },
+        bytes_in: open.bytes_written,
         ..Reply::default()
     };
     gate.complete(open.seq, reply);
