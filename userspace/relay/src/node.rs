@@ -31,6 +31,8 @@ pub struct Target {
     pub tls_required: bool,
     /// How the server is proven, where its protocol does not do that itself.
     pub upstream_tls: Option<UpstreamTls>,
+    /// Keys of ConfigMaps that masks are for; all when empty.
+    pub config_keys: Arc<[String]>,
     /// For SSH only.
     pub ssh: Option<SshTarget>,
     /// Role of the injected credential; empty for a token.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_govern::{CancelKey, Session};
-use weir_http::KubernetesApi;
+use weir_http::{KubernetesApi, Masks};
 use weir_kubernetes::Person;
 use weir_model::ident::{Principal, SessionId};
 use weir_postgres::{PostgresConfig, PostgresSession};
@@ -115,8 +115,11 @@ pub(crate) fn http_api(
             Arc::clone(&target.name),
             target.password.clone(),
             person(principal, session),
-            node.mask_key.clone(),
-            node.patterns.clone(),
+            Masks {
+                key: node.mask_key.clone(),
+                patterns: node.patterns.clone(),
+                config_keys: Arc::clone(&target.config_keys),
+            },
         )),
     }
 }

@@ -75,6 +75,7 @@ pub(super) struct RawTarget {
     pub(super) password_file: Option<String>,
     pub(super) token_file: Option<String>,
     pub(super) server_keys: Option<String>,
+    pub(super) config_keys: Vec<String>,
     pub(super) ssh_names: Vec<String>,
     pub(super) host_key: Option<String>,
     pub(super) key_file: Option<String>,
@@ -259,6 +260,11 @@ impl RawTarget {
             names = tls.texts("names", problems);
             tls.finish(problems);
         }
+        let mut config_keys = Vec::new();
+        if let Some(mut kubernetes) = section.opt_section("kubernetes", problems) {
+            config_keys = kubernetes.texts("masked_config_keys", problems);
+            kubernetes.finish(problems);
+        }
         let (mut ssh_names, mut host_key) = (Vec::new(), None);
         if let Some(mut ssh) = section.opt_section("ssh", problems) {
             ssh_names = ssh.texts("names", problems);
@@ -297,6 +303,7 @@ impl RawTarget {
             password_file,
             token_file,
             server_keys,
+            config_keys,
             ssh_names,
             host_key,
             key_file,

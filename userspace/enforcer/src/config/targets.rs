@@ -18,6 +18,8 @@ pub(crate) struct Target {
     pub(crate) names: Vec<String>,
     /// How the server is proven over TLS; without it, as its protocol does.
     pub(crate) upstream: Option<UpstreamTls>,
+    /// For Kubernetes only: keys of ConfigMaps that masks are for.
+    pub(crate) config_keys: Arc<[String]>,
     /// For SSH only.
     pub(crate) ssh: Option<SshFiles>,
     pub(crate) credential: Credential,
@@ -119,6 +121,9 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
         } else {
             agent_tls
         };
+        if protocol != TargetProtocol::Kubernetes && !item.config_keys.is_empty() {
+            checker.say(at("kubernetes.masked_config_keys"), "is for kubernetes");
+        }
         let ssh = check_ssh(item, protocol, checker);
         let upstream = check_upstream(item, protocol, checker);
         let credential = check_credential(item, protocol, checker);
@@ -132,6 +137,7 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
                 TargetProtocol::Postgres | TargetProtocol::Kubernetes => item.names.clone(),
             },
             upstream,
+            config_keys: item.config_keys.as_slice().into(),
             ssh,
             credential,
         });

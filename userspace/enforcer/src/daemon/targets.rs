@@ -139,6 +139,7 @@ impl TargetSecrets {
             tls,
             tls_required: config.agent_tls == AgentTls::Required,
             upstream_tls,
+            config_keys: Arc::clone(&config.config_keys),
             ssh,
             user,
             password: secrets.credential,

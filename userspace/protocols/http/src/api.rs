@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, request, response};
 use weir_decide::Permit;
 use weir_govern::{ClientBytes, Refusal};
+use weir_mask::Patterns;
 use weir_model::request::Request;
 
 use crate::dialogue::Dialogue;
@@ -89,14 +90,14 @@ pub struct Question<P> {
 }
 
 /// How a reply's body is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ReplyMode {
     /// As one document of at most so many bytes.
     Whole { max: usize },
     /// As documents separated by line feeds, each of at most so many bytes, without end.
     Lines { max: usize },
-    /// As it comes: output of a program or a log.
-    Output,
+    /// As it comes: output of a program or a log; what these patterns find in it is masked.
+    Output { masked: Option<Arc<Patterns>> },
     /// The status has no body.
     Empty,
 }

@@ -212,8 +212,8 @@ impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
                 let body = Outgoing::live(relayed.lines(max, head.status));
                 Ok(Response::from_parts(head, body))
             }
-            ReplyMode::Output => {
-                let body = Outgoing::live(relayed.output(head.status));
+            ReplyMode::Output { masked } => {
+                let body = Outgoing::live(relayed.output(head.status, masked));
                 Ok(Response::from_parts(head, body))
             }
             ReplyMode::Empty => {

@@ -49,9 +49,17 @@ pub struct KubernetesApi {
     target: Arc<str>,
     token: Zeroizing<String>,
     person: Person,
-    key: MaskKey,
+    masks: Masks,
+}
+
+/// What a target's configuration says about masks.
+pub struct Masks {
+    pub key: MaskKey,
     /// Looked for in what programs write, and in their arguments.
-    patterns: OutputPatterns,
+    pub patterns: OutputPatterns,
+    /// Keys of ConfigMaps whose values are masked where policy masks any, `*` for any text; all of
+    /// them when empty.
+    pub config_keys: Arc<[String]>,
 }
 
 impl KubernetesApi {
@@ -61,19 +69,17 @@ impl KubernetesApi {
         target: Arc<str>,
         token: Zeroizing<String>,
         person: Person,
-        key: MaskKey,
-        patterns: OutputPatterns,
+        masks: Masks,
     ) -> Self {
         Self {
             target,
             token,
             person,
-            key,
-            patterns,
+            masks,
         }
     }
 
-    fn masking(plan: &weir_kubernetes::Plan, permit: &Permit) -> Masking {
+    fn masking(&self, plan: &weir_kubernetes::Plan, permit: &Permit) -> Masking<'_> {
         let strictest: Option<MaskKind> = permit
             .obligations()
             .masks
@@ -83,6 +89,7 @@ impl KubernetesApi {
         Masking {
             secrets: strictest.filter(|_| plan.secrets),
             configs: strictest.filter(|_| plan.configs),
+            config_keys: &self.masks.config_keys,
         }
     }
 }
@@ -133,14 +140,16 @@ impl Api for KubernetesApi {
             &head.method,
             uri,
             (body, content_type),
-            &self.key,
+            &self.masks.key,
         )
         .map_err(said)?;
         let upgrade = upgrade(head, body, question.plan.remote.as_ref()).map_err(said)?;
         let mut request = question.request;
         if question.plan.remote.is_some() {
-            request.statement =
-                Arc::from(remote::shown(&self.patterns.command, &request.statement));
+            request.statement = Arc::from(remote::shown(
+                &self.masks.patterns.command,
+                &request.statement,
+            ));
         }
         Ok(Question {
             request,
@@ -177,9 +186,10 @@ impl Api for KubernetesApi {
     fn reply(
         &self,
         plan: &KubernetesPlan,
-        _permit: &Permit,
+        permit: &Permit,
         head: &mut response::Parts,
     ) -> Result<ReplyMode, Problem> {
+        let plain = ReplyMode::Output { masked: None };
         let plan = &plan.plan;
         if head.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(withheld(
@@ -206,7 +216,7 @@ impl Api for KubernetesApi {
             .trim()
             .to_ascii_lowercase();
         if let Info::Path { .. } = plan.info {
-            return Ok(ReplyMode::Output);
+            return Ok(plain);
         }
         match kind.as_str() {
             "application/json" if plan.watches() && head.status.is_success() => {
@@ -217,9 +227,13 @@ impl Api for KubernetesApi {
             "application/json" => Ok(ReplyMode::Whole {
                 max: REPLY_BYTES_MAX,
             }),
-            _ if plan.reads_logs() => Ok(ReplyMode::Output),
+            _ if plan.reads_logs() => Ok(ReplyMode::Output {
+                masked: OutputMasking::of(permit, &self.masks.patterns)
+                    .wanted(false)
+                    .cloned(),
+            }),
             // The server's own short words: not found, not ready.
-            "text/plain" if !head.status.is_success() => Ok(ReplyMode::Output),
+            "text/plain" if !head.status.is_success() => Ok(plain),
             _ => Err(withheld(
                 "weir: the reply is not JSON, so it cannot be masked",
             )),
@@ -228,8 +242,8 @@ impl Api for KubernetesApi {
 
     fn mask(&self, plan: &KubernetesPlan, permit: &Permit, body: &[u8]) -> Result<Masked, Problem> {
         let plan = &plan.plan;
-        let masking = Self::masking(plan, permit);
-        let masked = weir_kubernetes::mask(body, &masking, plan.secrets, &self.key);
+        let masking = self.masking(plan, permit);
+        let masked = weir_kubernetes::mask(body, &masking, plan.secrets, &self.masks.key);
         let masked = masked.map_err(|_| {
             problem(
                 "weir:reply-withheld",
@@ -276,7 +290,7 @@ impl Api for KubernetesApi {
         };
         let codec = Codec::new(protocol, &remote.ports, Box::new(rand::random));
         let codec = codec.map_err(|_| withheld("weir: the stream cannot be set up"))?;
-        let masking = OutputMasking::of(permit, &self.patterns);
+        let masking = OutputMasking::of(permit, &self.masks.patterns);
         let dialogue = KubernetesDialogue::new(codec, protocol, remote, cleared, &masking);
         Ok((dialogue, upgrade.offer.answer(protocol)))
     }

@@ -67,6 +67,7 @@ pub(crate) fn recorded(
     let masking = Masking {
         secrets: Some(MaskKind::Hash),
         configs: None,
+        config_keys: &[],
     };
     // The operations of a JSON patch name their places apart from their values.
     let patch = kind.eq_ignore_ascii_case("application/json-patch+json");

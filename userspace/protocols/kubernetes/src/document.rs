@@ -9,11 +9,40 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What is masked, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Masking {
+pub struct Masking<'a> {
     /// Values of Secrets; `None` where policy lets them be read.
     pub secrets: Option<MaskKind>,
     /// Values of ConfigMaps.
     pub configs: Option<MaskKind>,
+    /// Only values under these keys, `*` for any text; all when empty.
+    pub config_keys: &'a [String],
+}
+
+impl Masking<'_> {
+    fn masks_key(&self, name: &str) -> bool {
+        self.config_keys.is_empty() || self.config_keys.iter().any(|glob| fits(glob, name))
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for any text. Case does not matter: `PASSWORD`
+/// is as secret as `password`.
+fn fits(glob: &str, name: &str) -> bool {
+    let (glob, name) = (glob.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let mut parts = glob.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
 }
 
 /// What is known of a place in a document.
@@ -21,11 +50,13 @@ pub struct Masking {
 pub(crate) struct Place {
     secret: bool,
     config: bool,
+    /// Inside a ConfigMap's values, and how they are written.
+    values: Option<Encoding>,
     /// The resource that was asked for; a Secret elsewhere is masked whatever policy says.
     asked: bool,
 }
 
-struct Rules<'a>(&'a Masking);
+struct Rules<'a>(&'a Masking<'a>);
 
 impl DocumentRules for Rules<'_> {
     type Place = Place;
@@ -46,6 +77,12 @@ impl DocumentRules for Rules<'_> {
     }
 
     fn member(&self, place: Place, name: &str) -> Member<Place> {
+        if let Some(encoding) = place.values {
+            return match self.0.configs {
+                Some(kind) if self.0.masks_key(name) => Member::Mask(kind, encoding),
+                Some(_) | None => Member::Walk(place),
+            };
+        }
         match name {
             LAST_APPLIED => Member::Embedded(place),
             "data" | "stringData" if place.secret => {
@@ -60,14 +97,14 @@ impl DocumentRules for Rules<'_> {
                     (None, true) => Member::Walk(place),
                 }
             }
-            "data" if place.config => match self.0.configs {
-                Some(kind) => Member::Mask(kind, Encoding::Plain),
-                None => Member::Walk(place),
-            },
-            "binaryData" if place.config => match self.0.configs {
-                Some(kind) => Member::Mask(kind, Encoding::Base64),
-                None => Member::Walk(place),
-            },
+            "data" if place.config => Member::Walk(Place {
+                values: Some(Encoding::Plain),
+                ..place
+            }),
+            "binaryData" if place.config => Member::Walk(Place {
+                values: Some(Encoding::Base64),
+                ..place
+            }),
             _ => Member::Walk(place),
         }
     }
@@ -80,13 +117,14 @@ impl DocumentRules for Rules<'_> {
 /// [`Unreadable`]; nothing of it may be given on.
 pub fn mask(
     bytes: &[u8],
-    masking: &Masking,
+    masking: &Masking<'_>,
     secrets: bool,
     key: &MaskKey,
 ) -> Result<Masked, Unreadable> {
     let place = Place {
         secret: secrets,
         config: false,
+        values: None,
         asked: secrets,
     };
     document(bytes, &Rules(masking), place, key)

@@ -195,6 +195,6 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     objects: OBJECTS,
     actions: ACTIONS,
     context: CONTEXT,
-    maskable: &["readSecret", "readConfig", "readOutput"],
+    maskable: &["readSecret", "readConfig", "readOutput", "readLogs"],
     predicate: None,
 };

@@ -9,9 +9,10 @@ use weir_mask::MaskKey;
 const CANARY: &str = "canary-7f3a";
 /// The canary in base64.
 const CODED: &str = "Y2FuYXJ5LTdmM2E=";
-const REDACT: Masking = Masking {
+const REDACT: Masking<'_> = Masking {
     secrets: Some(MaskKind::Redact),
     configs: None,
+    config_keys: &[],
 };
 
 fn secret() -> Value {
@@ -33,7 +34,7 @@ fn bare(mut value: Value) -> Value {
     value
 }
 
-fn masked(value: &Value, masking: &Masking, secrets: bool) -> String {
+fn masked(value: &Value, masking: &Masking<'_>, secrets: bool) -> String {
     let key = MaskKey::new([3; 32]);
     let masked = mask(value.to_string().as_bytes(), masking, secrets, &key).unwrap();
     String::from_utf8(masked.into_bytes().to_vec()).unwrap()
@@ -109,9 +110,44 @@ fn config_maps_are_masked_where_policy_asks_for_it() {
     let masking = Masking {
         secrets: None,
         configs: Some(MaskKind::Hash),
+        config_keys: &[],
     };
     assert!(clean(&masked(&map, &masking, false)));
     assert!(!clean(&masked(&map, &REDACT, false)));
+}
+
+#[test]
+fn only_the_configured_keys_of_config_maps_are_masked() {
+    let keys = [
+        "*password*".to_owned(),
+        "DB_*".to_owned(),
+        "exact".to_owned(),
+    ];
+    let masking = Masking {
+        secrets: None,
+        configs: Some(MaskKind::Redact),
+        config_keys: &keys,
+    };
+    for (key, hidden) in [
+        ("password", true),
+        ("admin-PassWord-2", true),
+        ("db_url", true),
+        ("exact", true),
+        ("exactly", false),
+        ("url_db_", false),
+        ("kind", false),
+        ("data", false),
+        ("binaryData", false),
+    ] {
+        for map in [
+            json!({"kind": "ConfigMap", "data": {key: CANARY}}),
+            json!({"kind": "ConfigMap", "binaryData": {key: CODED}}),
+            json!({"kind": "ConfigMapList", "items": [{"data": {key: CANARY}}]}),
+            json!({"type": "ADDED", "object": {"kind": "ConfigMap", "data": {key: CANARY}}}),
+        ] {
+            assert_eq!(clean(&masked(&map, &masking, false)), hidden, "{map}");
+        }
+    }
 }
 
 #[test]

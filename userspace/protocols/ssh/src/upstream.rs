@@ -244,3 +244,6 @@ impl Upstream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

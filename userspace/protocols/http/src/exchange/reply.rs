@@ -10,6 +10,7 @@ use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use weir_govern::{Cleared, ClientBytes, Gate, OwnToClient, Reply};
+use weir_mask::{Masked, OutputMasker, Patterns};
 
 use super::Failed;
 use crate::api::{Api, Problem};
@@ -149,15 +150,21 @@ impl<G: Gate, A: Api, D> Relayed<G, A, D> {
         Streamed {
             relayed: self,
             lines: Some(Lines::new(max)),
+            masker: None,
             status,
             over: false,
         }
     }
 
-    pub(super) const fn output(self, status: StatusCode) -> Streamed<G, A, D> {
+    pub(super) fn output(
+        self,
+        status: StatusCode,
+        masked: Option<Arc<Patterns>>,
+    ) -> Streamed<G, A, D> {
         Streamed {
             relayed: self,
             lines: None,
+            masker: masked.map(OutputMasker::new),
             status,
             over: false,
         }
@@ -192,6 +199,8 @@ pub(super) struct Streamed<G: Gate, A: Api, D> {
     relayed: Relayed<G, A, D>,
     /// Cut into documents; `None` for plain output.
     lines: Option<Lines>,
+    /// Of plain output, where policy asks for it.
+    masker: Option<OutputMasker>,
     status: StatusCode,
     over: bool,
 }
@@ -254,9 +263,27 @@ impl<G: Gate, A: Api, D> Streamed<G, A, D> {
             lines.push(&data);
             return None;
         }
-        let bytes = ClientBytes::own(OwnToClient::Output, data);
-        self.relayed.accounting.count(&bytes, 0, 0);
-        Some(bytes)
+        let Some(masker) = &mut self.masker else {
+            let bytes = ClientBytes::own(OwnToClient::Output, data);
+            self.relayed.accounting.count(&bytes, 0, 0);
+            return Some(bytes);
+        };
+        let masked = masker.push(&data);
+        self.masked(masked)
+    }
+
+    fn masked(&mut self, masked: Masked) -> Option<ClientBytes> {
+        let values = masked.masked_values();
+        let bytes = ClientBytes::masked(masked);
+        self.relayed.accounting.count(&bytes, values, 0);
+        // An empty piece would end the body.
+        (!bytes.as_bytes().is_empty()).then_some(bytes)
+    }
+
+    /// What was kept back of output that is over.
+    fn kept_back(&mut self) -> Option<Result<ClientBytes, Withheld>> {
+        let masked = self.masker.as_mut()?.finish();
+        self.masked(masked).map(Ok)
     }
 }
 
@@ -272,7 +299,7 @@ impl<G: Gate, A: Api, D> Live for Streamed<G, A, D> {
             match Pin::new(&mut self.relayed.body).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => {
-                    let rest = self.ready(true);
+                    let rest = self.ready(true).or_else(|| self.kept_back());
                     if !self.over {
                         self.finish();
                     }
