@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: measurements, always as a ratio against a direct run in the same command.
 
+mod kubernetes;
+mod pair;
 mod path;
 mod ratio;
+mod ssh;
 
 use std::process::ExitCode;
 
@@ -10,10 +13,22 @@ use clap::{Args, Subcommand};
 
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  cargo xtask bench path\n  \
-    cargo xtask bench path --rounds 7 --seconds 4")]
+    cargo xtask bench path --rounds 7 --seconds 4\n  \
+    cargo xtask bench ssh\n  cargo xtask bench kubernetes --rounds 3")]
 pub(crate) enum BenchCommand {
     /// pgbench through Weir, directly, and through a byte-copying proxy
     Path(PathArgs),
+    /// ssh and sftp through Weir and directly
+    Ssh(PairArgs),
+    /// Requests and streams of Kubernetes through Weir and directly
+    Kubernetes(PairArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct PairArgs {
+    /// Alternating rounds; medians are taken over them
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
 }
 
 #[derive(Args)]
@@ -32,5 +47,7 @@ pub(crate) struct PathArgs {
 pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Path(args) => path::run(args),
+        BenchCommand::Ssh(args) => ssh::run(args),
+        BenchCommand::Kubernetes(args) => kubernetes::run(args),
     }
 }

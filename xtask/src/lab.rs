@@ -28,7 +28,7 @@ pub(crate) use command::LabCommand;
 pub(crate) use down::{down, keep_logs};
 pub(crate) use env::sign_in;
 pub(crate) use model::Lab;
-pub(crate) use outside::Paths;
+pub(crate) use outside::{Paths, direct, governed};
 
 /// Runs one `lab` command.
 pub(crate) fn run(command: LabCommand) -> Result<ExitCode> {

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod evidence;
+mod held;
+mod host;
 mod said;
 mod scene;
 mod story;

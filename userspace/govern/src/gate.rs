@@ -92,8 +92,7 @@ pub trait Gate {
     /// The server began to answer `seq`.
     fn first_byte(&self, seq: u32);
 
-    /// Records a piece of the terminal that `seq` opened (see [`crate::terminal::Cast`]), before
-    /// what it shows is passed on.
+    /// Records a piece of the terminal that `seq` opened (see [`crate::terminal::Cast`]).
     ///
     /// # Errors
     /// [`Blocked::NotRecorded`]: end the terminal.

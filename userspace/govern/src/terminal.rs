@@ -48,11 +48,13 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// A terminal of `columns` × `rows`; `title` is the command or empty.
+    /// A terminal of `columns` × `rows`, 80 × 24 where the client says 0; `title` is the command or
+    /// empty.
     #[must_use]
     pub fn new(size: (u32, u32), term: &str, title: &str, now: Now) -> Self {
         let mut piece = String::new();
-        let (columns, rows) = size;
+        let columns = if size.0 == 0 { 80 } else { size.0 };
+        let rows = if size.1 == 0 { 24 } else { size.1 };
         piece += &format!(
             "{{\"version\":2,\"width\":{columns},\"height\":{rows},\"timestamp\":{},\"title\":",
             now.unix_s()

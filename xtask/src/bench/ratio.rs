@@ -45,11 +45,11 @@ impl Rounds {
     }
 }
 
-fn quotients(above: &[f64], below: &[f64]) -> impl Iterator<Item = f64> {
+pub(super) fn quotients(above: &[f64], below: &[f64]) -> impl Iterator<Item = f64> {
     above.iter().zip(below).map(|(above, below)| above / below)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -112,3 +112,23 @@ impl<'a> Paths<'a> {
         )
     }
 }
+
+/// A script of bash where nothing is governed.
+pub(crate) fn direct(lab: &Lab, script: &str) -> Result<String> {
+    run::output(
+        Command::new("nsenter")
+            .arg(format!("--net={}", lab.outside.netns.display()))
+            .args(["bash", "-c", script])
+            .current_dir("/"),
+    )
+}
+
+/// The same as the operator, whose connections Weir intercepts.
+pub(crate) fn governed(lab: &Lab, script: &str) -> Result<String> {
+    let program = std::env::current_exe().context("finding this program")?;
+    run::output(
+        Command::new(program)
+            .args(["lab", "exec", "--name", &lab.name, "--agent", "operator"])
+            .args(["--", "bash", "-c", script]),
+    )
+}

@@ -1,10 +1,8 @@
 //! The same for the cluster, with plain kubectl.
 
-use std::time::Duration;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-
-use super::said::{finish, show, until};
+use super::held;
 use super::scene::Scene;
 use crate::say;
 
@@ -50,23 +48,7 @@ fn held_delete(scene: &mut Scene<'_>) -> Result<()> {
         "web-1",
         "--wait=false",
     ];
-    say::note(format!("operator$ {}", delete.join(" ")));
-    let waiting = scene.start("operator", &delete)?;
-    let id = until(Duration::from_secs(20), || {
-        let list = scene.weir_json(&["approvals", "ls"])?;
-        Ok(list.as_array().into_iter().flatten().find_map(|row| {
-            let statement = row.get("statement")?.as_str()?;
-            let id = row.get("id")?.as_str()?;
-            statement.contains("pods/web-1").then(|| id.to_owned())
-        }))
-    })
-    .context("the delete was not held")?;
-    let arguments = ["approvals", "approve", &id, "--justification", "quickstart"];
-    let decided = scene.weir(&arguments)?;
-    say::note(format!("$ weir {}", arguments.join(" ")));
-    show(&decided);
-    let said = finish(waiting)?;
-    show(&said);
+    let said = held::approve(scene, &delete, "pods/web-1")?;
     scene.expect(
         "the operator's delete waits, and runs after the approval",
         said.code == 0 && said.has("deleted"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::said::until;
+use super::said::{show, until};
 use super::scene::Scene;
 use crate::say;
 
@@ -15,8 +15,9 @@ const SHIPPED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Finds the sessions in the store and checks that they say who, how, what and with what outcome.
 pub(super) fn read_back(scene: &mut Scene<'_>) -> Result<()> {
-    say::heading("6. The evidence, read back from ClickHouse");
+    say::heading("7. The evidence, read back from ClickHouse");
     let mut best: Option<(String, String)> = None;
+    let mut terminal: Option<String> = None;
     let all = until(SHIPPED_WITHIN, || {
         let list = scene.weir_json(&["sessions", "ls"])?;
         let mut all = String::new();
@@ -25,10 +26,14 @@ pub(super) fn read_back(scene: &mut Scene<'_>) -> Result<()> {
             if facts.contains("drop table") {
                 best = Some((id.clone(), facts.clone()));
             }
+            if facts.contains("\"kind\":\"terminal\"") {
+                terminal = Some(id.clone());
+            }
             all.push_str(&facts);
         }
-        let there = ["delete from ledger", "delete pods/web-1"];
-        let whole = best.is_some() && there.iter().all(|text| all.contains(text));
+        let there = ["delete from ledger", "delete pods/web-1", "rm -f old.log"];
+        let whole =
+            best.is_some() && terminal.is_some() && there.iter().all(|text| all.contains(text));
         Ok(whole.then_some(all))
     })
     .context("the sessions are not in the store")?;
@@ -60,6 +65,12 @@ pub(super) fn read_back(scene: &mut Scene<'_>) -> Result<()> {
     }
     let told = replay.code == 0 && replay.out.contains("drop table orders");
     scene.expect("the session can be replayed", told);
+    let terminal = terminal.context("the session with a terminal")?;
+    let cast = scene.weir(&["sessions", "cast", &terminal])?;
+    say::note(format!("$ weir sessions cast {terminal}"));
+    show(&cast);
+    let told = cast.out.starts_with("{\"version\":2") && cast.out.contains("[masked:");
+    scene.expect("its terminal can be replayed, as masked as it was", told);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::said::{finish, show, until};
 use super::scene::Scene;
-use super::{cluster, evidence};
+use super::{cluster, evidence, host};
 use crate::setup::python_binary;
 use crate::{lab, say};
 
@@ -29,6 +29,7 @@ pub(super) fn tell(scene: &mut Scene<'_>) -> Result<()> {
     drop_is_refused(scene)?;
     delete_waits_for_approval(scene)?;
     cluster::show_cluster(scene)?;
+    host::show_host(scene)?;
     evidence::read_back(scene)
 }
 
