@@ -1,6 +1,8 @@
 //! WebSocket frames (RFC 6455) carrying `v4.channel.k8s.io` and `v5.channel.k8s.io`: the first byte of a
 //! message is its channel; in v5, 255 followed by a channel closes that channel.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +19,9 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 const BINARY: u8 = 2;
+/// A command starts no earlier, as on a real node: kubectl 1.32 drops what arrives before it has made
+/// its streams ("Unknown stream id"), which it does after the upgrade.
+const START_AFTER: Duration = Duration::from_millis(50);
 /// Stands for a whole frame among the pieces: the pong that answers a ping.
 const PONG_PIECE: u8 = 254;
 
@@ -35,7 +40,10 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(io: S, plan:
     let pongs = output.clone();
     let reading = tokio::spawn(read(reader, stdin, pongs.downgrade()));
     drop(pongs);
-    let running = tokio::spawn(async move { plan.run(input, output).await });
+    let running = tokio::spawn(async move {
+        tokio::time::sleep(START_AFTER).await;
+        plan.run(input, output).await;
+    });
     write(writer, pieces).await;
     // The command may only run as long as somebody listens.
     running.abort();
