@@ -67,8 +67,8 @@ fn analysts_look_and_operators_change() {
         ("GET /api/v1/namespaces/shop/pods", "allowed", "allowed"),
         (
             "GET /api/v1/namespaces/shop/pods/web-0/log",
-            "allowed",
-            "allowed",
+            "masked",
+            "masked",
         ),
         ("GET /api/v1/namespaces/shop/secrets/db", "masked", "masked"),
         (

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use weir_mask::{Detector, Patterns, text};
+use weir_mask::{Detector, OutputMasker, Patterns, text};
 
 fn files(folder: &Path, found: &mut Vec<Vec<u8>>) {
     let entries = std::fs::read_dir(folder).expect("a folder");
@@ -61,4 +62,19 @@ fn well_known_tokens_are_not_found_where_there_are_none() {
     }
     // Shown by `--nocapture`.
     std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes()).expect("written");
+}
+
+#[test]
+fn long_runs_of_one_byte_are_shown() {
+    let patterns = Arc::new(Patterns::new(&Detector::ALL, &[]).unwrap());
+    for byte in 0..=255_u8 {
+        let text = vec![byte; 100_000];
+        let mut masker = OutputMasker::new(Arc::clone(&patterns));
+        let mut shown = Vec::new();
+        for chunk in text.chunks(16_384) {
+            shown.extend_from_slice(masker.push(chunk).bytes());
+        }
+        shown.extend_from_slice(masker.finish().bytes());
+        assert!(shown == text, "{byte:#04x}: {} shown", shown.len());
+    }
 }
