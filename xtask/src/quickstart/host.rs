@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 
 use super::held;
 use super::scene::Scene;
-use crate::say;
+use crate::{lab, say};
 
 /// The key in the host's app.conf.
-const SECRET: &str = "AKIAZQ3DRSTUVWXY2345";
+const SECRET: &str = lab::HOST_SECRET;
 
 /// One allowed, one masked, one refused, one held action.
 pub(super) fn show_host(scene: &mut Scene<'_>) -> Result<()> {
