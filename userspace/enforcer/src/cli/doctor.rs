@@ -167,7 +167,10 @@ fn configured(config: &Config, report: &mut Report) {
                     weir_record::query::fetch::<serde_json::Value>(client.query("SELECT 1 AS one"))
                         .await;
                 match answer {
-                    Ok(_) => report.say("ClickHouse", State::Ok, "answers"),
+                    Ok(_) => {
+                        report.say("ClickHouse", State::Ok, "answers");
+                        stored(&client, report).await;
+                    }
                     Err(error) => report.say("ClickHouse", State::Degraded, error),
                 }
             }
@@ -184,4 +187,23 @@ fn configured(config: &Config, report: &mut Report) {
             Err(error) => report.say("identity", State::Failed, format!("{error:#}")),
         }
     });
+}
+
+/// Without its tables, or with others, nothing can be shipped exactly once.
+async fn stored(client: &clickhouse::Client, report: &mut Report) {
+    match weir_record::tables::check(client).await {
+        Ok(problems) if problems.is_empty() => {
+            report.say(
+                "ClickHouse's tables",
+                State::Ok,
+                "as the shipper needs them",
+            );
+        }
+        Ok(problems) => {
+            for problem in problems {
+                report.say("ClickHouse's tables", State::Failed, problem);
+            }
+        }
+        Err(error) => report.say("ClickHouse's tables", State::Degraded, error),
+    }
 }

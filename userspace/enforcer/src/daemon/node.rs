@@ -33,6 +33,8 @@ use crate::{output, policies};
 
 /// The broker takes each heartbeat for 2 s.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
+/// Tables that are not right yet are looked at again.
+const TABLES_EVERY: Duration = Duration::from_secs(2);
 /// Flows are given this long to end on their own at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 /// A broker that is just starting is waited for.
@@ -44,6 +46,7 @@ struct Secrets {
     targets: TargetSecrets,
     mask_key: MaskKey,
     writer_token: Option<Zeroizing<String>>,
+    reader_token: Option<Zeroizing<String>>,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
@@ -278,12 +281,49 @@ fn start_shipper(
         spool,
         ShipperMetrics::register(registry).context("metrics")?,
     );
+    let reader = secrets.reader_token.take().map(|token| StoreAddress {
+        url: store.url.clone(),
+        database: store.database.clone(),
+        token: Some(token),
+    });
+    let mut stop = receiver.clone();
     let task = tokio::spawn(async move {
+        // Nothing is shipped into tables that would not take it exactly once.
+        tokio::select! {
+            () = tables_are_right(reader) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
         if let Err(error) = shipper.run(receiver).await {
             tracing::error!(%error, "the shipper stopped: the record stays in the spool");
         }
     });
     Ok((sender, Some(task)))
+}
+
+/// Returns once ClickHouse's tables are what the shipper needs; asks again until they are.
+async fn tables_are_right(reader: Option<StoreAddress>) {
+    let Some(reader) = reader else {
+        tracing::warn!(
+            "record.clickhouse.reader_token_file is not configured: its tables are not checked"
+        );
+        return;
+    };
+    let client = reader.client();
+    loop {
+        match weir_record::tables::check(&client).await {
+            Ok(problems) if problems.is_empty() => return,
+            Ok(problems) => {
+                for problem in problems {
+                    tracing::error!(
+                        problem,
+                        "ClickHouse's tables are not as needed: the record stays in the spool"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "ClickHouse's tables cannot be checked yet"),
+        }
+        tokio::time::sleep(TABLES_EVERY).await;
+    }
 }
 
 fn follow_broker(
@@ -384,19 +424,24 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
     let key: [u8; 32] = key
         .try_into()
         .map_err(|_| anyhow::anyhow!("masking.key_file must hold exactly 32 bytes"))?;
-    let writer_token = match config
-        .record
-        .clickhouse
-        .as_ref()
-        .and_then(|c| c.token_file.clone())
-    {
-        Some(file) => Some(prepare::read_secret(&file).context("record.clickhouse.token_file")?),
-        None => None,
+    let store = config.record.clickhouse.as_ref();
+    let token = |file: Option<&std::path::PathBuf>, name: &'static str| match file {
+        Some(file) => prepare::read_secret(file).context(name).map(Some),
+        None => Ok(None),
     };
+    let writer_token = token(
+        store.and_then(|store| store.token_file.as_ref()),
+        "record.clickhouse.token_file",
+    )?;
+    let reader_token = token(
+        store.and_then(|store| store.reader_token_file.as_ref()),
+        "record.clickhouse.reader_token_file",
+    )?;
     Ok(Secrets {
         targets: TargetSecrets::read(config, paths)?,
         mask_key: MaskKey::new(key),
         writer_token,
+        reader_token,
     })
 }
 
