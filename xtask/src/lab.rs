@@ -4,7 +4,7 @@ pub(crate) mod agents;
 mod cluster;
 mod command;
 mod container;
-mod daemon;
+pub(crate) mod daemon;
 mod database;
 mod down;
 mod entra;
@@ -12,13 +12,13 @@ mod env;
 pub(crate) mod exec;
 mod host;
 pub(crate) mod model;
-mod names;
+pub(crate) mod names;
 mod network;
 mod outside;
-mod secret;
+pub(crate) mod secret;
 mod store;
 pub(crate) mod up;
-mod weir;
+pub(crate) mod weir;
 
 use std::process::ExitCode;
 
