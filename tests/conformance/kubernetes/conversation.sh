@@ -46,7 +46,7 @@ file=$(mktemp)
 shows 'Server Version' kubectl version
 shows deployments kubectl api-resources
 shows yes kubectl auth can-i delete pods
-shows yes kubectl auth can-i --list
+shows '*.*' kubectl auth can-i --list
 kubectl create namespace talk
 kubectl config set-context --current --namespace talk
 echo "$pod" > "$file"
@@ -60,7 +60,7 @@ shows patched kubectl patch pod web -p '{"metadata":{"labels":{"tier":"front"}}}
 shows patched kubectl patch pod web --type json -p '[{"op":"add","path":"/metadata/labels/x","value":"y"}]'
 shows labeled kubectl label pod web colour=blue
 shows created kubectl create deployment front --image registry.k8s.io/pause
-shows 'successfully rolled out\|deployment' kubectl rollout history deployment front || true
+shows REVISION kubectl rollout history deployment front
 shows scaled kubectl scale deployment front --replicas 2
 shows created kubectl create configmap settings --from-literal a=b
 shows 'secret/key created' kubectl create secret generic key --from-literal value="$CANARY"

@@ -15,7 +15,8 @@ trap 'rm -rf "$KUBE_TEMP"' EXIT
 KUBE_JUNIT_REPORT_DIR=$KUBE_TEMP/junit
 HOME=$KUBE_TEMP/home
 TMPDIR=$KUBE_TEMP
-WEIR_API_CA=$KUBE_TEMP/ca.pem
+# A group reads it by this name, which is the one that the suite's own server would give it.
+WEIR_API_CA=$KUBE_TEMP/apiserver.crt
 unset KUBECONFIG
 mkdir -p "$HOME/.kube"
 printf '%s' "$WEIR_KUBECONFIG" > "$HOME/.kube/config"

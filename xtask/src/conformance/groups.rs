@@ -43,10 +43,13 @@ fn groups(script: &str, file: &str) -> Result<Vec<Group>> {
     }
     let mut groups: Vec<Group> = Vec::new();
     for line in script.lines() {
-        let Some(name) = line.trim().strip_prefix("record_command run_") else {
+        // One group is called without recording what it says.
+        let line = line.trim();
+        let name = line.strip_prefix("record_command ").unwrap_or(line);
+        if !name.starts_with("run_") || name.contains(|c: char| c != '_' && !c.is_alphanumeric()) {
             continue;
-        };
-        let name = format!("run_{name}");
+        }
+        let name = name.to_owned();
         if groups.iter().all(|known| known.name != name) {
             let differs = differences.remove(name.as_str()).map(str::to_owned);
             groups.push(Group { name, differs });
@@ -65,7 +68,8 @@ mod tests {
     #[test]
     fn groups_are_read_in_order_with_their_differences() {
         let script = "  record_command run_b_tests\nrecord_command \"run_${x}\"\n\
-                      record_command run_a_tests\nrecord_command run_b_tests\n";
+                      # record_command run_c_tests\nrun_d_tests() {\n\
+                      run_a_tests\nrecord_command run_b_tests\n";
         let found = groups(script, "# why\n\nrun_a_tests: by design\n").unwrap();
         let names: Vec<&str> = found.iter().map(|group| group.name.as_str()).collect();
         assert_eq!(names, ["run_b_tests", "run_a_tests"]);
