@@ -38,7 +38,12 @@ kubectl config set-context "$CONTEXT" \
 kubectl config use-context "$CONTEXT"
 
 # runTests sets everything up and then runs the groups that WHAT names, by this name.
-run_conformance_tests() { "$GROUP"; }
+run_conformance_tests() {
+  set -o errexit -o nounset
+  # Some groups go on in the namespace of the group before.
+  create_and_use_new_namespace
+  "$GROUP"
+}
 export SUPPORTED_RESOURCES=("*")
 WHAT=conformance
 runTests
