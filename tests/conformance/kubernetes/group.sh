@@ -27,7 +27,8 @@ source hack/lib/init.sh
 source hack/lib/test.sh
 KUBE_OUTPUT_HOSTBIN=$WEIR_BIN
 source test/cmd/legacy-script.sh
-kube::util::ensure-gnu-sed
+# As kube::util::ensure-gnu-sed finds it, unless a pipe breaks on it.
+export SED=sed
 
 of_config() { kubectl config view --raw --minify -o jsonpath="{$1}"; }
 CONTEXT=test
