@@ -18,7 +18,7 @@ use crate::agent::{self, Admission, AgentSide, Opened};
 use crate::keys::HostIdentity;
 use crate::question::Place;
 use crate::throttle::Throttle;
-use crate::upstream::{Backend, Upstream};
+use crate::upstream::{Backend, ServerChannel, Upstream};
 use crate::{forward, session};
 
 /// Version, key exchange and sign-in of the agent.
@@ -128,6 +128,23 @@ impl<G: Gate + 'static, C: Connect> Flow<G, C> {
         let opened = Rc::new(opened);
         *upstream = Some(Rc::clone(&opened));
         Ok(opened)
+    }
+}
+
+impl<G: Gate + 'static, C: Connect> Flow<G, C> {
+    /// A session channel of the server; the text is for the agent.
+    pub(crate) async fn server_session(
+        &self,
+        place: &Place,
+    ) -> Result<ServerChannel, &'static str> {
+        let opened = match self.upstream(&place.requested).await {
+            Ok(upstream) => upstream.session().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        opened.map_err(|error| {
+            tracing::warn!(%error, "the SSH server cannot be used");
+            "weir: the server cannot be reached or does not take Weir's credential"
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use russh::server::Handle;
 use russh::{ChannelMsg, Pty};
 use tokio::time::sleep;
 use weir_govern::terminal::Cast;
-use weir_govern::{Blocked, Cleared, Gate, Refusal, Reply};
+use weir_govern::{Blocked, Cleared, Gate, Reply};
 use weir_model::request::Request;
 
 use crate::agent::AgentChannel;
@@ -74,16 +74,6 @@ pub(crate) enum Refused {
     Said(String),
 }
 
-/// What the agent reads of a refusal.
-pub(crate) fn refusal_text(refusal: &Refusal) -> String {
-    let denial = &refusal.denial;
-    if denial.reason.starts_with("weir: ") {
-        denial.reason.clone()
-    } else {
-        format!("weir: {} (rule {})", denial.reason, denial.rule)
-    }
-}
-
 /// Asks the gate; an agent that leaves meanwhile takes its request back.
 pub(crate) async fn ask<G: Gate>(
     gate: &G,
@@ -96,7 +86,7 @@ pub(crate) async fn ask<G: Gate>(
     };
     outcome.map_err(|blocked| {
         Refused::Said(match blocked {
-            Blocked::Refused(refusal) => refusal_text(&refusal),
+            Blocked::Refused(refusal) => refusal.text(),
             Blocked::NotRecorded => {
                 "weir: this cannot be recorded at the moment, so it is not done".to_owned()
             }
@@ -238,7 +228,7 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
     /// Records and tells what could not be asked.
     async fn refuse(&mut self, rule: &'static str, reason: &str, statement: &str) {
         let refusal = self.flow.gate.refuse(rule, reason, Arc::from(statement));
-        self.say(&refusal_text(&refusal), EXIT_REFUSED).await;
+        self.say(&refusal.text(), EXIT_REFUSED).await;
     }
 
     /// Ends the channel as a command would that failed. The agent may be gone.
@@ -258,16 +248,10 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
             };
             self.flow.gate.complete(cleared.seq(), reply);
         };
-        let server = match self.flow.upstream(&self.place.requested).await {
-            Ok(upstream) => upstream.session().await.map_err(|error| error.to_string()),
-            Err(error) => Err(error),
-        };
-        let mut server = match server {
+        let mut server = match self.flow.server_session(self.place).await {
             Ok(server) => server,
-            Err(error) => {
-                tracing::warn!(%error, "the SSH server cannot be used");
+            Err(text) => {
                 end("unreachable");
-                let text = "weir: the server cannot be reached or does not take Weir's credential";
                 return self.say(text, EXIT_FAILED).await;
             }
         };

@@ -55,16 +55,10 @@ where
         };
         flow.gate.complete(cleared.seq(), reply);
     };
-    let server = match flow.upstream(&place.requested).await {
-        Ok(upstream) => upstream.session().await.map_err(|error| error.to_string()),
-        Err(error) => Err(error),
-    };
-    let mut server = match server {
+    let mut server = match flow.server_session(place).await {
         Ok(server) => server,
-        Err(error) => {
-            tracing::warn!(%error, "the SSH server cannot be used");
+        Err(text) => {
             complete("unreachable");
-            let text = "weir: the server cannot be reached or does not take Weir's credential";
             return say(agent, text).await;
         }
     };
