@@ -184,6 +184,8 @@ where
             }
             Some(_over) = channels.join_next() => {}
             text = &mut kill => {
+                // First: an agent that reads slowly must not go on meanwhile.
+                channels.shutdown().await;
                 say_good_bye(&handle, text).await;
                 break Ending::Killed;
             }
@@ -198,10 +200,14 @@ where
     };
     // Their inputs are closed now, so they come to an end by themselves.
     drop(opened);
-    let last = async { while channels.join_next().await.is_some() {} };
-    if ending == Ending::ClientLeft && timeout(LAST_TIME_MAX, last).await.is_err() {
-        tracing::info!("channels of a flow had to be ended");
+    if ending == Ending::ClientLeft {
+        let last = async { while channels.join_next().await.is_some() {} };
+        if timeout(LAST_TIME_MAX, last).await.is_err() {
+            tracing::info!("channels of a flow had to be ended");
+        }
     }
+    // What they note of their ends comes before the flow's own.
+    channels.shutdown().await;
     ending
 }
 

@@ -18,6 +18,8 @@ const HANDLES_MAX: usize = 1024;
 struct Open {
     seq: u32,
     writes: bool,
+    /// The server was asked to close it, and may give its name to another.
+    closing: bool,
     bytes_read: u64,
     bytes_written: u64,
 }
@@ -86,10 +88,11 @@ impl Desk {
     pub(super) fn on_handle(&mut self, on: &OnHandle, handles: &[Bytes]) -> Option<Pending> {
         for handle in handles {
             let open = self.handles.get_mut(handle)?;
-            if on.changes && !open.writes {
+            if open.closing || (on.changes && !open.writes) {
                 return None;
             }
             open.bytes_written += on.written;
+            open.closing = on.operation == "close";
         }
         let (id, handle) = (on.id, handles.first()?.clone());
         Some(match on.operation {
@@ -170,6 +173,7 @@ impl Desk {
         let open = Open {
             seq,
             writes,
+            closing: false,
             bytes_read: 0,
             bytes_written: 0,
         };
@@ -200,6 +204,15 @@ impl Desk {
     pub(super) fn close_all<G: Gate>(self, gate: &G) {
         for open in self.handles.into_values() {
             close(gate, &open, "aborted");
+        }
+        for pending in self.pending.into_values() {
+            if let Pending::Operation { seq, .. } | Pending::Opening { seq, .. } = pending {
+                let reply = Reply {
+                    status: "aborted".to_owned(),
+                    ..Reply::default()
+                };
+                gate.complete(seq, reply);
+            }
         }
     }
 }
