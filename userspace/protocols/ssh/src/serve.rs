@@ -50,13 +50,16 @@ where
         throttle: Arc::new(Throttle::default()),
         open_channels: Arc::new(()),
     };
-    let serving = async {
-        russh::server::run_stream(Arc::new(agent::config(identity)), stream, side)
-            .await?
-            .await
+    let starting = russh::server::run_stream(Arc::new(agent::config(identity)), stream, side);
+    let Ok(Ok(running)) = timeout(SIGN_IN_TIME_MAX, starting).await else {
+        return;
     };
-    if let Ok(Err(error)) = timeout(SIGN_IN_TIME_MAX, serving).await {
-        tracing::debug!(%error, "an agent was turned away");
+    let handle = running.handle();
+    match timeout(SIGN_IN_TIME_MAX, running).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an agent was turned away"),
+        // russh's task is its own; left alone it would serve this agent for ever.
+        Err(_elapsed) => say_good_bye(&handle, "weir: the sign-in took too long".to_owned()).await,
     }
 }
 

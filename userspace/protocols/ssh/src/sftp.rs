@@ -3,8 +3,8 @@
 //!
 //! The real name is asked of the server (`SSH_FXP_REALPATH`), which resolves `..` and symbolic
 //! links; what does not exist yet is resolved up to its folder. Between question and operation
-//! somebody else on the server may change a link; nobody can through this channel, whose
-//! operations are taken one after another.
+//! somebody else on the server may change a link, and so may the agent by another channel or a
+//! command; not through this channel, whose operations are taken one after another.
 
 mod desk;
 mod wire;
