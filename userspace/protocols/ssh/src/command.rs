@@ -202,6 +202,11 @@ impl Effects {
             self.unclear.insert("dynamic-file");
             return;
         }
+        // Where `..` leads is known to the server alone: behind a link it is not what was before it,
+        // and it may climb out of the home directory.
+        if path.split('/').any(|part| part == "..") {
+            self.unclear.insert("dynamic-file");
+        }
         self.files.push(FileAccess {
             action,
             path: Arc::from(path::normal("~", path)),
@@ -266,8 +271,9 @@ mod tests {
             ),
             (
                 "echo x > /srv/../etc/cron.d/x",
-                "echo | writeFile=/etc/cron.d/x | ",
+                "echo | writeFile=/etc/cron.d/x | dynamic-file",
             ),
+            ("cat < ../../etc/x", "cat | readFile=~/etc/x | dynamic-file"),
             ("ls 2>/dev/null", "ls |  | "),
             ("cd /etc && echo x > passwd", "cd echo |  | dynamic-file"),
             ("$(echo rm) x", "echo |  | dynamic-program"),
