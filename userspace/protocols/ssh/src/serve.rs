@@ -50,13 +50,16 @@ where
         throttle: Arc::new(Throttle::default()),
         open_channels: Arc::new(()),
     };
-    let serving = async {
-        russh::server::run_stream(Arc::new(agent::config(identity)), stream, side)
-            .await?
-            .await
+    let starting = russh::server::run_stream(Arc::new(agent::config(identity)), stream, side);
+    let Ok(Ok(running)) = timeout(SIGN_IN_TIME_MAX, starting).await else {
+        return;
     };
-    if let Ok(Err(error)) = timeout(SIGN_IN_TIME_MAX, serving).await {
-        tracing::debug!(%error, "an agent was turned away");
+    let handle = running.handle();
+    match timeout(SIGN_IN_TIME_MAX, running).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an agent was turned away"),
+        // russh's task is its own; left alone it would serve this agent for ever.
+        Err(_elapsed) => say_good_bye(&handle, "weir: the sign-in took too long".to_owned()).await,
     }
 }
 
@@ -201,6 +204,8 @@ where
             }
             Some(_over) = channels.join_next() => {}
             text = &mut kill => {
+                // First: an agent that reads slowly must not go on meanwhile.
+                channels.shutdown().await;
                 say_good_bye(&handle, text).await;
                 break Ending::Killed;
             }
@@ -215,10 +220,14 @@ where
     };
     // Their inputs are closed now, so they come to an end by themselves.
     drop(opened);
-    let last = async { while channels.join_next().await.is_some() {} };
-    if ending == Ending::ClientLeft && timeout(LAST_TIME_MAX, last).await.is_err() {
-        tracing::info!("channels of a flow had to be ended");
+    if ending == Ending::ClientLeft {
+        let last = async { while channels.join_next().await.is_some() {} };
+        if timeout(LAST_TIME_MAX, last).await.is_err() {
+            tracing::info!("channels of a flow had to be ended");
+        }
     }
+    // What they note of their ends comes before the flow's own.
+    channels.shutdown().await;
     ending
 }
 
