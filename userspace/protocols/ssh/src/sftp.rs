@@ -147,6 +147,15 @@ async fn say(agent: &AgentChannel, text: &str) {
     drop(agent.write.eof().await);
 }
 
+/// An operation on paths.
+struct OnPaths<'a> {
+    id: u32,
+    operation: &'static str,
+    paths: &'a [PathUse],
+    /// It gives a handle.
+    opens: bool,
+}
+
 struct Transfer<'a, G> {
     gate: &'a G,
     place: &'a Place,
@@ -230,36 +239,50 @@ impl<G: Gate> Transfer<'_, G> {
                 paths,
                 opens,
             } => {
-                let files = self.files(&paths).await?;
-                let asked = weir_clock::now().mono_us;
-                let writes = files.iter().any(|file| file.action == "writeFile");
-                let request = self.place.file(operation, &files, packet.len() as u64);
-                match ask(self.gate, request, inputs).await {
-                    Ok(cleared) => {
-                        let seq = cleared.seq();
-                        // Reviewers take their time, in which a link may have been changed.
-                        let noted = Noted::new(self.gate, seq);
-                        let age = weir_clock::now().mono_us.saturating_sub(asked);
-                        if age > ANSWER_AGE_MAX_US && self.files(&paths).await? != files {
-                            noted.end("withheld", 0);
-                            let reason = "weir: the path leads elsewhere by now";
-                            return self.answer(id, code::PERMISSION_DENIED, reason).await;
-                        }
-                        noted.hand_over();
-                        let pending = if opens {
-                            Pending::Opening { id, seq, writes }
-                        } else {
-                            Pending::Operation { id, seq }
-                        };
-                        self.forward(&cleared, packet, pending).await
-                    }
-                    Err(Refused::Left) => Err(End::Left),
-                    Err(Refused::Said(text)) => {
-                        self.answer(id, code::PERMISSION_DENIED, &text).await
-                    }
-                }
+                let on = OnPaths {
+                    id,
+                    operation,
+                    paths: &paths,
+                    opens,
+                };
+                self.on_paths(&on, packet, inputs).await
             }
         }
+    }
+
+    async fn on_paths(
+        &self,
+        on: &OnPaths<'_>,
+        packet: Bytes,
+        inputs: &mut Inputs,
+    ) -> Result<(), End> {
+        let files = self.files(on.paths).await?;
+        let asked = weir_clock::now().mono_us;
+        let request = self.place.file(on.operation, &files, packet.len() as u64);
+        let cleared = match ask(self.gate, request, inputs).await {
+            Ok(cleared) => cleared,
+            Err(Refused::Left) => return Err(End::Left),
+            Err(Refused::Said(text)) => {
+                return self.answer(on.id, code::PERMISSION_DENIED, &text).await;
+            }
+        };
+        let (id, seq) = (on.id, cleared.seq());
+        // Reviewers take their time, in which a link may have been changed.
+        let noted = Noted::new(self.gate, seq);
+        let age = weir_clock::now().mono_us.saturating_sub(asked);
+        if age > ANSWER_AGE_MAX_US && self.files(on.paths).await? != files {
+            noted.end("withheld", 0);
+            let reason = "weir: the path leads elsewhere by now";
+            return self.answer(id, code::PERMISSION_DENIED, reason).await;
+        }
+        noted.hand_over();
+        let writes = files.iter().any(|file| file.action == "writeFile");
+        let pending = if on.opens {
+            Pending::Opening { id, seq, writes }
+        } else {
+            Pending::Operation { id, seq }
+        };
+        self.forward(&cleared, packet, pending).await
     }
 
     /// The paths by their real names.
