@@ -5,7 +5,7 @@ mod certificate;
 mod cluster;
 mod command;
 mod container;
-mod daemon;
+pub(crate) mod daemon;
 mod database;
 mod down;
 mod entra;
@@ -13,14 +13,14 @@ mod env;
 pub(crate) mod exec;
 mod host;
 pub(crate) mod model;
-mod names;
+pub(crate) mod names;
 mod network;
 mod outside;
 mod plan;
-mod secret;
+pub(crate) mod secret;
 mod store;
 pub(crate) mod up;
-mod weir;
+pub(crate) mod weir;
 
 use std::process::ExitCode;
 

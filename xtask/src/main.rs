@@ -7,6 +7,7 @@
 
 mod bench;
 mod binaries;
+mod conformance;
 mod http;
 mod lab;
 mod place;
@@ -49,6 +50,9 @@ enum Command {
     /// Measure, always as a ratio against a direct run in the same command
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Foreign test suites through Weir (builds what they need; opt-in)
+    #[command(subcommand)]
+    Conformance(conformance::ConformanceCommand),
     /// Check the repository's own rules
     Tidy,
     /// Install what builds and tests need; quick when nothing is missing
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Lab(command) => lab::run(command),
         Command::Bench(command) => bench::run(&command),
+        Command::Conformance(command) => conformance::run(&command),
         Command::Tidy => tidy::run(),
         Command::Setup => setup::run(setup::Need::everything()).map(|()| ExitCode::SUCCESS),
     };

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::say;
+use crate::{run, say};
 
 pub(crate) use engine::library as engine_library;
 pub(crate) use node::binary as node_binary;
@@ -96,6 +96,22 @@ pub(crate) fn run(need: Need) -> Result<()> {
         (part.install)(&missing, &step)?;
         step.done("");
     }
+    Ok(())
+}
+
+/// Installs packages whose programs are missing: what one command needs and most never will.
+pub(crate) fn also(packages: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<String> = packages
+        .iter()
+        .filter(|(_, program)| !run::found(program))
+        .map(|(package, _)| (*package).to_owned())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let step = say::step(format!("install {}", missing.join(" ")));
+    apt::install(&missing, &step)?;
+    step.done("");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! JSON documents: parsed, masked, written anew, so that what the agent gets is what was seen.
 
+mod members;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -112,14 +114,20 @@ impl<R: DocumentRules> Walk<'_, R> {
             self.value(value, place);
             return;
         };
-        let inner = serde_json::from_str::<Value>(text).ok();
-        let written = inner.and_then(|mut inner| {
-            self.value(&mut inner, place);
-            serde_json::to_string(&inner).ok()
-        });
-        match written {
-            Some(written) => *text = written,
-            None => self.mask(value, MaskKind::Redact, Encoding::Plain),
+        let Ok(inner) = serde_json::from_str::<Value>(text) else {
+            self.mask(value, MaskKind::Redact, Encoding::Plain);
+            return;
+        };
+        let mut walked = inner.clone();
+        self.value(&mut walked, place);
+        // `kubectl apply` compares this text byte by byte with what it would write, so that another
+        // spelling of the same document is a change of the object.
+        if walked == inner && members::all_kept(text, &inner) {
+            return;
+        }
+        match serde_json::to_string(&walked) {
+            Ok(written) => *text = written,
+            Err(_) => self.mask(value, MaskKind::Redact, Encoding::Plain),
         }
     }
 

@@ -65,7 +65,12 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr().context("finding a free port")?.port())
 }
 
-fn copy_with_names(from: &Path, to: &Path, names: &BTreeMap<String, String>) -> Result<()> {
+/// Copies a file with the lab's names put in.
+pub(crate) fn copy_with_names(
+    from: &Path,
+    to: &Path,
+    names: &BTreeMap<String, String>,
+) -> Result<()> {
     let text = fs::read_to_string(from).with_context(|| format!("reading {}", from.display()))?;
     let text = substitute(&text, names).with_context(|| from.display().to_string())?;
     fs::write(to, text).with_context(|| format!("writing {}", to.display()))

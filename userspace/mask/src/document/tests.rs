@@ -1,5 +1,7 @@
 //! Masks of documents.
 
+use serde_json::json;
+
 use super::*;
 
 /// Masks everything below `secret`, whatever stands in it; `text` holds a document.
@@ -63,6 +65,30 @@ fn a_document_in_a_text_is_masked_and_one_that_cannot_be_read_is_redacted() {
     );
     let (out, _) = masked(r#"{"text":"{\"secret\":\"canary\""}"#);
     assert_eq!(out, r#"{"text":"[redacted]"}"#);
+}
+
+/// `kubectl apply` compares the text byte by byte.
+#[test]
+fn a_document_in_a_text_keeps_its_spelling_unless_something_is_masked_or_said_twice() {
+    let text = |inner: &str| json!({ "text": inner }).to_string();
+    for same in [
+        "{\"b\":1,\"a\":[1.0, 2e3]}\n",
+        "{\"a\":\"\\u003cb\\u003e\",\"secret\":null}",
+        "{\"text\":\"{ }\\n\"}",
+    ] {
+        assert_eq!(masked(&text(same)), (text(same), 0), "{same}");
+    }
+    // Of the first value nothing was seen.
+    for (twice, written) in [
+        (r#"{"secret":"canary","secret":null}"#, r#"{"secret":null}"#),
+        (r#"{"x":{"a":"canary","\u0061":1}}"#, r#"{"x":{"a":1}}"#),
+        (
+            r#"{"text":"{\"secret\":\"canary\",\"secret\":null}"}"#,
+            r#"{"text":"{\"secret\":null}"}"#,
+        ),
+    ] {
+        assert_eq!(masked(&text(twice)).0, text(written), "{twice}");
+    }
 }
 
 #[test]

@@ -166,8 +166,14 @@ impl Api for KubernetesApi {
         plan: &KubernetesPlan,
     ) -> Result<request::Parts, Problem> {
         let failed = |reason| problem("weir:internal", StatusCode::INTERNAL_SERVER_ERROR, reason);
-        let mut headers = weir_kubernetes::towards_server(&head.headers, &self.token, &self.person)
-            .ok_or_else(|| failed("weir: the credential cannot be sent"))?;
+        let accept = match plan.plan.info {
+            // Nothing of it is masked.
+            Info::Path { .. } => weir_kubernetes::accept_any(&head.headers),
+            Info::Resource(_) => weir_kubernetes::accept(&head.headers),
+        };
+        let mut headers =
+            weir_kubernetes::towards_server(&head.headers, accept, &self.token, &self.person)
+                .ok_or_else(|| failed("weir: the credential cannot be sent"))?;
         if let Some(Upgrade { offer, key }) = &plan.upgrade {
             offer
                 .towards_server(&mut headers, key)
@@ -357,4 +363,46 @@ fn said(status: StatusCode, message: &str, rule: Option<&str>) -> Response<Bytes
         HeaderValue::from_static("application/json"),
     );
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(path: &str, accept: &str) -> String {
+        let api = KubernetesApi::new(
+            Arc::from("k"),
+            Zeroizing::new("token".to_owned()),
+            Person {
+                user: "agent".to_owned(),
+                ..Person::default()
+            },
+            Masks {
+                key: MaskKey::new([1; 32]),
+                patterns: OutputPatterns::new(&[], &[]).unwrap(),
+                config_keys: Arc::from([]),
+            },
+        );
+        let request = http::Request::get(path).header(header::ACCEPT, accept);
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let plan = api.read(&head, &[]).map_err(|problem| problem.reason);
+        let sent = api.towards_server(&head, &plan.unwrap().plan);
+        let sent = sent.map_err(|problem| problem.reason).unwrap();
+        sent.headers[header::ACCEPT].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn only_what_is_masked_has_to_be_json() {
+        let schema = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        assert_eq!(asked("/openapi/v2", schema), schema);
+        let protobuf = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(
+            asked("/api/v1/namespaces/shop/pods", protobuf),
+            "application/json"
+        );
+        assert_eq!(
+            asked("/api/v1/namespaces/shop/pods", schema),
+            "application/json"
+        );
+    }
 }

@@ -57,16 +57,32 @@ pub fn accept(headers: &HeaderMap) -> HeaderValue {
     HeaderValue::from_str(&joined).unwrap_or_else(|_| HeaderValue::from_static("application/json"))
 }
 
-/// All header fields towards the server. `None` when token or person cannot stand in a header.
+/// What the client wants to read, as it says it: for replies that are not masked. kubectl reads the
+/// schema (`/openapi/v2`) as protobuf only, and takes JSON there for a broken reply.
 #[must_use]
-pub fn towards_server(agent: &HeaderMap, token: &str, person: &Person) -> Option<HeaderMap> {
+pub fn accept_any(headers: &HeaderMap) -> HeaderValue {
+    match headers.get(header::ACCEPT) {
+        Some(asked) if asked.len() <= ACCEPT_BYTES_MAX => asked.clone(),
+        _ => accept(headers),
+    }
+}
+
+/// All header fields towards the server, which is asked to `accept`. `None` when token or person
+/// cannot stand in a header.
+#[must_use]
+pub fn towards_server(
+    agent: &HeaderMap,
+    accept: HeaderValue,
+    token: &str,
+    person: &Person,
+) -> Option<HeaderMap> {
     let mut out = HeaderMap::new();
     for name in KEPT {
         if let Some(value) = agent.get(name) {
             out.insert(HeaderName::from_static(name), value.clone());
         }
     }
-    out.insert(header::ACCEPT, accept(agent));
+    out.insert(header::ACCEPT, accept);
     out.insert(
         header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),

@@ -21,7 +21,7 @@ pub mod stream;
 pub mod vocabulary;
 
 pub use crate::document::{Masking, mask};
-pub use crate::headers::{Person, accept, impersonates, towards_server};
+pub use crate::headers::{Person, accept, accept_any, impersonates, towards_server};
 pub use crate::info::{Info, Resource, Verb, read};
 pub use crate::path::{Query, Unclear};
 pub use crate::question::{Plan, Question, question};

@@ -1,0 +1,200 @@
+//! kube-apiserver, kube-controller-manager and kubectl from Debian's source package, kept in the cache.
+//!
+//! What is downloaded is checked by apt against the signatures of Debian's archive. It uses lists of
+//! its own, so that the machine's sources stay as they are; compiler and etcd are unpacked into the
+//! cache and not installed, so that no service of them starts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::suite;
+use crate::{place, run, say, setup};
+
+/// Part of the cache's name: another version is another build.
+const VERSION: &str = "1.20.5+really1.20.2-1.1+deb12u1";
+const ARCHIVES: [&str; 2] = [
+    "http://deb.debian.org/debian bookworm main",
+    "http://deb.debian.org/debian-security bookworm-security main",
+];
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Of the same release as the source.
+const TOOLS: [&str; 4] = [
+    "etcd-server",
+    "golang-1.19-go",
+    "golang-1.19-src",
+    "golang-github-modern-go-reflect2-dev",
+];
+const BINARIES: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kubectl"];
+/// The release's own reflect2 reads maps the way Go did before 1.18 and crashes on later ones.
+const REFLECT2: &str = "github.com/modern-go/reflect2";
+/// Of the source, what the suite does not need.
+const LEFT: [&str; 6] = ["_output", ".make", "vendor", "staging", "pkg", "CHANGELOG"];
+
+/// What the cache holds.
+pub(super) struct Built {
+    /// The server's parts, kubectl and etcd.
+    pub(super) bin: PathBuf,
+    /// The source's scripts and what they read.
+    pub(super) suite: PathBuf,
+}
+
+/// Builds unless it is there.
+pub(super) fn build() -> Result<Built> {
+    let cache = place::cache()?.join("conformance");
+    let folder = cache.join(format!("kubernetes-{VERSION}"));
+    if !folder.is_dir() {
+        say::heading(format!("Kubernetes {VERSION}, once: about 20 minutes"));
+        let staging = Staging(cache.join(format!("kubernetes-{VERSION}.building")));
+        staging.make(&folder)?;
+    }
+    Ok(Built {
+        bin: folder.join("bin"),
+        suite: folder.join("suite"),
+    })
+}
+
+/// The folder in which it is built.
+struct Staging(PathBuf);
+
+impl Staging {
+    fn make(&self, folder: &Path) -> Result<()> {
+        setup::also(&[
+            ("dpkg-dev", "dpkg-source"),
+            ("make", "make"),
+            ("rsync", "rsync"),
+        ])?;
+        self.fetch()?;
+        self.unpack()?;
+        self.compile()?;
+        self.keep()?;
+        fs::rename(self.0.join("kept"), folder).context("moving what was built")?;
+        fs::remove_dir_all(&self.0).context("removing what the build needed")
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        place::target().join(format!("xtask-logs/conformance-{name}.log"))
+    }
+
+    /// apt with lists of its own.
+    fn apt(&self, arguments: &[&str]) -> Command {
+        let option = |name: &str, path: PathBuf| format!("{name}={}", path.display());
+        let options = [
+            option("Dir::Etc::sourcelist", self.0.join("apt/sources.list")),
+            option("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
+            option("Dir::State::lists", self.0.join("apt/lists")),
+            option("Dir::Cache", self.0.join("apt/cache")),
+            // The folder is the user's, and apt's own user may not look into it.
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        let mut command = Command::new("apt-get");
+        for option in options {
+            command.args(["-o", &option]);
+        }
+        command
+            .args(arguments)
+            .current_dir(self.0.join("downloads"));
+        command
+    }
+
+    fn fetch(&self) -> Result<()> {
+        let step = say::step("fetch source, compiler and etcd");
+        for folder in ["downloads", "apt/lists/partial", "apt/cache"] {
+            let folder = self.0.join(folder);
+            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        let list: String = ARCHIVES
+            .iter()
+            .flat_map(|archive| {
+                ["deb", "deb-src"].map(|kind| format!("{kind} [signed-by={KEYRING}] {archive}\n"))
+            })
+            .collect();
+        fs::write(self.0.join("apt/sources.list"), list).context("apt's list")?;
+        let source = format!("kubernetes={VERSION}");
+        for (name, arguments) in [
+            ("lists", vec!["update"]),
+            ("source", vec!["source", "--download-only", &source]),
+            ("tools", [&["download"], TOOLS.as_slice()].concat()),
+        ] {
+            run::logged(&step, &self.log(name), &mut self.apt(&arguments))?;
+        }
+        step.done("");
+        Ok(())
+    }
+
+    fn unpack(&self) -> Result<()> {
+        let step = say::step("unpack");
+        for folder in ["source", "tools", "kept"] {
+            let _absent = fs::remove_dir_all(self.0.join(folder));
+        }
+        let source = self.downloaded(|name| name.ends_with(".dsc"))?;
+        for dsc in source {
+            let mut command = Command::new("dpkg-source");
+            command.args(["--extract".as_ref(), dsc.as_os_str()]);
+            command.arg(self.0.join("source"));
+            run::quiet(&mut command)?;
+        }
+        for package in self.downloaded(|name| name.ends_with(".deb"))? {
+            let mut command = Command::new("dpkg-deb");
+            command.args(["--extract".as_ref(), package.as_os_str()]);
+            command.arg(self.0.join("tools"));
+            run::quiet(&mut command)?;
+        }
+        let vendored = self.0.join("source/vendor").join(REFLECT2);
+        fs::remove_dir_all(&vendored).context("the vendored reflect2")?;
+        let debian = self.0.join("tools/usr/share/gocode/src").join(REFLECT2);
+        run::quiet(
+            Command::new("cp")
+                .arg("--recursive")
+                .args([debian, vendored]),
+        )?;
+        step.done("");
+        Ok(())
+    }
+
+    fn downloaded(&self, wanted: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+        let folder = self.0.join("downloads");
+        let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+        Ok(entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.to_str().is_some_and(wanted))
+            .collect())
+    }
+
+    fn compile(&self) -> Result<()> {
+        let step = say::step("compile");
+        let goroot = self.0.join("tools/usr/lib/go-1.19");
+        let path = std::env::var("PATH").context("PATH")?;
+        let targets = BINARIES.map(|name| format!("cmd/{name}")).join(" ");
+        let mut command = Command::new("nice");
+        command
+            .args(["make", &format!("WHAT={targets}")])
+            .current_dir(self.0.join("source"))
+            .env("PATH", format!("{}/bin:{path}", goroot.display()))
+            .env("GOROOT", goroot)
+            .env("GOPROXY", "off")
+            .env("CGO_ENABLED", "0");
+        run::logged(&step, &self.log("compile"), &mut command)?;
+        step.done("");
+        Ok(())
+    }
+
+    fn keep(&self) -> Result<()> {
+        let (source, kept) = (self.0.join("source"), self.0.join("kept"));
+        fs::create_dir_all(kept.join("bin")).context("the folder of binaries")?;
+        let built = BINARIES.map(|name| source.join("_output/bin").join(name));
+        for from in built.into_iter().chain([self.0.join("tools/usr/bin/etcd")]) {
+            let name = from.file_name().context("a binary's name")?;
+            fs::copy(&from, kept.join("bin").join(name))
+                .with_context(|| format!("keeping {}", from.display()))?;
+        }
+        for left in LEFT {
+            let _absent = fs::remove_dir_all(source.join(left));
+        }
+        fs::rename(source, kept.join("suite")).context("keeping the suite")?;
+        suite::point_elsewhere(&kept.join("suite"))
+    }
+}
