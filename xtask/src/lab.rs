@@ -1,6 +1,7 @@
 //! `cargo xtask lab`: a whole node on real parts, as many side by side as wanted.
 
 pub(crate) mod agents;
+mod certificate;
 mod cluster;
 mod command;
 mod container;
@@ -15,6 +16,7 @@ pub(crate) mod model;
 pub(crate) mod names;
 mod network;
 mod outside;
+mod plan;
 pub(crate) mod secret;
 mod store;
 pub(crate) mod up;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -180,6 +181,20 @@ impl Lab {
             bail!("weir {all:?}: {said:?}");
         }
         serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
+    }
+
+    /// Id of the held request whose statement has this text, once there is one.
+    ///
+    /// # Errors
+    /// When nothing is held in time.
+    pub fn held(&self, statement: &str) -> Result<String> {
+        crate::until("a held request", Duration::from_secs(20), || {
+            let list = self.weir_json(&["approvals", "ls"])?;
+            Ok(list.as_array().into_iter().flatten().find_map(|row| {
+                let found = row["statement"].as_str()?.contains(statement);
+                found.then(|| row["id"].as_str().map(str::to_owned))?
+            }))
+        })
     }
 
     /// Signs a reviewer in.

@@ -269,15 +269,7 @@ fn a_delete_waits_for_a_reviewer() -> Result<()> {
             "--wait=false",
         ],
     )?;
-    let id = until("a held delete", Duration::from_secs(20), || {
-        let list = lab.weir_json(&["approvals", "ls"])?;
-        Ok(list.as_array().into_iter().flatten().find_map(|row| {
-            row["statement"]
-                .as_str()?
-                .contains("pods/web-1")
-                .then(|| row["id"].as_str().map(str::to_owned))?
-        }))
-    })?;
+    let id = lab.held("pods/web-1")?;
     ensure!(
         !reached(&lab)?
             .iter()

@@ -57,19 +57,6 @@ fn recorded(lab: &Lab, condition: &str) -> Result<()> {
     })
 }
 
-/// The id of a held request whose statement contains `text`.
-fn held(lab: &Lab, text: &str) -> Result<String> {
-    until("a held request", Duration::from_secs(20), || {
-        let list = lab.weir_json(&["approvals", "ls"])?;
-        Ok(list.as_array().into_iter().flatten().find_map(|row| {
-            row["statement"]
-                .as_str()?
-                .contains(text)
-                .then(|| row["id"].as_str().map(str::to_owned))?
-        }))
-    })
-}
-
 #[test]
 fn commands_run_with_their_input_outputs_and_exit_code() -> Result<()> {
     let lab = Lab::current()?;
@@ -238,7 +225,7 @@ fn a_terminal_waits_for_a_reviewer_and_is_recorded() -> Result<()> {
                 kubectl -n shop exec -it web-0 -- sh -c \"exec sh #{flag}\"' /dev/null"
         );
         let waiting = lab.started("operator", &["sh", "-c", &script])?;
-        let id = held(&lab, &format!("exec sh #{flag}"))?;
+        let id = lab.held(&format!("exec sh #{flag}"))?;
         let approve = ["approvals", "approve", &id, "--justification", "ticket 8"];
         let approved = lab.weir(&approve)?;
         ensure!(approved.code == 0, "{approved:?}");

@@ -50,18 +50,6 @@ fn started(lab: &Lab) -> Result<usize> {
         .count())
 }
 
-fn approval_of(lab: &Lab, statement: &str) -> Result<String> {
-    until("a held request", Duration::from_secs(20), || {
-        let list = lab.weir_json(&["approvals", "ls"])?;
-        Ok(list.as_array().into_iter().flatten().find_map(|row| {
-            row["statement"]
-                .as_str()?
-                .contains(statement)
-                .then(|| row["id"].as_str().map(str::to_owned))?
-        }))
-    })
-}
-
 #[test]
 fn commands_run_as_without_weir() -> Result<()> {
     let lab = Lab::current()?;
@@ -139,7 +127,7 @@ fn a_command_waits_for_a_reviewer() -> Result<()> {
         stderr.read_exact(&mut notice)?;
         let notice = String::from_utf8_lossy(&notice).into_owned();
         ensure!(notice.contains("waits for a reviewer"), "{notice}");
-        let id = approval_of(&lab, &command)?;
+        let id = lab.held(&command)?;
         ensure!(path.exists(), "it ran before it was approved");
         let said = lab.weir(&["approvals", decision, &id, "--justification", "ticket 9"])?;
         ensure!(said.code == 0, "{said:?}");
@@ -215,7 +203,7 @@ fn a_shell_is_recorded_both_ways_as_an_asciicast() -> Result<()> {
         _, status = os.waitpid(pid, 0)\n\
         print('exit', os.waitstatus_to_exitcode(status))\n";
     let waiting = lab.python_started("operator", typed)?;
-    let id = approval_of(&lab, "shell")?;
+    let id = lab.held("shell")?;
     let said = lab.weir(&["approvals", "approve", &id, "--justification", "t"])?;
     ensure!(said.code == 0, "{said:?}");
     let said = lab::finish(waiting)?;

@@ -51,6 +51,18 @@ pub struct Refusal {
     pub denial: Denial,
 }
 
+impl Refusal {
+    /// What an agent reads of it, where its protocol has room for a sentence.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if self.denial.reason.starts_with("weir: ") {
+            self.denial.reason.clone()
+        } else {
+            format!("weir: {} (rule {})", self.denial.reason, self.denial.rule)
+        }
+    }
+}
+
 /// A request that waits. Consumed by [`Governor::resolve`].
 #[derive(Debug)]
 pub struct Hold {

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, timeout};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
@@ -20,6 +19,7 @@ use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows};
 
 use self::scram_only::ScramOnly;
 use crate::node::{Node, Target};
+use crate::upstream;
 
 const READ_TIME_MAX: Duration = Duration::from_secs(20);
 /// A catalog is read again after this, in case it was changed by somebody who does not come
@@ -113,9 +113,8 @@ async fn read(node: &Node, question: &CatalogQuestion) -> Result<CatalogRows, No
         text: "weir: the catalog of this database cannot be read",
         detail,
     };
-    let stream = upstream(node, question.netns, question.server)
-        .await
-        .map_err(failed)?;
+    let opening = upstream::stream(node, &question.target, question.netns, question.server);
+    let stream = opening.await.map_err(failed)?;
     let mut config = tokio_postgres::Config::new();
     config
         .user(&question.target.user)
@@ -123,8 +122,13 @@ async fn read(node: &Node, question: &CatalogQuestion) -> Result<CatalogRows, No
         .dbname(&*question.database)
         .application_name("weir catalog")
         .ssl_mode(tokio_postgres::config::SslMode::Disable);
+    // A server that TLS has proven may ask for the password in other ways.
+    let stream = match &question.target.upstream_tls {
+        Some(_) => ScramOnly::proven(stream),
+        None => ScramOnly::new(stream),
+    };
     let (client, connection) = config
-        .connect_raw(ScramOnly::new(stream), NoTls)
+        .connect_raw(stream, NoTls)
         .await
         .map_err(|error| failed(error.to_string()))?;
     let driver = tokio::spawn(connection);
@@ -154,27 +158,4 @@ fn texts(messages: &[SimpleQueryMessage]) -> Result<Vec<Vec<Option<String>>>, St
         }
     }
     Ok(rows)
-}
-
-/// Opens a flow to the server from the workload's own namespace.
-pub(crate) async fn upstream(
-    node: &Node,
-    netns: NetnsCookie,
-    server: SocketAddr,
-) -> Result<TcpStream, String> {
-    let server = SocketAddr::new(server.ip().to_canonical(), server.port());
-    let socket = node
-        .host
-        .upstream(netns, server.is_ipv6())
-        .await
-        .map_err(|error| error.to_string())?;
-    let socket = TcpSocket::from_std_stream(socket.into());
-    let stream = socket
-        .connect(server)
-        .await
-        .map_err(|error| error.to_string())?;
-    stream
-        .set_nodelay(true)
-        .map_err(|error| error.to_string())?;
-    Ok(stream)
 }

@@ -233,6 +233,7 @@ impl Connection {
             Output::ToServer(bytes) => self.server_out.push(bytes.into_bytes()),
             Output::ToClient(bytes) => self.client_out.push(bytes.into_bytes()),
             Output::UpgradeTls(Side::Client) => self.upgrade = true,
+            // The upstream flow is encrypted before the session gets it.
             Output::UpgradeTls(Side::Server) => self.closing = Some(CloseReason::Internal),
             Output::Identify => self.start_identify(),
             Output::Connect(request) => self.start_connect(&request),
@@ -267,7 +268,7 @@ impl Connection {
             return Err(CloseReason::Misbehaved);
         };
         match tokio::time::timeout(TLS_TIME_MAX, acceptor.accept(plain)).await {
-            Ok(Ok(stream)) => self.client = Stream::Tls(Box::new(stream)),
+            Ok(Ok(stream)) => self.client = Stream::Tls(Box::new(stream.into())),
             Ok(Err(error)) => {
                 tracing::info!(%error, session = %self.id, "TLS with the agent failed");
                 return Err(CloseReason::Malformed);

@@ -20,6 +20,7 @@ mod outbox;
 mod protocol;
 mod registry;
 mod stream;
+mod upstream;
 mod worker;
 
 pub use crate::host::{Answer, Host, HostError};

@@ -68,6 +68,15 @@ impl Protocol {
         }
     }
 
+    /// How TLS is asked for inside the protocol's own stream, and the byte by which the server
+    /// agrees; `None` where TLS comes first.
+    pub(crate) const fn tls_request(self) -> Option<(&'static [u8], u8)> {
+        match self {
+            Self::Postgres => Some((&weir_postgres::SSL_REQUEST, b'S')),
+            Self::Kubernetes | Self::Ssh => None,
+        }
+    }
+
     pub(crate) const fn kind(self) -> Kind {
         match self {
             Self::Postgres => Kind::ByteStream,

@@ -13,7 +13,10 @@ use crate::{COMMANDS_MAX, DEPTH_MAX, grammar, wrappers};
 /// See [`crate::parse`].
 pub(crate) fn text(text: &str) -> Result<Script, Refused> {
     let program = grammar::program(text)?;
-    let mut walk = Walk::default();
+    let mut walk = Walk {
+        continued: continued(text),
+        ..Walk::default()
+    };
     walk.program(&program, &Place::default());
     walk.finish()
 }
@@ -78,6 +81,8 @@ pub(crate) struct Walk {
     functions: BTreeSet<String>,
     text_bytes: usize,
     refused: Option<Refused>,
+    /// The text that is walked has a line that goes on in the next one.
+    continued: bool,
 }
 
 impl Walk {
@@ -108,7 +113,11 @@ impl Walk {
             return;
         }
         match grammar::program(text) {
-            Ok(program) => self.program(&program, place),
+            Ok(program) => {
+                let outer = std::mem::replace(&mut self.continued, continued(text));
+                self.program(&program, place);
+                self.continued = outer;
+            }
             Err(reason) => self.unclear(Unclear::Unparsable { reason }),
         }
     }
@@ -240,6 +249,7 @@ impl Walk {
             let word = self.word(&program.value, &place);
             parts.words.push(word);
         }
+        self.dialect(simple.word_or_name.as_ref(), suffix);
         for item in suffix {
             self.item(item, &mut parts, &mut place);
         }
@@ -254,6 +264,34 @@ impl Walk {
         }
         if lists {
             self.run(parts.words, parts.assignments, &place);
+        }
+    }
+
+    /// What shells read in two ways at redirections: `{x}>file` is one word and a redirection, or a
+    /// redirection with a variable; `&>file` is one redirection, or the end of the command.
+    fn dialect(&mut self, program: Option<&ast::Word>, suffix: &[Item]) {
+        let mut previous = program;
+        let mut cut = false;
+        for item in suffix {
+            match item {
+                Item::IoRedirect(redirect) => {
+                    if let Some(word) = previous.filter(|word| is_variable(&word.value)) {
+                        let raw = word.value.clone();
+                        self.unclear(Unclear::Dialect { raw });
+                    }
+                    cut |= matches!(redirect, ast::IoRedirect::OutputAndError(..));
+                    previous = None;
+                }
+                Item::Word(word) | Item::AssignmentWord(_, word) => {
+                    if cut {
+                        let raw = format!("&> … {}", word.value);
+                        self.unclear(Unclear::Dialect { raw });
+                        cut = false;
+                    }
+                    previous = Some(word);
+                }
+                Item::ProcessSubstitution(..) => previous = None,
+            }
         }
     }
 
@@ -322,6 +360,13 @@ impl Walk {
                 (Direction::HereString, word, Some(fd.unwrap_or(0)))
             }
             ast::IoRedirect::HereDocument(fd, here) => {
+                // Shells join lines before they look for the end, the grammar does it afterwards;
+                // and they disagree about `$` in front of a quoted end.
+                let end = &here.here_end.value;
+                if self.continued || end.contains(['$', '`']) {
+                    let raw = format!("<<{end}");
+                    self.unclear(Unclear::Dialect { raw });
+                }
                 let target = if here.requires_expansion {
                     let reading = word::read_here(&here.doc.value);
                     self.reading(reading, place)
@@ -359,11 +404,22 @@ impl Walk {
         let name = match &assignment.name {
             ast::AssignmentName::VariableName(name) => name.clone(),
             ast::AssignmentName::ArrayElementName(name, index) => {
-                let inner = word::read_expression(index);
-                self.inner(inner, index, place);
+                self.arithmetic(index, place);
+                if is_evaluated(name) {
+                    let raw = raw.value.clone();
+                    self.unclear(Unclear::Evaluates { raw });
+                }
                 format!("{name}[{index}]")
             }
         };
+        if is_evaluated(&name)
+            || (is_integer(&name)
+                && !matches!(&assignment.value, ast::AssignmentValue::Scalar(value)
+                    if word::is_numeric(&value.value)))
+        {
+            let raw = raw.value.clone();
+            self.unclear(Unclear::Evaluates { raw });
+        }
         let value = match &assignment.value {
             ast::AssignmentValue::Scalar(value) => {
                 let reading = word::read_value(&value.value);
@@ -371,6 +427,13 @@ impl Walk {
             }
             ast::AssignmentValue::Array(elements) => {
                 for (key, value) in elements {
+                    let keyed = key
+                        .as_ref()
+                        .is_some_and(|key| !word::is_numeric(&key.value));
+                    if keyed || value.value.starts_with('[') {
+                        let raw = value.value.clone();
+                        self.unclear(Unclear::Evaluates { raw });
+                    }
                     for part in key.iter().chain([value]) {
                         self.word(&part.value, place);
                     }
@@ -407,16 +470,21 @@ impl Walk {
         }
     }
 
-    fn expression(&mut self, expression: &ast::UnexpandedArithmeticExpr, place: &Place) {
-        let inner = word::read_expression(&expression.value);
-        self.inner(inner, &expression.value, place);
+    /// Runs what stands in it, and evaluates the values of what it names.
+    fn arithmetic(&mut self, expression: &str, place: &Place) {
+        if !word::is_numeric(expression) {
+            let raw = expression.to_owned();
+            self.unclear(Unclear::Evaluates { raw });
+        }
+        let inner = word::read_expression(expression);
+        self.inner(inner, expression, place);
     }
 
     fn compound(&mut self, compound: &ast::CompoundCommand, place: &Place) {
         use ast::CompoundCommand as Kind;
         match compound {
             Kind::Arithmetic(arithmetic) => {
-                self.expression(&arithmetic.expr, place);
+                self.arithmetic(&arithmetic.expr.value, place);
                 // A POSIX shell runs this as a subshell in a subshell.
                 let raw = arithmetic.to_string();
                 self.unclear(Unclear::Dialect { raw });
@@ -424,13 +492,18 @@ impl Walk {
             Kind::ArithmeticForClause(clause) => {
                 let parts = [&clause.initializer, &clause.condition, &clause.updater];
                 for part in parts.into_iter().flatten() {
-                    self.expression(part, place);
+                    self.arithmetic(&part.value, place);
                 }
                 self.list(&clause.body.list, &place.inside(Within::Loop));
             }
             Kind::BraceGroup(group) => self.list(&group.list, &place.inside(Within::Group)),
             Kind::Subshell(subshell) => self.list(&subshell.list, &place.inside(Within::Subshell)),
             Kind::ForClause(clause) => {
+                let name = &clause.variable_name;
+                if is_evaluated(name) || is_integer(name) {
+                    let raw = name.clone();
+                    self.unclear(Unclear::Evaluates { raw });
+                }
                 for value in clause.values.iter().flatten() {
                     self.word(&value.value, place);
                 }
@@ -481,13 +554,36 @@ impl Walk {
                 self.test(inner, place);
                 true
             }
-            Test::UnaryTest(_, word) => {
-                self.word(&word.value, place);
+            Test::UnaryTest(predicate, word) => {
+                let word = self.word(&word.value, place);
+                let of_variable = matches!(
+                    predicate,
+                    ast::UnaryPredicate::ShellVariableIsSetAndAssigned
+                        | ast::UnaryPredicate::ShellVariableIsSetAndNameRef
+                );
+                if of_variable && word.text.is_none_or(|text| text.contains('[')) {
+                    self.unclear(Unclear::Evaluates { raw: word.raw });
+                }
                 false
             }
             Test::BinaryTest(predicate, left, right) => {
-                self.word(&left.value, place);
-                self.word(&right.value, place);
+                use ast::BinaryPredicate as Compare;
+                let arithmetic = matches!(
+                    predicate,
+                    Compare::ArithmeticEqualTo
+                        | Compare::ArithmeticNotEqualTo
+                        | Compare::ArithmeticLessThan
+                        | Compare::ArithmeticLessThanOrEqualTo
+                        | Compare::ArithmeticGreaterThan
+                        | Compare::ArithmeticGreaterThanOrEqualTo
+                );
+                for side in [left, right] {
+                    let word = self.word(&side.value, place);
+                    let numeric = word.text.as_deref().is_some_and(word::is_numeric);
+                    if arithmetic && !numeric {
+                        self.unclear(Unclear::Evaluates { raw: word.raw });
+                    }
+                }
                 let compared = matches!(
                     predicate,
                     ast::BinaryPredicate::LeftSortsBeforeRight
@@ -505,6 +601,48 @@ struct Parts {
     words: Vec<Word>,
     assignments: Vec<(String, Word)>,
     redirections: Vec<Redirection>,
+}
+
+/// A line that goes on in the next one.
+fn continued(text: &str) -> bool {
+    text.contains("\\\n")
+}
+
+/// `{name}`, which before a redirection is a variable for its descriptor.
+fn is_variable(word: &str) -> bool {
+    let name = word
+        .strip_prefix('{')
+        .and_then(|word| word.strip_suffix('}'));
+    name.is_some_and(|name| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+/// Variables whose values bash runs.
+pub(crate) fn is_evaluated(name: &str) -> bool {
+    matches!(
+        name,
+        "BASH_ALIASES" | "BASH_CMDS" | "PS0" | "PS1" | "PS2" | "PS4" | "PROMPT_COMMAND"
+    )
+}
+
+/// Variables whose values bash takes for arithmetic.
+pub(crate) fn is_integer(name: &str) -> bool {
+    matches!(
+        name,
+        "RANDOM"
+            | "SRANDOM"
+            | "SECONDS"
+            | "OPTIND"
+            | "HISTCMD"
+            | "LINENO"
+            | "BASHPID"
+            | "EPOCHSECONDS"
+            | "EPOCHREALTIME"
+            | "PPID"
+            | "UID"
+            | "EUID"
+    )
 }
 
 fn is_descriptor(target: &Word) -> bool {

@@ -15,7 +15,8 @@ pub(crate) struct Reading {
 pub(crate) enum Inner {
     /// The text of a command substitution.
     Commands(String),
-    /// `${x@P}`.
+    /// `${x@P}`, or arithmetic on something else than numbers: bash runs the substitutions in the
+    /// values of the variables that it names.
     Evaluates,
     /// Bash and a plain POSIX shell end the quotation at different places.
     Dialect,
@@ -49,6 +50,53 @@ pub(crate) fn read_here(raw: &str) -> Reading {
 /// Reads an arithmetic expression or a subscript: only what runs in it counts.
 pub(crate) fn read_expression(raw: &str) -> Vec<Inner> {
     read_here(raw).inner
+}
+
+/// Whether arithmetic holds numbers and operators only. A variable's value is an expression of its
+/// own to bash, and `x[$(…)]` in it runs.
+pub(crate) fn is_numeric(expression: &str) -> bool {
+    expression
+        .chars()
+        .all(|c| c.is_ascii_digit() || " \t\n+-*/%()<>=!&|^~?:,".contains(c))
+}
+
+/// Whether an expansion evaluates what its text does not show: what stands between `${` and `}`.
+fn evaluates(text: &str) -> bool {
+    // Commands of newer shells, names that come from values, and nothing at all.
+    if text == "!" {
+        return false;
+    }
+    if text.is_empty() || text.starts_with([' ', '\t', '\n', '|', '(', '!']) {
+        return true;
+    }
+    let text = text
+        .strip_prefix('#')
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(text);
+    let named = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut rest = text.trim_start_matches(named);
+    if rest.len() == text.len() {
+        let mut chars = text.chars();
+        chars.next();
+        rest = chars.as_str();
+    }
+    if let Some(subscript) = rest.strip_prefix('[') {
+        let Some((subscript, after)) = subscript.split_once(']') else {
+            return true;
+        };
+        if !matches!(subscript, "@" | "*") && !is_numeric(subscript) {
+            return true;
+        }
+        rest = after;
+    }
+    if let Some(operator) = rest.strip_prefix('@') {
+        return operator.contains('P');
+    }
+    if let Some(offset) = rest.strip_prefix(':') {
+        return !offset.starts_with(['-', '=', '?', '+']) && !is_numeric(offset);
+    }
+    // The grammar takes blanks out, so that `${ rm x; }` may come as `${rm x;}`.
+    !rest.is_empty() && !rest.starts_with(['-', '=', '?', '+', '#', '%', '/', '^', ','])
 }
 
 /// Quotes a word for a POSIX shell.
@@ -274,9 +322,16 @@ impl<'a> Reader<'a> {
     fn substitution(&mut self, text: &str, closes_twice: bool) {
         let arithmetic = text.strip_prefix('(').filter(|_| closes_twice);
         match arithmetic.and_then(|text| text.strip_suffix(')')) {
-            Some(expression) => self.inner.extend(read_expression(expression)),
+            Some(expression) => self.expression(expression),
             None => self.inner.push(Inner::Commands(text.to_owned())),
         }
+    }
+
+    fn expression(&mut self, expression: &str) {
+        if !is_numeric(expression) {
+            self.inner.push(Inner::Evaluates);
+        }
+        self.inner.extend(read_expression(expression));
     }
 
     /// Skips a quotation inside a substitution, whose text is read again later. Substitutions inside
@@ -316,7 +371,7 @@ impl<'a> Reader<'a> {
                     depth -= 1;
                     if depth == 0 {
                         let text = self.raw.get(start..at).unwrap_or_default();
-                        if text.ends_with("@P") {
+                        if evaluates(text) {
                             self.inner.push(Inner::Evaluates);
                         }
                         self.inner.extend(read_expression(text));
@@ -329,13 +384,17 @@ impl<'a> Reader<'a> {
         self.open();
     }
 
-    /// After `$[`, bash's old arithmetic.
+    /// After `$[`, bash's old arithmetic; to a POSIX shell these are plain characters, so an
+    /// operator in it is one of the command line.
     fn brackets(&mut self) {
         self.literal = false;
         let rest = self.raw.get(self.position()..).unwrap_or_default();
         let end = rest.find(']').unwrap_or(rest.len());
-        let inner = read_expression(rest.get(..end).unwrap_or_default());
-        self.inner.extend(inner);
+        let expression = rest.get(..end).unwrap_or_default();
+        if expression.contains([' ', '\t', '\n', '<', '>', '&', '|', ';', '(', ')', '#']) {
+            self.inner.push(Inner::Dialect);
+        }
+        self.expression(expression);
         while self.next().is_some_and(|c| c != ']') {}
     }
 

@@ -1,5 +1,6 @@
 //! Programs that run other programs: what they run is listed as well, or said to be unknown.
 
+mod builtins;
 mod table;
 
 use crate::options::Found;
@@ -32,6 +33,11 @@ pub(crate) fn see_through(walk: &mut Walk, name: &str, arguments: &[Word], place
             });
         }
     } else {
+        if builtins::evaluates(name, arguments) {
+            walk.unclear(Unclear::Evaluates {
+                raw: name.to_owned(),
+            });
+        }
         seen.special(walk);
     }
 }

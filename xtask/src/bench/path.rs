@@ -3,7 +3,7 @@
 //! Weir's client runs in the operator's namespace and cgroup and is intercepted there. The other
 //! two run in an ungoverned namespace of the same shape on the same bridge; the byte-copying proxy
 //! listens on an address of its client's own namespace, as Weir does. None of the three uses TLS:
-//! the lab's server has none, so a client that prefers it would use it on Weir's path alone.
+//! both clients are told not to, and the lab's configuration has none towards the server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,6 +44,7 @@ pub(super) fn run(args: &PathArgs) -> Result<ExitCode> {
     let folder = binaries::packages(&["weir-copyproxy"], Profile::Release)?;
     let mut up_args = up::default_args(NAME);
     up_args.release = true;
+    up_args.plain_database = true;
     let lab = up::up(&up_args)?;
     let outcome = measure(
         &lab,

@@ -82,6 +82,9 @@ pub(crate) struct UpArgs {
     /// Optimised binaries
     #[arg(long)]
     pub(crate) release: bool,
+    /// Weir speaks to the demo database without TLS
+    #[arg(long)]
+    pub(crate) plain_database: bool,
     /// Folder with `weir` and `weir-store`: nothing is built
     #[arg(long, value_name = "DIR", conflicts_with = "release")]
     pub(crate) binaries: Option<PathBuf>,

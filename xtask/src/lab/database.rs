@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::unistd::User;
 
-use super::agents;
 use super::daemon::{self, Plan};
 use super::model::Lab;
 use super::secret::{random_word, write_private};
+use super::{agents, certificate};
 use crate::{place, run};
 
 /// The system user that runs the server; PostgreSQL refuses root.
@@ -58,8 +58,9 @@ pub(crate) fn start(lab: &mut Lab) -> Result<()> {
             .args(["--auth-local", "trust", "--auth-host", "scram-sha-256"])
             .current_dir("/"),
     )?;
+    certificate::make(lab, &owner, &data)?;
     fs::write(data.join("postgresql.auto.conf"), settings(lab)).context("writing settings")?;
-    fs::write(data.join("pg_hba.conf"), HBA).context("writing pg_hba.conf")?;
+    fs::write(data.join("pg_hba.conf"), hba(lab)).context("writing pg_hba.conf")?;
 
     let mut command: Vec<String> = vec![
         "nsenter".into(),
@@ -89,7 +90,8 @@ fn settings(lab: &Lab) -> String {
          listen_addresses = '{},{}'\nport = {}\nunix_socket_directories = '{}'\n\
          fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n\
          max_connections = 200\nshared_buffers = 128MB\nautovacuum = off\njit = off\n\
-         password_encryption = scram-sha-256\nssl = off\n\
+         password_encryption = scram-sha-256\n\
+         ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\n\
          log_statement = all\nlog_line_prefix = '%m [%p] %u@%d %h '\nlog_timezone = UTC\n",
         addresses.v4,
         addresses.v6,
@@ -98,9 +100,14 @@ fn settings(lab: &Lab) -> String {
     )
 }
 
-const HBA: &str = "local all all trust\n\
-                   host all all 0.0.0.0/0 scram-sha-256\n\
-                   host all all ::/0 scram-sha-256\n";
+/// Whoever comes over the network without TLS is turned away, unless the lab is without.
+fn hba(lab: &Lab) -> String {
+    let host = if lab.database.tls { "hostssl" } else { "host" };
+    format!(
+        "local all all trust\n{host} all all 0.0.0.0/0 scram-sha-256\n\
+         {host} all all ::/0 scram-sha-256\n"
+    )
+}
 
 /// Debian keeps the server's programs outside PATH.
 fn binaries() -> Result<PathBuf> {

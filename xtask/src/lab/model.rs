@@ -61,6 +61,10 @@ pub(crate) struct Database {
     /// The role whose password Weir holds; owner of the demo tables.
     pub(crate) user: String,
     pub(crate) password_file: PathBuf,
+    /// By which the server is proven.
+    pub(crate) ca_file: PathBuf,
+    /// Weir speaks TLS with it.
+    pub(crate) tls: bool,
     /// Folder of the server's unix socket; root may connect as `postgres` without a password.
     pub(crate) socket_dir: PathBuf,
     /// The server's own log of every statement.

@@ -8,6 +8,7 @@ use super::model::Lab;
 /// The names that configuration and policies may use as `${NAME}`.
 pub(crate) fn names(lab: &Lab) -> BTreeMap<String, String> {
     let mut names = places(lab);
+    names.extend(ssh_host(lab));
     names.extend(services(lab));
     names.into_iter().collect()
 }
@@ -42,6 +43,14 @@ fn places(lab: &Lab) -> Vec<(String, String)> {
         "LAB_DB_PASSWORD_FILE",
         lab.database.password_file.display().to_string(),
     );
+    add("LAB_DB_CA_FILE", lab.database.ca_file.display().to_string());
+    let upstream = if lab.database.tls {
+        let ca = lab.database.ca_file.display();
+        format!("{{ tls: require, ca_file: \"{ca}\", server_name: db.demo.internal }}")
+    } else {
+        "{ tls: disable }".to_owned()
+    };
+    add("LAB_DB_UPSTREAM", upstream);
     add(
         "LAB_DB_SOCKET_DIR",
         lab.database.socket_dir.display().to_string(),
@@ -57,14 +66,6 @@ fn places(lab: &Lab) -> Vec<(String, String)> {
         lab.cluster.ca_file.display().to_string(),
     );
     add("LAB_CLUSTER_LOG", lab.cluster.log.display().to_string());
-    let host = &lab.ssh_host;
-    add("LAB_HOST_NAME", host.name.clone());
-    add("LAB_HOST_PORT", host.port.to_string());
-    add("LAB_HOST_ACCOUNT", host.account.clone());
-    add("LAB_HOST_HOME", host.home.display().to_string());
-    add("LAB_HOST_KEYS_FILE", host.keys_file.display().to_string());
-    add("LAB_HOST_KEY_FILE", host.key_file.display().to_string());
-    add("LAB_HOST_LOG", host.log.display().to_string());
     for (agent, made) in &lab.agents {
         let upper = agent.to_uppercase();
         add(&format!("LAB_{upper}_V4"), made.addresses.v4.to_string());
@@ -80,6 +81,20 @@ fn places(lab: &Lab) -> Vec<(String, String)> {
         );
         add(&format!("LAB_{upper}_CLIENT_ID"), made.client_id.clone());
     }
+    names
+}
+
+fn ssh_host(lab: &Lab) -> Vec<(String, String)> {
+    let mut names: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: String| names.push((name.to_owned(), value));
+    let host = &lab.ssh_host;
+    add("LAB_HOST_NAME", host.name.clone());
+    add("LAB_HOST_PORT", host.port.to_string());
+    add("LAB_HOST_ACCOUNT", host.account.clone());
+    add("LAB_HOST_HOME", host.home.display().to_string());
+    add("LAB_HOST_KEYS_FILE", host.keys_file.display().to_string());
+    add("LAB_HOST_KEY_FILE", host.key_file.display().to_string());
+    add("LAB_HOST_LOG", host.log.display().to_string());
     names
 }
 

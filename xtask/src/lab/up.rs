@@ -1,19 +1,16 @@
 //! `lab up`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-use super::cluster::Cluster;
 use super::command::{Name, UpArgs};
 use super::down::{down, keep_logs};
-use super::host::{self, Host};
-use super::model::{Agent, Database, LABS, Lab, Outside, RUNS};
-use super::{agents, cluster, database, entra, network, store, weir};
+use super::model::{LABS, Lab, RUNS};
+use super::{agents, cluster, database, entra, host, network, plan, store, weir};
 use crate::binaries::{self, Binaries, Profile};
 use crate::{place, say, setup};
 
@@ -27,6 +24,7 @@ pub(crate) fn default_args(name: &str) -> UpArgs {
         policies: None,
         no_weir: false,
         release: false,
+        plain_database: false,
         binaries: None,
     }
 }
@@ -65,6 +63,7 @@ pub(crate) fn up(args: &UpArgs) -> Result<Lab> {
 }
 
 fn fill(lab: &mut Lab, args: &UpArgs, binaries: &Binaries) -> Result<()> {
+    lab.database.tls = !args.plain_database;
     let step = say::step("network and cgroups");
     agents::make(lab)?;
     network::make(lab)?;
@@ -127,7 +126,7 @@ fn claim(name: &str) -> Result<Lab> {
     let number = (0..=254)
         .find(|number| !taken.contains(number) && network::number_is_free(*number))
         .context("all 255 lab numbers are taken")?;
-    let lab = plan(name, number)?;
+    let lab = plan::plan(name, number)?;
     for folder in [lab.state_dir.clone(), lab.run_dir.clone()] {
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))
@@ -140,59 +139,4 @@ fn claim(name: &str) -> Result<Lab> {
     }
     lab.save()?;
     Ok(lab)
-}
-
-fn plan(name: &str, number: u8) -> Result<Lab> {
-    let state_dir = Path::new(LABS).join(name);
-    let run_dir = Path::new(RUNS).join(name);
-    let secrets = state_dir.join("secrets");
-    let cgroup = format!("/weir-lab-{name}");
-    let netns = |part: &str| PathBuf::from(format!("/run/netns/weir-{name}-{part}"));
-    let agents: BTreeMap<String, Agent> = agents::NAMES
-        .iter()
-        .zip(network::FIRST_AGENT..)
-        .map(|(agent, host)| {
-            let made = Agent {
-                addresses: network::addresses(number, host),
-                netns: netns(agent),
-                cgroup: format!("{cgroup}/{}/{agent}", agents::GOVERNED),
-                host_device: format!("weir{number}a{host}"),
-                token_file: secrets.join(format!("token-{agent}")),
-                client_id: String::new(),
-            };
-            ((*agent).to_owned(), made)
-        })
-        .collect();
-    Ok(Lab {
-        name: name.to_owned(),
-        number,
-        bridge: network::bridge(number),
-        host: network::addresses(number, network::HOST),
-        pins: PathBuf::from(format!("/sys/fs/bpf/weir-lab-{name}")),
-        cgroup_mount: place::cgroup2()?,
-        cgroup,
-        database: Database {
-            addresses: network::addresses(number, network::DATABASE),
-            port: 5432,
-            netns: netns("db"),
-            name: "shop".to_owned(),
-            user: "weir_app".to_owned(),
-            password_file: secrets.join("db-password"),
-            socket_dir: run_dir.join("postgres"),
-            log: state_dir.join("log/postgres.log"),
-        },
-        cluster: Cluster::plan(number, &state_dir),
-        ssh_host: Host::plan(&state_dir),
-        agents,
-        outside: Outside {
-            addresses: network::addresses(number, network::OUTSIDE),
-            netns: netns("out"),
-        },
-        entra: None,
-        store: None,
-        weir: None,
-        processes: BTreeMap::new(),
-        state_dir,
-        run_dir,
-    })
 }

@@ -257,24 +257,18 @@ fn check_upstream(
             if item.upstream_ca.is_some() || item.upstream_name.is_some() {
                 checker.say(
                     at("tls"),
-                    "ca_file and server_name belong to TLS, which is not built yet for postgres",
+                    "ca_file and server_name belong to TLS: say tls: require",
                 );
             }
             None
         }
-        (TargetProtocol::Postgres, Some(_)) => {
-            checker.say(
-                at("tls"),
-                "TLS towards a PostgreSQL server is not built yet: disable",
-            );
-            None
-        }
-        (TargetProtocol::Kubernetes, None | Some("require")) => {
+        (TargetProtocol::Postgres, Some("require"))
+        | (TargetProtocol::Kubernetes, None | Some("require")) => {
             let (Some(ca_file), Some(server_name)) = (&item.upstream_ca, &item.upstream_name)
             else {
                 checker.say(
                     at("ca_file"),
-                    "kubernetes needs upstream.ca_file and upstream.server_name to prove its server",
+                    "TLS needs upstream.ca_file and upstream.server_name to prove the server",
                 );
                 return None;
             };
@@ -282,6 +276,10 @@ fn check_upstream(
                 ca_file: checker.file(ca_file),
                 server_name: server_name.clone(),
             })
+        }
+        (TargetProtocol::Postgres, Some(_)) => {
+            checker.say(at("tls"), "must be disable or require");
+            None
         }
         (TargetProtocol::Kubernetes, Some(_)) => {
             checker.say(at("tls"), "must be require");

@@ -73,9 +73,6 @@ pub trait Api: 'static {
         head: &response::Parts,
     ) -> Result<(Self::Dialogue, HeaderMap), Problem>;
 
-    /// A refusal as a text for the agent.
-    fn refused_text(&self, refusal: &Refusal) -> String;
-
     /// A refusal in the protocol's own words.
     fn refusal(&self, status: StatusCode, refusal: &Refusal) -> Response<Bytes>;
 

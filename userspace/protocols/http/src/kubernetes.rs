@@ -301,18 +301,8 @@ impl Api for KubernetesApi {
         Ok((dialogue, upgrade.offer.answer(protocol)))
     }
 
-    fn refused_text(&self, refusal: &Refusal) -> String {
-        let denial = &refusal.denial;
-        if denial.reason.starts_with("weir: ") {
-            denial.reason.clone()
-        } else {
-            format!("weir: {} (rule {})", denial.reason, denial.rule)
-        }
-    }
-
     fn refusal(&self, status: StatusCode, refusal: &Refusal) -> Response<Bytes> {
-        let message = self.refused_text(refusal);
-        said(status, &message, Some(&refusal.denial.rule))
+        said(status, &refusal.text(), Some(&refusal.denial.rule))
     }
 
     fn failure(&self, status: StatusCode, text: &str) -> Response<Bytes> {

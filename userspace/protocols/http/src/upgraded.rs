@@ -217,7 +217,7 @@ impl<G: Gate + 'static, A: Api, D: 'static> Session<G, A, D> {
                 self.cleared.insert(question, cleared);
                 Answer::Cleared
             }
-            Err(Blocked::Refused(refusal)) => Answer::Refused(self.flow.api.refused_text(&refusal)),
+            Err(Blocked::Refused(refusal)) => Answer::Refused(refusal.text()),
             Err(Blocked::NotRecorded) => Answer::Refused(
                 "weir: the request could not be recorded and was not sent".to_owned(),
             ),

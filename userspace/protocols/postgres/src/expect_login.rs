@@ -2,11 +2,12 @@
 //!
 //! Without a proven server only SCRAM-SHA-256 is answered, with at least 4,096 iterations (RFC
 //! 7677), and the server's signature is checked: a server that does not know the password learns
-//! nothing of it.
+//! nothing of it. One that TLS has proven may ask for the password in other ways.
 
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use weir_govern::{CatalogRequest, CloseReason, Credential, Output, OwnToServer};
 use weir_model::time::Now;
@@ -150,6 +151,14 @@ impl PostgresSession {
                 let password = login.credential.password.clone();
                 self.own_to_server(OwnToServer::Login, |out| {
                     message(out, b'p', |out| cstr(out, &password));
+                });
+            }
+            Auth::Md5 { salt } if login.credential.server_proven => {
+                let credential = &login.credential;
+                let user = credential.user.as_bytes();
+                let digest = md5_hash(user, credential.password.as_bytes(), *salt);
+                self.own_to_server(OwnToServer::Login, |out| {
+                    message(out, b'p', |out| cstr(out, &digest));
                 });
             }
             Auth::ClearText | Auth::Md5 { .. } | Auth::Sasl { .. } | Auth::Other(_) => {

@@ -280,7 +280,7 @@ impl Handler for AgentSide {
     async fn pty_request(
         &mut self,
         channel: ChannelId,
-        _: &str,
+        term: &str,
         _: u32,
         _: u32,
         _: u32,
@@ -288,6 +288,7 @@ impl Handler for AgentSide {
         _: &[(Pty, u32)],
         session: &mut Session,
     ) -> Outcome {
+        self.throttle.queued(channel.into(), term.len()).await;
         session.channel_success(channel)
     }
 
@@ -295,9 +296,11 @@ impl Handler for AgentSide {
         &mut self,
         channel: ChannelId,
         name: &str,
-        _: &str,
+        value: &str,
         session: &mut Session,
     ) -> Outcome {
+        let size = name.len() + value.len();
+        self.throttle.queued(channel.into(), size).await;
         if crate::session::passes(name) {
             session.channel_success(channel)
         } else {
@@ -306,15 +309,17 @@ impl Handler for AgentSide {
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Outcome {
+        self.throttle.queued(channel.into(), 0).await;
         session.channel_success(channel)
     }
 
     async fn exec_request(
         &mut self,
         channel: ChannelId,
-        _: &[u8],
+        command: &[u8],
         session: &mut Session,
     ) -> Outcome {
+        self.throttle.queued(channel.into(), command.len()).await;
         session.channel_success(channel)
     }
 
@@ -324,6 +329,7 @@ impl Handler for AgentSide {
         name: &str,
         session: &mut Session,
     ) -> Outcome {
+        self.throttle.queued(channel.into(), name.len()).await;
         if name == "sftp" {
             session.channel_success(channel)
         } else {
@@ -340,10 +346,12 @@ impl Handler for AgentSide {
         _: u32,
         session: &mut Session,
     ) -> Outcome {
+        self.throttle.queued(channel.into(), 0).await;
         session.channel_success(channel)
     }
 
-    async fn signal(&mut self, _: ChannelId, _: Sig, _: &mut Session) -> Outcome {
+    async fn signal(&mut self, channel: ChannelId, _: Sig, _: &mut Session) -> Outcome {
+        self.throttle.queued(channel.into(), 0).await;
         Ok(())
     }
 
@@ -351,16 +359,23 @@ impl Handler for AgentSide {
         &mut self,
         channel: ChannelId,
         _: bool,
-        _: &str,
-        _: &str,
+        protocol: &str,
+        cookie: &str,
         _: u32,
         session: &mut Session,
     ) -> Outcome {
+        let size = protocol.len() + cookie.len();
+        self.throttle.queued(channel.into(), size).await;
         self.refused("X11 forwarding".to_owned()).await;
         session.channel_failure(channel)
     }
 
-    async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Self::Error> {
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        _: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        self.throttle.queued(channel.into(), 0).await;
         self.refused("forwarding of the key agent".to_owned()).await;
         Ok(false)
     }

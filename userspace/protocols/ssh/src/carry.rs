@@ -81,7 +81,10 @@ async fn to_server<G: Gate>(
                 write.data_bytes(cleared.forward(data).into_inner()).await
             }
             ChannelMsg::Eof => write.eof().await,
-            ChannelMsg::Signal { signal } => write.signal(signal).await,
+            // Others are texts of the agent's own.
+            ChannelMsg::Signal { signal } if !matches!(signal, Sig::Custom(_)) => {
+                write.signal(signal).await
+            }
             ChannelMsg::WindowChange {
                 col_width,
                 row_height,
@@ -136,7 +139,11 @@ impl<G: Gate> ToAgent<'_, '_, G> {
                     continue;
                 }
                 Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                    exit = Exit::Signal(signal_name);
+                    // Another's name is a text of the server, which is neither masked nor recorded.
+                    exit = match signal_name {
+                        Sig::Custom(_) => Exit::Silent,
+                        known => Exit::Signal(known),
+                    };
                     continue;
                 }
                 Some(_) => continue,

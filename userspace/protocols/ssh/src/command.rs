@@ -9,17 +9,48 @@ use weir_shell::{Command, Direction, Redirection, Script, Unclear, Word};
 use crate::path;
 use crate::question::FileAccess;
 
-/// Variables that change which program or code runs.
-const STEERING: [&str; 9] = [
+/// Variables that change which program or code runs, or whose files.
+const STEERING: [&str; 30] = [
+    "BASHOPTS",
     "BASH_ENV",
+    "BASH_LOADABLES_PATH",
+    "BROWSER",
+    "CDPATH",
+    "EDITOR",
     "ENV",
+    "FPATH",
+    "GCONV_PATH",
+    "HOME",
     "IFS",
+    "JAVA_TOOL_OPTIONS",
+    "LESSCLOSE",
+    "LESSOPEN",
+    "LOCPATH",
+    "MANPAGER",
+    "NLSPATH",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PAGER",
     "PATH",
-    "PROMPT_COMMAND",
-    "PYTHONPATH",
+    "PERL5DB",
     "PERL5LIB",
+    "PERL5OPT",
+    "PROMPT_COMMAND",
+    "RSYNC_RSH",
     "SHELLOPTS",
-    "GIT_SSH_COMMAND",
+    "SYSTEMD_PAGER",
+    "TAR_OPTIONS",
+    "VISUAL",
+];
+/// The same by how they begin.
+const STEERING_FAMILIES: [&str; 7] = [
+    "BASH_FUNC_",
+    "GIT_",
+    "LD_",
+    "MALLOC_",
+    "PYTHON",
+    "RUBY",
+    "SSH_",
 ];
 
 /// What policy is told of a command line.
@@ -66,7 +97,8 @@ fn of_script(script: &Script) -> Effects {
 impl Effects {
     fn command(&mut self, command: &Command) {
         for (name, _) in &command.assignments {
-            if STEERING.contains(&name.as_str()) || name.starts_with("LD_") {
+            let family = STEERING_FAMILIES.iter().any(|one| name.starts_with(one));
+            if family || STEERING.contains(&name.as_str()) {
                 self.unclear.insert("environment");
             }
         }
@@ -74,8 +106,9 @@ impl Effects {
             self.unclear.insert("dynamic-program");
             return;
         };
-        // A statement of assignments alone, or a function of the same text: its body is listed.
-        if name.is_empty() || command.calls_function {
+        // A statement of assignments alone. A function's name counts as a program as well: it may be
+        // called before the function is there, or where it is not (`rm x; rm() { :; }`).
+        if name.is_empty() {
             return;
         }
         self.programs.insert(name.to_owned());
@@ -97,29 +130,47 @@ impl Effects {
         }
     }
 
-    /// The old copy protocol: the server's side is told one path and a direction.
+    /// The old copy protocol: the server's side is told one path and a direction. Anything else is
+    /// a client, which may connect, write and run programs.
     fn copy(&mut self, command: &Command) {
-        let has = |letter: char| {
-            command.arguments.iter().any(|word| {
-                word.text.as_deref().is_some_and(|text| {
-                    text.starts_with('-') && !text.starts_with("--") && text.contains(letter)
-                })
-            })
-        };
-        let action = match (has('f'), has('t')) {
-            (true, false) => "readFile",
-            (false, true) => "writeFile",
-            (_, _) => {
+        let (mut from, mut to) = (false, false);
+        let mut arguments = command.arguments.iter();
+        let path = loop {
+            let Some(word) = arguments.next() else {
                 self.unclear.insert("copy");
                 return;
+            };
+            match word.text.as_deref().and_then(|text| text.strip_prefix('-')) {
+                Some("-") => break arguments.next(),
+                Some(letters)
+                    if !letters.is_empty() && letters.chars().all(|c| "fpqtv".contains(c)) =>
+                {
+                    from |= letters.contains('f');
+                    to |= letters.contains('t');
+                }
+                // With `-r` or `-d` the names of files follow in the protocol.
+                Some(_) => {
+                    self.unclear.insert("copy");
+                    return;
+                }
+                None => break Some(word),
             }
         };
-        match command.arguments.last().and_then(plain) {
-            Some(path) => self.file(action, path, false),
-            None => {
-                self.unclear.insert("dynamic-file");
-            }
+        if from == to || arguments.next().is_some() {
+            self.unclear.insert("copy");
+            return;
         }
+        let Some(path) = path.and_then(plain) else {
+            self.unclear.insert("dynamic-file");
+            return;
+        };
+        if from {
+            return self.file("readFile", path, false);
+        }
+        self.file("writeFile", path, false);
+        // Where the path is a folder, the file's name follows in the protocol.
+        let inside = format!("{path}/*");
+        self.file("writeFile", &inside, false);
     }
 
     fn redirection(&mut self, redirection: &Redirection, moves: bool) {
@@ -142,9 +193,19 @@ impl Effects {
         if ["/dev/null", "/dev/stdout", "/dev/stderr", "/dev/stdin"].contains(&path) {
             return;
         }
+        // Bash connects.
+        if path.starts_with("/dev/tcp/") || path.starts_with("/dev/udp/") {
+            self.unclear.insert("network");
+            return;
+        }
         if moves && !path.starts_with('/') {
             self.unclear.insert("dynamic-file");
             return;
+        }
+        // Where `..` leads is known to the server alone: behind a link it is not what was before it,
+        // and it may climb out of the home directory.
+        if path.split('/').any(|part| part == "..") {
+            self.unclear.insert("dynamic-file");
         }
         self.files.push(FileAccess {
             action,
@@ -210,8 +271,9 @@ mod tests {
             ),
             (
                 "echo x > /srv/../etc/cron.d/x",
-                "echo | writeFile=/etc/cron.d/x | ",
+                "echo | writeFile=/etc/cron.d/x | dynamic-file",
             ),
+            ("cat < ../../etc/x", "cat | readFile=~/etc/x | dynamic-file"),
             ("ls 2>/dev/null", "ls |  | "),
             ("cd /etc && echo x > passwd", "cd echo |  | dynamic-file"),
             ("$(echo rm) x", "echo |  | dynamic-program"),
@@ -221,7 +283,21 @@ mod tests {
             ("LD_PRELOAD=/tmp/x.so ls", "ls |  | environment"),
             ("/tmp/ls", "ls |  | own-program"),
             ("scp -f app.log", "scp | readFile=~/app.log | "),
-            ("scp -r -t /srv/app", "scp | writeFile=/srv/app | "),
+            (
+                "scp -t /srv/app",
+                "scp | writeFile=/srv/app writeFile=/srv/app/* | ",
+            ),
+            ("scp -v -p -f -- app.log", "scp | readFile=~/app.log | "),
+            ("scp -r -t /srv/app", "scp |  | copy"),
+            ("scp -i -f a:b /srv/c", "scp |  | copy"),
+            ("scp -f /etc/shadow app.log", "scp |  | copy"),
+            ("scp -fvo ProxyCommand=x a b:c", "scp |  | copy"),
+            ("rm x; rm() { true; }", "rm true |  | "),
+            ("(rm() { true; }); rm x", "rm true |  | "),
+            ("cat < /dev/tcp/10.0.0.1/80", "cat |  | network"),
+            ("GIT_PAGER=x git log", "git |  | environment"),
+            ("PS4='$(rm x)'; set -x; ls", "ls set |  | evaluates"),
+            ("a='x[$(rm x)]'; echo $((a))", "echo |  | evaluates"),
             ("cat > $HOME/x", "cat |  | dynamic-file"),
             ("if", " |  | unreadable"),
         ] {

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 use russh::server::ChannelOpenHandle;
 use russh::{ChannelMsg, ChannelOpenFailure};
-use weir_govern::{Cleared, Gate, Reply};
+use weir_govern::{Cleared, Gate};
 
 use crate::agent::AgentChannel;
+use crate::noted::Noted;
 use crate::question::Place;
 use crate::serve::{Connect, Flow};
 use crate::session::{Refused, ask};
@@ -43,6 +44,7 @@ where
                 .await;
         }
     };
+    let noted = Noted::new(&flow.gate, cleared.seq());
     let server = match flow.upstream(&place.requested).await {
         Ok(upstream) => upstream
             .forward(&host, port)
@@ -50,26 +52,18 @@ where
             .map_err(|e| e.to_string()),
         Err(text) => Err(text),
     };
-    let end = |status: &str, bytes_out: u64| {
-        let reply = Reply {
-            status: status.to_owned(),
-            bytes_out,
-            ..Reply::default()
-        };
-        flow.gate.complete(cleared.seq(), reply);
-    };
     match server {
         Ok(server) => {
             reply.accept().await;
             let bytes = carry(&cleared, &mut channel, server).await;
-            end("ok", bytes);
+            noted.end("ok", bytes);
             // Whoever left first: the other side is told.
             drop(channel.write.eof().await);
             drop(channel.write.close().await);
         }
         Err(error) => {
             tracing::info!(%error, "a destination cannot be reached");
-            end("unreachable", 0);
+            noted.end("unreachable", 0);
             reply.reject(ChannelOpenFailure::ConnectFailed).await;
         }
     }

@@ -21,6 +21,7 @@ mod command;
 mod forward;
 mod inputs;
 mod keys;
+mod noted;
 mod output;
 mod path;
 mod question;

@@ -18,7 +18,7 @@ use crate::agent::{self, Admission, AgentSide, Opened};
 use crate::keys::HostIdentity;
 use crate::question::Place;
 use crate::throttle::Throttle;
-use crate::upstream::{Backend, Upstream};
+use crate::upstream::{Backend, ServerChannel, Upstream};
 use crate::{forward, session};
 
 /// Version, key exchange and sign-in of the agent.
@@ -50,13 +50,16 @@ where
         throttle: Arc::new(Throttle::default()),
         open_channels: Arc::new(()),
     };
-    let serving = async {
-        russh::server::run_stream(Arc::new(agent::config(identity)), stream, side)
-            .await?
-            .await
+    let starting = russh::server::run_stream(Arc::new(agent::config(identity)), stream, side);
+    let Ok(Ok(running)) = timeout(SIGN_IN_TIME_MAX, starting).await else {
+        return;
     };
-    if let Ok(Err(error)) = timeout(SIGN_IN_TIME_MAX, serving).await {
-        tracing::debug!(%error, "an agent was turned away");
+    let handle = running.handle();
+    match timeout(SIGN_IN_TIME_MAX, running).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an agent was turned away"),
+        // russh's task is its own; left alone it would serve this agent for ever.
+        Err(_elapsed) => say_good_bye(&handle, "weir: the sign-in took too long".to_owned()).await,
     }
 }
 
@@ -131,6 +134,23 @@ impl<G: Gate + 'static, C: Connect> Flow<G, C> {
     }
 }
 
+impl<G: Gate + 'static, C: Connect> Flow<G, C> {
+    /// A session channel of the server; the text is for the agent.
+    pub(crate) async fn server_session(
+        &self,
+        place: &Place,
+    ) -> Result<ServerChannel, &'static str> {
+        let opened = match self.upstream(&place.requested).await {
+            Ok(upstream) => upstream.session().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        opened.map_err(|error| {
+            tracing::warn!(%error, "the SSH server cannot be used");
+            "weir: the server cannot be reached or does not take Weir's credential"
+        })
+    }
+}
+
 /// Serves one connection until it is closed. `kill` ends it with a text for the agent. Has to run
 /// inside a `LocalSet`.
 pub async fn serve<G, C, Io>(
@@ -184,6 +204,8 @@ where
             }
             Some(_over) = channels.join_next() => {}
             text = &mut kill => {
+                // First: an agent that reads slowly must not go on meanwhile.
+                channels.shutdown().await;
                 say_good_bye(&handle, text).await;
                 break Ending::Killed;
             }
@@ -198,10 +220,14 @@ where
     };
     // Their inputs are closed now, so they come to an end by themselves.
     drop(opened);
-    let last = async { while channels.join_next().await.is_some() {} };
-    if ending == Ending::ClientLeft && timeout(LAST_TIME_MAX, last).await.is_err() {
-        tracing::info!("channels of a flow had to be ended");
+    if ending == Ending::ClientLeft {
+        let last = async { while channels.join_next().await.is_some() {} };
+        if timeout(LAST_TIME_MAX, last).await.is_err() {
+            tracing::info!("channels of a flow had to be ended");
+        }
     }
+    // What they note of their ends comes before the flow's own.
+    channels.shutdown().await;
     ending
 }
 

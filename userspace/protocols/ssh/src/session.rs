@@ -9,12 +9,13 @@ use russh::server::Handle;
 use russh::{ChannelMsg, Pty};
 use tokio::time::sleep;
 use weir_govern::terminal::Cast;
-use weir_govern::{Blocked, Cleared, Gate, Refusal, Reply};
+use weir_govern::{Blocked, Cleared, Gate};
 use weir_model::request::Request;
 
 use crate::agent::AgentChannel;
 use crate::carry::{Exit, carry};
 use crate::inputs::Inputs;
+use crate::noted::Noted;
 use crate::output::Output;
 use crate::question::Place;
 use crate::serve::{Connect, Flow};
@@ -29,6 +30,8 @@ const EXIT_FAILED: u32 = 255;
 const NOTICE_AFTER: Duration = Duration::from_millis(250);
 /// Of environment variables and their values, per channel.
 const ENVIRONMENT_BYTES_MAX: usize = 16 * 1024;
+/// Of the name of a terminal.
+const TERM_BYTES_MAX: usize = 256;
 /// Of a command line.
 const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
@@ -60,6 +63,19 @@ struct Setup {
     environment: Vec<(String, String)>,
 }
 
+impl Setup {
+    /// What goes to the server with the command, as the record and reviewers see it.
+    fn parameters(&self) -> String {
+        let variables: Vec<String> = self
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
+        weir_shell::join(&variables)
+    }
+}
+
 enum Start {
     Exec(Vec<u8>),
     Shell,
@@ -74,16 +90,6 @@ pub(crate) enum Refused {
     Said(String),
 }
 
-/// What the agent reads of a refusal.
-pub(crate) fn refusal_text(refusal: &Refusal) -> String {
-    let denial = &refusal.denial;
-    if denial.reason.starts_with("weir: ") {
-        denial.reason.clone()
-    } else {
-        format!("weir: {} (rule {})", denial.reason, denial.rule)
-    }
-}
-
 /// Asks the gate; an agent that leaves meanwhile takes its request back.
 pub(crate) async fn ask<G: Gate>(
     gate: &G,
@@ -96,7 +102,7 @@ pub(crate) async fn ask<G: Gate>(
     };
     outcome.map_err(|blocked| {
         Refused::Said(match blocked {
-            Blocked::Refused(refusal) => refusal_text(&refusal),
+            Blocked::Refused(refusal) => refusal.text(),
             Blocked::NotRecorded => {
                 "weir: this cannot be recorded at the moment, so it is not done".to_owned()
             }
@@ -143,7 +149,11 @@ async fn set_up(inputs: &mut Inputs) -> Option<(Setup, Start)> {
                 ..
             } => {
                 setup.terminal = Some(Terminal {
-                    term,
+                    term: if term.len() > TERM_BYTES_MAX {
+                        "dumb".to_owned()
+                    } else {
+                        term
+                    },
                     size: (col_width, row_height),
                     pixels: (pix_width, pix_height),
                     modes: terminal_modes,
@@ -189,7 +199,7 @@ struct Session<'a, G, C> {
 impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
     async fn serve(&mut self, setup: Setup, start: Start) {
         let terminal = setup.terminal.is_some();
-        let (request, command) = match start {
+        let (mut request, command) = match start {
             Start::Subsystem(name) if name == "sftp" => {
                 return sftp::run(self.flow, self.channel, self.place).await;
             }
@@ -210,6 +220,7 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
                 }
             },
         };
+        request.parameters = setup.parameters();
         match self.ask(request).await {
             Ok(cleared) => self.start(&cleared, setup, command).await,
             Err(Refused::Left) => {}
@@ -238,7 +249,7 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
     /// Records and tells what could not be asked.
     async fn refuse(&mut self, rule: &'static str, reason: &str, statement: &str) {
         let refusal = self.flow.gate.refuse(rule, reason, Arc::from(statement));
-        self.say(&refusal_text(&refusal), EXIT_REFUSED).await;
+        self.say(&refusal.text(), EXIT_REFUSED).await;
     }
 
     /// Ends the channel as a command would that failed. The agent may be gone.
@@ -251,34 +262,23 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
     }
 
     async fn start(&mut self, cleared: &Cleared, setup: Setup, command: Option<String>) {
-        let end = |status: &str| {
-            let reply = Reply {
-                status: status.to_owned(),
-                ..Reply::default()
-            };
-            self.flow.gate.complete(cleared.seq(), reply);
-        };
-        let server = match self.flow.upstream(&self.place.requested).await {
-            Ok(upstream) => upstream.session().await.map_err(|error| error.to_string()),
-            Err(error) => Err(error),
-        };
-        let mut server = match server {
+        let noted = Noted::new(&self.flow.gate, cleared.seq());
+        let mut server = match self.flow.server_session(self.place).await {
             Ok(server) => server,
-            Err(error) => {
-                tracing::warn!(%error, "the SSH server cannot be used");
-                end("unreachable");
-                let text = "weir: the server cannot be reached or does not take Weir's credential";
+            Err(text) => {
+                noted.end("unreachable", 0);
                 return self.say(text, EXIT_FAILED).await;
             }
         };
         if !begin(&mut server, cleared, &setup, command.as_deref()).await {
-            end("refused-by-server");
+            noted.end("refused-by-server", 0);
             return self.say("weir: the server refused it", EXIT_FAILED).await;
         }
         let cast = setup.terminal.map(|terminal| {
             let title = command.as_deref().unwrap_or("");
             Cast::new(terminal.size, &terminal.term, title, weir_clock::now())
         });
+        noted.hand_over();
         let output = Output::new(&self.flow.gate, cleared, cast, self.flow.patterns());
         let exit = carry(cleared, self.channel, server, &output).await;
         self.finish(exit, &output).await;

@@ -3,8 +3,8 @@
 //!
 //! The real name is asked of the server (`SSH_FXP_REALPATH`), which resolves `..` and symbolic
 //! links; what does not exist yet is resolved up to its folder. Between question and operation
-//! somebody else on the server may change a link; nobody can through this channel, whose
-//! operations are taken one after another.
+//! somebody else on the server may change a link, and so may the agent by another channel or a
+//! command; not through this channel, whose operations are taken one after another.
 
 mod desk;
 mod wire;
@@ -16,18 +16,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use russh::{ChannelMsg, ChannelWriteHalf};
 use tokio::sync::oneshot;
-use weir_govern::{Cleared, ClientBytes, Gate, OwnToClient, Reply};
+use weir_govern::{Cleared, ClientBytes, Gate, OwnToClient};
 
 use self::desk::{Desk, OnHandle, Pending};
 use self::wire::{Asked, Links, Malformed, Packets, PathUse, code};
 use crate::agent::AgentChannel;
 use crate::inputs::Inputs;
+use crate::noted::Noted;
 use crate::path;
 use crate::question::{FileAccess, Place};
 use crate::serve::{Connect, Flow};
 use crate::session::{Refused, ask};
 use crate::throttle::Throttle;
 use crate::upstream::ServerChannel;
+
+/// How long what the server said of a path is believed.
+const ANSWER_AGE_MAX_US: u64 = 50_000;
 
 /// Why a transfer ends.
 pub(crate) enum End {
@@ -48,28 +52,16 @@ where
         Err(Refused::Left) => return,
         Err(Refused::Said(text)) => return say(agent, &text).await,
     };
-    let complete = |status: &str| {
-        let reply = Reply {
-            status: status.to_owned(),
-            ..Reply::default()
-        };
-        flow.gate.complete(cleared.seq(), reply);
-    };
-    let server = match flow.upstream(&place.requested).await {
-        Ok(upstream) => upstream.session().await.map_err(|error| error.to_string()),
-        Err(error) => Err(error),
-    };
-    let mut server = match server {
+    let noted = Noted::new(&flow.gate, cleared.seq());
+    let mut server = match flow.server_session(place).await {
         Ok(server) => server,
-        Err(error) => {
-            tracing::warn!(%error, "the SSH server cannot be used");
-            complete("unreachable");
-            let text = "weir: the server cannot be reached or does not take Weir's credential";
+        Err(text) => {
+            noted.end("unreachable", 0);
             return say(agent, text).await;
         }
     };
     if !begin(&mut server).await {
-        complete("refused-by-server");
+        noted.end("refused-by-server", 0);
         return say(agent, "weir: the server has no file transfer").await;
     }
     let ServerChannel {
@@ -78,6 +70,10 @@ where
         throttle,
     } = server;
     let desk = RefCell::new(Desk::default());
+    let closing = Closing {
+        gate: &flow.gate,
+        desk: &desk,
+    };
     let end = {
         let transfer = Transfer {
             gate: &flow.gate,
@@ -94,13 +90,25 @@ where
         }
     };
     drop(write.close().await);
-    desk.take().close_all(&flow.gate);
+    drop(closing);
     let (status, told) = finish(&flow.gate, end);
-    complete(status);
+    noted.end(status, 0);
     match told {
         Some(text) => say(agent, &text).await,
         // The agent may be gone.
         None => drop(agent.write.exit_status(0).await),
+    }
+}
+
+/// Notes the end of whatever is open when the transfer ends, by itself or not.
+struct Closing<'a, G: Gate> {
+    gate: &'a G,
+    desk: &'a RefCell<Desk>,
+}
+
+impl<G: Gate> Drop for Closing<'_, G> {
+    fn drop(&mut self) {
+        self.desk.take().close_all(self.gate);
     }
 }
 
@@ -137,6 +145,15 @@ async fn say(agent: &AgentChannel, text: &str) {
     drop(agent.write.extended_data_bytes(1, text).await);
     drop(agent.write.exit_status(1).await);
     drop(agent.write.eof().await);
+}
+
+/// An operation on paths.
+struct OnPaths<'a> {
+    id: u32,
+    operation: &'static str,
+    paths: &'a [PathUse],
+    /// It gives a handle.
+    opens: bool,
 }
 
 struct Transfer<'a, G> {
@@ -222,26 +239,50 @@ impl<G: Gate> Transfer<'_, G> {
                 paths,
                 opens,
             } => {
-                let files = self.files(&paths).await?;
-                let writes = files.iter().any(|file| file.action == "writeFile");
-                let request = self.place.file(operation, &files, packet.len() as u64);
-                match ask(self.gate, request, inputs).await {
-                    Ok(cleared) => {
-                        let seq = cleared.seq();
-                        let pending = if opens {
-                            Pending::Opening { id, seq, writes }
-                        } else {
-                            Pending::Operation { id, seq }
-                        };
-                        self.forward(&cleared, packet, pending).await
-                    }
-                    Err(Refused::Left) => Err(End::Left),
-                    Err(Refused::Said(text)) => {
-                        self.answer(id, code::PERMISSION_DENIED, &text).await
-                    }
-                }
+                let on = OnPaths {
+                    id,
+                    operation,
+                    paths: &paths,
+                    opens,
+                };
+                self.on_paths(&on, packet, inputs).await
             }
         }
+    }
+
+    async fn on_paths(
+        &self,
+        on: &OnPaths<'_>,
+        packet: Bytes,
+        inputs: &mut Inputs,
+    ) -> Result<(), End> {
+        let files = self.files(on.paths).await?;
+        let asked = weir_clock::now().mono_us;
+        let request = self.place.file(on.operation, &files, packet.len() as u64);
+        let cleared = match ask(self.gate, request, inputs).await {
+            Ok(cleared) => cleared,
+            Err(Refused::Left) => return Err(End::Left),
+            Err(Refused::Said(text)) => {
+                return self.answer(on.id, code::PERMISSION_DENIED, &text).await;
+            }
+        };
+        let (id, seq) = (on.id, cleared.seq());
+        // Reviewers take their time, in which a link may have been changed.
+        let noted = Noted::new(self.gate, seq);
+        let age = weir_clock::now().mono_us.saturating_sub(asked);
+        if age > ANSWER_AGE_MAX_US && self.files(on.paths).await? != files {
+            noted.end("withheld", 0);
+            let reason = "weir: the path leads elsewhere by now";
+            return self.answer(id, code::PERMISSION_DENIED, reason).await;
+        }
+        noted.hand_over();
+        let writes = files.iter().any(|file| file.action == "writeFile");
+        let pending = if on.opens {
+            Pending::Opening { id, seq, writes }
+        } else {
+            Pending::Operation { id, seq }
+        };
+        self.forward(&cleared, packet, pending).await
     }
 
     /// The paths by their real names.

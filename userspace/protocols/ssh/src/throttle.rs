@@ -10,21 +10,26 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+// Signed: a message may be taken a moment before it is counted.
 /// Queued data at which reading stops, unless something waits to be written.
-const SOFT_BYTES: usize = 8 * 1024 * 1024;
+const SOFT_BYTES: i64 = 8 * 1024 * 1024;
 /// Queued data at which reading stops in any case.
-const HARD_BYTES: usize = 64 * 1024 * 1024;
+const HARD_BYTES: i64 = 64 * 1024 * 1024;
 /// What a message costs besides its bytes.
-const MESSAGE_COST: usize = 1024;
+const MESSAGE_COST: i64 = 1024;
 /// Messages that a channel's queue can hold: never reached, since [`HARD_BYTES`] is met before.
-pub(crate) const QUEUE_MESSAGES: usize = HARD_BYTES / MESSAGE_COST + 1;
+pub(crate) const QUEUE_MESSAGES: usize = (HARD_BYTES / MESSAGE_COST) as usize + 1;
 
 #[derive(Default)]
 struct State {
     /// Of each channel that somebody reads.
-    channels: HashMap<u32, usize>,
-    queued: usize,
+    channels: HashMap<u32, i64>,
+    queued: i64,
     waiting_writes: usize,
+}
+
+fn cost(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(HARD_BYTES).min(HARD_BYTES) + MESSAGE_COST
 }
 
 /// Of one connection; shared by russh's task and the channels' tasks.
@@ -49,19 +54,14 @@ impl Throttle {
     pub(crate) fn closed(&self, channel: u32) {
         self.with(|state| {
             let queued = state.channels.remove(&channel).unwrap_or(0);
-            state.queued = state.queued.saturating_sub(queued);
+            state.queued -= queued;
         });
         self.changed.notify_one();
     }
 
     /// Counts a message that was queued and waits until reading may go on.
     pub(crate) async fn queued(&self, channel: u32, bytes: usize) {
-        self.with(|state| {
-            if let Some(queued) = state.channels.get_mut(&channel) {
-                *queued += bytes + MESSAGE_COST;
-                state.queued += bytes + MESSAGE_COST;
-            }
-        });
+        self.count(channel, cost(bytes));
         loop {
             let go_on = self.with(|state| {
                 state.queued < SOFT_BYTES || (state.waiting_writes > 0 && state.queued < HARD_BYTES)
@@ -73,15 +73,18 @@ impl Throttle {
         }
     }
 
-    /// A queued message was taken.
-    pub(crate) fn taken(&self, channel: u32, bytes: usize) {
+    fn count(&self, channel: u32, change: i64) {
         self.with(|state| {
             if let Some(queued) = state.channels.get_mut(&channel) {
-                let taken = (bytes + MESSAGE_COST).min(*queued);
-                *queued -= taken;
-                state.queued -= taken;
+                *queued += change;
+                state.queued += change;
             }
         });
+    }
+
+    /// A queued message was taken.
+    pub(crate) fn taken(&self, channel: u32, bytes: usize) {
+        self.count(channel, -cost(bytes));
         self.changed.notify_one();
     }
 
@@ -107,6 +110,9 @@ mod tests {
 
     use super::*;
 
+    const SOFT: usize = SOFT_BYTES as usize;
+    const HARD: usize = HARD_BYTES as usize;
+
     fn throttle() -> (Arc<Throttle>, u32) {
         let (throttle, channel) = (Arc::new(Throttle::default()), 3);
         throttle.opened(channel);
@@ -126,26 +132,26 @@ mod tests {
     async fn reading_stops_until_data_is_taken() {
         let (throttle, channel) = throttle();
         throttle.queued(channel, 10).await;
-        let task = stopped(&throttle, channel, SOFT_BYTES);
+        let task = stopped(&throttle, channel, SOFT);
         tokio::task::yield_now().await;
         assert!(!task.is_finished());
         throttle.taken(channel, 10);
         tokio::task::yield_now().await;
         assert!(!task.is_finished());
-        throttle.taken(channel, SOFT_BYTES);
+        throttle.taken(channel, SOFT);
         task.await.unwrap();
     }
 
     #[tokio::test]
     async fn reading_goes_on_while_a_write_waits() {
         let (throttle, channel) = throttle();
-        let task = stopped(&throttle, channel, SOFT_BYTES);
+        let task = stopped(&throttle, channel, SOFT);
         tokio::task::yield_now().await;
         assert!(!task.is_finished());
         let writing = throttle.writing();
         task.await.unwrap();
         drop(writing);
-        let task = stopped(&throttle, channel, SOFT_BYTES);
+        let task = stopped(&throttle, channel, SOFT);
         tokio::task::yield_now().await;
         assert!(!task.is_finished());
         task.abort();
@@ -155,21 +161,31 @@ mod tests {
     async fn there_is_a_limit_even_then() {
         let (throttle, channel) = throttle();
         let _writing = throttle.writing();
-        let task = stopped(&throttle, channel, HARD_BYTES);
+        let task = stopped(&throttle, channel, HARD);
         tokio::task::yield_now().await;
         assert!(!task.is_finished());
-        throttle.taken(channel, HARD_BYTES);
+        throttle.taken(channel, HARD);
         task.await.unwrap();
     }
 
     #[tokio::test]
     async fn a_channel_that_nobody_reads_stops_nothing() {
         let (throttle, channel) = throttle();
-        let task = stopped(&throttle, channel, HARD_BYTES);
+        let task = stopped(&throttle, channel, HARD);
         tokio::task::yield_now().await;
         assert!(!task.is_finished());
         throttle.closed(channel);
         task.await.unwrap();
-        throttle.queued(channel, HARD_BYTES).await;
+        throttle.queued(channel, HARD).await;
+    }
+
+    #[tokio::test]
+    async fn a_message_may_be_taken_before_it_is_counted() {
+        let (throttle, channel) = throttle();
+        for _ in 0..100 {
+            throttle.taken(channel, SOFT / 10);
+            throttle.queued(channel, SOFT / 10).await;
+        }
+        assert_eq!(throttle.with(|state| state.queued), 0);
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use russh::client::{AuthResult, Config, Handle, Handler, Msg, Session};
 use russh::keys::{Algorithm, Certificate, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{
-    Channel, ChannelId, ChannelWriteHalf, Limits, Preferred, SshId, cipher, compression, kex, mac,
+    Channel, ChannelId, ChannelWriteHalf, Limits, Preferred, Sig, SshId, cipher, compression, kex,
+    mac,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -111,6 +112,20 @@ impl Handler for ServerSide {
         _: &mut Session,
     ) -> Outcome {
         self.throttle.queued(channel.into(), data.len()).await;
+        Ok(())
+    }
+
+    async fn exit_signal(
+        &mut self,
+        channel: ChannelId,
+        _: Sig,
+        _: bool,
+        message: &str,
+        language: &str,
+        _: &mut Session,
+    ) -> Outcome {
+        let size = message.len() + language.len();
+        self.throttle.queued(channel.into(), size).await;
         Ok(())
     }
 }

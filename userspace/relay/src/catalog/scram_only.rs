@@ -40,6 +40,15 @@ impl<S> ScramOnly<S> {
         }
     }
 
+    /// For a server that was proven before it is signed in to.
+    pub(super) const fn proven(inner: S) -> Self {
+        Self {
+            inner,
+            seen: Vec::new(),
+            expect: Expect::Anything,
+        }
+    }
+
     /// Walks whole messages at the front of what was seen.
     fn check(&mut self) -> io::Result<()> {
         loop {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 use weir_govern::{
     CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, ServerBytes,
@@ -18,6 +17,7 @@ use crate::bind::{self, BoundFlow, Unbound};
 use crate::catalog::{self, CatalogQuestion};
 use crate::holds;
 use crate::stream::Stream;
+use crate::upstream;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// A binding is renewed when this much of it is left.
@@ -27,7 +27,7 @@ const RENEW_BEFORE_S: i64 = 60;
 pub(super) enum Done {
     Bound(Result<BoundFlow, Unbound>),
     Renewed(Result<Arc<Principal>, Unbound>),
-    Connected(Result<TcpStream, String>),
+    Connected(Result<Stream, String>),
     Event(Event),
 }
 
@@ -78,9 +78,10 @@ impl Connection {
     pub(super) fn start_connect(&mut self, request: &ConnectRequest) {
         tracing::debug!(session = %self.id, database = %request.database, "connect upstream");
         let (node, netns, server) = (Arc::clone(&self.node), self.origin.netns, self.origin.dst.0);
+        let target = Arc::clone(&self.target);
         // The stream belongs to this thread's runtime, so this one is not spawned elsewhere.
         self.jobs.start(async move {
-            let upstream = catalog::upstream(&node, netns, server);
+            let upstream = upstream::stream(&node, &target, netns, server);
             Done::Connected(match timeout(CONNECT_TIME_MAX, upstream).await {
                 Ok(stream) => stream,
                 Err(_elapsed) => Err("the server does not answer".to_owned()),
@@ -140,11 +141,16 @@ impl Connection {
 
     pub(super) fn send_cancel(&mut self, bytes: ServerBytes) {
         let (node, netns, server) = (Arc::clone(&self.node), self.origin.netns, self.origin.dst.0);
+        let target = Arc::clone(&self.target);
         let bytes = bytes.into_bytes();
         tokio::task::spawn_local(timeout(CONNECT_TIME_MAX, async move {
-            match catalog::upstream(&node, netns, server).await {
+            match upstream::stream(&node, &target, netns, server).await {
                 Ok(mut stream) => {
-                    if stream.write_all(&bytes).await.is_err() {
+                    let sent = match stream.write_all(&bytes).await {
+                        Ok(()) => stream.flush().await,
+                        Err(error) => Err(error),
+                    };
+                    if sent.is_err() {
                         tracing::warn!("a cancel request was not taken by the server");
                     }
                 }
@@ -183,11 +189,11 @@ impl Connection {
                 );
             }
             Done::Connected(Ok(stream)) => {
-                self.server = Some(Stream::Plain(stream));
+                self.server = Some(stream);
                 let credential = Credential {
                     user: self.target.user.clone(),
                     password: self.target.password.clone(),
-                    server_proven: false,
+                    server_proven: self.target.upstream_tls.is_some(),
                 };
                 self.session.handle(Event::Connected(credential), now);
             }

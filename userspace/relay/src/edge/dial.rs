@@ -13,8 +13,8 @@ use tokio_rustls::rustls::ClientConfig;
 use weir_http::Dial;
 use weir_model::addr::NetnsCookie;
 
-use crate::catalog;
 use crate::node::{Node, Target, UpstreamTls};
+use crate::upstream;
 
 /// TCP and TLS together.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
@@ -59,7 +59,7 @@ impl TargetDial {
         &self,
         connector: &TlsConnector,
     ) -> Result<(TlsStream<TcpStream>, bool), String> {
-        let stream = catalog::upstream(&self.node, self.netns, self.server).await?;
+        let stream = upstream::tcp(&self.node, self.netns, self.server).await?;
         let stream = connector
             .connect(self.tls.name.clone(), stream)
             .await

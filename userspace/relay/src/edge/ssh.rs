@@ -15,9 +15,9 @@ use weir_ssh::{Connect, Ending, Flow};
 use super::{NoSession, Renewal, due, identify};
 use crate::arrival::{self, Arrival};
 use crate::bind;
-use crate::catalog;
 use crate::gate::FlowGate;
 use crate::node::{Node, SshTarget};
+use crate::upstream;
 
 /// Opens the flow's connection from the workload's own namespace.
 struct TargetConnect {
@@ -30,7 +30,7 @@ impl Connect for TargetConnect {
     type Io = TcpStream;
 
     async fn connect(&self) -> Result<TcpStream, String> {
-        catalog::upstream(&self.node, self.netns, self.server).await
+        upstream::tcp(&self.node, self.netns, self.server).await
     }
 }
 

@@ -116,6 +116,11 @@ fn command_lines_are_decided_by_all_that_they_do() {
             "hold ssh-unclear-needs-review",
         ),
         (
+            "find . -name '*.log' -delete",
+            "deny weir:no-permit",
+            "hold ssh-deleting-arguments-need-review",
+        ),
+        (
             "cat /etc/shadow",
             "deny ssh-no-system-files-by-command",
             "deny ssh-no-system-files-by-command",
@@ -170,6 +175,11 @@ fn shells_files_and_destinations_are_decided_on_their_own() {
         (
             file("open", "writeFile", "/srv/app.log"),
             "deny weir:no-permit",
+            "allow",
+        ),
+        (
+            file("open", "readFile", "/srv/app.conf"),
+            "deny ssh-no-secret-files",
             "allow",
         ),
         (

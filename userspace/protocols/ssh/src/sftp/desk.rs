@@ -18,6 +18,8 @@ const HANDLES_MAX: usize = 1024;
 struct Open {
     seq: u32,
     writes: bool,
+    /// The server was asked to close it, and may give its name to another.
+    closing: bool,
     bytes_read: u64,
     bytes_written: u64,
 }
@@ -86,10 +88,11 @@ impl Desk {
     pub(super) fn on_handle(&mut self, on: &OnHandle, handles: &[Bytes]) -> Option<Pending> {
         for handle in handles {
             let open = self.handles.get_mut(handle)?;
-            if on.changes && !open.writes {
+            if open.closing || (on.changes && !open.writes) {
                 return None;
             }
             open.bytes_written += on.written;
+            open.closing = on.operation == "close";
         }
         let (id, handle) = (on.id, handles.first()?.clone());
         Some(match on.operation {
@@ -170,6 +173,7 @@ impl Desk {
         let open = Open {
             seq,
             writes,
+            closing: false,
             bytes_read: 0,
             bytes_written: 0,
         };
@@ -201,6 +205,15 @@ impl Desk {
         for open in self.handles.into_values() {
             close(gate, &open, "aborted");
         }
+        for pending in self.pending.into_values() {
+            if let Pending::Operation { seq, .. } | Pending::Opening { seq, .. } = pending {
+                let reply = Reply {
+                    status: "aborted".to_owned(),
+                    ..Reply::default()
+                };
+                gate.complete(seq, reply);
+            }
+        }
     }
 }
 
@@ -221,5 +234,83 @@ fn status_of(answer: &Answer) -> String {
         Answer::Status { code: 0, .. } => "ok".to_owned(),
         Answer::Status { code, .. } => format!("sftp:{code}"),
         _ => "ok".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    use weir_govern::{Blocked, Cleared, Refusal};
+    use weir_model::request::Request;
+
+    use super::*;
+
+    /// Keeps the ends that it is told.
+    #[derive(Default)]
+    struct Ends(RefCell<Vec<(u32, String)>>);
+
+    impl Gate for Ends {
+        async fn ask(&self, _: Request) -> Result<Cleared, Blocked> {
+            Err(Blocked::NotRecorded)
+        }
+
+        fn refuse(&self, _: &'static str, _: &str, _: Arc<str>) -> Refusal {
+            unreachable!("the desk refuses nothing")
+        }
+
+        fn first_byte(&self, _: u32) {}
+
+        fn terminal(&self, _: u32, _: String) -> Result<(), Blocked> {
+            Ok(())
+        }
+
+        fn complete(&self, seq: u32, reply: Reply) {
+            self.0.borrow_mut().push((seq, reply.status));
+        }
+    }
+
+    fn on(operation: &'static str, changes: bool) -> OnHandle {
+        OnHandle {
+            id: 1,
+            operation,
+            written: 0,
+            changes,
+        }
+    }
+
+    fn desk_with(handle: &Bytes, gate: &Ends) -> Desk {
+        let mut desk = Desk::default();
+        let answer = Answer::Handle {
+            id: 1,
+            handle: handle.clone(),
+        };
+        assert!(desk.opened(answer, 7, true, gate).is_ok());
+        desk
+    }
+
+    #[test]
+    fn a_handle_is_gone_once_its_close_was_sent() {
+        let (gate, handle) = (Ends::default(), Bytes::from_static(b"h"));
+        let mut desk = desk_with(&handle, &gate);
+        let handles = [handle];
+        assert!(desk.on_handle(&on("fsetstat", true), &handles).is_some());
+        assert!(desk.on_handle(&on("close", false), &handles).is_some());
+        // The server may give the name to what was opened for reading alone.
+        assert!(desk.on_handle(&on("fsetstat", true), &handles).is_none());
+        assert!(desk.on_handle(&on("close", false), &handles).is_none());
+    }
+
+    #[test]
+    fn what_is_open_or_waited_for_ends_with_the_transfer() {
+        let gate = Ends::default();
+        let mut desk = desk_with(&Bytes::from_static(b"h"), &gate);
+        desk.wait_for(Pending::Operation { id: 1, seq: 8 });
+        desk.wait_for(Pending::Plain { id: 2 });
+        desk.close_all(&gate);
+        let ends = gate.0.into_inner();
+        let aborted = |seq| (seq, "aborted".to_owned());
+        assert_eq!(ends, [aborted(7), aborted(8)]);
     }
 }
