@@ -4,6 +4,7 @@ mod build;
 mod cluster;
 mod groups;
 mod outcome;
+mod parts;
 mod suite;
 
 use std::path::PathBuf;
@@ -81,12 +82,13 @@ fn kubernetes(args: &KubernetesArgs) -> Result<ExitCode> {
 }
 
 fn through(lab: &mut Lab, built: &build::Built, groups: &[groups::Group]) -> Result<ExitCode> {
-    let server = cluster::start(lab, built)?;
+    let governed = cluster::start(lab, built, cluster::GOVERNED)?;
+    let direct = cluster::start(lab, built, cluster::DIRECT)?;
     let step = say::step("schema, broker and node");
     lab::weir::migrate(lab)?;
     lab::weir::start(lab)?;
     step.done("");
-    let suite = suite::Suite::new(lab, built, &server).context("preparing the suite")?;
+    let suite = suite::Suite::new(lab, built, &governed, &direct).context("preparing the suite")?;
     outcome::run(&suite, groups)
 }
 

@@ -70,9 +70,9 @@ hides kubectl describe secret key
 hides kubectl get secret key -o 'jsonpath={.data.value}'
 hides kubectl get --raw /api/v1/namespaces/talk/secrets/key
 shows web timeout 10 bash -c 'kubectl get pods --watch --request-timeout 2s || true'
-shows 'pod "web" deleted' kubectl delete pod web --grace-period 0 --force
+shows 'force deleted' kubectl delete pod web --grace-period 0 --force
 refused 'impersonation' kubectl --as root get pods
-refused 'no permit' kubectl create --raw /api/v1/namespaces/talk/serviceaccounts/default/token -f <(
+refused 'no policy permits it' kubectl create --raw /api/v1/namespaces/talk/serviceaccounts/default/token -f <(
   echo '{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{}}')
 shows deleted kubectl delete namespace talk --wait=false
 echo 'everything as it should be'

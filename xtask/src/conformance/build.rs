@@ -15,11 +15,14 @@ use crate::{place, run, say, setup};
 
 /// Part of the cache's name: another version is another build.
 const VERSION: &str = "1.20.5+really1.20.2-1.1+deb12u1";
-const ARCHIVES: [&str; 2] = [
-    "http://deb.debian.org/debian bookworm main",
-    "http://deb.debian.org/debian-security bookworm-security main",
-];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Part of it, too; raised whenever something else is built, kept or rewritten.
+const RECIPE: u32 = 2;
+const SOURCES: &str = "Types: deb deb-src
+URIs: http://deb.debian.org/debian
+Suites: bookworm
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+";
 /// Of the same release as the source.
 const TOOLS: [&str; 4] = [
     "etcd-server",
@@ -27,7 +30,12 @@ const TOOLS: [&str; 4] = [
     "golang-1.19-src",
     "golang-github-modern-go-reflect2-dev",
 ];
-const BINARIES: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kubectl"];
+const BINARIES: [&str; 4] = [
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kubectl",
+    "kubectl-convert",
+];
 /// The release's own reflect2 reads maps the way Go did before 1.18 and crashes on later ones.
 const REFLECT2: &str = "github.com/modern-go/reflect2";
 /// Of the source, what the suite does not need.
@@ -44,10 +52,11 @@ pub(super) struct Built {
 /// Builds unless it is there.
 pub(super) fn build() -> Result<Built> {
     let cache = place::cache()?.join("conformance");
-    let folder = cache.join(format!("kubernetes-{VERSION}"));
+    let name = format!("kubernetes-{VERSION}-{RECIPE}");
+    let folder = cache.join(&name);
     if !folder.is_dir() {
         say::heading(format!("Kubernetes {VERSION}, once: about 20 minutes"));
-        let staging = Staging(cache.join(format!("kubernetes-{VERSION}.building")));
+        let staging = Staging(cache.join(format!("{name}.building")));
         staging.make(&folder)?;
     }
     Ok(Built {
@@ -82,8 +91,8 @@ impl Staging {
     fn apt(&self, arguments: &[&str]) -> Command {
         let option = |name: &str, path: PathBuf| format!("{name}={}", path.display());
         let options = [
-            option("Dir::Etc::sourcelist", self.0.join("apt/sources.list")),
-            option("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
+            option("Dir::Etc::sourcelist", PathBuf::from("/dev/null")),
+            option("Dir::Etc::sourceparts", self.0.join("apt")),
             option("Dir::State::lists", self.0.join("apt/lists")),
             option("Dir::Cache", self.0.join("apt/cache")),
             // The folder is the user's, and apt's own user may not look into it.
@@ -105,13 +114,7 @@ impl Staging {
             let folder = self.0.join(folder);
             fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         }
-        let list: String = ARCHIVES
-            .iter()
-            .flat_map(|archive| {
-                ["deb", "deb-src"].map(|kind| format!("{kind} [signed-by={KEYRING}] {archive}\n"))
-            })
-            .collect();
-        fs::write(self.0.join("apt/sources.list"), list).context("apt's list")?;
+        fs::write(self.0.join("apt/debian.sources"), SOURCES).context("apt's list")?;
         let source = format!("kubernetes={VERSION}");
         for (name, arguments) in [
             ("lists", vec!["update"]),
@@ -129,18 +132,15 @@ impl Staging {
         for folder in ["source", "tools", "kept"] {
             let _absent = fs::remove_dir_all(self.0.join(folder));
         }
-        let source = self.downloaded(|name| name.ends_with(".dsc"))?;
-        for dsc in source {
-            let mut command = Command::new("dpkg-source");
-            command.args(["--extract".as_ref(), dsc.as_os_str()]);
-            command.arg(self.0.join("source"));
-            run::quiet(&mut command)?;
-        }
-        for package in self.downloaded(|name| name.ends_with(".deb"))? {
-            let mut command = Command::new("dpkg-deb");
-            command.args(["--extract".as_ref(), package.as_os_str()]);
-            command.arg(self.0.join("tools"));
-            run::quiet(&mut command)?;
+        for (program, kind, to) in [
+            ("dpkg-source", "dsc", "source"),
+            ("dpkg-deb", "deb", "tools"),
+        ] {
+            for package in self.downloaded(kind)? {
+                let mut command = Command::new(program);
+                command.arg("--extract").arg(package).arg(self.0.join(to));
+                run::quiet(&mut command)?;
+            }
         }
         let vendored = self.0.join("source/vendor").join(REFLECT2);
         fs::remove_dir_all(&vendored).context("the vendored reflect2")?;
@@ -154,13 +154,13 @@ impl Staging {
         Ok(())
     }
 
-    fn downloaded(&self, wanted: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    fn downloaded(&self, kind: &str) -> Result<Vec<PathBuf>> {
         let folder = self.0.join("downloads");
         let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
         Ok(entries
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.to_str().is_some_and(wanted))
+            .filter(|path| path.extension().is_some_and(|extension| extension == kind))
             .collect())
     }
 

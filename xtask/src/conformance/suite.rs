@@ -13,11 +13,15 @@ use crate::say::Step;
 use crate::{place, run};
 
 /// The suite starts its own server on loopback and trusts whatever certificate it meets; here it is
-/// told where the server is and whose certificates to believe.
-const ELSEWHERE: [(&str, &str); 4] = [
+/// told where the server is and whose certificates to believe. It fetches one file of its own source.
+const ELSEWHERE: [(&str, &str); 5] = [
     ("https://127.0.0.1:${SECURE_API_PORT}", "${WEIR_API}"),
     ("https://localhost:${SECURE_API_PORT}", "${WEIR_API}"),
     ("127.0.0.1:${SECURE_API_PORT}", "${WEIR_API#https://}"),
+    (
+        "https://raw.githubusercontent.com/kubernetes/kubernetes/master/",
+        "",
+    ),
     (
         "'--insecure-skip-tls-verify'",
         "\"--certificate-authority=${WEIR_API_CA}\"",
@@ -66,25 +70,35 @@ pub(super) enum Way {
 pub(super) struct Suite<'a> {
     lab: &'a Lab,
     built: &'a Built,
-    server: &'a Server,
+    governed: &'a Server,
+    direct: &'a Server,
     /// What a platform team would roll out to an agent.
     agent_kubeconfig: String,
 }
 
 impl<'a> Suite<'a> {
-    pub(super) fn new(lab: &'a Lab, built: &'a Built, server: &'a Server) -> Result<Self> {
+    pub(super) fn new(
+        lab: &'a Lab,
+        built: &'a Built,
+        governed: &'a Server,
+        direct: &'a Server,
+    ) -> Result<Self> {
         let weir = lab.weir.as_ref().context("the lab has no Weir")?;
         let agent_kubeconfig = run::output(
             Command::new(&weir.binary)
                 .args(["ca", "kubeconfig", "--target", "conformance"])
-                .args(["--server", &server.url, "--config"])
+                .args(["--server", &governed.url, "--config"])
                 .arg(&weir.config),
         )?;
+        // On one line: it is given on as an argument.
+        let agent_kubeconfig: serde_json::Value =
+            serde_json::from_str(&agent_kubeconfig).context("a kubeconfig of weir")?;
         Ok(Self {
             lab,
             built,
-            server,
-            agent_kubeconfig,
+            governed,
+            direct,
+            agent_kubeconfig: agent_kubeconfig.to_string(),
         })
     }
 
@@ -109,12 +123,12 @@ impl<'a> Suite<'a> {
 
     fn script(&self, step: &Step, script: &str, name: &str, way: Way) -> Result<()> {
         let path = super::folder().join(script);
-        let kubeconfig = match way {
-            Way::Weir => &self.agent_kubeconfig,
-            Way::Direct => &self.server.kubeconfig,
+        let (server, kubeconfig) = match way {
+            Way::Weir => (self.governed, &self.agent_kubeconfig),
+            Way::Direct => (self.direct, &self.direct.kubeconfig),
         };
         let variables = [
-            ("WEIR_API", self.server.url.clone()),
+            ("WEIR_API", server.url.clone()),
             ("WEIR_KUBECONFIG", kubeconfig.clone()),
             ("WEIR_BIN", self.built.bin.display().to_string()),
             ("WEIR_SUITE", self.built.suite.display().to_string()),
