@@ -29,6 +29,9 @@ pub(crate) struct PairArgs {
     /// Alternating rounds; medians are taken over them
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Folder with release binaries: nothing of Weir is built
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<std::path::PathBuf>,
 }
 
 #[derive(Args)]

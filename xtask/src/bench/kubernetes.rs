@@ -15,7 +15,7 @@ const SECRETS: u32 = 200;
 const MIB: u32 = 64;
 
 pub(super) fn run(args: &PairArgs) -> Result<ExitCode> {
-    pair::run("kubernetes", args.rounds, workloads)
+    pair::run("kubernetes", args, workloads)
 }
 
 fn workloads(lab: &Lab) -> Result<Vec<Workload>> {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::json;
 
+use super::PairArgs;
 use super::ratio::{median, quotients};
 use crate::lab::{self, Lab, up};
 use crate::{place, say};
@@ -61,12 +62,14 @@ impl Measured {
 /// Brings a lab up, runs every workload, prints and keeps the figures.
 pub(super) fn run(
     name: &str,
-    rounds: usize,
+    args: &PairArgs,
     workloads: impl FnOnce(&Lab) -> Result<Vec<Workload>>,
 ) -> Result<ExitCode> {
     place::need_root("a benchmark")?;
     let mut arguments = up::default_args(&format!("bench-{name}"));
     arguments.release = true;
+    arguments.binaries.clone_from(&args.binaries);
+    let rounds = args.rounds;
     let lab = up::up(&arguments)?;
     let outcome = workloads(&lab).and_then(|workloads| measure(&lab, rounds, &workloads));
     lab::down(&lab)?;

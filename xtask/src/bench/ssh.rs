@@ -13,7 +13,7 @@ use crate::lab::Lab;
 const MIB: u32 = 256;
 
 pub(super) fn run(args: &PairArgs) -> Result<ExitCode> {
-    pair::run("ssh", args.rounds, workloads)
+    pair::run("ssh", args, workloads)
 }
 
 fn workloads(lab: &Lab) -> Result<Vec<Workload>> {
