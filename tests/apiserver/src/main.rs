@@ -95,6 +95,10 @@ async fn accept(
         let Ok((socket, _)) = listener.accept().await else {
             continue;
         };
+        // As Go's servers do; without it a reply in two writes waits for the client's delayed ACK.
+        if socket.set_nodelay(true).is_err() {
+            continue;
+        }
         let (acceptor, server) = (acceptor.clone(), Arc::clone(&server));
         tokio::spawn(async move {
             let Ok(tls) = acceptor.accept(socket).await else {
