@@ -19,7 +19,8 @@ use crate::{say, setup};
     cargo xtask test --strict"
 )]
 pub(crate) struct TestArgs {
-    /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity evidence deploy e2e
+    /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity evidence deploy
+    /// kubernetes ssh e2e
     #[arg(long = "tier", value_name = "NAME")]
     tiers: Vec<String>,
     /// A tier that cannot run fails

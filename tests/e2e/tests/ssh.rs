@@ -155,6 +155,8 @@ fn secrets_in_output_are_masked_however_they_come() -> Result<()> {
             "printf AKIAZQ3D; sleep 1; printf RSTUVWXY2345".to_owned(),
         ),
         (&[], "cat missing app.conf".to_owned()),
+        (&[], format!("echo {CANARY}")),
+        (&["-tt"], format!("echo {CANARY}")),
     ] {
         let said = ssh(&lab, "operator", options, &command)?;
         ensure!(!said.has(CANARY), "{command}: {said:?}");
@@ -172,11 +174,12 @@ fn secrets_in_output_are_masked_however_they_come() -> Result<()> {
                 "SELECT count() FROM weir.fact WHERE target = 'host' AND kind = 'reply' \
              AND masked_values > 0 AND length(mask_rules) > 0",
             )?;
-            Ok((row.trim().parse::<u32>().unwrap_or(0) >= 6).then_some(()))
+            Ok((row.trim().parse::<u32>().unwrap_or(0) >= 8).then_some(()))
         },
     )?;
     let leaked = lab.store(&format!(
-        "SELECT count() FROM weir.fact WHERE position(response_masked, '{CANARY}') > 0"
+        "SELECT count() FROM weir.fact WHERE \
+         position(concat(statement, parameters, response_masked), '{CANARY}') > 0"
     ))?;
     ensure!(leaked.trim() == "0", "the record holds it: {leaked}");
     Ok(())

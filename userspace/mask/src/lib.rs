@@ -25,5 +25,5 @@ pub use crate::rows::{CellFate, Masked, RowMasker};
 pub use crate::sample::Sample;
 pub use crate::stream::{
     Detector, HEAD_BYTES, HELD_BYTES_MAX, OutputMasker, OutputPatterns, PatternProblem, Patterns,
-    text,
+    text, without_secrets,
 };

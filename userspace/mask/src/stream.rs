@@ -91,6 +91,12 @@ impl OutputMasker {
     }
 }
 
+/// A text for the record, without what the patterns find in it.
+#[must_use]
+pub fn without_secrets(patterns: &Patterns, input: &str) -> String {
+    String::from_utf8_lossy(text(patterns, input.as_bytes()).bytes()).into_owned()
+}
+
 /// Masks one whole value.
 #[must_use]
 pub fn text(patterns: &Patterns, input: &[u8]) -> Masked {

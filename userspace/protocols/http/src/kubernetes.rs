@@ -16,7 +16,7 @@ use weir_decide::{MaskKind, Permit};
 use weir_govern::{ClientBytes, Refusal};
 use weir_kubernetes::stream::{Codec, Offer, Protocol};
 use weir_kubernetes::{Info, Masking, Person, Remote, Unclear};
-use weir_mask::{MaskKey, OutputPatterns};
+use weir_mask::{MaskKey, OutputPatterns, without_secrets};
 use weir_model::request::Request;
 use zeroize::Zeroizing;
 
@@ -146,7 +146,7 @@ impl Api for KubernetesApi {
         let upgrade = upgrade(head, body, question.plan.remote.as_ref()).map_err(said)?;
         let mut request = question.request;
         if question.plan.remote.is_some() {
-            request.statement = Arc::from(remote::shown(
+            request.statement = Arc::from(without_secrets(
                 &self.masks.patterns.command,
                 &request.statement,
             ));

@@ -16,6 +16,10 @@ use crate::upstream::{WINDOW_BYTES, limits, preferred};
 
 /// Channels that one connection may have open.
 const CHANNELS_MAX: usize = 256;
+/// Of the name of an account or a host.
+const NAME_BYTES_MAX: usize = 255;
+/// Of what is recorded of something that is refused.
+const REFUSED_BYTES_MAX: usize = 512;
 /// Keep-alives (RFC 4254, 4) show that an agent that waits for a reviewer is still there.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -80,6 +84,7 @@ impl AgentSide {
     /// Who asks is known from the kernel; what is offered here proves nothing more and is not kept.
     fn admit(&self, user: &str) -> Auth {
         match self.admission {
+            Admission::Granted if !(1..=NAME_BYTES_MAX).contains(&user.len()) => Auth::reject(),
             Admission::Granted => {
                 user.clone_into(&mut self.user.lock().unwrap_or_else(PoisonError::into_inner));
                 Auth::Accept
@@ -88,7 +93,8 @@ impl AgentSide {
         }
     }
 
-    async fn refused(&self, what: String) {
+    async fn refused(&self, mut what: String) {
+        what.truncate(what.floor_char_boundary(REFUSED_BYTES_MAX));
         self.tell(Opened::Refused(what)).await;
     }
 
@@ -198,6 +204,11 @@ impl Handler for AgentSide {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             self.refused("another connection from the host".to_owned())
                 .await;
+            return Ok(());
+        }
+        if host.len() > NAME_BYTES_MAX || port > u32::from(u16::MAX) {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            self.refused(format!("a connection to {host}:{port}")).await;
             return Ok(());
         }
         let opened = Opened::Forward {

@@ -169,7 +169,14 @@ impl<'a, G: Gate> Output<'a, G> {
         if let Some(reply) = self.reply.borrow_mut().as_mut() {
             reply.bytes_in += bytes.len() as u64;
         }
-        self.with_cast(|cast| cast.input(bytes, weir_clock::now()))?;
+        let mut cast = self.cast.borrow_mut();
+        if let Some(cast) = cast.as_mut() {
+            cast.input(bytes, weir_clock::now())?;
+            // What is typed is recorded before it is sent.
+            if let Some(piece) = cast.rest() {
+                self.gate.terminal(self.seq, piece)?;
+            }
+        }
         Ok(())
     }
 

@@ -28,6 +28,9 @@ const OPENED_MAX: usize = 16;
 /// After the agent left: for what its channels still have to record.
 const LAST_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// For an agent to take its last message and close.
+const GOOD_BYE_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Opens a connection to the target.
 pub trait Connect: 'static {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
@@ -55,11 +58,15 @@ where
         return;
     };
     let handle = running.handle();
-    match timeout(SIGN_IN_TIME_MAX, running).await {
+    tokio::pin!(running);
+    match timeout(SIGN_IN_TIME_MAX, &mut running).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an agent was turned away"),
         // russh's task is its own; left alone it would serve this agent for ever.
-        Err(_elapsed) => say_good_bye(&handle, "weir: the sign-in took too long".to_owned()).await,
+        Err(_elapsed) => {
+            let text = "weir: the sign-in took too long".to_owned();
+            say_good_bye(&handle, running, text).await;
+        }
     }
 }
 
@@ -206,13 +213,14 @@ where
             text = &mut kill => {
                 // First: an agent that reads slowly must not go on meanwhile.
                 channels.shutdown().await;
-                say_good_bye(&handle, text).await;
+                say_good_bye(&handle, running, text).await;
                 break Ending::Killed;
             }
             () = &mut deadline, if waits_for_sign_in => {
                 waits_for_sign_in = false;
                 if user().is_empty() {
-                    say_good_bye(&handle, "weir: the sign-in took too long".to_owned()).await;
+                    let text = "weir: the sign-in took too long".to_owned();
+                    say_good_bye(&handle, running, text).await;
                     break Ending::NoSignIn;
                 }
             }
@@ -231,11 +239,19 @@ where
     ending
 }
 
-async fn say_good_bye(handle: &Handle, text: String) {
-    let said = handle.disconnect(Disconnect::ByApplication, text, String::new());
-    if timeout(LAST_TIME_MAX, said).await.is_ok() {
-        // For russh's task to write it.
-        sleep(Duration::from_millis(50)).await;
+/// Ends with what russh's task does once it has written this, and the agent has closed.
+async fn say_good_bye<T>(handle: &Handle, running: impl Future<Output = T>, text: String) {
+    let said = async {
+        if handle
+            .disconnect(Disconnect::ByApplication, text, String::new())
+            .await
+            .is_ok()
+        {
+            running.await;
+        }
+    };
+    if timeout(GOOD_BYE_TIME_MAX, said).await.is_err() {
+        tracing::info!("an agent did not take its last message in time");
     }
 }
 

@@ -10,6 +10,7 @@ use russh::{ChannelMsg, Pty};
 use tokio::time::sleep;
 use weir_govern::terminal::Cast;
 use weir_govern::{Blocked, Cleared, Gate};
+use weir_mask::without_secrets;
 use weir_model::request::Request;
 
 use crate::agent::AgentChannel;
@@ -30,8 +31,8 @@ const EXIT_FAILED: u32 = 255;
 const NOTICE_AFTER: Duration = Duration::from_millis(250);
 /// Of environment variables and their values, per channel.
 const ENVIRONMENT_BYTES_MAX: usize = 16 * 1024;
-/// Of the name of a terminal.
-const TERM_BYTES_MAX: usize = 256;
+/// Of the name of a terminal, and of what is recorded of a subsystem's.
+const NAME_BYTES_MAX: usize = 256;
 /// Of a command line.
 const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
@@ -149,7 +150,7 @@ async fn set_up(inputs: &mut Inputs) -> Option<(Setup, Start)> {
                 ..
             } => {
                 setup.terminal = Some(Terminal {
-                    term: if term.len() > TERM_BYTES_MAX {
+                    term: if term.len() > NAME_BYTES_MAX {
                         "dumb".to_owned()
                     } else {
                         term
@@ -203,7 +204,8 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
             Start::Subsystem(name) if name == "sftp" => {
                 return sftp::run(self.flow, self.channel, self.place).await;
             }
-            Start::Subsystem(name) => {
+            Start::Subsystem(mut name) => {
+                name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
                 let reason = format!("weir: the subsystem {name} is not supported");
                 return self.refuse("weir:unsupported", &reason, &name).await;
             }
@@ -220,7 +222,10 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
                 }
             },
         };
-        request.parameters = setup.parameters();
+        // Policy sees the command as it is; the record and reviewers without what is secret in it.
+        let patterns = &self.flow.patterns().command;
+        request.statement = Arc::from(without_secrets(patterns, &request.statement));
+        request.parameters = without_secrets(patterns, &setup.parameters());
         match self.ask(request).await {
             Ok(cleared) => self.start(&cleared, setup, command).await,
             Err(Refused::Left) => {}
@@ -276,7 +281,8 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
         }
         let cast = setup.terminal.map(|terminal| {
             let title = command.as_deref().unwrap_or("");
-            Cast::new(terminal.size, &terminal.term, title, weir_clock::now())
+            let title = without_secrets(&self.flow.patterns().command, title);
+            Cast::new(terminal.size, &terminal.term, &title, weir_clock::now())
         });
         noted.hand_over();
         let output = Output::new(&self.flow.gate, cleared, cast, self.flow.patterns());

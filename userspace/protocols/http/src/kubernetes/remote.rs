@@ -5,7 +5,7 @@ use weir_govern::terminal::Cast;
 use weir_govern::{ClientBytes, OwnToClient, Reply};
 use weir_kubernetes::Remote;
 use weir_kubernetes::stream::{Codec, Event, Kind, Side, Stream};
-use weir_mask::Patterns;
+use weir_mask::without_secrets;
 use weir_model::time::Now;
 
 use super::exit::{self, Exit};
@@ -40,7 +40,8 @@ impl Command {
         Self {
             tty: remote.tty,
             archive: remote.is_archive(),
-            title: shown(&masking.patterns.command, &remote.command_line()),
+            // Secrets in a command are not for the record.
+            title: without_secrets(&masking.patterns.command, &remote.command_line()),
             cast: None,
             stdout: Output::new(Kind::Stdout, patterns),
             stderr: Output::new(Kind::Stderr, patterns),
@@ -256,12 +257,6 @@ impl Command {
         reply.response_masked = String::from_utf8_lossy(&self.head).into_owned();
         (self.cast.as_mut().and_then(Cast::rest), reply)
     }
-}
-
-/// Secrets in a command are not for the record.
-pub(super) fn shown(patterns: &Patterns, text: &str) -> String {
-    let masked = weir_mask::text(patterns, text.as_bytes());
-    String::from_utf8_lossy(masked.bytes()).into_owned()
 }
 
 fn too_long(_: weir_govern::terminal::TooLong) -> Stopped {
