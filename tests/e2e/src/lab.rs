@@ -158,6 +158,25 @@ impl Lab {
         start(self.exec_command(agent, &[&python, "-B", "-c", script]), "")
     }
 
+    /// A command on a terminal of 101 × 33 inside an agent: what is waited for, and typed then. Its
+    /// output is all that was shown.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn on_terminal(
+        &self,
+        agent: &str,
+        command: &[&str],
+        steps: &[(&str, &str)],
+    ) -> Result<Child> {
+        let command = serde_json::to_string(command).context("a command")?;
+        let steps = serde_json::to_string(steps).context("steps")?;
+        let script = crate::wire::TERMINAL
+            .replace("COMMAND[0], COMMAND", &format!("{command}[0], {command}"))
+            .replace("STEPS:", &format!("{steps}:"));
+        self.python_started(agent, &script)
+    }
+
     /// The `weir` command line on the host.
     ///
     /// # Errors

@@ -63,3 +63,28 @@ except OSError as error:
 "
     )
 }
+
+/// Runs a command on a terminal of 101 × 33. `STEPS`: pairs of what is waited for and what is typed
+/// then. Prints all that was shown, and ends with the command's exit code.
+pub const TERMINAL: &str = "
+import fcntl, os, pty, struct, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 33, 101, 0, 0))
+    os.execvp(COMMAND[0], COMMAND)
+shown, seen = b'', 0
+def more():
+    global shown
+    try: piece = os.read(fd, 4096)
+    except OSError: piece = b''
+    shown += piece
+    return piece
+for wanted, typed in STEPS:
+    while wanted.encode() not in shown[seen:]:
+        if not more(): sys.exit('ended before ' + repr(wanted) + ': ' + repr(shown))
+    seen = len(shown)
+    os.write(fd, typed.encode())
+while more(): pass
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";

@@ -1,5 +1,6 @@
 //! Real kubectl inside an agent: exec, attach, cp and port-forward, over WebSocket and over SPDY.
 
+use std::io::Read as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -217,14 +218,13 @@ fn a_terminal_waits_for_a_reviewer_and_is_recorded() -> Result<()> {
     lab.sign_in("alice")?;
     for websocket in BOTH {
         let flag = if websocket { "true" } else { "false" };
-        let typed = format!("echo term-{flag}-$((40+2)); exit 5\\n");
-        let script = format!(
-            "export KUBECTL_REMOTE_COMMAND_WEBSOCKETS={flag}
-             (sleep 12; printf '{typed}'; sleep 3) |
-             script -qec 'stty rows 33 cols 99; \
-                kubectl -n shop exec -it web-0 -- sh -c \"exec sh #{flag}\"' /dev/null"
+        let shell = format!("exec sh #{flag}");
+        let typed = format!("echo term-{flag}-$((40+2)); exit 5\n");
+        let command = command(
+            websocket,
+            &["exec", "-it", "web-0", "--", "sh", "-c", &shell],
         );
-        let waiting = lab.started("operator", &["sh", "-c", &script])?;
+        let waiting = lab.on_terminal("operator", &command, &[("# ", &typed)])?;
         let id = lab.held(&format!("exec sh #{flag}"))?;
         let approve = ["approvals", "approve", &id, "--justification", "ticket 8"];
         let approved = lab.weir(&approve)?;
@@ -242,7 +242,7 @@ fn a_terminal_waits_for_a_reviewer_and_is_recorded() -> Result<()> {
     }
     recorded(
         &lab,
-        "kind = 'terminal' AND position(response_masked, '\"width\":99,\"height\":33') > 0",
+        "kind = 'terminal' AND position(response_masked, '\"width\":101,\"height\":33') > 0",
     )?;
     recorded(
         &lab,
@@ -337,20 +337,14 @@ fn ports_are_forwarded_and_decided_one_by_one() -> Result<()> {
 fn a_killed_flow_ends_a_command_with_a_word() -> Result<()> {
     let lab = Lab::current()?;
     for websocket in BOTH {
-        let mark = format!("6{}", if websocket { 1 } else { 2 });
-        let running = lab.started(
-            "operator",
-            &command(websocket, &["exec", "web-0", "--", "sleep", &mark]),
-        )?;
-        until("the command to run", Duration::from_secs(20), || {
-            let there = reached(&lab)?.iter().any(|request| {
-                let path = request["path"].as_str().unwrap_or_default();
-                path.contains(&format!("command={mark}"))
-            });
-            Ok(there.then_some(()))
-        })?;
-        // The answer to the upgrade is on its way.
-        std::thread::sleep(Duration::from_secs(1));
+        let command = command(
+            websocket,
+            &["exec", "web-0", "--", "sh", "-c", "echo begun; sleep 60"],
+        );
+        let mut running = lab.started("operator", &command)?;
+        let mut begun = [0; 6];
+        let stdout = running.stdout.as_mut().context("its output")?;
+        stdout.read_exact(&mut begun)?;
         // Every flow of the agent to the cluster; one of them runs the command.
         let flows = lab.weir_json(&["flows"])?;
         for flow in flows.as_array().into_iter().flatten() {

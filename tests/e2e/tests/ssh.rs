@@ -189,28 +189,16 @@ fn secrets_in_output_are_masked_however_they_come() -> Result<()> {
 fn a_shell_is_recorded_both_ways_as_an_asciicast() -> Result<()> {
     let lab = Lab::current()?;
     lab.sign_in("alice")?;
-    let typed = "import pty,os,sys,time\n\
-        pid, fd = pty.fork()\n\
-        if pid == 0: os.execvp('ssh', ['ssh', '-tt', 'host.demo.internal'])\n\
-        import struct, fcntl, termios\n\
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 33, 101, 0, 0))\n\
-        out = b''\n\
-        def until(text):\n\
-        \x20   global out\n\
-        \x20   while text not in out:\n\
-        \x20       out += os.read(fd, 4096)\n\
-        until(b'$ ')\n\
-        os.write(fd, b'stty size; echo typ\"\"ed-1234\\n')\n\
-        until(b'33 101'); until(b'typed-1234')\n\
-        os.write(fd, b'exit 5\\n')\n\
-        _, status = os.waitpid(pid, 0)\n\
-        print('exit', os.waitstatus_to_exitcode(status))\n";
-    let waiting = lab.python_started("operator", typed)?;
+    let steps = [
+        ("$ ", "stty size; echo typ\"\"ed-1234\n"),
+        ("typed-1234", "exit 5\n"),
+    ];
+    let waiting = lab.on_terminal("operator", &["ssh", "-tt", HOST], &steps)?;
     let id = lab.held("shell")?;
     let said = lab.weir(&["approvals", "approve", &id, "--justification", "t"])?;
     ensure!(said.code == 0, "{said:?}");
     let said = lab::finish(waiting)?;
-    ensure!(said.has("exit 5"), "{said:?}");
+    ensure!(said.code == 5 && said.has("33 101"), "{said:?}");
     let session = until("the terminal in the store", Duration::from_secs(20), || {
         let list = lab.weir_json(&["sessions", "ls"])?;
         for row in list.as_array().into_iter().flatten() {

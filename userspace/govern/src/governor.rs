@@ -51,6 +51,18 @@ pub struct Refusal {
     pub denial: Denial,
 }
 
+impl Reply {
+    /// Counts what the agent gets, and keeps its first `head` bytes for the record.
+    pub fn shown(&mut self, bytes: &[u8], head: usize) {
+        self.bytes_out += bytes.len() as u64;
+        let room = head.saturating_sub(self.response_masked.len());
+        self.truncated |= bytes.len() > room;
+        let kept = bytes.get(..room.min(bytes.len())).unwrap_or(&[]);
+        self.response_masked
+            .push_str(&String::from_utf8_lossy(kept));
+    }
+}
+
 impl Refusal {
     /// What an agent reads of it, where its protocol has room for a sentence.
     #[must_use]

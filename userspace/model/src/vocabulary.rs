@@ -39,6 +39,48 @@ pub struct ActionKind {
     pub doc: &'static str,
 }
 
+/// An object kind, in a table of them.
+#[must_use]
+pub const fn object(
+    name: &'static str,
+    parent: Option<&'static str>,
+    doc: &'static str,
+) -> ObjectKind {
+    ObjectKind { name, parent, doc }
+}
+
+/// An action, in a table of them.
+#[must_use]
+pub const fn action(
+    name: &'static str,
+    on: &'static [&'static str],
+    doc: &'static str,
+) -> ActionKind {
+    ActionKind { name, on, doc }
+}
+
+/// An attribute that not every request has, in a table of them.
+#[must_use]
+pub const fn optional(name: &'static str, ty: AttrType, doc: &'static str) -> AttrKind {
+    AttrKind {
+        name,
+        ty,
+        required: false,
+        doc,
+    }
+}
+
+/// An attribute that every request has, in a table of them.
+#[must_use]
+pub const fn required(name: &'static str, ty: AttrType, doc: &'static str) -> AttrKind {
+    AttrKind {
+        name,
+        ty,
+        required: true,
+        doc,
+    }
+}
+
 /// All of one protocol. `namespace` is the Cedar namespace, such as `Postgres`.
 ///
 /// Object kinds form a tree below the shared `Weir::Target`. An object's path starts with the

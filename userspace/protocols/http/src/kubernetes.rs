@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request, response};
 use weir_decide::{MaskKind, Permit};
-use weir_govern::{ClientBytes, Refusal};
+use weir_govern::{ClientBytes, OutputMasking, Refusal};
 use weir_kubernetes::stream::{Codec, Offer, Protocol};
 use weir_kubernetes::{Info, Masking, Person, Remote, Unclear};
 use weir_mask::{MaskKey, OutputPatterns, without_secrets};
@@ -21,7 +21,6 @@ use weir_model::request::Request;
 use zeroize::Zeroizing;
 
 pub use self::dialogue::KubernetesDialogue;
-use self::output::OutputMasking;
 
 use crate::api::{Api, Masked, Problem, Question, ReplyMode};
 

@@ -1,23 +1,8 @@
 //! What Kubernetes says to policy: object kinds, actions and context attributes.
 
-use weir_model::vocabulary::{ActionKind, AttrKind, AttrType, ObjectKind, Vocabulary};
-
-const fn object(name: &'static str, parent: Option<&'static str>, doc: &'static str) -> ObjectKind {
-    ObjectKind { name, parent, doc }
-}
-
-const fn action(name: &'static str, on: &'static [&'static str], doc: &'static str) -> ActionKind {
-    ActionKind { name, on, doc }
-}
-
-const fn attribute(name: &'static str, ty: AttrType, doc: &'static str) -> AttrKind {
-    AttrKind {
-        name,
-        ty,
-        required: false,
-        doc,
-    }
-}
+use weir_model::vocabulary::{
+    ActionKind, AttrKind, AttrType, ObjectKind, Vocabulary, action, object, optional,
+};
 
 /// In place of a namespace: objects of the cluster itself.
 pub const CLUSTER: &str = "_cluster";
@@ -129,64 +114,64 @@ const ACTIONS: &[ActionKind] = &[
 ];
 
 const CONTEXT: &[AttrKind] = &[
-    attribute("verb", AttrType::String, "As RBAC names it."),
-    attribute(
+    optional("verb", AttrType::String, "As RBAC names it."),
+    optional(
         "group",
         AttrType::String,
         "API group; empty for the core group.",
     ),
-    attribute("version", AttrType::String, "API version."),
-    attribute("resource", AttrType::String, "Resource, in plural."),
-    attribute(
+    optional("version", AttrType::String, "API version."),
+    optional("resource", AttrType::String, "Resource, in plural."),
+    optional(
         "subresource",
         AttrType::String,
         "Sub-resource; empty without.",
     ),
-    attribute("namespace", AttrType::String, "Namespace; empty without."),
-    attribute(
+    optional("namespace", AttrType::String, "Namespace; empty without."),
+    optional(
         "name",
         AttrType::String,
         "Name of the object; empty without.",
     ),
-    attribute("labelSelector", AttrType::String, "As the client sent it."),
-    attribute("fieldSelector", AttrType::String, "As the client sent it."),
-    attribute("dryRun", AttrType::Bool, "Nothing is persisted."),
-    attribute(
+    optional("labelSelector", AttrType::String, "As the client sent it."),
+    optional("fieldSelector", AttrType::String, "As the client sent it."),
+    optional("dryRun", AttrType::Bool, "Nothing is persisted."),
+    optional(
         "allNamespaces",
         AttrType::Bool,
         "The request is over all namespaces.",
     ),
-    attribute(
+    optional(
         "command",
         AttrType::String,
         "Of exec: all arguments, joined by blanks.",
     ),
-    attribute(
+    optional(
         "program",
         AttrType::String,
         "Of exec: the first argument, as the client sent it.",
     ),
-    attribute(
+    optional(
         "arguments",
         AttrType::StringSet,
         "Of exec: all arguments, without order.",
     ),
-    attribute(
+    optional(
         "container",
         AttrType::String,
         "Of exec and attach, where the client names one.",
     ),
-    attribute(
+    optional(
         "stdin",
         AttrType::Bool,
         "Of exec and attach: input is given.",
     ),
-    attribute(
+    optional(
         "tty",
         AttrType::Bool,
         "Of exec and attach: a terminal, whose input policy does not see.",
     ),
-    attribute("port", AttrType::Long, "Of portForward."),
+    optional("port", AttrType::Long, "Of portForward."),
 ];
 
 /// The vocabulary of this protocol.

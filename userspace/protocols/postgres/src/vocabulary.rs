@@ -1,30 +1,9 @@
 //! What PostgreSQL says to policy: object kinds, actions and context attributes.
 
 use weir_model::vocabulary::{
-    ActionKind, AttrKind, AttrType, ObjectKind, PredicateKind, Vocabulary,
+    ActionKind, AttrKind, AttrType, ObjectKind, PredicateKind, Vocabulary, action, object,
+    optional, required,
 };
-
-const fn object(name: &'static str, parent: Option<&'static str>, doc: &'static str) -> ObjectKind {
-    ObjectKind { name, parent, doc }
-}
-
-const fn action(name: &'static str, on: &'static [&'static str], doc: &'static str) -> ActionKind {
-    ActionKind { name, on, doc }
-}
-
-const fn attribute(
-    name: &'static str,
-    ty: AttrType,
-    required: bool,
-    doc: &'static str,
-) -> AttrKind {
-    AttrKind {
-        name,
-        ty,
-        required,
-        doc,
-    }
-}
 
 /// Object kinds.
 const OBJECTS: &[ObjectKind] = &[
@@ -236,58 +215,45 @@ const ACTIONS: &[ActionKind] = &[
 
 /// Context attributes.
 const CONTEXT: &[AttrKind] = &[
-    attribute(
+    required(
         "statement",
         AttrType::String,
-        true,
         "The statement's first words: `SELECT`, `DELETE`, `CREATE TABLE` …",
     ),
-    attribute(
+    required(
         "readOnly",
         AttrType::Bool,
-        true,
         "Nothing is written: no DML, no DDL, no function that is not known to be harmless.",
     ),
-    attribute(
+    required(
         "unbounded",
         AttrType::Bool,
-        true,
         "An UPDATE or DELETE has no WHERE, or one that names no column of its table.",
     ),
-    attribute(
-        "returning",
-        AttrType::Bool,
-        true,
-        "A write gives rows back.",
-    ),
-    attribute(
+    required("returning", AttrType::Bool, "A write gives rows back."),
+    required(
         "joins",
         AttrType::Long,
-        true,
         "Relations read, less one; 0 when there is at most one.",
     ),
-    attribute(
+    optional(
         "limit",
         AttrType::Long,
-        false,
         "LIMIT of the outermost query when it is a number.",
     ),
-    attribute(
+    required(
         "hasUnknownFunction",
         AttrType::Bool,
-        true,
         "A function is called that the catalog does not know.",
     ),
-    attribute(
+    required(
         "securityDefiner",
         AttrType::Bool,
-        true,
         "A called function runs with its owner's rights.",
     ),
-    attribute(
+    required(
         "triggers",
         AttrType::Bool,
-        true,
         "A written table has triggers or rewrite rules that run more code.",
     ),
 ];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_govern::terminal::{Cast, TooLong};
-use weir_govern::{Blocked, Cleared, ClientBytes, Gate, OwnToClient, Reply};
+use weir_govern::{Blocked, Cleared, ClientBytes, Gate, OutputMasking, OwnToClient, Reply};
 use weir_mask::{Masked, OutputMasker, OutputPatterns};
 
 /// Bytes of output without a terminal that the record keeps.
@@ -71,22 +71,13 @@ impl<'a, G: Gate> Output<'a, G> {
         cast: Option<Cast>,
         patterns: &OutputPatterns,
     ) -> Self {
-        let masks = &cleared.permit().obligations().masks;
-        let patterns = if cast.is_some() {
-            &patterns.terminal
-        } else {
-            &patterns.command
-        };
-        let maskers = (!masks.is_empty()).then(|| Maskers {
+        let masking = OutputMasking::of(cleared.permit(), patterns);
+        let maskers = masking.wanted(cast.is_some()).map(|patterns| Maskers {
             output: OutputMasker::new(Arc::clone(patterns)),
             error: OutputMasker::new(Arc::clone(patterns)),
         });
-        // Output has no values of its own: every kind of mask is a redaction here.
-        let rules = masks
-            .keys()
-            .map(|object| format!("{}:{}: redact", object.kind, object.id()));
         let reply = Reply {
-            mask_rules: rules.collect(),
+            mask_rules: masking.rules.into(),
             ..Reply::default()
         };
         Self {
@@ -217,14 +208,10 @@ impl<'a, G: Gate> Output<'a, G> {
         let Some(reply) = reply.as_mut() else {
             return;
         };
-        reply.bytes_out += text.len() as u64;
         if keep {
-            let room = SAMPLE_BYTES_MAX.saturating_sub(reply.response_masked.len());
-            reply.truncated |= text.len() > room;
-            let kept = text.get(..room.min(text.len())).unwrap_or(&[]);
-            reply
-                .response_masked
-                .push_str(&String::from_utf8_lossy(kept));
+            reply.shown(text, SAMPLE_BYTES_MAX);
+        } else {
+            reply.bytes_out += text.len() as u64;
         }
     }
 

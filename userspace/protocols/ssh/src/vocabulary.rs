@@ -1,23 +1,8 @@
 //! What SSH says to policy: object kinds, actions and context attributes.
 
-use weir_model::vocabulary::{ActionKind, AttrKind, AttrType, ObjectKind, Vocabulary};
-
-const fn object(name: &'static str, parent: Option<&'static str>, doc: &'static str) -> ObjectKind {
-    ObjectKind { name, parent, doc }
-}
-
-const fn action(name: &'static str, on: &'static [&'static str], doc: &'static str) -> ActionKind {
-    ActionKind { name, on, doc }
-}
-
-const fn attribute(name: &'static str, ty: AttrType, doc: &'static str) -> AttrKind {
-    AttrKind {
-        name,
-        ty,
-        required: false,
-        doc,
-    }
-}
+use weir_model::vocabulary::{
+    ActionKind, AttrKind, AttrType, ObjectKind, Vocabulary, action, object, optional,
+};
 
 const OBJECTS: &[ObjectKind] = &[
     object("Account", None, "The account of the host that is used."),
@@ -78,32 +63,32 @@ const ACTIONS: &[ActionKind] = &[
 ];
 
 const CONTEXT: &[AttrKind] = &[
-    attribute("user", AttrType::String, "Account that is used."),
-    attribute(
+    optional("user", AttrType::String, "Account that is used."),
+    optional(
         "requestedUser",
         AttrType::String,
         "Account that the client asked for.",
     ),
-    attribute("command", AttrType::String, "The command line."),
-    attribute(
+    optional("command", AttrType::String, "The command line."),
+    optional(
         "programs",
         AttrType::StringSet,
         "Base names of the programs that it runs.",
     ),
-    attribute(
+    optional(
         "arguments",
         AttrType::StringSet,
         "Their arguments, without quotes where the text shows them.",
     ),
-    attribute(
+    optional(
         "unclear",
         AttrType::StringSet,
         "What its text does not show.",
     ),
-    attribute("terminal", AttrType::Bool, "A terminal was asked for."),
-    attribute("host", AttrType::String, "Host of a destination."),
-    attribute("port", AttrType::Long, "Port of a destination."),
-    attribute(
+    optional("terminal", AttrType::Bool, "A terminal was asked for."),
+    optional("host", AttrType::String, "Host of a destination."),
+    optional("port", AttrType::Long, "Port of a destination."),
+    optional(
         "operation",
         AttrType::String,
         "Operation of the file transfer protocol.",

@@ -68,18 +68,9 @@ impl<G: Gate, A, D> Accounting<G, A, D> {
         let Some(reply) = &mut self.reply else {
             return;
         };
-        let text = bytes.as_bytes();
-        reply.bytes_out += text.len() as u64;
         reply.masked_values += masked_values;
         reply.rows += rows;
-        let room = SAMPLE_BYTES_MAX.saturating_sub(reply.response_masked.len());
-        if text.len() > room {
-            reply.truncated = true;
-        }
-        let kept = text.get(..room.min(text.len())).unwrap_or(&[]);
-        reply
-            .response_masked
-            .push_str(&String::from_utf8_lossy(kept));
+        reply.shown(bytes.as_bytes(), SAMPLE_BYTES_MAX);
     }
 }
 

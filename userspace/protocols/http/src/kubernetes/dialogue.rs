@@ -1,11 +1,10 @@
 //! Exec, attach and port-forward, once the server has agreed to them.
 
-use weir_govern::{OwnToClient, Reply};
+use weir_govern::{OutputMasking, OwnToClient, Reply};
 use weir_kubernetes::stream::{Codec, Event, Protocol, Side};
 use weir_model::time::Now;
 
 use super::forward::Ports;
-use super::output::OutputMasking;
 use super::remote::{Command, broken, to_agent, to_server};
 use crate::dialogue::{Answer, Dialogue, OPENING, Step, Stopped};
 

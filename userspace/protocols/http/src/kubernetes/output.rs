@@ -2,38 +2,8 @@
 
 use std::sync::Arc;
 
-use weir_decide::Permit;
 use weir_kubernetes::stream::{Kind, Stream};
-use weir_mask::{Masked, OutputMasker, OutputPatterns, Patterns};
-
-/// What is looked for in output, and whether policy asks for it.
-pub(super) struct OutputMasking {
-    pub(super) patterns: OutputPatterns,
-    /// As the record names them; none where output passes as it is.
-    pub(super) rules: Vec<String>,
-}
-
-impl OutputMasking {
-    /// By the obligations of the request that opened the stream.
-    pub(super) fn of(permit: &Permit, patterns: &OutputPatterns) -> Self {
-        // Output has no values of its own: every kind of mask is a redaction here.
-        let masks = permit.obligations().masks.keys();
-        let rules = masks.map(|object| format!("{}:{}: redact", object.kind, object.id()));
-        Self {
-            patterns: patterns.clone(),
-            rules: rules.collect(),
-        }
-    }
-
-    pub(super) fn wanted(&self, terminal: bool) -> Option<&Arc<Patterns>> {
-        let patterns = if terminal {
-            &self.patterns.terminal
-        } else {
-            &self.patterns.command
-        };
-        (!self.rules.is_empty()).then_some(patterns)
-    }
-}
+use weir_mask::{Masked, OutputMasker, Patterns};
 
 /// One of a command's two outputs. What it gives out is what the agent sees and the record keeps.
 pub(super) struct Output {

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use weir_govern::terminal::Cast;
-use weir_govern::{ClientBytes, OwnToClient, Reply};
+use weir_govern::{ClientBytes, OutputMasking, OwnToClient, Reply};
 use weir_kubernetes::Remote;
 use weir_kubernetes::stream::{Codec, Event, Kind, Side, Stream};
 use weir_mask::without_secrets;
 use weir_model::time::Now;
 
 use super::exit::{self, Exit};
-use super::output::{Output, OutputMasking};
+use super::output::Output;
 use crate::dialogue::{OPENING, Step, Stopped};
 
 /// Of output that is no terminal's, what the record keeps.
