@@ -201,7 +201,7 @@ impl Lab {
             "run_dir": self.run_dir,
             "pins": self.pins,
             "own": self.below_mount(&self.own),
-            "governed": self.below_mount(&self.root.join("governed")),
+            "governed": [self.below_mount(&self.root.join("governed"))],
             "workloads": workloads,
             "destinations": destinations,
         })

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FromBroker, ProcessReport, RefusalReport, receive, send,
+    Answer, Ask, Asked, ClassReport, FromBroker, ProcessReport, RefusalReport, World, receive, send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -43,6 +43,7 @@ pub enum Told {
         socket: OwnedFd,
     },
     ListenerGone {
+        workload: String,
         netns: u64,
     },
     /// The broker's socket closed; nothing more comes.
@@ -180,15 +181,7 @@ impl NodeLink {
 
     /// The node lives. Send every 250 ms or so; each is good for 2 s.
     pub fn heartbeat(&self, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
-        self.ask(
-            Ask::Heartbeat,
-            Box::new(move |answer| {
-                done(answer.and_then(|(answer, _)| match answer {
-                    Answer::Done => Ok(()),
-                    other => Err(misfit(other)),
-                }));
-            }),
-        );
+        self.tell(Ask::Heartbeat, done);
     }
 
     /// An unconnected TCP socket made in that namespace.
@@ -243,6 +236,24 @@ impl NodeLink {
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Process(report) => Ok(*report),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// Tells of pods, containers and addresses. Addresses are done once they stand in the kernel's
+    /// maps, members within some milliseconds.
+    pub fn world(&self, world: World, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        self.tell(Ask::World(world), done);
+    }
+
+    fn tell(&self, ask: Ask, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        self.ask(
+            ask,
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Done => Ok(()),
                     other => Err(misfit(other)),
                 }));
             }),
@@ -318,7 +329,9 @@ fn unpack(message: FromBroker, fds: Vec<OwnedFd>) -> Option<Told> {
                 socket,
             })
         }
-        FromBroker::ListenerGone { netns } => Some(Told::ListenerGone { netns }),
+        FromBroker::ListenerGone { workload, netns } => {
+            Some(Told::ListenerGone { workload, netns })
+        }
         FromBroker::Answer { .. } => None,
     }
 }

@@ -35,7 +35,11 @@ fn stat(pid: u32) -> Option<Stat> {
 ///
 /// Parents are listed up to the agent's root process: those outside the governed subtree are
 /// whoever started it, not the agent.
-pub(crate) fn gather(pid: u32, start_boottime_ns: u64, governed: &str) -> Option<ProcessReport> {
+pub(crate) fn gather(
+    pid: u32,
+    start_boottime_ns: u64,
+    governed: &[String],
+) -> Option<ProcessReport> {
     let expected = start_boottime_ns / NS_PER_TICK;
     let before = stat(pid)?;
     if before.start_ticks != expected {
@@ -130,10 +134,11 @@ fn hide_secret(argument: &str) -> String {
     argument.to_owned()
 }
 
-fn parents(mut pid: u32, governed: &str) -> Vec<String> {
+fn parents(mut pid: u32, governed: &[String]) -> Vec<String> {
     let mut chain = Vec::new();
     while pid > 1 && chain.len() < PARENTS_MAX {
-        let inside = cgroup(pid).is_some_and(|path| is_below(&path, governed));
+        let inside =
+            cgroup(pid).is_some_and(|path| governed.iter().any(|root| is_below(&path, root)));
         let Some(stat) = stat(pid).filter(|_| inside) else {
             break;
         };
@@ -168,12 +173,13 @@ mod tests {
 
     #[test]
     fn this_process_is_found_by_its_start_and_no_other() {
+        let root = ["/".to_owned()];
         let pid = std::process::id();
         let start = stat(pid).unwrap().start_ticks * NS_PER_TICK;
-        let report = gather(pid, start, "/").unwrap();
+        let report = gather(pid, start, &root).unwrap();
         assert!(!report.exe.is_empty() && report.netns_inode > 0);
-        assert!(gather(pid, start + NS_PER_TICK, "/").is_none());
-        assert!(gather(u32::MAX, start, "/").is_none());
+        assert!(gather(pid, start + NS_PER_TICK, &root).is_none());
+        assert!(gather(u32::MAX, start, &root).is_none());
     }
 
     #[test]

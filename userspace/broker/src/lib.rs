@@ -9,13 +9,19 @@
 mod cgroup;
 pub mod client;
 mod config;
+mod destinations;
 mod evidence;
+mod layout;
 mod listeners;
+mod members;
 mod message;
 mod namespace;
 mod serve;
 mod tokens;
+mod watch;
 
-pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
-pub use crate::message::{ClassReport, ProcessReport, RefusalReport};
+pub use crate::config::{BrokerConfig, BrokerError, Destination, Egress, Members, WorkloadConfig};
+pub use crate::message::{
+    ClassReport, Found, MemberKind, MemberReport, ProcessReport, RefusalReport, World,
+};
 pub use crate::serve::run;

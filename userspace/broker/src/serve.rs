@@ -1,11 +1,12 @@
 //! The broker's loop.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,29 +16,51 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use nix::time::{ClockId, clock_gettime};
-use weir_kernel::System;
+use weir_kernel::{ClassId, Refusal, Root, System};
 
 use crate::cgroup;
-use crate::config::{BrokerConfig, BrokerError, file, system};
-use crate::listeners::Places;
-use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, receive, send};
+use crate::config::{BrokerConfig, BrokerError, Members as Selector, file, system};
+use crate::destinations::{Destinations, Told};
+use crate::listeners::{PlaceId, Places, Scene, as_poll};
+use crate::members::Members;
+use crate::message::{
+    Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, World, receive, send,
+};
 use crate::namespace::tcp_socket;
+use crate::watch::Watch;
 use crate::{evidence, tokens};
 
 /// Version of the messages.
-pub(crate) const MESSAGES_VERSION: u32 = 1;
+pub(crate) const MESSAGES_VERSION: u32 = 2;
 /// A heartbeat is good for this long.
 const HEARTBEAT_NS: u64 = 2_000_000_000;
-/// How often namespaces are looked for.
-const LOOK_EVERY_MS: u16 = 200;
+/// Cgroups and devices say when they come; a process that changes its namespace does not.
+const LOOK_EVERY_NS: u64 = 1_000_000_000;
+/// Looks are at least this far apart, whatever a workload does to its cgroups.
+const LOOK_APART_NS: u64 = 5_000_000;
+/// Refusals that wait for the node; the oldest are dropped first, the counters are not.
+const REFUSALS_WAITING_MAX: usize = 4096;
 /// Refusals given out at once.
 const REFUSALS_MAX: usize = 256;
+/// The kernel's reason of a connect in a namespace without listeners.
+const NO_LISTENER: &str = "no_listener";
 
 struct Broker {
     config: BrokerConfig,
-    own_cgroup: std::path::PathBuf,
+    mount: PathBuf,
+    own_cgroup: PathBuf,
     system: System,
     places: Places,
+    members: Members,
+    destinations: Destinations,
+    watch: Watch,
+    /// Ids of the roots that programs are attached to.
+    attached: Vec<u64>,
+    refusals: VecDeque<Refusal>,
+    /// Something was said since the last look.
+    due: bool,
+    looked_ns: u64,
+    thorough_ns: u64,
     admin: UnixListener,
     node: Option<OwnedFd>,
 }
@@ -56,38 +79,35 @@ pub fn run(
 ) -> Result<(), BrokerError> {
     let mount = cgroup::mount()?;
     let own_cgroup = cgroup::directory(&mount, &config.own_cgroup);
-    let governed = cgroup::directory(&mount, &config.governed_cgroup);
     let own_id = cgroup::make(&own_cgroup)?;
-    cgroup::make(&governed)?;
     // Before the first socket: sockets keep the cgroup that they were born in.
     cgroup::enter(&own_cgroup, std::process::id())?;
     mount_bpffs()?;
-    let open = |path: &Path| fs::File::open(path).map_err(|source| file(path, source));
-    let (own_dir, governed_dir) = (open(&own_cgroup)?, open(&governed)?);
     fs::create_dir_all(&config.pins).map_err(|source| file(&config.pins, source))?;
     let mut kernel = System::load(&config.pins)?;
     kernel.set_own(own_id)?;
-    let classes = u32::try_from(config.workloads.len()).unwrap_or(u32::MAX);
-    let mut kept = Vec::new();
-    for destination in &config.destinations {
-        for class in 0..=classes {
-            kernel.protect(class, destination.net, destination.prefix, destination.port)?;
-            kept.push((class, destination.net, destination.prefix, destination.port));
-        }
-    }
-    kernel.retain_destinations(&kept);
-    kernel.attach(governed_dir.as_fd(), own_dir.as_fd())?;
+    let destinations = Destinations::new(&config);
+    destinations.apply(&mut kernel)?;
     let listener = node_socket(&config)?;
     let admin = admin_socket(&config)?;
     let mut broker = Broker {
-        places: Places::new(mount)?,
+        places: Places::new(mount.clone(), &mut kernel)?,
+        mount,
         own_cgroup,
         system: kernel,
+        members: Members::default(),
+        destinations,
+        watch: Watch::new()?,
+        attached: Vec::new(),
+        refusals: VecDeque::new(),
+        due: true,
+        looked_ns: 0,
+        thorough_ns: 0,
         admin,
         node: None,
         config,
     };
-    broker.look();
+    broker.look()?;
     ready();
     while !stop.load(Ordering::Relaxed) {
         broker.turn(listener.as_fd())?;
@@ -158,6 +178,13 @@ fn monotonic_ns() -> u64 {
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
 }
 
+fn root_of((id, directory): &(u64, fs::File)) -> Root<'_> {
+    Root {
+        id: *id,
+        directory: directory.as_fd(),
+    }
+}
+
 impl Broker {
     fn turn(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
         let (new_node, message) = {
@@ -165,7 +192,14 @@ impl Broker {
             if let Some(node) = &self.node {
                 fds.push(PollFd::new(node.as_fd(), PollFlags::POLLIN));
             }
-            match poll(&mut fds, PollTimeout::from(LOOK_EVERY_MS)) {
+            let told = fds.len();
+            fds.push(PollFd::new(self.system.refusals_fd(), PollFlags::POLLIN));
+            if !self.due {
+                // They say so until somebody looks.
+                fds.push(PollFd::new(self.watch.fd(), PollFlags::POLLIN));
+                fds.extend(self.places.link_fds().map(as_poll));
+            }
+            match poll(&mut fds, self.patience()) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(source) => return Err(system("waiting", source)),
             }
@@ -174,31 +208,110 @@ impl Broker {
                     .and_then(PollFd::revents)
                     .is_some_and(|events| !events.is_empty())
             };
-            (readable(0), readable(1))
+            self.due |= (told + 1..fds.len()).any(readable);
+            (readable(0), told == 2 && readable(1))
         };
+        self.take_refusals();
         if message {
             self.node_message()?;
         }
         if new_node {
             self.node_arrives(listener);
         }
-        self.look();
+        if self.patience_ns(monotonic_ns()) == 0 {
+            self.look()?;
+        }
         Ok(())
     }
 
-    fn look(&mut self) {
-        let changes = self.places.look(&self.config, &mut self.system);
-        for cookie in changes.removed {
-            self.tell(&FromBroker::ListenerGone { netns: cookie }, &[]);
-        }
-        for inode in changes.added {
-            self.tell_listeners(inode);
+    /// Until the next look, when nothing more is said.
+    fn patience_ns(&self, now: u64) -> u64 {
+        let apart = if self.due {
+            LOOK_APART_NS
+        } else {
+            LOOK_EVERY_NS
+        };
+        (self.looked_ns + apart).saturating_sub(now)
+    }
+
+    fn patience(&self) -> PollTimeout {
+        // Up to the next millisecond: a look is then due.
+        let ms = self.patience_ns(monotonic_ns()).div_ceil(1_000_000);
+        PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX))
+    }
+
+    /// A governed process that found no listener may be in a namespace that nobody has seen.
+    fn take_refusals(&mut self) {
+        for refusal in self.system.refusals(REFUSALS_MAX) {
+            self.due |= refusal.reason == NO_LISTENER;
+            if self.refusals.len() >= REFUSALS_WAITING_MAX {
+                self.refusals.pop_front();
+            }
+            self.refusals.push_back(refusal);
         }
     }
 
-    fn tell_listeners(&mut self, inode: u64) {
+    /// Attaches to the roots, which are made when they are not there: whoever comes into one that
+    /// was removed and made again finds it governed.
+    fn attach(&mut self) -> Result<(), BrokerError> {
+        let open = |path: &Path| fs::File::open(path).map_err(|source| file(path, source));
+        let mut directories = Vec::new();
+        for path in &self.config.governed {
+            let path = cgroup::directory(&self.mount, path);
+            directories.push((cgroup::ensure(&path)?, open(&path)?));
+        }
+        let ids: Vec<u64> = directories.iter().map(|(id, _)| *id).collect();
+        if ids == self.attached {
+            return Ok(());
+        }
+        let own = (cgroup::id(&self.own_cgroup)?, open(&self.own_cgroup)?);
+        let roots: Vec<Root<'_>> = directories.iter().map(root_of).collect();
+        self.system.attach(&roots, &root_of(&own))?;
+        self.attached = ids;
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), BrokerError> {
+        let now_ns = monotonic_ns();
+        let thorough = now_ns.saturating_sub(self.thorough_ns) >= LOOK_EVERY_NS;
+        self.watch.drain();
+        self.attach()?;
+        let scene = Scene {
+            config: &self.config,
+            members: &self.members,
+            now_ns,
+            thorough,
+        };
+        let changes = self.places.look(&scene, &mut self.system);
+        // What was made while we looked is seen by the next look.
+        self.due = self.watch.follow(&self.directories());
+        self.looked_ns = now_ns;
+        if thorough {
+            self.thorough_ns = now_ns;
+        }
+        for (workload, netns) in changes.removed {
+            self.tell(&FromBroker::ListenerGone { workload, netns }, &[]);
+        }
+        for id in changes.added {
+            self.tell_listeners(id);
+        }
+        Ok(())
+    }
+
+    /// Every governed cgroup, and what the roots lie in.
+    fn directories(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for path in &self.config.governed {
+            let root = cgroup::directory(&self.mount, path);
+            found.extend(root.parent().map(Path::to_owned));
+            found.extend(cgroup::tree(&root, |_| true));
+        }
+        found
+    }
+
+    fn tell_listeners(&mut self, id: PlaceId) {
         let mut failed = false;
-        if let (Some(node), Some(place)) = (&self.node, self.places.by_inode.get(&inode)) {
+        if let (Some(node), Some(place)) = (&self.node, self.places.by_id.get(&id)) {
             for socket in &place.sockets {
                 let message = FromBroker::Listener {
                     workload: place.workload.clone(),
@@ -302,11 +415,10 @@ impl Broker {
                 pid,
                 start_boottime_ns,
             } => {
-                let answer =
-                    match evidence::gather(pid, start_boottime_ns, &self.config.governed_cgroup) {
-                        Some(report) => Answer::Process(Box::new(report)),
-                        None => Answer::Refused("the process is gone".to_owned()),
-                    };
+                let answer = match evidence::gather(pid, start_boottime_ns, &self.config.governed) {
+                    Some(report) => Answer::Process(Box::new(report)),
+                    None => Answer::Refused("the process is gone".to_owned()),
+                };
                 self.reply(id, answer, &[]);
                 Ok(())
             }
@@ -320,7 +432,70 @@ impl Broker {
                 self.reply(id, Answer::Refusals(reports), &[]);
                 Ok(())
             }
+            Ask::World(world) => {
+                let answer = match self.told(world) {
+                    Ok(()) => Answer::Done,
+                    Err(text) => {
+                        tracing::warn!(text, "what the node told was not taken");
+                        Answer::Refused(text)
+                    }
+                };
+                self.reply(id, answer, &[]);
+                Ok(())
+            }
         }
+    }
+
+    /// Members stand in the kernel's maps with the next look.
+    fn told(&mut self, world: World) -> Result<(), String> {
+        match world {
+            World::Member(report) => {
+                let class = report.workload.as_deref();
+                let class = class.and_then(|name| self.told_class(name));
+                let put = self.members.put(&report, class);
+                put.map_err(|error| error.to_string())?;
+            }
+            World::MemberGone { id } => self.members.remove(&id),
+            World::MembersComplete => {
+                self.members.complete();
+                return self.look().map_err(|error| error.to_string());
+            }
+            World::Target {
+                name,
+                found,
+                complete,
+            } => {
+                let told = Told { found, complete };
+                let set = self.destinations.set_target(&name, told, &mut self.system);
+                return set.map_err(|error| error.to_string());
+            }
+            World::Allowed {
+                workload,
+                found,
+                complete,
+            } => {
+                let class = self.class_of(&workload).unwrap_or(ClassId::NONE);
+                let (told, of) = (Told { found, complete }, (class.0, workload.as_str()));
+                let set = self.destinations.set_allowed(of, told, &mut self.system);
+                return set.map_err(|error| error.to_string());
+            }
+        }
+        self.due = true;
+        Ok(())
+    }
+
+    fn class_of(&self, name: &str) -> Option<ClassId> {
+        let mut all = (1..).map(ClassId).zip(&self.config.workloads);
+        all.find(|(_, workload)| workload.name == name)
+            .map(|(class, _)| class)
+    }
+
+    /// Of a workload whose members the node tells of, and no other: a cgroup of the configuration
+    /// is nobody's to give away.
+    fn told_class(&self, name: &str) -> Option<ClassId> {
+        let mut workloads = self.config.workloads.iter();
+        let told = workloads.any(|one| one.name == name && one.members == Selector::Told);
+        self.class_of(name).filter(|_| told)
     }
 
     fn reply(&mut self, id: u64, answer: Answer, fds: &[BorrowedFd<'_>]) {
@@ -338,17 +513,18 @@ impl Broker {
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
+        self.members.begin();
         self.reply(id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
-        let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
-        for inode in inodes {
-            self.tell_listeners(inode);
+        let ids: Vec<PlaceId> = self.places.by_id.keys().copied().collect();
+        for id in ids {
+            self.tell_listeners(id);
         }
         Ok(())
     }
 
     fn upstream(&mut self, id: u64, netns: u64, ipv6: bool) {
-        let made = match self.places.by_cookie(netns) {
-            Some(place) => place.namespace.visit(|| tcp_socket(ipv6)),
+        let made = match self.places.namespace(netns) {
+            Some(namespace) => namespace.visit(|| tcp_socket(ipv6)),
             None => Err(io::Error::other("that namespace is not served")),
         };
         match made {
@@ -406,7 +582,8 @@ impl Broker {
     }
 
     fn refusals(&mut self) -> Vec<RefusalReport> {
-        let found = self.system.refusals(REFUSALS_MAX);
+        let count = self.refusals.len().min(REFUSALS_MAX);
+        let found: Vec<Refusal> = self.refusals.drain(..count).collect();
         found
             .into_iter()
             .map(|refusal| RefusalReport {

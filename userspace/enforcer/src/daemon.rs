@@ -1,6 +1,7 @@
 //! The two long-running processes of a node.
 
 pub(crate) mod broker;
+mod discovery;
 pub(crate) mod host;
 mod intake;
 pub(crate) mod node;

@@ -15,5 +15,5 @@ pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};
 pub use crate::sys::netns_cookie;
 pub use crate::system::{
-    ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, System, uninstall,
+    ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, Root, System, uninstall,
 };

@@ -5,21 +5,22 @@
     reason = "the object holds no other kind of program"
 )]
 
+mod sets;
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{SchedClassifier, TcAttachType, qdisc_add_clsact};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::rule::DESTINATION_FIXED_BITS;
 use weir_abi::{
-    ABI_VERSION, Counter, Destination, Event, Netns, PORT_ANY, PORT_SOME, Reason, counter_index,
-    names,
+    ABI_VERSION, CLASS_EXEMPT, CLASS_HOST, CLASS_NONE, CLASS_WORKLOAD_MAX, Counter, Destination,
+    Event, Netns, PORT_ANY, PORT_SOME, Reason, counter_index, names,
 };
 use weir_model::fault::{Fault, FaultKind};
 
@@ -73,6 +74,17 @@ fn file(path: &Path, source: io::Error) -> KernelError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(pub u32);
 
+impl ClassId {
+    /// Of what lies below a governed cgroup and is known not to be governed.
+    pub const EXEMPT: Self = Self(CLASS_EXEMPT);
+    /// Of governed cgroups that nobody claims.
+    pub const NONE: Self = Self(CLASS_NONE);
+    /// For the host's devices: a packet's class is its sender's.
+    pub const HOST: Self = Self(CLASS_HOST);
+    /// Largest class of a workload.
+    pub const WORKLOAD_MAX: u32 = CLASS_WORKLOAD_MAX;
+}
+
 /// Listeners of one namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerEntry {
@@ -122,6 +134,16 @@ const GOVERNED: &[(&str, AttachType)] = &[
     (names::CGROUP_EGRESS, AttachType::CgroupEgress),
 ];
 
+const LINK_PIN: &str = "link_";
+
+/// A cgroup that programs are attached to.
+#[derive(Clone, Copy, Debug)]
+pub struct Root<'a> {
+    /// Its directory's inode number.
+    pub id: u64,
+    pub directory: BorrowedFd<'a>,
+}
+
 /// Everything in the kernel. Dropping it changes nothing there: links and maps are pinned.
 pub struct System {
     pins: PathBuf,
@@ -130,6 +152,9 @@ pub struct System {
     classes: HashMap<MapData, u64, u32>,
     destinations: LpmTrie<MapData, Destination, u32>,
     netns: HashMap<MapData, u64, Netns>,
+    hosts: HashMap<MapData, u32, Netns>,
+    listed: Array<MapData, u32>,
+    allowed: LpmTrie<MapData, Destination, u32>,
     own: HashMap<MapData, u64, u32>,
     heartbeat: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
@@ -173,6 +198,7 @@ fn load_object(
         loader.default_map_pin_directory(pins);
         loader.map_pin_path(names::CLIENT, pins.join(names::CLIENT));
         loader.map_pin_path(names::ACCEPTED, pins.join(names::ACCEPTED));
+        loader.map_pin_path(names::MARKS, pins.join(names::MARKS));
     }
     Ok(loader.load(object::bytes())?)
 }
@@ -223,6 +249,9 @@ impl System {
             classes: take(&mut ebpf, names::CLASSES)?,
             destinations: take(&mut ebpf, names::DESTINATIONS)?,
             netns: take(&mut ebpf, names::NETNS)?,
+            hosts: take(&mut ebpf, names::HOSTS)?,
+            listed: take(&mut ebpf, names::LISTED)?,
+            allowed: take(&mut ebpf, names::ALLOWED)?,
             own: take(&mut ebpf, names::OWN_CGROUPS)?,
             heartbeat: take(&mut ebpf, names::HEARTBEAT)?,
             counts: take(&mut ebpf, names::COUNTS)?,
@@ -235,6 +264,9 @@ impl System {
         for cookie in system.netns.keys().flatten().collect::<Vec<_>>() {
             system.remove_listeners(cookie);
         }
+        for class in system.hosts.keys().flatten().collect::<Vec<_>>() {
+            let _gone = system.hosts.remove(&class);
+        }
         for cgroup in system.classes.keys().flatten().collect::<Vec<_>>() {
             let _gone = system.classes.remove(&cgroup);
         }
@@ -244,64 +276,55 @@ impl System {
         Ok(system)
     }
 
-    /// Attaches every program, or takes over the pinned links of an earlier run. Call once
-    /// destinations and Weir's own cgroup are set.
+    /// Attaches every program to every governed root, or takes over the pinned links of an earlier
+    /// run; roots that are not governed any more are let go. Call once destinations and Weir's own
+    /// cgroup are set. Roots must not lie in one another: the programs would run twice.
     ///
     /// # Errors
     /// See [`KernelError`]; what was attached before stays attached.
-    pub fn attach(
-        &mut self,
-        governed: BorrowedFd<'_>,
-        own: BorrowedFd<'_>,
-    ) -> Result<(), KernelError> {
-        for (name, kind) in GOVERNED {
-            self.attach_cgroup(name, *kind, governed)?;
-        }
-        self.attach_cgroup(names::OWN_OPS, AttachType::SockOps, own)
-    }
-
-    /// Forgets destinations of an earlier run that are not among `kept` (class, network, prefix
-    /// length, port). Call after the kept ones were set: nothing is unprotected in between.
-    pub fn retain_destinations(&mut self, kept: &[(u32, IpAddr, u8, u16)]) {
-        let mut wanted = std::collections::HashSet::new();
-        for (class, net, prefix, port) in kept {
-            for (bits, data) in destination_keys(*class, *net, *prefix, *port) {
-                wanted.insert((bits, data));
+    pub fn attach(&mut self, governed: &[Root<'_>], own: &Root<'_>) -> Result<(), KernelError> {
+        let mut wanted = vec![self.attach_cgroup(names::OWN_OPS, AttachType::SockOps, own)?];
+        for root in governed {
+            // A root may be a workload's own cgroup.
+            if self.classes.get(&root.id, 0).is_err() {
+                self.set_class(root.id, ClassId::NONE)?;
+            }
+            for (name, kind) in GOVERNED {
+                wanted.push(self.attach_cgroup(name, *kind, root)?);
             }
         }
-        let stale: Vec<_> = self
-            .destinations
-            .keys()
-            .flatten()
-            .filter(|key| !wanted.contains(&(key.prefix_len(), key.data())))
-            .collect();
-        for key in stale {
-            let _gone = self.destinations.remove(&key);
-        }
+        remove_pins(&self.pins, |pin| {
+            pin.starts_with(LINK_PIN) && !wanted.iter().any(|name| name == pin)
+        })
     }
 
     fn attach_cgroup(
         &mut self,
         name: &'static str,
         kind: AttachType,
-        cgroup: BorrowedFd<'_>,
-    ) -> Result<(), KernelError> {
+        cgroup: &Root<'_>,
+    ) -> Result<String, KernelError> {
         let program = self
             .ebpf
             .program_mut(name)
             .ok_or(KernelError::Missing(name))?;
-        load_program(program).map_err(|source| KernelError::Program { name, source })?;
+        match load_program(program) {
+            // For an earlier root.
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(source) => return Err(KernelError::Program { name, source }),
+        }
         let fd = program
             .fd()
             .map_err(|source| KernelError::Program { name, source })?;
-        let pin = self.pins.join(format!("link_{name}"));
-        take_over(&pin, fd.as_fd(), || {
-            sys::link_cgroup(fd.as_fd(), cgroup, kind)
+        let pin = format!("{LINK_PIN}{name}_{}", cgroup.id);
+        take_over(&self.pins.join(&pin), fd.as_fd(), || {
+            sys::link_cgroup(fd.as_fd(), cgroup.directory, kind)
         })
         .map_err(|source| KernelError::Attach {
             name: name.to_owned(),
             source,
-        })
+        })?;
+        Ok(pin)
     }
 
     /// Puts the allow-list on a device of the calling thread's network namespace.
@@ -380,14 +403,6 @@ impl System {
 
     /// # Errors
     /// The map is full.
-    pub fn set_class(&mut self, cgroup: u64, class: ClassId) -> Result<(), KernelError> {
-        let name = names::CLASSES;
-        let set = self.classes.insert(cgroup, class.0, ANY);
-        set.map_err(|source| KernelError::Map { name, source })
-    }
-
-    /// # Errors
-    /// The map is full.
     pub fn set_own(&mut self, cgroup: u64) -> Result<(), KernelError> {
         let name = names::OWN_CGROUPS;
         self.own
@@ -395,47 +410,12 @@ impl System {
             .map_err(|source| KernelError::Map { name, source })
     }
 
-    /// Protects `net/prefix` at `port` (0: any) for a class. Class 0 is governed processes that no
-    /// workload claims.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn protect(
-        &mut self,
-        class: u32,
-        net: IpAddr,
-        prefix: u8,
-        port: u16,
-    ) -> Result<(), KernelError> {
-        for (bits, data) in destination_keys(class, net, prefix, port) {
-            let name = names::DESTINATIONS;
-            self.destinations
-                .insert(&Key::new(bits, data), 1, ANY)
-                .map_err(|source| KernelError::Map { name, source })?;
-        }
-        Ok(())
-    }
-
     /// Registers a namespace's listeners; from here on its protected connects are redirected.
     ///
     /// # Errors
     /// The map is full.
     pub fn set_listeners(&mut self, cookie: u64, entry: &ListenerEntry) -> Result<(), KernelError> {
-        let mut netns = Netns {
-            class: entry.class.0,
-            ..Netns::default()
-        };
-        if let Some((addr, port)) = entry.v4 {
-            netns.v4 = u32::from_ne_bytes(addr.octets());
-            netns.port4 = u32::from(port);
-        }
-        if let Some((addr, port)) = entry.v6 {
-            let octets = addr.octets();
-            for (word, bytes) in netns.v6.iter_mut().zip(octets.chunks_exact(4)) {
-                *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            }
-            netns.port6 = u32::from(port);
-        }
+        let netns = listeners(entry);
         let name = names::NETNS;
         self.netns
             .insert(cookie, netns, ANY)
@@ -501,6 +481,25 @@ impl System {
         }
         found
     }
+}
+
+fn listeners(entry: &ListenerEntry) -> Netns {
+    let mut netns = Netns {
+        class: entry.class.0,
+        ..Netns::default()
+    };
+    if let Some((addr, port)) = entry.v4 {
+        netns.v4 = u32::from_ne_bytes(addr.octets());
+        netns.port4 = u32::from(port);
+    }
+    if let Some((addr, port)) = entry.v6 {
+        let octets = addr.octets();
+        for (word, bytes) in netns.v6.iter_mut().zip(octets.chunks_exact(4)) {
+            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        netns.port6 = u32::from(port);
+    }
+    netns
 }
 
 /// The entries of one destination: its port, and the one that says that some port is protected.

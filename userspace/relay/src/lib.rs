@@ -11,6 +11,7 @@ mod bind;
 mod catalog;
 mod connection;
 mod edge;
+mod found;
 mod gate;
 mod holds;
 mod host;
@@ -23,6 +24,7 @@ mod stream;
 mod upstream;
 mod worker;
 
+pub use crate::found::FoundPlaces;
 pub use crate::host::{Answer, Host, HostError};
 pub use crate::metrics::Metrics;
 pub use crate::node::{

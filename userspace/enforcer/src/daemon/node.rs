@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
+use weir_discover::ApiConfig;
 use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
 use weir_kernel::Origins;
 use weir_mask::MaskKey;
@@ -22,6 +24,7 @@ use weir_relay::{Intake, Metrics, Node, NodeParts, Settings, Targets, Workers, W
 use weir_state::State;
 use zeroize::Zeroizing;
 
+use super::discovery::{self, Finder};
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
 use super::prepare::{self, StatePaths};
@@ -47,10 +50,12 @@ struct Secrets {
     mask_key: MaskKey,
     writer_token: Option<Zeroizing<String>>,
     reader_token: Option<Zeroizing<String>>,
+    /// Of the Kubernetes API, when pods or Services are asked for.
+    cluster: Option<ApiConfig>,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
-pub(crate) fn run(path: &std::path::Path) -> Result<ExitCode> {
+pub(crate) fn run(path: &Path) -> Result<ExitCode> {
     super::start_logging();
     let config = output::load(path)?;
     let paths = StatePaths::of(&config);
@@ -133,11 +138,10 @@ async fn serve(parts: Parts) -> Result<()> {
     let state = State::open(&paths.database).context("opening the state database")?;
     let identify = Arc::new(identify(&config)?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
-    let mut targets = Vec::with_capacity(config.targets.len());
-    for target_config in &config.targets {
-        let target = secrets.targets.target(target_config)?;
-        targets.push(Arc::new(target));
-    }
+    let made = config.targets.iter();
+    let made = made.map(|target| secrets.targets.target(target).map(Arc::new));
+    let targets = made.collect::<Result<Vec<_>>>()?;
+    let finder = Finder::new(&config, &targets, secrets.cluster.take(), Arc::clone(&link))?;
     let node = Node::new(NodeParts {
         host: Arc::new(BrokerHost::new(Arc::clone(&link))),
         identify: Arc::clone(&identify),
@@ -178,6 +182,7 @@ async fn serve(parts: Parts) -> Result<()> {
         config: config.clone(),
     });
     start_admin(&config, welcome.admin, &admin)?;
+    finder.start();
     drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
     let signalled = tokio::select! {
@@ -343,7 +348,7 @@ fn follow_broker(
         } => {
             incoming.opened(workload, netns, addr, socket);
         }
-        Told::ListenerGone { netns } => incoming.gone(netns),
+        Told::ListenerGone { workload, netns } => incoming.gone(&workload, netns),
         Told::Gone => {
             tracing::error!("the broker is gone: new protected connects are refused");
             there.store(false, Ordering::Relaxed);
@@ -412,6 +417,10 @@ fn reach(config: &Config, paths: &StatePaths) -> Reach {
             .map(std::path::PathBuf::from)
             .collect();
     read_only.push(config.policies.clone());
+    if let Some(kubernetes) = &config.kubernetes {
+        // The kubelet replaces the token by another file in this folder.
+        read_only.extend(kubernetes.token_file.parent().map(Path::to_owned));
+    }
     Reach {
         read_write: vec![paths.node_dir.clone()],
         read_only,
@@ -442,6 +451,7 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         mask_key: MaskKey::new(key),
         writer_token,
         reader_token,
+        cluster: discovery::read_secrets(config)?,
     })
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustls::pki_types::ServerName;
 use weir_accept::{authority, tls};
-use weir_relay::{Protocol, SshTarget, Target, UpstreamTls};
+use weir_relay::{FoundPlaces, Protocol, SshTarget, Target, UpstreamTls};
 use weir_ssh::{Backend, HostIdentity, Login, ServerKeys};
 use zeroize::Zeroizing;
 
@@ -136,6 +136,7 @@ impl TargetSecrets {
             protocol,
             nets: config.matching.nets.clone(),
             ports: config.matching.ports.clone(),
+            found: FoundPlaces::default(),
             tls,
             tls_required: config.agent_tls == AgentTls::Required,
             upstream_tls,
