@@ -62,6 +62,10 @@ pub fn broker(config: &str) -> Result<(), Failure> {
         workloads,
         destinations,
         found_targets: texts("found_targets"),
+        guard_ms: value
+            .get("guard_ms")
+            .and_then(Value::as_u64)
+            .unwrap_or(30_000),
     };
     let stop = AtomicBool::new(false);
     weir_broker::run(config, &stop, || say("READY"))?;

@@ -26,6 +26,9 @@ pub struct BrokerConfig {
     pub destinations: Vec<Destination>,
     /// Targets whose addresses the node finds.
     pub found_targets: Vec<String>,
+    /// How long a namespace without a process stays guarded, milliseconds: the next process in it
+    /// finds the guard in place.
+    pub guard_ms: u64,
 }
 
 #[derive(Clone, Debug)]

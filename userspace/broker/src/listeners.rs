@@ -19,9 +19,8 @@ use crate::namespace::{
 /// Namespaces of one workload; a workload with more is not one that was thought of.
 const NAMESPACES_MAX: usize = 256;
 
-/// A namespace without a process stays guarded for this long, so that the next process in it finds
-/// the guard in place.
-const UNSEEN_NS_MAX: u64 = 30_000_000_000;
+/// Bytes of an Ethernet header.
+const ETHERNET_BYTES: u32 = 14;
 
 /// Key of the pinned links of the host's devices.
 const HOST_KEY: &str = "host";
@@ -153,10 +152,11 @@ impl Places {
     }
 
     fn forget(&mut self, scene: &Scene<'_>, system: &mut System, changes: &mut Changes) {
+        let unseen_max = scene.config.guard_ms * 1_000_000;
         let gone: Vec<PlaceId> = self
             .by_id
             .iter()
-            .filter(|(_, place)| scene.now_ns.saturating_sub(place.seen_ns) > UNSEEN_NS_MAX)
+            .filter(|(_, place)| scene.now_ns.saturating_sub(place.seen_ns) > unseen_max)
             .map(|(id, _)| *id)
             .collect();
         for id in gone {
@@ -176,7 +176,7 @@ impl Places {
         let by_id = &self.by_id;
         self.guarded.retain(|inode, guarded| {
             let used = by_id.keys().any(|(other, _)| other == inode);
-            let keep = used || scene.now_ns.saturating_sub(guarded.tried_ns) <= UNSEEN_NS_MAX;
+            let keep = used || scene.now_ns.saturating_sub(guarded.tried_ns) <= unseen_max;
             if !keep && let Err(error) = system.detach_devices(&guarded.key) {
                 tracing::warn!(%error, "links of a gone namespace stay until uninstall");
             }
@@ -205,10 +205,16 @@ impl Places {
             system.remove_class(*cgroup);
         }
         for (cgroup, class) in &wanted {
-            if self.classes.get(cgroup) != Some(class)
-                && let Err(error) = system.set_class(*cgroup, *class)
-            {
+            if self.classes.get(cgroup) == Some(class) {
+                continue;
+            }
+            if let Err(error) = system.set_class(*cgroup, *class) {
                 tracing::error!(cgroup, %error, "a cgroup is not registered: nobody's, so refused");
+            }
+            // Its first device will not have to wait.
+            let warm = (1..=ClassId::WORKLOAD_MAX).contains(&class.0);
+            if warm && let Err(error) = system.warm_device(*class, ETHERNET_BYTES) {
+                tracing::error!(%error, "the program for devices cannot be loaded");
             }
         }
         self.classes = wanted;

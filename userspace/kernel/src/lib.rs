@@ -11,6 +11,9 @@ mod probe;
 mod sys;
 mod system;
 
+/// Names the pin directory.
+pub use weir_abi::ABI_VERSION;
+
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};
 pub use crate::sys::netns_cookie;

@@ -7,11 +7,14 @@
 
 mod sets;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{SchedClassifier, TcAttachType, qdisc_add_clsact};
@@ -159,6 +162,8 @@ pub struct System {
     heartbeat: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    /// Device programs by class and bytes of the link header, loaded.
+    devices: Mutex<BTreeMap<(u32, u32), OwnedFd>>,
 }
 
 #[derive(Clone, Copy)]
@@ -225,6 +230,16 @@ pub(crate) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
+/// Loaded.
+fn device_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
+    let name = names::DEVICE_EGRESS;
+    let failed = |source| KernelError::Program { name, source };
+    let program = ebpf.program_mut(name).ok_or(KernelError::Missing(name))?;
+    let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    Ok(program)
+}
+
 fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
 where
     T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
@@ -256,6 +271,7 @@ impl System {
             heartbeat: take(&mut ebpf, names::HEARTBEAT)?,
             counts: take(&mut ebpf, names::COUNTS)?,
             events: take(&mut ebpf, names::EVENTS)?,
+            devices: Mutex::new(BTreeMap::new()),
             pins,
             ebpf,
             offsets,
@@ -340,56 +356,62 @@ impl System {
         ifindex: u32,
         link_bytes: u32,
     ) -> Result<(), KernelError> {
-        let mut ebpf = load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))?;
-        let name = names::DEVICE_EGRESS;
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(name)
-            .ok_or(KernelError::Missing(name))?
-            .try_into()
-            .map_err(|source| KernelError::Program { name, source })?;
-        program
-            .load()
-            .map_err(|source| KernelError::Program { name, source })?;
-        let fd = program
-            .fd()
-            .map_err(|source| KernelError::Program { name, source })?;
-        let fd: OwnedFd =
-            fd.as_fd()
-                .try_clone_to_owned()
-                .map_err(|source| KernelError::Attach {
-                    name: device.to_owned(),
-                    source,
-                })?;
+        let named = |source: io::Error| KernelError::Attach {
+            name: device.to_owned(),
+            source,
+        };
+        self.warm_device(class, link_bytes)?;
+        let programs = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = programs
+            .get(&(class.0, link_bytes))
+            .ok_or(KernelError::Missing(names::DEVICE_EGRESS))?;
         let pin = self.pins.join(format!("device_{key}_{ifindex}"));
-        match take_over(&pin, fd.as_fd(), || sys::link_device(fd.as_fd(), ifindex)) {
+        let create = || sys::link_device(program.as_fd(), ifindex);
+        match take_over(&pin, program.as_fd(), create) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 // Before 6.6 there is no tcx: clsact, which the namespace's own administrator
                 // could remove.
                 tracing::warn!(device, "no tcx on this kernel: falling back to clsact");
-                let attach = |source: io::Error| KernelError::Attach {
-                    name: device.to_owned(),
-                    source,
-                };
                 match qdisc_add_clsact(device) {
                     Ok(()) => {}
                     Err(error) => tracing::debug!(device, %error, "clsact"),
                 }
+                let mut ebpf = self.device_object(class, link_bytes)?;
+                let program = device_program(&mut ebpf)?;
                 let id = program
                     .attach(device, TcAttachType::Egress)
-                    .map_err(|error| attach(io::Error::other(error)))?;
+                    .map_err(|error| named(io::Error::other(error)))?;
                 let link = program
                     .take_link(id)
-                    .map_err(|error| attach(io::Error::other(error)))?;
+                    .map_err(|error| named(io::Error::other(error)))?;
                 // The filter outlives us, as a pinned link does.
                 std::mem::forget(link);
                 Ok(())
             }
-            Err(source) => Err(KernelError::Attach {
-                name: device.to_owned(),
-                source,
-            }),
+            Err(source) => Err(named(source)),
         }
+    }
+
+    /// Loads the device program of a class ahead of its first device: loading takes some
+    /// milliseconds, attaching almost nothing.
+    ///
+    /// # Errors
+    /// See [`KernelError`].
+    pub fn warm_device(&self, class: ClassId, link_bytes: u32) -> Result<(), KernelError> {
+        let mut programs = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Vacant(free) = programs.entry((class.0, link_bytes)) {
+            let mut ebpf = self.device_object(class, link_bytes)?;
+            let fd = device_program(&mut ebpf)?.fd();
+            let fd = fd.and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
+            let name = names::DEVICE_EGRESS;
+            free.insert(fd.map_err(|source| KernelError::Program { name, source })?);
+        }
+        Ok(())
+    }
+
+    fn device_object(&self, class: ClassId, link_bytes: u32) -> Result<Ebpf, KernelError> {
+        load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))
     }
 
     /// Forgets the pinned device links of one namespace.

@@ -14,6 +14,9 @@ use super::prepare;
 use crate::config::{self, Config, TokenSource};
 use crate::{output, privileges};
 
+/// A namespace that lost its last process is guarded for this long.
+const GUARD_MS: u64 = 30_000;
+
 /// Runs until a signal.
 pub(crate) fn run(path: &Path) -> Result<ExitCode> {
     super::start_logging();
@@ -80,6 +83,7 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
             .filter(|target| target.matching.is_found())
             .map(|target| target.name.to_string())
             .collect(),
+        guard_ms: GUARD_MS,
     })
 }
 
