@@ -94,11 +94,12 @@ impl PostgresSession {
             let text = "weir: the catalog is of another kind";
             return self.fatal("XX000", text, CloseReason::Internal);
         };
-        if self
-            .catalog
-            .as_ref()
-            .is_some_and(|old| old.generation() != catalog.generation())
-        {
+        let before = if let State::Restored { catalog } = &self.state {
+            *catalog
+        } else {
+            self.catalog.as_ref().map(|old| old.generation())
+        };
+        if before.is_some_and(|old| old != catalog.generation()) {
             self.epoch += 1;
         }
         self.catalog = Some(catalog);
@@ -106,6 +107,8 @@ impl PostgresSession {
         self.catalog_stale = false;
         if matches!(self.state, State::FirstCatalog) {
             self.ask_names();
+        } else if matches!(self.state, State::Restored { .. }) {
+            self.state = State::Query;
         } else {
             self.resume(now);
         }
