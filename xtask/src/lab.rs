@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-pub(crate) use command::LabCommand;
+pub(crate) use command::{LabCommand, UpArgs};
 pub(crate) use down::{down, keep_logs};
 pub(crate) use env::sign_in;
 pub(crate) use host::SECRET as HOST_SECRET;

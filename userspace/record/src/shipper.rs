@@ -170,7 +170,12 @@ impl Shipper {
         let mut any = false;
         let live = live_epochs(&self.directory).map_err(std::io::Error::other)?;
         for segment in segments(&self.directory).map_err(std::io::Error::other)? {
-            let all = all || (segment.id.epoch < self.epoch && !live.contains(&segment.id.epoch));
+            if all && segment.id.epoch > self.epoch {
+                // A successor's, which ships from now on.
+                continue;
+            }
+            let dead = segment.id.epoch < self.epoch && !live.contains(&segment.id.epoch);
+            let all = dead || (all && segment.id.epoch == self.epoch);
             while let Some(batch) = tails.next_batch(&segment, journal, &self.config, all)? {
                 journal.cut(&batch)?;
                 any = true;

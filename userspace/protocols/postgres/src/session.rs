@@ -83,7 +83,12 @@ pub(crate) enum State {
     /// The catalog, for the first time.
     FirstCatalog,
     /// From the process before this one; waits for a catalog. The one it went by had this digest.
-    Restored { catalog: Option<u64> },
+    Restored {
+        catalog: Option<u64>,
+        /// It could not be had, and is asked for again then, monotonic microseconds.
+        again_us: Option<u64>,
+        failures: u32,
+    },
     /// Conversation.
     Query,
     /// Nothing more is taken from either side.
@@ -289,10 +294,6 @@ impl PostgresSession {
         self.receipt = Some(*receipt);
         self.release(receipt);
     }
-
-    fn timed_out(&mut self) {
-        // The relay's own limits apply; a session has none of its own yet.
-    }
 }
 
 impl Session for PostgresSession {
@@ -358,14 +359,12 @@ impl Session for PostgresSession {
                 }
             }
             Event::Catalog(answer) => self.catalog_here(answer, now),
-            Event::CatalogFailed { text } => {
-                self.fatal("08006", text, CloseReason::UpstreamFailed);
-            }
+            Event::CatalogFailed { text } => self.catalog_failed(text, now),
             Event::HoldOpened(approval) => self.hold_opened(approval),
             Event::HoldFailed => self.hold_failed(now),
             Event::HoldEnded(verdict) => self.hold_ended(&verdict, now),
             Event::CancelAsked => self.cancel_asked(now),
-            Event::Timeout => self.timed_out(),
+            Event::Timeout => self.ask_catalog_again(),
             Event::Move => {}
             Event::ClientClosed => {
                 if self.server_key.is_some() && !matches!(self.state, State::Closed) {
@@ -394,7 +393,10 @@ impl Session for PostgresSession {
     }
 
     fn poll_timeout(&self) -> Option<(u64, &'static str)> {
-        None
+        let State::Restored { again_us, .. } = &self.state else {
+            return None;
+        };
+        again_us.map(|due_us| (due_us, "catalog"))
     }
 
     fn wants_client(&self) -> bool {

@@ -468,6 +468,8 @@ impl PostgresSession {
         session.governor = Some(Box::new(governor));
         session.state = State::Restored {
             catalog: saved.catalog,
+            again_us: None,
+            failures: 0,
         };
         session.parameters = saved.parameters;
         session.database = saved.database;
