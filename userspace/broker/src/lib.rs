@@ -16,12 +16,13 @@ mod listeners;
 mod members;
 mod message;
 mod namespace;
+mod nodes;
 mod serve;
 mod tokens;
 mod watch;
 
 pub use crate::config::{BrokerConfig, BrokerError, Destination, Egress, Members, WorkloadConfig};
 pub use crate::message::{
-    ClassReport, Found, MemberKind, MemberReport, ProcessReport, RefusalReport, World,
+    ClassReport, Found, MemberKind, MemberReport, Passed, ProcessReport, RefusalReport, World,
 };
 pub use crate::serve::run;

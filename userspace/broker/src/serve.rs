@@ -1,5 +1,7 @@
 //! The broker's loop.
 
+mod look;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
@@ -10,40 +12,32 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen,
-    socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::time::{ClockId, clock_gettime};
-use weir_kernel::{ClassId, Refusal, Root, System};
+use weir_kernel::{Refusal, System};
 
 use crate::cgroup;
-use crate::config::{BrokerConfig, BrokerError, Members as Selector, file, system};
-use crate::destinations::{Destinations, Told};
-use crate::listeners::{PlaceId, Places, Scene, as_poll};
+use crate::config::{BrokerConfig, BrokerError, file, system};
+use crate::destinations::Destinations;
+use crate::listeners::{PlaceId, Places, as_poll};
 use crate::members::Members;
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, World, receive, send,
+    Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, World, receive,
 };
 use crate::namespace::tcp_socket;
+use crate::nodes::{NodeId, Nodes, Role, Sent};
 use crate::watch::Watch;
 use crate::{evidence, tokens};
 
 /// Version of the messages.
-pub(crate) const MESSAGES_VERSION: u32 = 2;
+pub(crate) const MESSAGES_VERSION: u32 = 3;
 /// A heartbeat is good for this long.
 const HEARTBEAT_NS: u64 = 2_000_000_000;
-/// Cgroups and devices say when they come; a process that changes its namespace does not.
-const LOOK_EVERY_NS: u64 = 1_000_000_000;
-/// Looks are at least this far apart, whatever a workload does to its cgroups.
-const LOOK_APART_NS: u64 = 5_000_000;
-/// Refusals that wait for the node; the oldest are dropped first, the counters are not.
-const REFUSALS_WAITING_MAX: usize = 4096;
 /// Refusals given out at once.
 const REFUSALS_MAX: usize = 256;
-/// The kernel's reason of a connect in a namespace without listeners.
-const NO_LISTENER: &str = "no_listener";
 
 struct Broker {
     config: BrokerConfig,
@@ -62,7 +56,7 @@ struct Broker {
     looked_ns: u64,
     thorough_ns: u64,
     admin: UnixListener,
-    node: Option<OwnedFd>,
+    nodes: Nodes,
 }
 
 /// Runs until `stop` turns true. On the way out nothing is detached: protected connects are
@@ -104,7 +98,7 @@ pub fn run(
         looked_ns: 0,
         thorough_ns: 0,
         admin,
-        node: None,
+        nodes: Nodes::default(),
         config,
     };
     broker.look()?;
@@ -178,19 +172,14 @@ fn monotonic_ns() -> u64 {
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
 }
 
-fn root_of((id, directory): &(u64, fs::File)) -> Root<'_> {
-    Root {
-        id: *id,
-        directory: directory.as_fd(),
-    }
-}
-
 impl Broker {
     fn turn(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
-        let (new_node, message) = {
+        let (new_node, spoken) = {
             let mut fds = vec![PollFd::new(listener, PollFlags::POLLIN)];
-            if let Some(node) = &self.node {
-                fds.push(PollFd::new(node.as_fd(), PollFlags::POLLIN));
+            let mut ids = Vec::new();
+            for (id, fd) in self.nodes.fds() {
+                ids.push(id);
+                fds.push(PollFd::new(fd, PollFlags::POLLIN));
             }
             let told = fds.len();
             fds.push(PollFd::new(self.system.refusals_fd(), PollFlags::POLLIN));
@@ -203,17 +192,18 @@ impl Broker {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(source) => return Err(system("waiting", source)),
             }
-            let readable = |index: usize| {
-                fds.get(index)
-                    .and_then(PollFd::revents)
-                    .is_some_and(|events| !events.is_empty())
-            };
-            self.due |= (told + 1..fds.len()).any(readable);
-            (readable(0), told == 2 && readable(1))
+            let readable = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+            self.due |= fds.iter().skip(told + 1).any(readable);
+            let spoken: Vec<NodeId> = ids
+                .into_iter()
+                .zip(fds.iter().skip(1))
+                .filter_map(|(id, fd)| readable(fd).then_some(id))
+                .collect();
+            (fds.first().is_some_and(readable), spoken)
         };
         self.take_refusals();
-        if message {
-            self.node_message()?;
+        for id in spoken {
+            self.node_message(id)?;
         }
         if new_node {
             self.node_arrives(listener);
@@ -224,191 +214,138 @@ impl Broker {
         Ok(())
     }
 
-    /// Until the next look, when nothing more is said.
-    fn patience_ns(&self, now: u64) -> u64 {
-        let apart = if self.due {
-            LOOK_APART_NS
-        } else {
-            LOOK_EVERY_NS
-        };
-        (self.looked_ns + apart).saturating_sub(now)
-    }
-
-    fn patience(&self) -> PollTimeout {
-        // Up to the next millisecond: a look is then due.
-        let ms = self.patience_ns(monotonic_ns()).div_ceil(1_000_000);
-        PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX))
-    }
-
-    /// A governed process that found no listener may be in a namespace that nobody has seen.
-    fn take_refusals(&mut self) {
-        for refusal in self.system.refusals(REFUSALS_MAX) {
-            self.due |= refusal.reason == NO_LISTENER;
-            if self.refusals.len() >= REFUSALS_WAITING_MAX {
-                self.refusals.pop_front();
-            }
-            self.refusals.push_back(refusal);
-        }
-    }
-
-    /// Attaches to the roots, which are made when they are not there: whoever comes into one that
-    /// was removed and made again finds it governed.
-    fn attach(&mut self) -> Result<(), BrokerError> {
-        let open = |path: &Path| fs::File::open(path).map_err(|source| file(path, source));
-        let mut directories = Vec::new();
-        for path in &self.config.governed {
-            let path = cgroup::directory(&self.mount, path);
-            directories.push((cgroup::ensure(&path)?, open(&path)?));
-        }
-        let ids: Vec<u64> = directories.iter().map(|(id, _)| *id).collect();
-        if ids == self.attached {
-            return Ok(());
-        }
-        let own = (cgroup::id(&self.own_cgroup)?, open(&self.own_cgroup)?);
-        let roots: Vec<Root<'_>> = directories.iter().map(root_of).collect();
-        self.system.attach(&roots, &root_of(&own))?;
-        self.attached = ids;
-        Ok(())
-    }
-
-    fn look(&mut self) -> Result<(), BrokerError> {
-        let now_ns = monotonic_ns();
-        let thorough = now_ns.saturating_sub(self.thorough_ns) >= LOOK_EVERY_NS;
-        self.watch.drain();
-        self.attach()?;
-        let scene = Scene {
-            config: &self.config,
-            members: &self.members,
-            now_ns,
-            thorough,
-        };
-        let changes = self.places.look(&scene, &mut self.system);
-        // What was made while we looked is seen by the next look.
-        self.due = self.watch.follow(&self.directories());
-        self.looked_ns = now_ns;
-        if thorough {
-            self.thorough_ns = now_ns;
-        }
-        for (workload, netns) in changes.removed {
-            self.tell(&FromBroker::ListenerGone { workload, netns }, &[]);
-        }
-        for id in changes.added {
-            self.tell_listeners(id);
-        }
-        Ok(())
-    }
-
-    /// Every governed cgroup, and what the roots lie in.
-    fn directories(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for path in &self.config.governed {
-            let root = cgroup::directory(&self.mount, path);
-            found.extend(root.parent().map(Path::to_owned));
-            found.extend(cgroup::tree(&root, |_| true));
-        }
-        found
-    }
-
-    fn tell_listeners(&mut self, id: PlaceId) {
+    fn tell_listeners(&mut self, id: NodeId, place: PlaceId) {
         let mut failed = false;
-        if let (Some(node), Some(place)) = (&self.node, self.places.by_id.get(&id)) {
+        if let Some(place) = self.places.by_id.get(&place) {
             for socket in &place.sockets {
                 let message = FromBroker::Listener {
                     workload: place.workload.clone(),
                     netns: place.cookie,
                     addr: socket.addr,
                 };
-                failed |= send(node.as_fd(), &message, &[socket.fd.as_fd()]).is_err();
+                failed |= self.nodes.send(id, &message, &[socket.fd.as_fd()]) != Sent::Yes;
             }
         }
         if failed {
-            self.node_leaves();
+            self.node_leaves(id);
         }
     }
 
-    fn tell(&mut self, message: &FromBroker, fds: &[BorrowedFd<'_>]) {
-        let failed = self
-            .node
-            .as_ref()
-            .is_some_and(|node| send(node.as_fd(), message, fds).is_err());
-        if failed {
-            self.node_leaves();
+    /// What a node does not take, it will never catch up with: it is let go.
+    fn tell(&mut self, id: NodeId, message: &FromBroker, fds: &[BorrowedFd<'_>]) {
+        if self.nodes.send(id, message, fds) != Sent::Yes {
+            self.node_leaves(id);
         }
     }
 
-    /// One node at a time, and only root (before it drops) or the node's own user.
     fn node_arrives(&mut self, listener: BorrowedFd<'_>) {
-        // Not blocking: a stopped node with a full buffer must not stop the broker.
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = match accept4(listener.as_raw_fd(), flags) {
-            Ok(fd) => crate::message::adopt_accepted(fd),
-            Err(error) => {
-                tracing::warn!(%error, "a node could not be accepted");
-                return;
-            }
-        };
-        let peer = match getsockopt(&fd, sockopt::PeerCredentials) {
-            Ok(peer) => peer,
-            Err(error) => {
-                tracing::warn!(%error, "a peer cannot be looked at");
-                return;
-            }
-        };
-        if peer.uid() != 0 && peer.uid() != self.config.node_uid {
-            tracing::warn!(uid = peer.uid(), "a stranger at the broker's socket");
+        let Some((id, pid)) = self.nodes.arrives(listener, self.config.node_uid) else {
             return;
-        }
-        if self.node.is_some() {
-            tracing::warn!("a second node was turned away");
-            return;
-        }
-        let pid = u32::try_from(peer.pid()).unwrap_or(0);
+        };
         if let Err(error) = cgroup::enter(&self.own_cgroup, pid) {
             tracing::warn!(%error, "the node left before it was let in");
+            self.nodes.leaves(id);
             return;
         }
         tracing::info!(pid, "a node is here");
-        self.node = Some(fd);
     }
 
-    fn node_leaves(&mut self) {
+    fn node_leaves(&mut self, id: NodeId) {
+        if self.nodes.leaves(id) != Some(Role::Serving) {
+            return;
+        }
         tracing::warn!("the node is gone: protected connects are refused");
-        self.node = None;
         if let Err(error) = self.system.set_heartbeat(0) {
             tracing::error!(%error, "the heartbeat cannot be stopped; it runs out by itself");
         }
     }
 
-    fn node_message(&mut self) -> Result<(), BrokerError> {
-        let Some(node) = &self.node else {
+    fn node_message(&mut self, id: NodeId) -> Result<(), BrokerError> {
+        let Some(node) = self.nodes.fd(id) else {
             return Ok(());
         };
-        match receive::<Asked>(node.as_fd()) {
-            Ok(Some((asked, _fds))) => self.answer(asked),
+        match receive::<Asked>(node) {
+            Ok(Some((asked, fds))) => self.answer(id, asked, fds),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Ok(None) | Err(_) => {
-                self.node_leaves();
+                self.node_leaves(id);
                 Ok(())
             }
         }
     }
 
-    fn answer(&mut self, asked: Asked) -> Result<(), BrokerError> {
+    /// From here on new flows are this node's.
+    fn serves(&mut self, node: NodeId, id: u64) -> Result<(), BrokerError> {
+        let Some((before, snapshots)) = self.nodes.serves(node) else {
+            let text = "a node says once that it serves, and after its hello".to_owned();
+            self.reply(node, id, Answer::Refused(text), &[]);
+            return Ok(());
+        };
+        self.members.begin();
+        self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
+        self.reply(node, id, Answer::Done, &[]);
+        for predecessor in before {
+            self.tell(predecessor, &FromBroker::Drain { snapshots }, &[]);
+        }
+        Ok(())
+    }
+
+    /// Passes a session from a node that drains to the one that serves; nothing of it is read.
+    fn hand_over(&mut self, node: NodeId, id: u64, fds: &[OwnedFd]) {
+        let refused = |text: &str| Answer::Refused(text.to_owned());
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        let answer = match (self.nodes.role(node), self.nodes.serving()) {
+            (Some(Role::Draining), Some(to)) => {
+                match self.nodes.send(to, &FromBroker::Session, &fds) {
+                    Sent::Yes => Answer::Done,
+                    Sent::Busy | Sent::Gone => refused("the successor does not take it now"),
+                }
+            }
+            _ => refused("only a node that drains hands over, and to one that serves"),
+        };
+        self.reply(node, id, answer, &[]);
+    }
+
+    fn pass(&mut self, node: NodeId, id: u64, passed: &Passed) {
+        let draining: Vec<NodeId> = self.nodes.with(Role::Draining).collect();
+        if draining.is_empty() {
+            let nobody = Answer::Refused("no other node drains".to_owned());
+            self.reply(node, id, nobody, &[]);
+            return;
+        }
+        for to in draining {
+            self.tell(to, &FromBroker::Passed(passed.clone()), &[]);
+        }
+        self.reply(node, id, Answer::Done, &[]);
+    }
+
+    fn answer(&mut self, node: NodeId, asked: Asked, fds: Vec<OwnedFd>) -> Result<(), BrokerError> {
         let Asked { id, ask } = asked;
         match ask {
-            Ask::Hello { abi } => self.hello(id, abi),
+            Ask::Hello { abi, snapshots } => self.hello(node, id, (abi, snapshots)),
+            Ask::Serving => self.serves(node, id),
+            Ask::HandOver => {
+                self.hand_over(node, id, &fds);
+                Ok(())
+            }
+            Ask::Pass(passed) => {
+                self.pass(node, id, &passed);
+                Ok(())
+            }
             Ask::Heartbeat => {
-                self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
-                self.reply(id, Answer::Done, &[]);
+                if self.nodes.role(node) == Some(Role::Serving) {
+                    self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
+                }
+                self.reply(node, id, Answer::Done, &[]);
                 Ok(())
             }
             Ask::Upstream { netns, ipv6 } => {
-                self.upstream(id, netns, ipv6);
+                self.upstream(node, (id, netns), ipv6);
                 Ok(())
             }
             Ask::Token { workload } => {
                 let answer = self.token(&workload);
-                self.reply(id, answer, &[]);
+                self.reply(node, id, answer, &[]);
                 Ok(())
             }
             Ask::Process {
@@ -419,93 +356,55 @@ impl Broker {
                     Some(report) => Answer::Process(Box::new(report)),
                     None => Answer::Refused("the process is gone".to_owned()),
                 };
-                self.reply(id, answer, &[]);
+                self.reply(node, id, answer, &[]);
                 Ok(())
             }
             Ask::Counts => {
                 let reports = self.counts();
-                self.reply(id, Answer::Counts(reports), &[]);
+                self.reply(node, id, Answer::Counts(reports), &[]);
                 Ok(())
             }
             Ask::Refusals => {
                 let reports = self.refusals();
-                self.reply(id, Answer::Refusals(reports), &[]);
+                self.reply(node, id, Answer::Refusals(reports), &[]);
                 Ok(())
             }
             Ask::World(world) => {
-                let answer = match self.told(world) {
-                    Ok(()) => Answer::Done,
-                    Err(text) => {
-                        tracing::warn!(text, "what the node told was not taken");
-                        Answer::Refused(text)
-                    }
-                };
-                self.reply(id, answer, &[]);
+                let answer = self.world(node, world);
+                self.reply(node, id, answer, &[]);
                 Ok(())
             }
         }
     }
 
-    /// Members stand in the kernel's maps with the next look.
-    fn told(&mut self, world: World) -> Result<(), String> {
-        match world {
-            World::Member(report) => {
-                let class = report.workload.as_deref();
-                let class = class.and_then(|name| self.told_class(name));
-                let put = self.members.put(&report, class);
-                put.map_err(|error| error.to_string())?;
-            }
-            World::MemberGone { id } => self.members.remove(&id),
-            World::MembersComplete => {
-                self.members.complete();
-                return self.look().map_err(|error| error.to_string());
-            }
-            World::Target {
-                name,
-                found,
-                complete,
-            } => {
-                let told = Told { found, complete };
-                let set = self.destinations.set_target(&name, told, &mut self.system);
-                return set.map_err(|error| error.to_string());
-            }
-            World::Allowed {
-                workload,
-                found,
-                complete,
-            } => {
-                let class = self.class_of(&workload).unwrap_or(ClassId::NONE);
-                let (told, of) = (Told { found, complete }, (class.0, workload.as_str()));
-                let set = self.destinations.set_allowed(of, told, &mut self.system);
-                return set.map_err(|error| error.to_string());
+    /// Of a node that drains nothing is taken: its successor tells.
+    fn world(&mut self, node: NodeId, world: World) -> Answer {
+        if self.nodes.role(node) != Some(Role::Serving) {
+            return Answer::Done;
+        }
+        match self.told(world) {
+            Ok(()) => Answer::Done,
+            Err(text) => {
+                tracing::warn!(text, "what the node told was not taken");
+                Answer::Refused(text)
             }
         }
-        self.due = true;
-        Ok(())
     }
 
-    fn class_of(&self, name: &str) -> Option<ClassId> {
-        let mut all = (1..).map(ClassId).zip(&self.config.workloads);
-        all.find(|(_, workload)| workload.name == name)
-            .map(|(class, _)| class)
+    fn reply(&mut self, node: NodeId, id: u64, answer: Answer, fds: &[BorrowedFd<'_>]) {
+        self.tell(node, &FromBroker::Answer { id, answer }, fds);
     }
 
-    /// Of a workload whose members the node tells of, and no other: a cgroup of the configuration
-    /// is nobody's to give away.
-    fn told_class(&self, name: &str) -> Option<ClassId> {
-        let mut workloads = self.config.workloads.iter();
-        let told = workloads.any(|one| one.name == name && one.members == Selector::Told);
-        self.class_of(name).filter(|_| told)
-    }
-
-    fn reply(&mut self, id: u64, answer: Answer, fds: &[BorrowedFd<'_>]) {
-        self.tell(&FromBroker::Answer { id, answer }, fds);
-    }
-
-    fn hello(&mut self, id: u64, abi: u32) -> Result<(), BrokerError> {
+    fn hello(
+        &mut self,
+        node: NodeId,
+        id: u64,
+        (abi, snapshots): (u32, u32),
+    ) -> Result<(), BrokerError> {
+        self.nodes.reads_snapshots(node, snapshots);
         if abi != MESSAGES_VERSION {
             let text = format!("the node speaks version {abi}, the broker {MESSAGES_VERSION}");
-            self.reply(id, Answer::Refused(text), &[]);
+            self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         }
         let map = self.system.accepted_map()?;
@@ -513,23 +412,22 @@ impl Broker {
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
-        self.members.begin();
-        self.reply(id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
-        let ids: Vec<PlaceId> = self.places.by_id.keys().copied().collect();
-        for id in ids {
-            self.tell_listeners(id);
+        self.reply(node, id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
+        let places: Vec<PlaceId> = self.places.by_id.keys().copied().collect();
+        for place in places {
+            self.tell_listeners(node, place);
         }
         Ok(())
     }
 
-    fn upstream(&mut self, id: u64, netns: u64, ipv6: bool) {
+    fn upstream(&mut self, node: NodeId, (id, netns): (u64, u64), ipv6: bool) {
         let made = match self.places.namespace(netns) {
             Some(namespace) => namespace.visit(|| tcp_socket(ipv6)),
             None => Err(io::Error::other("that namespace is not served")),
         };
         match made {
-            Ok(socket) => self.reply(id, Answer::Upstream, &[socket.as_fd()]),
-            Err(error) => self.reply(id, Answer::Refused(error.to_string()), &[]),
+            Ok(socket) => self.reply(node, id, Answer::Upstream, &[socket.as_fd()]),
+            Err(error) => self.reply(node, id, Answer::Refused(error.to_string()), &[]),
         }
     }
 

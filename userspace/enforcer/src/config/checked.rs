@@ -48,6 +48,7 @@ pub(crate) struct NodeSettings {
     /// None lies in another.
     pub(crate) governed: Vec<String>,
     pub(crate) pins: PathBuf,
+    pub(crate) drain_s: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -296,7 +297,9 @@ fn check_node(raw: &Raw, checker: &mut Checker<'_>) -> NodeSettings {
             checker.say(&path, "lies in another governed subtree");
         }
     }
+    let drain = checker.number("node.drain_s", raw.node.drain_s, (1, 604_800), 3600);
     NodeSettings {
+        drain_s: u32::try_from(drain).unwrap_or(3600),
         name: raw.node.name.clone(),
         cluster: raw.node.cluster.clone(),
         state_dir: checker.file(&raw.node.state_dir),

@@ -45,6 +45,8 @@ pub(super) struct RawNode {
     /// Roots of the governed subtrees: one, or a list.
     pub(super) governed: Vec<String>,
     pub(super) pins: String,
+    /// How long sessions that cannot move to a successor may go on.
+    pub(super) drain_s: Option<u64>,
 }
 
 pub(super) struct RawIdentity {
@@ -210,6 +212,7 @@ impl RawNode {
         let pins = or("pins", "/sys/fs/bpf/weir", problems);
         let name = section.text("name", problems);
         let governed = section.text_or_texts("governed", problems);
+        let drain_s = section.opt_number("drain_s", problems);
         section.finish(problems);
         Self {
             name,
@@ -220,6 +223,7 @@ impl RawNode {
             cgroup,
             governed,
             pins,
+            drain_s,
         }
     }
 }
