@@ -163,7 +163,10 @@ fn forged_names_and_claims_win_nothing() {
     let mut lab = with_pods();
     let netns = lab.wander(80);
     assert_eq!(lab.tell(&member(1, None)), "");
-    comes(&lab, (&pod_cgroup(1), &netns), PROTECTED4, "said server");
+    // Another port: the last packets of this connection arrive whenever they do.
+    let mut second = PROTECTED4;
+    second.set_port(FIRST_PORT + 1);
+    comes(&lab, (&pod_cgroup(1), &netns), second, "said server");
     // The exempt pod's path, made in a workload's own subtree.
     let before = lab.seen.at(FIRST_PORT);
     for root in ["a", "u"] {
