@@ -54,6 +54,18 @@ pub(crate) struct Kubernetes {
     pub(crate) cgroup_root: String,
 }
 
+impl Kubernetes {
+    /// Another name for this node; false when it can be none.
+    #[must_use]
+    pub(crate) fn set_node(&mut self, name: &str) -> bool {
+        let good = is_dns_name(name);
+        if good {
+            name.clone_into(&mut self.node);
+        }
+        good
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Dns {
     pub(crate) servers: Vec<SocketAddr>,
@@ -377,14 +389,17 @@ impl Checker<'_> {
 
     /// A name of DNS without its last dot, at most 253 bytes; no wildcard.
     pub(super) fn dns_name(&mut self, path: &str, text: &str) {
-        let good = text.len() <= NAME_BYTES_MAX && text.split('.').all(is_label);
-        if !good {
+        if !is_dns_name(text) {
             self.say(
                 path,
                 "must be a name of DNS in lower case, such as db.example.com",
             );
         }
     }
+}
+
+fn is_dns_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && text.split('.').all(is_label)
 }
 
 fn is_label(text: &str) -> bool {

@@ -60,9 +60,13 @@ struct Secrets {
 }
 
 /// Runs until a signal; exit 0 on a clean end.
-pub(crate) fn run(path: &Path) -> Result<ExitCode> {
+pub(crate) fn run(path: &Path, kubernetes_node: Option<&str>) -> Result<ExitCode> {
     super::start_logging();
-    let config = output::load(path)?;
+    let mut config = output::load(path)?;
+    if let (Some(kubernetes), Some(name)) = (&mut config.kubernetes, kubernetes_node) {
+        let known = kubernetes.set_node(name);
+        anyhow::ensure!(known, "{name} is no name of a node (WEIR_KUBERNETES_NODE)");
+    }
     let paths = StatePaths::of(&config);
     let (link, welcome) = reach_broker(&config)?;
     let secrets = read_secrets(&config, &paths)?;
