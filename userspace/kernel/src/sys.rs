@@ -159,12 +159,19 @@ pub(crate) fn socket_value<T: aya::Pod>(
     map: BorrowedFd<'_>,
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<T>> {
-    let key = socket.as_raw_fd();
+    value(map, &socket.as_raw_fd())
+}
+
+/// The value of a key; `None` when it has none. `K` and `T` are the map's own types.
+pub(crate) fn value<K: aya::Pod, T: aya::Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+) -> io::Result<Option<T>> {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
     let attr = Elem {
         map_fd: map.as_raw_fd() as u32,
         pad: 0,
-        key: std::ptr::from_ref(&key) as u64,
+        key: std::ptr::from_ref(key) as u64,
         value: value.as_mut_ptr() as u64,
         flags: 0,
     };

@@ -26,7 +26,7 @@ use weir_model::fault::{Fault, FaultKind};
 use crate::sys::{self, AttachType};
 use crate::{btf, object};
 
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// `BPF_ANY`.
 const ANY: u64 = 0;
 
@@ -62,7 +62,7 @@ impl Fault for KernelError {
     }
 }
 
-fn file(path: &Path, source: io::Error) -> KernelError {
+pub(crate) fn file(path: &Path, source: io::Error) -> KernelError {
     KernelError::File {
         path: path.display().to_string(),
         source,
@@ -566,7 +566,7 @@ fn take_over(
     sys::pin(create()?.as_fd(), pin)
 }
 
-fn remove_pins(directory: &Path, which: impl Fn(&str) -> bool) -> Result<(), KernelError> {
+pub(crate) fn remove_pins(directory: &Path, which: impl Fn(&str) -> bool) -> Result<(), KernelError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
