@@ -126,6 +126,8 @@ pub mod names {
     pub const EXEC: &str = "weir_exec";
     pub const FORK: &str = "weir_fork";
     pub const EXIT: &str = "weir_exit";
+    /// Two ways to see a sender: a tracepoint, and where there is none the function's entry.
+    pub const SPEAK_TRACE: &str = "weir_speak_tp";
     pub const SPEAK: &str = "weir_speak";
 
     pub const PROCESSES: &str = "PROCESSES";

@@ -51,6 +51,15 @@ mod entry {
         0
     }
 
+    /// Linux 6.16 and later.
+    #[btf_tracepoint(function = "tcp_sendmsg_locked")]
+    pub(crate) fn weir_speak_tp(ctx: BtfTracePointContext) -> i32 {
+        if maps::is_active() {
+            speak::sends(ctx.arg(0));
+        }
+        0
+    }
+
     #[fentry(function = "tcp_sendmsg")]
     pub(crate) fn weir_speak(ctx: FEntryContext) -> i32 {
         if maps::is_active() {

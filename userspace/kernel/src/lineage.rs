@@ -285,8 +285,7 @@ pub(crate) fn try_load() -> Vec<(&'static str, Result<(), String>)> {
                 let tried = traced(&mut ebpf, name, point, &btf).map(drop);
                 findings.push((name, tried.map_err(|error| error.to_string())));
             }
-            let tried = spoken(&mut ebpf, &btf).map(drop);
-            findings.push((names::SPEAK, tried.map_err(|error| error.to_string())));
+            findings.push((names::SPEAK, try_speak(&mut ebpf, &btf)));
         }
         (Err(error), _) => findings.push(("lineage", Err(error.to_string()))),
         (_, Err(error)) => findings.push(("lineage", Err(error.to_string()))),
@@ -327,7 +326,10 @@ fn trace(
     Ok(link.into())
 }
 
-fn spoken<'a>(ebpf: &'a mut Ebpf, btf: &Btf) -> Result<&'a mut FEntry, KernelError> {
+/// The tracepoint in front of every copy into a TCP socket, by the names it had since Linux 6.16.
+const SEND_POINTS: [&str; 2] = ["tcp_sendmsg_locked", "tcp_sendmsg_locked_tp"];
+
+fn entered<'a>(ebpf: &'a mut Ebpf, btf: &Btf) -> Result<&'a mut FEntry, KernelError> {
     let name = names::SPEAK;
     let program = ebpf.program_mut(name).ok_or(KernelError::Missing(name))?;
     let program: &mut FEntry = program
@@ -339,13 +341,32 @@ fn spoken<'a>(ebpf: &'a mut Ebpf, btf: &Btf) -> Result<&'a mut FEntry, KernelErr
     Ok(program)
 }
 
+/// Both fail on a kernel before 6.16 that takes no programs at function entries.
 fn speak(ebpf: &mut Ebpf, btf: &Btf) -> Result<FdLink, KernelError> {
-    let program = spoken(ebpf, btf)?;
+    for point in SEND_POINTS {
+        match trace(ebpf, names::SPEAK_TRACE, point, btf) {
+            Ok(link) => return Ok(link),
+            Err(error) => tracing::debug!(point, %error, "no such tracepoint"),
+        }
+    }
+    let program = entered(ebpf, btf)?;
     let link = program
         .attach()
         .and_then(|id| program.take_link(id))
         .map_err(|source| program_error(names::SPEAK, source))?;
     Ok(link.into())
+}
+
+/// One of the two ways is enough.
+fn try_speak(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
+    for point in SEND_POINTS {
+        if traced(ebpf, names::SPEAK_TRACE, point, btf).is_ok() {
+            return Ok(());
+        }
+    }
+    entered(ebpf, btf)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// Keeps a link for as long as its pin is there.
