@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
+use weir_model::flow::ProcessAsk;
+
 use crate::message::{
     Answer, Ask, Asked, ClassReport, FromBroker, ProcessReport, RefusalReport, receive, send,
 };
@@ -62,6 +64,8 @@ pub struct NodeLink {
 pub struct Welcome {
     pub accepted_map: OwnedFd,
     pub admin: OwnedFd,
+    /// Who speaks on clients' sockets; absent where the kernel does not say.
+    pub speakers: Option<OwnedFd>,
     told: Vec<Told>,
 }
 
@@ -112,6 +116,7 @@ impl NodeLink {
                         Welcome {
                             accepted_map,
                             admin,
+                            speakers: fds.next(),
                             told,
                         },
                     ));
@@ -231,14 +236,15 @@ impl NodeLink {
     /// Evidence on a process.
     pub fn process(
         &self,
-        pid: u32,
-        start_boottime_ns: u64,
+        ask: ProcessAsk,
         done: impl FnOnce(Result<ProcessReport, LinkError>) + Send + 'static,
     ) {
         self.ask(
             Ask::Process {
-                pid,
-                start_boottime_ns,
+                pid: ask.pid,
+                start_boottime_ns: ask.start_boottime_ns,
+                at_ktime_ns: ask.at_ktime_ns,
+                cgroup_id: ask.cgroup_id,
             },
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {

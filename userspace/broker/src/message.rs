@@ -27,7 +27,12 @@ pub(crate) enum Ask {
     Heartbeat,
     Upstream { netns: u64, ipv6: bool },
     Token { workload: String },
-    Process { pid: u32, start_boottime_ns: u64 },
+    Process {
+        pid: u32,
+        start_boottime_ns: u64,
+        at_ktime_ns: u64,
+        cgroup_id: u64,
+    },
     Counts,
     Refusals,
 }
@@ -52,7 +57,8 @@ pub(crate) enum FromBroker {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Beside it: the map of accepted sockets, the admin listener.
+    /// Beside it: the map of accepted sockets, the admin listener, and the map of speakers where
+    /// the kernel has one.
     Hello,
     Done,
     /// Beside it: the socket.
@@ -73,10 +79,16 @@ pub struct ProcessReport {
     pub comm: String,
     pub exe: String,
     pub exe_id: String,
+    pub exe_sha256: String,
+    /// With whatever secrets stand in it.
     pub argv: Vec<String>,
     pub parents: Vec<String>,
     pub cgroup_path: String,
+    pub container: String,
+    pub pod: String,
     pub netns_inode: u64,
+    /// `kernel`, `seed` or `proc`.
+    pub lineage: String,
 }
 
 /// Kernel counters of one workload.

@@ -15,17 +15,19 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use nix::time::{ClockId, clock_gettime};
-use weir_kernel::System;
+use weir_kernel::{Lineage, System};
+use weir_model::flow::ProcessAsk;
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
 use crate::listeners::Places;
 use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, receive, send};
 use crate::namespace::tcp_socket;
-use crate::{evidence, tokens};
+use crate::evidence::{Desk, Evidence};
+use crate::tokens;
 
 /// Version of the messages.
-pub(crate) const MESSAGES_VERSION: u32 = 1;
+pub(crate) const MESSAGES_VERSION: u32 = 2;
 /// A heartbeat is good for this long.
 const HEARTBEAT_NS: u64 = 2_000_000_000;
 /// How often namespaces are looked for.
@@ -38,6 +40,9 @@ struct Broker {
     own_cgroup: std::path::PathBuf,
     system: System,
     places: Places,
+    desk: Desk,
+    /// Of the lineage programs: who speaks on a client's socket.
+    speakers: Option<OwnedFd>,
     admin: UnixListener,
     node: Option<OwnedFd>,
 }
@@ -77,10 +82,20 @@ pub fn run(
     }
     kernel.retain_destinations(&kept);
     kernel.attach(governed_dir.as_fd(), own_dir.as_fd())?;
+    let (lineage, speakers) = lineage(&config.pins);
+    let evidence = Evidence::new(
+        lineage,
+        mount.clone(),
+        &config.governed_cgroup,
+        monotonic_ns(),
+    );
+    let desk = Desk::start(evidence).map_err(|source| system("the evidence thread", source))?;
     let listener = node_socket(&config)?;
     let admin = admin_socket(&config)?;
     let mut broker = Broker {
         places: Places::new(mount)?,
+        desk,
+        speakers,
         own_cgroup,
         system: kernel,
         admin,
@@ -94,6 +109,25 @@ pub fn run(
     }
     broker.system.set_heartbeat(0)?;
     Ok(())
+}
+
+/// Who executed what; the redirect does without. Beside it the map of speakers.
+fn lineage(pins: &Path) -> (Option<Lineage>, Option<OwnedFd>) {
+    let lineage = match Lineage::start(pins) {
+        Ok(lineage) => lineage,
+        Err(error) => {
+            tracing::warn!(%error, "no process lineage: evidence is what /proc says later");
+            return (None, None);
+        }
+    };
+    let speakers = match lineage.speaks() {
+        Ok(()) => lineage.speakers_map().ok(),
+        Err(error) => {
+            tracing::warn!(error, "other processes on a flow's socket are not seen");
+            None
+        }
+    };
+    (Some(lineage), speakers)
 }
 
 /// Mounts the BPF file system when nobody did.
@@ -152,7 +186,7 @@ fn remove(path: &Path) -> Result<(), BrokerError> {
 }
 
 /// `CLOCK_MONOTONIC`, which is what `bpf_ktime_get_ns` reads.
-fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or_else(|_| Duration::ZERO.into());
     let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
@@ -301,13 +335,16 @@ impl Broker {
             Ask::Process {
                 pid,
                 start_boottime_ns,
+                at_ktime_ns,
+                cgroup_id,
             } => {
-                let answer =
-                    match evidence::gather(pid, start_boottime_ns, &self.config.governed_cgroup) {
-                        Some(report) => Answer::Process(Box::new(report)),
-                        None => Answer::Refused("the process is gone".to_owned()),
-                    };
-                self.reply(id, answer, &[]);
+                let ask = ProcessAsk {
+                    pid,
+                    start_boottime_ns,
+                    at_ktime_ns,
+                    cgroup_id,
+                };
+                self.process(id, ask);
                 Ok(())
             }
             Ask::Counts => {
@@ -338,7 +375,10 @@ impl Broker {
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
-        self.reply(id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
+        let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
+        let mut fds = vec![map.as_fd(), admin.as_fd()];
+        fds.extend(speakers.as_ref().map(AsFd::as_fd));
+        self.reply(id, Answer::Hello, &fds);
         let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
         for inode in inodes {
             self.tell_listeners(inode);
@@ -354,6 +394,17 @@ impl Broker {
         match made {
             Ok(socket) => self.reply(id, Answer::Upstream, &[socket.as_fd()]),
             Err(error) => self.reply(id, Answer::Refused(error.to_string()), &[]),
+        }
+    }
+
+    fn process(&mut self, id: u64, ask: ProcessAsk) {
+        let taken = match &self.node {
+            Some(node) => self.desk.ask(id, ask, node),
+            None => return,
+        };
+        if !taken {
+            let text = "too many questions wait".to_owned();
+            self.reply(id, Answer::Refused(text), &[]);
         }
     }
 
