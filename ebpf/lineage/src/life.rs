@@ -1,10 +1,10 @@
 //! exec, fork, exit.
 
+use aya_ebpf::helpers::bpf_get_current_uid_gid;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_ns, bpf_probe_read_kernel_str,
     bpf_probe_read_user,
 };
-use aya_ebpf::helpers::bpf_get_current_uid_gid;
 use weir_abi::lineage::{ARGV_BYTES, LAST, Lost, PATH_BYTES, flag};
 use weir_abi::{Process, ProcessKey};
 

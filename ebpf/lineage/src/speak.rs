@@ -1,9 +1,7 @@
 //! Who sends on a redirected socket, when it is not the process that connected it.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task, bpf_ktime_get_ns, bpf_sk_storage_get,
-};
 use aya_ebpf::helpers::bpf_get_current_uid_gid;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_ns, bpf_sk_storage_get};
 use core::ffi::c_void;
 use weir_abi::lineage::Lost;
 use weir_abi::{Origin, Speaker};
@@ -28,10 +26,10 @@ pub(crate) fn sends(socket: *mut c_void) {
     let sender = key(unsafe { bpf_get_current_task() } as *const c_void);
     let cookie = origin.socket_cookie;
     // SAFETY: copied at once.
-    let last = unsafe { SPEAKERS.get(&cookie) }.map_or(
-        (origin.pid, origin.start_boottime_ns),
-        |speaker| (speaker.tgid, speaker.start_ns),
-    );
+    let last = unsafe { SPEAKERS.get(&cookie) }
+        .map_or((origin.pid, origin.start_boottime_ns), |speaker| {
+            (speaker.tgid, speaker.start_ns)
+        });
     // The number alone could be another process' by now.
     if (sender.tgid, sender.start_ns) == last {
         return;

@@ -22,7 +22,7 @@ use weir_model::flow::ProcessAsk;
 use weir_model::limit::PARENTS_MAX;
 
 pub(crate) use self::desk::Desk;
-use self::digest::Digests;
+use self::digest::{Digests, Moment};
 use self::place::{Cgroups, container_and_pod, is_below};
 use self::process::NS_PER_TICK;
 use self::seed::Seeds;
@@ -114,7 +114,13 @@ impl Evidence {
         let mut image = self.image(&here).or_else(|| looked_at(&here))?;
         let lives = process::lives(ask.pid, here.ticks);
         let opened = self.open(&here, &mut image);
-        let exe_sha256 = opened.and_then(|mut file| self.digests.of(&mut file, now_ns));
+        let exe_sha256 = opened.and_then(|mut file| {
+            let now = Moment {
+                monotonic_ns: now_ns,
+                wall_s: weir_clock::now().unix_s(),
+            };
+            self.digests.of(&mut file, now)
+        });
         let cgroup = self.cgroup(ask, &here, now_ns);
         let (container, pod) = container_and_pod(&cgroup);
         let report = ProcessReport {
@@ -358,7 +364,10 @@ mod tests {
         assert!(!report.exe.is_empty() && report.netns_inode > 0);
         assert_eq!(report.exe_sha256.len(), 64);
         assert_eq!(report.lineage, "proc");
-        assert_eq!(report.argv.first().map(String::as_str), std::env::args().next().as_deref());
+        assert_eq!(
+            report.argv.first().map(String::as_str),
+            std::env::args().next().as_deref()
+        );
         assert_eq!(evidence.gather(&ask(pid, start + NS_PER_TICK), 0), None);
         assert_eq!(evidence.gather(&ask(u32::MAX, start), 0), None);
     }

@@ -23,10 +23,17 @@ pub(crate) struct Asked {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    Hello { abi: u32 },
+    Hello {
+        abi: u32,
+    },
     Heartbeat,
-    Upstream { netns: u64, ipv6: bool },
-    Token { workload: String },
+    Upstream {
+        netns: u64,
+        ipv6: bool,
+    },
+    Token {
+        workload: String,
+    },
     Process {
         pid: u32,
         start_boottime_ns: u64,

@@ -20,10 +20,10 @@ use weir_model::flow::ProcessAsk;
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
+use crate::evidence::{Desk, Evidence};
 use crate::listeners::Places;
 use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, receive, send};
 use crate::namespace::tcp_socket;
-use crate::evidence::{Desk, Evidence};
 use crate::tokens;
 
 /// Version of the messages.

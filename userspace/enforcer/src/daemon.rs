@@ -1,5 +1,6 @@
 //! The two long-running processes of a node.
 
+mod arguments;
 pub(crate) mod broker;
 pub(crate) mod host;
 mod intake;

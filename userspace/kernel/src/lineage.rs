@@ -176,9 +176,7 @@ impl Lineage {
         }
         let speaks = speak(&mut ebpf, &btf)
             .and_then(|link| pin(link, &directory.join(format!("{own}{}", names::SPEAK))));
-        active
-            .set(0, next, 0)
-            .map_err(map_error(names::ACTIVE))?;
+        active.set(0, next, 0).map_err(map_error(names::ACTIVE))?;
         crate::system::remove_pins(&directory, |name| {
             name.starts_with(LINK) && !name.starts_with(&own)
         })?;

@@ -9,10 +9,8 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
     "/weir-programs.o"
 )));
 
-static LINEAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
-    env!("OUT_DIR"),
-    "/weir-lineage.o"
-)));
+static LINEAGE: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/weir-lineage.o")));
 
 /// Empty when it was built with `WEIR_SKIP_EBPF`.
 pub(crate) fn bytes() -> &'static [u8] {

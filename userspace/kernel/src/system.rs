@@ -566,7 +566,10 @@ fn take_over(
     sys::pin(create()?.as_fd(), pin)
 }
 
-pub(crate) fn remove_pins(directory: &Path, which: impl Fn(&str) -> bool) -> Result<(), KernelError> {
+pub(crate) fn remove_pins(
+    directory: &Path,
+    which: impl Fn(&str) -> bool,
+) -> Result<(), KernelError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

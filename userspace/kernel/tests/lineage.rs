@@ -132,7 +132,10 @@ fn chains_of_execs_are_known_after_their_end() {
     assert_eq!(last.execs, 3, "sh, env, sleep");
     assert_eq!(last.parent.pid, std::process::id());
     assert_eq!(last.exe, inode("/bin/sleep"));
-    assert_eq!((last.path.as_str(), last.comm.as_str()), ("/bin/sleep", "sleep"));
+    assert_eq!(
+        (last.path.as_str(), last.comm.as_str()),
+        ("/bin/sleep", "sleep")
+    );
     assert!(!last.argv_cut && !last.inherited);
 
     // What it was earlier is answered by time.
@@ -194,12 +197,18 @@ fn the_executable_is_known_by_its_inode_whatever_it_was_called_by() {
     assert!(record.argv_cut);
     assert_eq!(record.argv.len(), 3);
     assert_eq!(record.argv[1], b"");
-    assert_eq!(record.argv.iter().map(|word| word.len() + 1).sum::<usize>(), 512);
+    assert_eq!(
+        record.argv.iter().map(|word| word.len() + 1).sum::<usize>(),
+        512
+    );
 }
 
 #[test]
 fn an_overlays_executable_is_the_overlays() {
-    if !fs::read_to_string("/proc/filesystems").unwrap().contains("\toverlay\n") {
+    if !fs::read_to_string("/proc/filesystems")
+        .unwrap()
+        .contains("\toverlay\n")
+    {
         eprintln!("this kernel has no overlay file system: not tried");
         return;
     }
@@ -218,8 +227,13 @@ fn an_overlays_executable_is_the_overlays() {
         base.display()
     );
     let merged = base.join("merged");
-    let mounted =
-        nix::mount::mount(Some("overlay"), &merged, Some("overlay"), none, Some(options.as_str()));
+    let mounted = nix::mount::mount(
+        Some("overlay"),
+        &merged,
+        Some("overlay"),
+        none,
+        Some(options.as_str()),
+    );
     let seen = mounted.map(|()| {
         let binary = merged.join("sleep");
         let record = ground.newest(ran(Command::new(&binary).arg("0")));
@@ -255,7 +269,10 @@ fn a_fork_storm_is_kept_whole_and_let_go() {
         assert_eq!((child.execs, child.exe), (0, inode("/bin/bash")));
         assert_eq!(words(child)[..2], ["/bin/bash", "-c"]);
     }
-    assert!(ground.lineage.living() < before + 500, "the ended are not let go");
+    assert!(
+        ground.lineage.living() < before + 500,
+        "the ended are not let go"
+    );
     assert_eq!(ground.lineage.lost().processes, 0);
 }
 
@@ -265,7 +282,10 @@ fn a_number_that_is_used_again_is_another_process() {
     let first = ran(Command::new("/bin/sh").args(["-c", "exit 0", "first"]));
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < Duration::from_secs(10), "never used again");
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "never used again"
+        );
         fs::write("/proc/sys/kernel/ns_last_pid", (first - 1).to_string()).unwrap();
         if ran(Command::new("/bin/sh").args(["-c", "exit 0", "second"])) == first {
             break;
@@ -293,7 +313,12 @@ fn a_leader_that_ends_first_leaves_the_record_to_its_threads() {
     let (child, line) = said(command);
     assert_eq!(line, "up");
     let stat = format!("/proc/{}/stat", child.id());
-    until(|| fs::read_to_string(&stat).unwrap().contains(") Z ").then_some(()));
+    until(|| {
+        fs::read_to_string(&stat)
+            .unwrap()
+            .contains(") Z ")
+            .then_some(())
+    });
     let record = ground.newest(child.id());
     assert!(words(&record)[0].contains("python3"), "{record:?}");
     assert!(ground.lineage.is_living(record.id));
@@ -317,7 +342,10 @@ fn an_exec_by_a_thread_is_its_processs() {
     let record = ground.newest(child.id());
     assert_eq!(words(&record), ["sh", "-c", "echo up; read x"]);
     assert_eq!(record.exe, inode("/bin/sh"));
-    let before = ground.lineage.image(record.id, record.since_ns - 1).unwrap();
+    let before = ground
+        .lineage
+        .image(record.id, record.since_ns - 1)
+        .unwrap();
     assert!(words(&before)[0].contains("python3"), "{before:?}");
     child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     ends(child);

@@ -56,7 +56,7 @@ async fn bind_within(
         });
     };
     // Evidence never blocks a flow: the identity was captured with the cgroup.
-    let process = node.host.process(origin.pid, origin.start_boottime_ns);
+    let process = node.host.process(origin.process());
     let principal = sign_in(&node, &workload, &binding.identity).await?;
     let process = match process.await {
         Ok(evidence) => evidence,
@@ -161,6 +161,10 @@ pub(crate) fn governor(
         ppid: process.ppid,
         exe: process.exe.clone(),
         exe_id: process.exe_id.clone(),
+        exe_sha256: process.exe_sha256.clone(),
+        container: process.container.clone(),
+        pod: process.pod.clone(),
+        lineage: process.lineage.clone(),
         argv: json_texts(&process.argv),
         parents: process.parents.clone(),
         cgroup_path: process.cgroup_path.clone(),

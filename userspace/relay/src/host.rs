@@ -6,7 +6,7 @@ use std::pin::Pin;
 use weir_identify::Secret;
 use weir_model::addr::NetnsCookie;
 use weir_model::fault::{Fault, FaultKind};
-use weir_model::flow::ProcessEvidence;
+use weir_model::flow::{ProcessAsk, ProcessEvidence};
 
 /// A future that the control runtime can run.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + Send>>;
@@ -20,7 +20,7 @@ pub trait Host: Send + Sync {
     fn assertion(&self, workload: &str) -> Answer<Secret>;
 
     /// Evidence on the process behind a flow; fails when it is gone or is another one by now.
-    fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence>;
+    fn process(&self, ask: ProcessAsk) -> Answer<ProcessEvidence>;
 }
 
 /// The broker could not do it.

@@ -16,6 +16,17 @@ const BYTES_PER_S: u64 = 64 << 20;
 /// Digests that are kept.
 const KEPT_MAX: usize = 4096;
 const CHUNK_BYTES: usize = 256 * 1024;
+/// A file that changed this recently may change again, or be replaced under the same inode, within
+/// one tick of the file system's clock: its digest is not kept.
+const SETTLED_S: i64 = 2;
+
+/// When a digest is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) monotonic_ns: u64,
+    /// Unix time, as file systems use it.
+    pub(super) wall_s: i64,
+}
 
 /// A file in one state: whoever writes to it changes the times.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,12 +68,12 @@ impl Digests {
 
     /// Lower-case hexadecimal; `None` when the file is too large, the budget is used up, or
     /// somebody wrote meanwhile.
-    pub(super) fn of(&mut self, file: &mut File, now_ns: u64) -> Option<String> {
+    pub(super) fn of(&mut self, file: &mut File, now: Moment) -> Option<String> {
         let before = Version::of(file)?;
         if let Some(known) = self.kept.get(&before) {
             return Some(known.clone());
         }
-        self.fill(now_ns);
+        self.fill(now.monotonic_ns);
         if before.size > FILE_BYTES_MAX || before.size > self.budget_bytes {
             return None;
         }
@@ -71,10 +82,12 @@ impl Digests {
         if Version::of(file) != Some(before) {
             return None;
         }
-        if self.kept.len() >= KEPT_MAX {
-            self.kept.clear();
+        if before.ctime.0.saturating_add(SETTLED_S) < now.wall_s {
+            if self.kept.len() >= KEPT_MAX {
+                self.kept.clear();
+            }
+            self.kept.insert(before, digest.clone());
         }
-        self.kept.insert(before, digest.clone());
         Some(digest)
     }
 
@@ -134,26 +147,50 @@ mod tests {
         file
     }
 
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn at(monotonic_ns: u64) -> Moment {
+        Moment {
+            monotonic_ns,
+            wall_s: i64::MAX,
+        }
+    }
+
     #[test]
-    fn a_file_is_read_once_and_again_when_it_changed() {
+    fn a_settled_file_is_read_once_and_again_when_it_changed() {
         let mut digests = Digests::new(0);
         let mut first = file(b"abc");
-        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(digests.of(&mut first, 0).as_deref(), Some(abc));
+        assert_eq!(digests.of(&mut first, at(0)).as_deref(), Some(ABC));
         // At its end: read again it would be the digest of nothing.
-        assert_eq!(digests.of(&mut first, 0).as_deref(), Some(abc));
+        assert_eq!(digests.of(&mut first, at(0)).as_deref(), Some(ABC));
         first.write_all(b"d").unwrap();
         first.rewind().unwrap();
-        assert_ne!(digests.of(&mut first, 0).as_deref(), Some(abc));
+        assert_ne!(digests.of(&mut first, at(0)).as_deref(), Some(ABC));
+    }
+
+    #[test]
+    fn a_file_that_just_changed_is_not_remembered() {
+        let mut digests = Digests::new(0);
+        let mut file = file(b"abc");
+        let now = Moment {
+            monotonic_ns: 0,
+            wall_s: file.metadata().unwrap().ctime() + 1,
+        };
+        assert_eq!(digests.of(&mut file, now).as_deref(), Some(ABC));
+        assert!(digests.kept.is_empty());
     }
 
     #[test]
     fn the_budget_ends_and_is_filled_again() {
         let mut digests = Digests::new(0);
         digests.budget_bytes = 4;
-        assert!(digests.of(&mut file(b"abcd"), 0).is_some());
-        assert_eq!(digests.of(&mut file(b"efgh"), 0), None);
-        assert!(digests.of(&mut file(b"efgh"), 1_000_000_000).is_some());
-        assert_eq!(digests.of(&mut File::open("/dev/null").unwrap(), 0), None);
+        assert!(digests.of(&mut file(b"abcd"), at(0)).is_some());
+        let mut second = file(b"efghi");
+        assert_eq!(digests.of(&mut second, at(0)), None);
+        assert!(digests.of(&mut second, at(1_000_000_000)).is_some());
+        assert_eq!(
+            digests.of(&mut File::open("/dev/null").unwrap(), at(0)),
+            None
+        );
     }
 }

@@ -124,13 +124,19 @@ mod tests {
         };
         let slice = uid.replace('-', "_");
         case(
-            &format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{slice}.slice/cri-containerd-{id}.scope"),
+            &format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{slice}.slice/cri-containerd-{id}.scope"
+            ),
             &id,
             uid,
         );
         case(&format!("/kubepods/besteffort/pod{uid}/{id}"), &id, uid);
         case(&format!("/system.slice/docker-{id}.scope"), &id, "");
-        case(&format!("/machine.slice/libpod-{id}.scope/container"), &id, "");
+        case(
+            &format!("/machine.slice/libpod-{id}.scope/container"),
+            &id,
+            "",
+        );
         case("/agents/analyst", "", "");
         case("/podium/pods/pod", "", "");
         case("", "", "");

@@ -9,8 +9,10 @@ use weir_broker::ProcessReport;
 use weir_broker::client::{LinkError, NodeLink};
 use weir_identify::Secret;
 use weir_model::addr::NetnsCookie;
-use weir_model::flow::ProcessEvidence;
+use weir_model::flow::{ProcessAsk, ProcessEvidence};
 use weir_relay::{Answer, Host, HostError};
+
+use super::arguments::Arguments;
 
 /// The broker answers from memory and short system calls; longer means that it hangs.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
@@ -18,11 +20,15 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// A [`Host`] over the broker's socket.
 pub(crate) struct BrokerHost {
     link: Arc<NodeLink>,
+    arguments: Arc<Arguments>,
 }
 
 impl BrokerHost {
-    pub(crate) const fn new(link: Arc<NodeLink>) -> Self {
-        Self { link }
+    pub(crate) fn new(link: Arc<NodeLink>, arguments: Arguments) -> Self {
+        Self {
+            link,
+            arguments: Arc::new(arguments),
+        }
     }
 }
 
@@ -63,16 +69,17 @@ impl Host for BrokerHost {
         Box::pin(answer(receiver))
     }
 
-    fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence> {
+    fn process(&self, ask: ProcessAsk) -> Answer<ProcessEvidence> {
         let (sender, receiver) = oneshot::channel();
-        self.link.process(pid, start_boottime_ns, move |outcome| {
-            let _gone = sender.send(outcome.map(evidence));
+        let arguments = Arc::clone(&self.arguments);
+        self.link.process(ask, move |outcome| {
+            let _gone = sender.send(outcome.map(|report| evidence(report, &arguments)));
         });
         Box::pin(answer(receiver))
     }
 }
 
-fn evidence(report: ProcessReport) -> ProcessEvidence {
+fn evidence(report: ProcessReport, arguments: &Arguments) -> ProcessEvidence {
     ProcessEvidence {
         pid: report.pid,
         ppid: report.ppid,
@@ -80,7 +87,11 @@ fn evidence(report: ProcessReport) -> ProcessEvidence {
         comm: report.comm,
         exe: report.exe,
         exe_id: report.exe_id,
-        argv: report.argv,
+        exe_sha256: report.exe_sha256,
+        container: report.container,
+        pod: report.pod,
+        lineage: report.lineage,
+        argv: arguments.hide(&report.argv),
         parents: report.parents,
         cgroup_path: report.cgroup_path,
         netns_inode: report.netns_inode,

@@ -22,6 +22,7 @@ use weir_relay::{Intake, Metrics, Node, NodeParts, Settings, Targets, Workers, W
 use weir_state::State;
 use zeroize::Zeroizing;
 
+use super::arguments::Arguments;
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
 use super::prepare::{self, StatePaths};
@@ -139,7 +140,10 @@ async fn serve(parts: Parts) -> Result<()> {
         targets.push(Arc::new(target));
     }
     let node = Node::new(NodeParts {
-        host: Arc::new(BrokerHost::new(Arc::clone(&link))),
+        host: Arc::new(BrokerHost::new(
+            Arc::clone(&link),
+            Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
+        )),
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets: Targets::new(targets),
