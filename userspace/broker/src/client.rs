@@ -21,7 +21,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use weir_model::flow::ProcessAsk;
 
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FromBroker, ProcessReport, RefusalReport, receive, send,
+    Answer, Ask, Asked, ClassReport, FromBroker, LedgerReport, ProcessReport, RefusalReport,
+    receive, send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -268,6 +269,19 @@ impl NodeLink {
         );
     }
 
+    /// Kernel counters for the ledger.
+    pub fn ledger(&self, done: impl FnOnce(Result<LedgerReport, LinkError>) + Send + 'static) {
+        self.ask(
+            Ask::Ledger,
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Ledger(report) => Ok(report),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
     /// Refusals since the last call.
     pub fn refusals(
         &self,
@@ -305,6 +319,7 @@ fn misfit(answer: Answer) -> LinkError {
         | Answer::Token(_)
         | Answer::Process(_)
         | Answer::Counts(_)
+        | Answer::Ledger(_)
         | Answer::Refusals(_) => LinkError::Confused,
     }
 }

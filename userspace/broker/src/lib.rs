@@ -10,6 +10,7 @@ mod cgroup;
 pub mod client;
 mod config;
 mod evidence;
+mod ledger;
 mod listeners;
 mod message;
 mod namespace;
@@ -17,5 +18,5 @@ mod serve;
 mod tokens;
 
 pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
-pub use crate::message::{ClassReport, ProcessReport, RefusalReport};
+pub use crate::message::{ClassReport, LedgerClass, LedgerReport, ProcessReport, RefusalReport};
 pub use crate::serve::run;

@@ -24,7 +24,7 @@ use crate::evidence::{Desk, Evidence};
 use crate::listeners::Places;
 use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, receive, send};
 use crate::namespace::tcp_socket;
-use crate::tokens;
+use crate::{ledger, tokens};
 
 /// Version of the messages.
 pub(crate) const MESSAGES_VERSION: u32 = 2;
@@ -352,6 +352,12 @@ impl Broker {
                 self.reply(id, Answer::Counts(reports), &[]);
                 Ok(())
             }
+            Ask::Ledger => {
+                let names = (0..=self.classes()).map(|class| self.workload_of(class));
+                let report = ledger::read(&self.system, &self.places, names.collect());
+                self.reply(id, Answer::Ledger(report), &[]);
+                Ok(())
+            }
             Ask::Refusals => {
                 let reports = self.refusals();
                 self.reply(id, Answer::Refusals(reports), &[]);
@@ -433,9 +439,12 @@ impl Broker {
             .unwrap_or_default()
     }
 
+    fn classes(&self) -> u32 {
+        u32::try_from(self.config.workloads.len()).unwrap_or(0)
+    }
+
     fn counts(&self) -> Vec<ClassReport> {
-        let classes = u32::try_from(self.config.workloads.len()).unwrap_or(0);
-        (0..=classes)
+        (0..=self.classes())
             .map(|class| {
                 let counts = self.system.counts(class);
                 ClassReport {

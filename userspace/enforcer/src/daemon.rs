@@ -4,6 +4,7 @@ mod arguments;
 pub(crate) mod broker;
 pub(crate) mod host;
 mod intake;
+mod ledger;
 pub(crate) mod node;
 pub(crate) mod prepare;
 pub(crate) mod targets;

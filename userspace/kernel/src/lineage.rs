@@ -194,7 +194,10 @@ impl Lineage {
     /// # Errors
     /// What the kernel refused.
     pub fn speaks(&self) -> Result<(), &str> {
-        self.speaks.as_ref().map(|()| ()).map_err(String::as_str)
+        match &self.speaks {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The map of speakers, to be passed to the node.
@@ -378,7 +381,9 @@ fn pin(link: FdLink, path: &Path) -> Result<(), KernelError> {
     let pinned: Result<PinnedLink, _> = link.pin(path);
     pinned.map(drop).map_err(|error| match error {
         aya::pin::PinError::SyscallError(error) => file(path, error.io_error),
-        other => file(path, io::Error::other(other)),
+        other @ (aya::pin::PinError::NoFd { .. } | aya::pin::PinError::InvalidPinPath { .. }) => {
+            file(path, io::Error::other(other))
+        }
     })
 }
 

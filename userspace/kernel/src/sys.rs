@@ -207,3 +207,30 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// Connections that wait in a listener's queue.
+///
+/// Source: `tcp_get_info`, which gives `sk_ack_backlog` as `tcpi_unacked` of a listening socket.
+///
+/// # Errors
+/// Not a TCP socket.
+pub fn accept_queue(listener: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `info`, which zeroes are valid for.
+    let (code, info) = unsafe {
+        let code = libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        );
+        (code, info.assume_init())
+    };
+    if code == 0 {
+        Ok(info.tcpi_unacked)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

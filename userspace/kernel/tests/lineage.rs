@@ -205,13 +205,6 @@ fn the_executable_is_known_by_its_inode_whatever_it_was_called_by() {
 
 #[test]
 fn an_overlays_executable_is_the_overlays() {
-    if !fs::read_to_string("/proc/filesystems")
-        .unwrap()
-        .contains("\toverlay\n")
-    {
-        eprintln!("this kernel has no overlay file system: not tried");
-        return;
-    }
     let ground = Ground::new("overlay");
     // Upper and lower on one file system of their own, as containers have them.
     let base = ground.folder.join("base");
@@ -243,6 +236,10 @@ fn an_overlays_executable_is_the_overlays() {
         nix::mount::umount(&merged).unwrap();
     }
     nix::mount::umount(&base).unwrap();
+    // A kernel without overlays has nothing to be wrong about.
+    if seen == Err(nix::errno::Errno::ENODEV) {
+        return;
+    }
     let (exe, expected, path, binary) = seen.unwrap();
     assert_eq!(exe, expected);
     assert_eq!(path, binary.display().to_string());

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::arguments::Arguments;
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
+use super::ledger::{self, Ledger, Taken};
 use super::prepare::{self, StatePaths};
 use super::targets::TargetSecrets;
 use crate::admin::{AdminState, PeerRule, SignIns, serve_tcp, serve_unix};
@@ -165,7 +166,14 @@ async fn serve(parts: Parts) -> Result<()> {
     follow_broker(&link, told, incoming, &broker_there, &broker_gone)?;
     let origins: Arc<dyn OriginSource> =
         Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
-    let accepting = tokio::spawn(intake::accept_all(listeners, origins, intake.clone()));
+    let taken = Arc::new(taken(&config, &paths)?);
+    let (stop_ledger, ledger) = start_ledger(&config, &paths, &spool, &link, &taken, &registry)?;
+    let accepting = tokio::spawn(intake::accept_all(
+        listeners,
+        origins,
+        intake.clone(),
+        taken,
+    ));
     let admin = Arc::new(AdminState {
         node: Arc::clone(&node),
         state,
@@ -189,6 +197,11 @@ async fn serve(parts: Parts) -> Result<()> {
         () = broker_gone.notified() => false,
     };
     accepting.abort();
+    // The last row, while the broker still answers and the record is still shipped.
+    let _told = stop_ledger.send(true);
+    if tokio::time::timeout(DRAIN, ledger).await.is_err() {
+        tracing::warn!("the last row of the ledger comes with the next start");
+    }
     stop(&node, intake, workers, &stop_shipper, shipping).await;
     // Its supervisor starts it again, and it meets the new broker.
     anyhow::ensure!(signalled, "the broker is gone");
@@ -244,6 +257,41 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
         );
     }
     Workers::start(node, lanes).context("starting the workers")
+}
+
+/// One number per workload of the configuration.
+fn taken(config: &Config, paths: &StatePaths) -> Result<Taken> {
+    let names: Vec<String> = config
+        .workloads
+        .iter()
+        .map(|workload| workload.name.to_string())
+        .collect();
+    Taken::open(&paths.node_dir, &names).context("opening the ledger's counts")
+}
+
+#[expect(clippy::too_many_arguments, reason = "what the ledger stands between")]
+fn start_ledger(
+    config: &Config,
+    paths: &StatePaths,
+    spool: &SpoolDir,
+    link: &Arc<NodeLink>,
+    taken: &Arc<Taken>,
+    registry: &Registry,
+) -> Result<(watch::Sender<bool>, tokio::task::JoinHandle<()>)> {
+    // A lane of its own, behind those of the workers.
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let index = u32::try_from(count).context("too many processors")?;
+    let lane = spool
+        .lane(index, weir_clock::now())
+        .context("opening the ledger's lane")?;
+    let place = ledger::Place {
+        cluster: config.node.cluster.clone(),
+        node: config.node.name.clone(),
+        directory: paths.node_dir.clone(),
+    };
+    let ledger = Ledger::new(Arc::clone(link), Arc::clone(taken), lane, place, registry)?;
+    let (sender, receiver) = watch::channel(false);
+    Ok((sender, tokio::spawn(ledger.run(receiver))))
 }
 
 fn settings(config: &Config) -> Settings {
