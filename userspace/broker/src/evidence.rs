@@ -121,7 +121,7 @@ impl Evidence {
             };
             self.digests.of(&mut file, now)
         });
-        let cgroup = self.cgroup(ask, &here, now_ns);
+        let cgroup = self.cgroup(ask.cgroup_id, &here, now_ns);
         let (container, pod) = container_and_pod(&cgroup);
         let report = ProcessReport {
             pid: ask.pid,
@@ -238,8 +238,10 @@ impl Evidence {
         Some(found)
     }
 
-    fn cgroup(&mut self, ask: &ProcessAsk, link: &Link, now_ns: u64) -> String {
-        if let Some(path) = self.cgroups.path(ask.cgroup_id, now_ns) {
+    fn cgroup(&mut self, known: u64, link: &Link, now_ns: u64) -> String {
+        let recorded = || self.record(link).map_or(0, |record| record.cgroup_id);
+        let id = if known == 0 { recorded() } else { known };
+        if let Some(path) = self.cgroups.path(id, now_ns) {
             return path.to_owned();
         }
         let path = process::cgroup(link.pid).unwrap_or_default();

@@ -4,9 +4,11 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 
 use weir_identify::Secret;
-use weir_model::addr::NetnsCookie;
+use weir_model::addr::{NetnsCookie, SocketCookie};
 use weir_model::fault::{Fault, FaultKind};
 use weir_model::flow::{ProcessAsk, ProcessEvidence};
+
+use crate::speaker::NewSpeaker;
 
 /// A future that the control runtime can run.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + Send>>;
@@ -18,6 +20,10 @@ pub trait Host: Send + Sync {
 
     /// The workload's own service-account token.
     fn assertion(&self, workload: &str) -> Answer<Secret>;
+
+    /// Who sent last on a client's socket, when that is another process than the one that
+    /// connected; `None` also where the kernel does not say.
+    fn speaker(&self, socket: SocketCookie) -> Option<NewSpeaker>;
 
     /// Evidence on the process behind a flow; fails when it is gone or is another one by now.
     fn process(&self, ask: ProcessAsk) -> Answer<ProcessEvidence>;

@@ -19,6 +19,7 @@ mod node;
 mod outbox;
 mod protocol;
 mod registry;
+mod speaker;
 mod stream;
 mod upstream;
 mod worker;
@@ -30,4 +31,5 @@ pub use crate::node::{
 };
 pub use crate::protocol::Protocol;
 pub use crate::registry::{FlowRow, KillOutcome};
+pub use crate::speaker::NewSpeaker;
 pub use crate::worker::{Intake, Workers};

@@ -8,9 +8,10 @@ use tokio::time::{Duration, timeout};
 use weir_broker::ProcessReport;
 use weir_broker::client::{LinkError, NodeLink};
 use weir_identify::Secret;
-use weir_model::addr::NetnsCookie;
+use weir_kernel::Speakers;
+use weir_model::addr::{NetnsCookie, SocketCookie};
 use weir_model::flow::{ProcessAsk, ProcessEvidence};
-use weir_relay::{Answer, Host, HostError};
+use weir_relay::{Answer, Host, HostError, NewSpeaker};
 
 use super::arguments::Arguments;
 
@@ -21,13 +22,19 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct BrokerHost {
     link: Arc<NodeLink>,
     arguments: Arc<Arguments>,
+    speakers: Option<Speakers>,
 }
 
 impl BrokerHost {
-    pub(crate) fn new(link: Arc<NodeLink>, arguments: Arguments) -> Self {
+    pub(crate) fn new(
+        link: Arc<NodeLink>,
+        arguments: Arguments,
+        speakers: Option<Speakers>,
+    ) -> Self {
         Self {
             link,
             arguments: Arc::new(arguments),
+            speakers,
         }
     }
 }
@@ -67,6 +74,25 @@ impl Host for BrokerHost {
             let _gone = sender.send(outcome.map(Secret::new));
         });
         Box::pin(answer(receiver))
+    }
+
+    fn speaker(&self, socket: SocketCookie) -> Option<NewSpeaker> {
+        let speakers = self.speakers.as_ref()?;
+        match speakers.last(socket.0) {
+            Ok(found) => found.map(|(id, uid, since_ns)| NewSpeaker {
+                process: ProcessAsk {
+                    pid: id.pid,
+                    start_boottime_ns: id.start_boottime_ns,
+                    at_ktime_ns: since_ns,
+                    cgroup_id: 0,
+                },
+                uid,
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "the kernel does not say who speaks");
+                None
+            }
+        }
     }
 
     fn process(&self, ask: ProcessAsk) -> Answer<ProcessEvidence> {

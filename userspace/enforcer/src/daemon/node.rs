@@ -14,7 +14,7 @@ use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
 use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
-use weir_kernel::Origins;
+use weir_kernel::{Origins, Speakers};
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
@@ -144,6 +144,7 @@ async fn serve(parts: Parts) -> Result<()> {
         host: Arc::new(BrokerHost::new(
             Arc::clone(&link),
             Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
+            welcome.speakers.take().map(Speakers::new),
         )),
         identify: Arc::clone(&identify),
         state: state.clone(),

@@ -14,7 +14,7 @@ use weir_govern::{
     ServerBytes, Session, Side,
 };
 use weir_mask::MaskKey;
-use weir_model::fact::{Fact, FactKind};
+use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
@@ -350,6 +350,11 @@ impl Session for PostgresSession {
             Event::Policy(bound) => {
                 if let Some(governor) = &mut self.governor {
                     governor.rebind(bound);
+                }
+            }
+            Event::Attributed(context) => {
+                if let Some(governor) = &mut self.governor {
+                    governor.attribute(FactContext::clone(&context), now);
                 }
             }
             Event::Catalog(answer) => self.catalog_here(answer, now),
