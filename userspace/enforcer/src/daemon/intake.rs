@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use weir_accept::origin::with_origin;
-use weir_accept::{Listener, OriginSource};
+use weir_accept::{Listener, OriginSource, Refused};
 use weir_model::addr::NetnsCookie;
 use weir_model::fault::Fault;
 use weir_relay::Intake;
@@ -133,6 +133,9 @@ fn take(
             }
         }
         Err(refused) => {
+            if matches!(refused, Refused::Left) {
+                taken.left(&listener.workload);
+            }
             tracing::warn!(
                 workload = %listener.workload, fault = refused.kind().label(), %refused,
                 "a connection to the listener was closed"

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Duration, Instant, timeout};
 use weir_broker::client::NodeLink;
@@ -50,7 +50,37 @@ pub(crate) struct Ledger {
     place: Place,
     mark: Option<Mark>,
     seq: u32,
+    metrics: Metrics,
+}
+
+struct Metrics {
     difference: IntGaugeVec,
+    last_row: IntGauge,
+    events_lost: IntCounter,
+}
+
+impl Metrics {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let options = Opts::new(
+            "weir_ledger_difference",
+            "Connects to protected destinations that are not accounted for",
+        );
+        let metrics = Self {
+            difference: IntGaugeVec::new(options, &["workload"])?,
+            last_row: IntGauge::new(
+                "weir_ledger_last_row_seconds",
+                "Unix time of the newest ledger row",
+            )?,
+            events_lost: IntCounter::new(
+                "weir_ledger_events_lost_total",
+                "Refusals that the kernel counted and could not report one by one",
+            )?,
+        };
+        registry.register(Box::new(metrics.difference.clone()))?;
+        registry.register(Box::new(metrics.last_row.clone()))?;
+        registry.register(Box::new(metrics.events_lost.clone()))?;
+        Ok(metrics)
+    }
 }
 
 impl Ledger {
@@ -63,14 +93,7 @@ impl Ledger {
         place: Place,
         registry: &Registry,
     ) -> Result<Self> {
-        let options = Opts::new(
-            "weir_ledger_difference",
-            "Connects to protected destinations that are neither served, refused, abandoned nor in flight",
-        );
-        let difference = IntGaugeVec::new(options, &["workload"]).context("a metric")?;
-        registry
-            .register(Box::new(difference.clone()))
-            .context("a metric")?;
+        let metrics = Metrics::register(registry).context("metrics")?;
         Ok(Self {
             mark: Mark::read(&place.directory),
             link,
@@ -78,7 +101,7 @@ impl Ledger {
             lane,
             place,
             seq: 0,
-            difference,
+            metrics,
         })
     }
 
@@ -165,9 +188,11 @@ impl Ledger {
             return;
         };
         for line in &lines {
-            self.difference
+            self.metrics
+                .difference
                 .with_label_values(&[line.workload.as_str()])
                 .set(line.total_difference);
+            self.metrics.events_lost.inc_by(line.number("events_lost"));
             if line.difference != 0 {
                 tracing::error!(
                     workload = line.workload,
@@ -180,6 +205,7 @@ impl Ledger {
             tracing::error!(%error, "the ledger is not recorded: it comes with the next minute");
             return;
         }
+        self.metrics.last_row.set(weir_clock::now().unix_s());
         if let Err(error) = mark.write(&self.place.directory) {
             tracing::error!(%error, "the ledger's mark is not kept");
         }

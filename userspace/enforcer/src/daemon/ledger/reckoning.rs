@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use weir_broker::{LedgerClass, LedgerReport};
 
 use super::Counts;
+use super::taken::left_of;
 
 const FILE: &str = "ledger.mark";
 
@@ -64,6 +65,13 @@ impl Line {
             (0, Status::Restart) => "restart",
             _ => "difference",
         }
+    }
+
+    pub(super) fn number(&self, name: &str) -> u64 {
+        let mut numbers = self.numbers.iter();
+        numbers
+            .find(|(known, _)| known == name)
+            .map_or(0, |(_, number)| *number)
     }
 
     /// Labels of the fact: numbers as decimal text.
@@ -139,17 +147,20 @@ pub(super) fn reckon(
     };
     let mut lines = Vec::new();
     for class in &report.classes {
-        let of = |counts: &Counts| counts.get(&class.workload).copied().unwrap_or(0);
+        let number = |counts: &Counts, name: &str| counts.get(name).copied().unwrap_or(0);
+        let left = left_of(&class.workload);
+        let of = |counts: &Counts| number(counts, &class.workload) + number(counts, &left);
         let before = known.and_then(|mark| mark.classes.get(&class.workload));
         let before = before.cloned().unwrap_or_default();
         let [early, late] = taken.each_ref().map(of);
+        let gone = number(&taken[1], &left);
         let total = unaccounted(class, [early, late]);
         let mut now = Totals {
             redirected: class.redirected,
             seen: class.seen,
             missed: class.missed,
-            served: late,
-            abandoned: class.abandoned[1],
+            served: late - gone,
+            abandoned: class.abandoned[1] + gone,
             in_flight: class.pending[1] + class.queued,
             events_lost: class.events_lost,
             refused: class.refused.iter().cloned().collect(),
@@ -244,8 +255,7 @@ mod tests {
     }
 
     fn of(line: &Line, name: &str) -> u64 {
-        let mut numbers = line.numbers.iter();
-        numbers.find(|(known, _)| known == name).unwrap().1
+        line.number(name)
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Counts;
 
+/// Behind a workload's name: those whose other end was gone. No name holds a zero.
+const LEFT: &str = "\0left";
 const FILE: &str = "ledger.taken";
 /// Bytes of one number; the first of the file is the birth of the kernel's counters.
 const SLOT: u64 = 8;
@@ -50,9 +52,12 @@ impl Taken {
         let names = blake3_of(workloads);
         let same = read(1) == names;
         let mut numbers = BTreeMap::new();
-        for (slot, workload) in (2..).zip(workloads) {
+        let all = workloads
+            .iter()
+            .flat_map(|workload| [workload.clone(), left_of(workload)]);
+        for (slot, name) in (2..).zip(all) {
             let number = if same { read(slot) } else { 0 };
-            numbers.insert(workload.clone(), (slot, number));
+            numbers.insert(name, (slot, number));
         }
         let taken = Inner {
             birth: if same { birth } else { 0 },
@@ -61,6 +66,11 @@ impl Taken {
         };
         taken.file.write_all_at(&names.to_le_bytes(), SLOT)?;
         Ok(Self(Mutex::new(taken)))
+    }
+
+    /// One more, whose other end was gone already.
+    pub(crate) fn left(&self, workload: &str) {
+        self.note(&left_of(workload));
     }
 
     /// One more. A number that cannot be written is still counted here.
@@ -123,6 +133,11 @@ impl Taken {
     }
 }
 
+/// Name of the number of those that were gone.
+pub(super) fn left_of(workload: &str) -> String {
+    format!("{workload}{LEFT}")
+}
+
 /// Which workloads the slots are for.
 fn blake3_of(workloads: &[String]) -> u64 {
     let mut hasher = blake3::Hasher::new();
@@ -152,11 +167,12 @@ mod tests {
         taken.begin(7);
         taken.note("b");
         taken.note("nobody");
+        taken.left("a");
         assert_eq!(taken.counts()["b"], 2);
         drop(taken);
         let again = open(&names);
         again.begin(7);
-        assert_eq!(again.counts()["b"], 2);
+        assert_eq!((again.counts()["b"], again.counts()[&left_of("a")]), (2, 1));
         again.begin(8);
         assert_eq!(again.counts()["b"], 0);
         again.note("a");
