@@ -47,6 +47,8 @@ struct Image {
     argv: Vec<String>,
     comm: String,
     parent: Link,
+    /// Of the record it is from.
+    since_ns: Option<u64>,
     lineage: &'static str,
 }
 
@@ -160,11 +162,12 @@ impl Evidence {
             Some(record) if !record.inherited => Some(from_record(record)),
             Some(record) => {
                 let parent = Link::of(record.parent, record.since_ns);
-                let comm = record.comm;
+                let (comm, since_ns) = (record.comm, Some(record.since_ns));
                 let inherited = self.inherited(parent)?;
                 Some(Image {
                     parent,
                     comm,
+                    since_ns,
                     ..inherited
                 })
             }
@@ -190,6 +193,7 @@ impl Evidence {
                 exact_ns: None,
                 at_ns: link.at_ns,
             },
+            since_ns: None,
             lineage: "seed",
         })
     }
@@ -209,16 +213,29 @@ impl Evidence {
         None
     }
 
+    /// Does the process live, and has it executed nothing since. What `/proc` says of it between
+    /// two times that this is true is said of that image.
+    fn is_current(&self, link: &Link, image: &Image) -> bool {
+        let latest = link
+            .id()
+            .and_then(|id| self.lineage.as_ref()?.latest(id))
+            .map(|record| record.since_ns);
+        latest == image.since_ns && process::lives(link.pid, link.ticks)
+    }
+
     /// The executable, opened as the very file that was executed; the path is then the file's.
+    ///
+    /// An inode is not asked for where the process itself is: over several file systems an
+    /// overlay's files have other numbers for `stat` than in the kernel.
     fn open(&self, link: &Link, image: &mut Image) -> Option<File> {
-        let expected = image.exe_id?;
+        let expected = image.exe_id;
         let is_it = |file: &File| {
             let metadata = file.metadata().ok();
-            metadata.is_some_and(|found| (found.dev(), found.ino()) == expected)
+            metadata.is_some_and(|found| Some((found.dev(), found.ino())) == expected)
         };
-        let living = File::open(process::exe_link(link.pid))
-            .ok()
-            .filter(|file| process::lives(link.pid, link.ticks) && is_it(file));
+        let living = File::open(process::exe_link(link.pid)).ok().filter(|file| {
+            self.is_current(link, image) && (image.since_ns.is_some() || is_it(file))
+        });
         let found = living.or_else(|| {
             let mut roots = vec![link.pid];
             let mut above = image.parent;
@@ -262,9 +279,13 @@ impl Evidence {
                 break;
             }
             let living = process::exe(link.pid);
-            let same = image.exe_id.is_some()
-                && process::exe_id(link.pid) == image.exe_id
-                && process::lives(link.pid, link.ticks);
+            let same = if image.since_ns.is_some() {
+                self.is_current(&link, &image)
+            } else {
+                image.exe_id.is_some()
+                    && process::exe_id(link.pid) == image.exe_id
+                    && process::lives(link.pid, link.ticks)
+            };
             let name = match (same, image.exe.is_empty()) {
                 (true, _) => living,
                 (false, false) => image.exe,
@@ -308,6 +329,7 @@ fn from_record(record: ProcessRecord) -> Image {
         argv,
         comm: record.comm,
         parent: Link::of(record.parent, record.since_ns),
+        since_ns: Some(record.since_ns),
         lineage: "kernel",
     }
 }
@@ -326,6 +348,7 @@ fn looked_at(link: &Link) -> Option<Image> {
             exact_ns: None,
             at_ns: link.at_ns,
         },
+        since_ns: None,
         lineage: "proc",
     };
     let same = before.start_ticks == link.ticks && process::lives(link.pid, link.ticks);

@@ -16,6 +16,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{BtfTracePoint, FEntry, ProgramError};
 use aya::{Btf, BtfError, Ebpf, EbpfLoader};
 use weir_abi::lineage::{LAST, Lost, Offsets, PRESENT, flag, names};
+use weir_abi::names as redirect;
 use weir_abi::{ABI_VERSION, Process, ProcessKey, Speaker};
 
 use crate::btf::Types;
@@ -141,6 +142,8 @@ fn load(directory: &Path, generation: u32) -> Result<Ebpf, KernelError> {
     let mut loader = EbpfLoader::new();
     loader
         .default_map_pin_directory(directory)
+        // Socket storage says nothing of pins in its definition.
+        .map_pin_path(redirect::CLIENT, directory.join(redirect::CLIENT))
         .override_global(names::GENERATION, &generation, true)
         .override_global(names::OFFSETS, &offsets, true);
     Ok(loader.load(object::lineage_bytes())?)
