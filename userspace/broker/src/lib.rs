@@ -14,6 +14,7 @@ mod listeners;
 mod message;
 mod namespace;
 mod nodes;
+mod reset;
 mod serve;
 mod tokens;
 
