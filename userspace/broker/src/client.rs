@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FromBroker, Passed, ProcessReport, RefusalReport, receive,
-    send,
+    Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, Passed, ProcessReport, RefusalReport,
+    receive, send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -236,6 +236,15 @@ impl NodeLink {
     ) {
         let fds = [&session.client, &session.server, &session.snapshot].map(AsFd::as_fd);
         self.ask_done(Ask::HandOver, &fds, done);
+    }
+
+    /// A flow is served: its connections can be reset without us.
+    pub fn flow_opened(&self, note: FlowNote) {
+        self.ask_done(Ask::FlowOpened(note), &[], |_outcome| {});
+    }
+
+    pub fn flow_closed(&self, session: String) {
+        self.ask_done(Ask::FlowClosed { session }, &[], |_outcome| {});
     }
 
     /// Passes something on to the nodes that drain.

@@ -15,9 +15,11 @@ mod message;
 mod namespace;
 mod nodes;
 mod reset;
+mod revoke;
 mod serve;
 mod tokens;
 
 pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
-pub use crate::message::{ClassReport, Passed, ProcessReport, RefusalReport};
+pub use crate::message::{ClassReport, FlowNote, Passed, ProcessReport, RefusalReport};
+pub use crate::revoke::{Revoked, revoke};
 pub use crate::serve::run;

@@ -32,6 +32,11 @@ pub(crate) enum Ask {
     Serving,
     /// A session for the successor; beside it its sockets and its snapshot.
     HandOver,
+    /// A flow is served, or more is known of it.
+    FlowOpened(FlowNote),
+    FlowClosed {
+        session: String,
+    },
     /// For the nodes that still drain: what concerns a session that we do not have.
     Pass(Passed),
     Heartbeat,
@@ -101,6 +106,22 @@ pub(crate) enum Answer {
     Counts(Vec<ClassReport>),
     Refusals(Vec<RefusalReport>),
     Refused(String),
+}
+
+/// By what a flow's connections are found when they have to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowNote {
+    /// Id as 32 hexadecimal digits.
+    pub session: String,
+    /// Cookie of its network namespace.
+    pub netns: u64,
+    /// The agent's end.
+    pub client: SocketAddr,
+    /// Weir's end towards the server, once there is one.
+    pub upstream: Option<SocketAddr>,
+    pub workload: String,
+    /// `oid`.
+    pub principal: String,
 }
 
 /// Evidence on a process.

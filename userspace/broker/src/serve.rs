@@ -22,6 +22,7 @@ use crate::listeners::Places;
 use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive};
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
+use crate::revoke::{Desk, Flows};
 use crate::{evidence, tokens};
 
 /// Version of the messages.
@@ -40,6 +41,8 @@ struct Broker {
     places: Places,
     admin: UnixListener,
     nodes: Nodes,
+    flows: Flows,
+    desk: Desk,
 }
 
 /// Runs until `stop` turns true. On the way out nothing is detached: protected connects are
@@ -77,7 +80,8 @@ pub fn run(
     }
     kernel.retain_destinations(&kept);
     kernel.attach(governed_dir.as_fd(), own_dir.as_fd())?;
-    let listener = node_socket(&config)?;
+    let listener = root_socket(&config.run_dir.join("broker.sock"))?;
+    let desk = root_socket(&config.run_dir.join("revoke.sock"))?;
     let admin = admin_socket(&config)?;
     let mut broker = Broker {
         places: Places::new(mount)?,
@@ -85,6 +89,8 @@ pub fn run(
         system: kernel,
         admin,
         nodes: Nodes::default(),
+        flows: Flows::default(),
+        desk: Desk::new(desk, vec![config.governed_cgroup.clone()]),
         config,
     };
     broker.look();
@@ -118,19 +124,19 @@ fn mount_bpffs() -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn node_socket(config: &BrokerConfig) -> Result<OwnedFd, BrokerError> {
-    let path = config.run_dir.join("broker.sock");
-    remove(&path)?;
+/// A listening socket for packets, which only root may connect to.
+fn root_socket(path: &Path) -> Result<OwnedFd, BrokerError> {
+    remove(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let made = || -> nix::Result<OwnedFd> {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-        bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
         listen(&fd, Backlog::new(4)?)?;
         Ok(fd)
     };
-    let fd = made().map_err(|source| file(&path, source))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-        .map_err(|source| file(&path, source))?;
+    let fd = made().map_err(|source| file(path, source))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|source| file(path, source))?;
     Ok(fd)
 }
 
@@ -160,8 +166,11 @@ fn monotonic_ns() -> u64 {
 
 impl Broker {
     fn turn(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
-        let (new_node, spoken) = {
-            let mut fds = vec![PollFd::new(listener, PollFlags::POLLIN)];
+        let (new_node, revokes, spoken) = {
+            let mut fds = vec![
+                PollFd::new(listener, PollFlags::POLLIN),
+                PollFd::new(self.desk.fd(), PollFlags::POLLIN),
+            ];
             let mut ids = Vec::new();
             for (id, fd) in self.nodes.fds() {
                 ids.push(id);
@@ -174,11 +183,15 @@ impl Broker {
             let readable = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
             let spoken: Vec<NodeId> = ids
                 .into_iter()
-                .zip(fds.iter().skip(1))
+                .zip(fds.iter().skip(2))
                 .filter_map(|(id, fd)| readable(fd).then_some(id))
                 .collect();
-            (fds.first().is_some_and(readable), spoken)
+            let asked = |index: usize| fds.get(index).is_some_and(readable);
+            (asked(0), asked(1), spoken)
         };
+        if revokes {
+            self.desk.serve(&self.flows, &self.places);
+        }
         for id in spoken {
             self.node_message(id)?;
         }
@@ -314,6 +327,16 @@ impl Broker {
             Ask::Serving => self.serves(node, id),
             Ask::HandOver => {
                 self.hand_over(node, id, &fds);
+                Ok(())
+            }
+            Ask::FlowOpened(note) => {
+                self.flows.note(note);
+                self.reply(node, id, Answer::Done, &[]);
+                Ok(())
+            }
+            Ask::FlowClosed { session } => {
+                self.flows.forget(&session);
+                self.reply(node, id, Answer::Done, &[]);
                 Ok(())
             }
             Ask::Pass(passed) => {

@@ -350,7 +350,7 @@ impl Connection {
                 .unwrap_or((reason.label(), String::new()));
             arrival::record_refused(&self.pen, &self.base, code, &detail, now);
         }
-        self.node.registry.close(self.id, self.cancel.as_ref());
+        self.node.closed(self.id, self.cancel.as_ref());
         self.node.metrics.closed(reason);
         self.node.metrics.flows_open.dec();
     }

@@ -24,7 +24,7 @@ mod stream;
 mod upstream;
 mod worker;
 
-pub use crate::host::{Answer, Host, HostError, Moving};
+pub use crate::host::{Answer, FlowNote, Host, HostError, Moving};
 pub use crate::metrics::Metrics;
 pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};
 pub use crate::node::{

@@ -11,7 +11,8 @@ use weir_govern::CancelKey;
 use weir_identify::Secret;
 use weir_model::addr::NetnsCookie;
 use weir_model::flow::ProcessEvidence;
-use weir_relay::{Answer, Host, HostError, Moving};
+use weir_model::ident::SessionId;
+use weir_relay::{Answer, FlowNote, Host, HostError, Moving};
 
 use super::upgrade::handed_over;
 
@@ -77,6 +78,21 @@ impl Host for BrokerHost {
             }
         }
         Box::pin(answer(receiver))
+    }
+
+    fn flow_opened(&self, note: FlowNote) {
+        self.link.flow_opened(weir_broker::FlowNote {
+            session: format!("{:032x}", note.session.0),
+            netns: note.netns.0,
+            client: note.client,
+            upstream: note.upstream,
+            workload: note.workload.to_string(),
+            principal: note.principal.to_string(),
+        });
+    }
+
+    fn flow_closed(&self, session: SessionId) {
+        self.link.flow_closed(format!("{:032x}", session.0));
     }
 
     fn pass_cancel(&self, key: &CancelKey, workload: &str) {

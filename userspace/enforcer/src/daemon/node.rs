@@ -20,7 +20,7 @@ use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
 use weir_relay::{
-    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Targets, WeakIntake, Workers,
+    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, WeakIntake, Workers,
     WorkloadBinding,
 };
 use weir_state::State;
@@ -138,16 +138,12 @@ async fn serve(parts: Parts) -> Result<()> {
     let state = State::open(&paths.database).context("opening the state database")?;
     let identify = Arc::new(identify(&config)?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
-    let mut targets = Vec::with_capacity(config.targets.len());
-    for target_config in &config.targets {
-        let target = secrets.targets.target(target_config)?;
-        targets.push(Arc::new(target));
-    }
+    let targets = secrets.targets.all(&config)?;
     let node = Node::new(NodeParts {
         host: Arc::new(BrokerHost::new(Arc::clone(&link))),
         identify: Arc::clone(&identify),
         state: state.clone(),
-        targets: Targets::new(targets),
+        targets,
         workloads: workloads(&config),
         policies: policy_receiver,
         mask_key: secrets.mask_key.clone(),
@@ -174,11 +170,8 @@ async fn serve(parts: Parts) -> Result<()> {
         signins: SignIns::default(),
         metrics: registry,
         readiness: Box::new(move || {
-            let mut pending = Vec::new();
-            if !broker_there.load(Ordering::Relaxed) {
-                pending.push("broker".to_owned());
-            }
-            pending
+            let there = broker_there.load(Ordering::Relaxed);
+            (!there).then(|| "broker".to_owned()).into_iter().collect()
         }),
         config: config.clone(),
     });
@@ -193,13 +186,10 @@ async fn serve(parts: Parts) -> Result<()> {
     // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
     accepting.abort();
     if let Ending::Succeeded { moves } = ending {
-        for task in administration {
-            task.abort();
-        }
+        administration.iter().for_each(AbortHandle::abort);
         // From here on the successor ships what we record.
         let _told = stop_shipper.send(true);
-        let limit = Duration::from_secs(u64::from(config.node.drain_s));
-        upgrade::drain(&node, moves, limit).await;
+        upgrade::drain(&node, moves, config.node.drain_s).await;
     }
     stop(&node, intake, workers, &stop_shipper, shipping).await;
     // Its supervisor starts it again, and it meets the new broker.
