@@ -14,9 +14,15 @@ mod ledger;
 mod listeners;
 mod message;
 mod namespace;
+mod nodes;
+mod reset;
+mod revoke;
 mod serve;
 mod tokens;
 
 pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
-pub use crate::message::{ClassReport, LedgerClass, LedgerReport, ProcessReport, RefusalReport};
+pub use crate::message::{
+    ClassReport, FlowNote, LedgerClass, LedgerReport, Passed, ProcessReport, RefusalReport,
+};
+pub use crate::revoke::{Revoked, revoke};
 pub use crate::serve::run;

@@ -8,6 +8,7 @@ mod ledger;
 pub(crate) mod node;
 pub(crate) mod prepare;
 pub(crate) mod targets;
+mod upgrade;
 
 use tracing_subscriber::EnvFilter;
 

@@ -31,6 +31,20 @@ impl Speaker {
         }
     }
 
+    /// Of a flow that another node process had; `pid` is who spoke last there.
+    pub(crate) const fn again(origin: &FlowOrigin, pid: u32) -> Self {
+        let start_ns = if pid == origin.pid {
+            origin.start_boottime_ns
+        } else {
+            // Not known any more: the next bytes say it again.
+            0
+        };
+        Self {
+            cookie: origin.cookie,
+            current: (pid, start_ns),
+        }
+    }
+
     /// Asked when bytes are there, so whoever sent them is known: one look into a map, no wait.
     pub(crate) fn changed(&mut self, node: &Node) -> Option<NewSpeaker> {
         let now = node.host.speaker(self.cookie)?;

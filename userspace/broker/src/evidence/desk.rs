@@ -1,7 +1,7 @@
 //! The thread that gathers evidence: reading a binary must not delay a heartbeat.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use weir_model::flow::ProcessAsk;
@@ -45,8 +45,8 @@ impl Desk {
     }
 
     /// False when too many wait, or the node's socket cannot be kept.
-    pub(crate) fn ask(&self, id: u64, ask: ProcessAsk, node: &OwnedFd) -> bool {
-        let Ok(node) = node.try_clone() else {
+    pub(crate) fn ask(&self, id: u64, ask: ProcessAsk, node: BorrowedFd<'_>) -> bool {
+        let Ok(node) = node.try_clone_to_owned() else {
             return false;
         };
         self.0.try_send(Job { id, ask, node }).is_ok()

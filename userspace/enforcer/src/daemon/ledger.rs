@@ -95,7 +95,7 @@ impl Ledger {
     ) -> Result<Self> {
         let metrics = Metrics::register(registry).context("metrics")?;
         Ok(Self {
-            mark: Mark::read(&place.directory),
+            mark: None,
             link,
             taken,
             lane,
@@ -107,6 +107,8 @@ impl Ledger {
 
     /// Writes a row per workload each minute, and a last one when told to stop.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        // Not before: until now another process may have written it.
+        self.mark = Mark::read(&self.place.directory);
         let mut status = Status::Restart;
         loop {
             self.minute(status).await;
@@ -213,6 +215,8 @@ impl Ledger {
     }
 
     async fn look(&self, status: Status) -> Option<(Mark, Vec<Line>)> {
+        // Which counters these are, before anything is compared with them.
+        self.taken.begin(self.report().await?.birth);
         let mut last = None;
         for look in 0..LOOKS {
             if look > 0 {
@@ -220,14 +224,6 @@ impl Ledger {
             }
             let before = self.taken.counts();
             let report = self.report().await?;
-            // Counters that began anew: what was taken from earlier ones is no part of them.
-            if self
-                .mark
-                .as_ref()
-                .is_none_or(|mark| mark.birth != report.birth)
-            {
-                self.taken.begin(report.birth);
-            }
             let taken = [before, self.taken.counts()];
             let now_s = weir_clock::now().unix_s();
             let found = reckon(&report, &taken, self.mark.as_ref(), status, now_s);
