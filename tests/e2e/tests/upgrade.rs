@@ -130,14 +130,14 @@ fn sessions_in_every_state_move_again_and_again_without_an_error() -> Result<()>
 
 /// All of it is in the store, and proven.
 fn recorded(lab: &Lab) -> Result<()> {
-    let moves = "select count() from fact where kind = 'flow' and status = 'moved'";
+    let moves = "select count() from weir.fact where kind = 'flow' and status = 'moved'";
     let least = SESSIONS * UPGRADES * 9 / 10;
     until("the moves are in the store", SHIPPED_WITHIN, || {
         let count: usize = lab.store(moves)?.trim().parse().context("a number")?;
         Ok((count >= least).then_some(()))
     })?;
-    let gaps = "select count() from (select session_id, max(seq) - count() as gap from fact \
-        where session_id != toUUID('00000000-0000-0000-0000-000000000000') \
+    let gaps = "select count() from (select session_id, max(seq) - count() as gap from weir.fact \
+        where session_id != 0 \
         group by session_id having gap != 0)";
     until("no session has a gap", SHIPPED_WITHIN, || {
         Ok((lab.store(gaps)?.trim() == "0").then_some(()))
@@ -164,10 +164,7 @@ fn what_cannot_move_ends_where_it_began_and_new_flows_do_not_wait_for_it() -> Re
     let watch = lab.started("operator", &watch)?;
     let mut flows = 0;
     until("three flows", Duration::from_secs(20), || {
-        flows = lab
-            .weir_json(&["flows", "ls"])?
-            .as_array()
-            .map_or(0, Vec::len);
+        flows = lab.weir_json(&["flows"])?.as_array().map_or(0, Vec::len);
         Ok((flows >= 3).then_some(()))
     })?;
     let before = lab.pid("node")?;

@@ -12,17 +12,22 @@ mod config;
 mod destinations;
 mod evidence;
 mod layout;
+mod ledger;
 mod listeners;
 mod members;
 mod message;
 mod namespace;
 mod nodes;
+mod reset;
+mod revoke;
 mod serve;
 mod tokens;
 mod watch;
 
 pub use crate::config::{BrokerConfig, BrokerError, Destination, Egress, Members, WorkloadConfig};
 pub use crate::message::{
-    ClassReport, Found, MemberKind, MemberReport, Passed, ProcessReport, RefusalReport, World,
+    ClassReport, FlowNote, Found, LedgerClass, LedgerReport, MemberKind, MemberReport, Passed,
+    ProcessReport, RefusalReport, World,
 };
+pub use crate::revoke::{Revoked, revoke};
 pub use crate::serve::run;

@@ -17,11 +17,13 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::time::{ClockId, clock_gettime};
-use weir_kernel::{Refusal, System};
+use weir_kernel::{Lineage, Refusal, System};
+use weir_model::flow::ProcessAsk;
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
 use crate::destinations::Destinations;
+use crate::evidence::{Desk as EvidenceDesk, Evidence};
 use crate::listeners::{PlaceId, Places, as_poll};
 use crate::members::Members;
 use crate::message::{
@@ -29,8 +31,9 @@ use crate::message::{
 };
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
+use crate::revoke::{Desk, Flows};
 use crate::watch::Watch;
-use crate::{evidence, tokens};
+use crate::{ledger, tokens};
 
 /// Version of the messages.
 pub(crate) const MESSAGES_VERSION: u32 = 3;
@@ -55,8 +58,13 @@ struct Broker {
     due: bool,
     looked_ns: u64,
     thorough_ns: u64,
+    evidence: EvidenceDesk,
+    /// Of the lineage programs: who speaks on a client's socket.
+    speakers: Option<OwnedFd>,
     admin: UnixListener,
     nodes: Nodes,
+    flows: Flows,
+    desk: Desk,
 }
 
 /// Runs until `stop` turns true. On the way out nothing is detached: protected connects are
@@ -82,10 +90,17 @@ pub fn run(
     kernel.set_own(own_id)?;
     let destinations = Destinations::new(&config);
     destinations.apply(&mut kernel)?;
-    let listener = node_socket(&config)?;
+    let (lineage, speakers) = lineage(&config.pins);
+    let evidence = Evidence::new(lineage, mount.clone(), &config.governed, monotonic_ns());
+    let evidence =
+        EvidenceDesk::start(evidence).map_err(|source| system("the evidence thread", source))?;
+    let listener = root_socket(&config.run_dir.join("broker.sock"))?;
+    let desk = root_socket(&config.run_dir.join("revoke.sock"))?;
     let admin = admin_socket(&config)?;
     let mut broker = Broker {
         places: Places::new(mount.clone(), &mut kernel)?,
+        evidence,
+        speakers,
         mount,
         own_cgroup,
         system: kernel,
@@ -99,6 +114,8 @@ pub fn run(
         thorough_ns: 0,
         admin,
         nodes: Nodes::default(),
+        flows: Flows::default(),
+        desk: Desk::new(desk, config.governed.clone()),
         config,
     };
     broker.look()?;
@@ -108,6 +125,25 @@ pub fn run(
     }
     broker.system.set_heartbeat(0)?;
     Ok(())
+}
+
+/// Who executed what; the redirect does without. Beside it the map of speakers.
+fn lineage(pins: &Path) -> (Option<Lineage>, Option<OwnedFd>) {
+    let lineage = match Lineage::start(pins) {
+        Ok(lineage) => lineage,
+        Err(error) => {
+            tracing::warn!(%error, "no process lineage: evidence is what /proc says later");
+            return (None, None);
+        }
+    };
+    let speakers = match lineage.speaks() {
+        Ok(()) => lineage.speakers_map().ok(),
+        Err(error) => {
+            tracing::warn!(error, "other processes on a flow's socket are not seen");
+            None
+        }
+    };
+    (Some(lineage), speakers)
 }
 
 /// Mounts the BPF file system when nobody did.
@@ -132,19 +168,19 @@ fn mount_bpffs() -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn node_socket(config: &BrokerConfig) -> Result<OwnedFd, BrokerError> {
-    let path = config.run_dir.join("broker.sock");
-    remove(&path)?;
+/// A listening socket for packets, which only root may connect to.
+fn root_socket(path: &Path) -> Result<OwnedFd, BrokerError> {
+    remove(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let made = || -> nix::Result<OwnedFd> {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-        bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
         listen(&fd, Backlog::new(4)?)?;
         Ok(fd)
     };
-    let fd = made().map_err(|source| file(&path, source))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-        .map_err(|source| file(&path, source))?;
+    let fd = made().map_err(|source| file(path, source))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|source| file(path, source))?;
     Ok(fd)
 }
 
@@ -166,7 +202,7 @@ fn remove(path: &Path) -> Result<(), BrokerError> {
 }
 
 /// `CLOCK_MONOTONIC`, which is what `bpf_ktime_get_ns` reads.
-fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or_else(|_| Duration::ZERO.into());
     let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
@@ -174,8 +210,11 @@ fn monotonic_ns() -> u64 {
 
 impl Broker {
     fn turn(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
-        let (new_node, spoken) = {
-            let mut fds = vec![PollFd::new(listener, PollFlags::POLLIN)];
+        let (new_node, revokes, spoken) = {
+            let mut fds = vec![
+                PollFd::new(listener, PollFlags::POLLIN),
+                PollFd::new(self.desk.fd(), PollFlags::POLLIN),
+            ];
             let mut ids = Vec::new();
             for (id, fd) in self.nodes.fds() {
                 ids.push(id);
@@ -196,12 +235,16 @@ impl Broker {
             self.due |= fds.iter().skip(told + 1).any(readable);
             let spoken: Vec<NodeId> = ids
                 .into_iter()
-                .zip(fds.iter().skip(1))
+                .zip(fds.iter().skip(2))
                 .filter_map(|(id, fd)| readable(fd).then_some(id))
                 .collect();
-            (fds.first().is_some_and(readable), spoken)
+            let asked = |index: usize| fds.get(index).is_some_and(readable);
+            (asked(0), asked(1), spoken)
         };
         self.take_refusals();
+        if revokes {
+            self.desk.serve(&self.flows, &self.places);
+        }
         for id in spoken {
             self.node_message(id)?;
         }
@@ -328,6 +371,16 @@ impl Broker {
                 self.hand_over(node, id, &fds);
                 Ok(())
             }
+            Ask::FlowOpened(note) => {
+                self.flows.note(note);
+                self.reply(node, id, Answer::Done, &[]);
+                Ok(())
+            }
+            Ask::FlowClosed { session } => {
+                self.flows.forget(&session);
+                self.reply(node, id, Answer::Done, &[]);
+                Ok(())
+            }
             Ask::Pass(passed) => {
                 self.pass(node, id, &passed);
                 Ok(())
@@ -351,17 +404,27 @@ impl Broker {
             Ask::Process {
                 pid,
                 start_boottime_ns,
+                at_ktime_ns,
+                cgroup_id,
             } => {
-                let answer = match evidence::gather(pid, start_boottime_ns, &self.config.governed) {
-                    Some(report) => Answer::Process(Box::new(report)),
-                    None => Answer::Refused("the process is gone".to_owned()),
+                let ask = ProcessAsk {
+                    pid,
+                    start_boottime_ns,
+                    at_ktime_ns,
+                    cgroup_id,
                 };
-                self.reply(node, id, answer, &[]);
+                self.process(node, id, ask);
                 Ok(())
             }
             Ask::Counts => {
                 let reports = self.counts();
                 self.reply(node, id, Answer::Counts(reports), &[]);
+                Ok(())
+            }
+            Ask::Ledger => {
+                let names = (0..=self.classes()).map(|class| self.workload_of(class));
+                let report = ledger::read(&self.system, &self.places, names.collect());
+                self.reply(node, id, Answer::Ledger(report), &[]);
                 Ok(())
             }
             Ask::Refusals => {
@@ -412,7 +475,10 @@ impl Broker {
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
-        self.reply(node, id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
+        let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
+        let mut fds = vec![map.as_fd(), admin.as_fd()];
+        fds.extend(speakers.as_ref().map(AsFd::as_fd));
+        self.reply(node, id, Answer::Hello, &fds);
         let places: Vec<PlaceId> = self.places.by_id.keys().copied().collect();
         for place in places {
             self.tell_listeners(node, place);
@@ -428,6 +494,17 @@ impl Broker {
         match made {
             Ok(socket) => self.reply(node, id, Answer::Upstream, &[socket.as_fd()]),
             Err(error) => self.reply(node, id, Answer::Refused(error.to_string()), &[]),
+        }
+    }
+
+    fn process(&mut self, node: NodeId, id: u64, ask: ProcessAsk) {
+        let taken = match self.nodes.fd(node) {
+            Some(fd) => self.evidence.ask(id, ask, fd),
+            None => return,
+        };
+        if !taken {
+            let text = "too many questions wait".to_owned();
+            self.reply(node, id, Answer::Refused(text), &[]);
         }
     }
 
@@ -456,9 +533,12 @@ impl Broker {
             .unwrap_or_default()
     }
 
+    fn classes(&self) -> u32 {
+        u32::try_from(self.config.workloads.len()).unwrap_or(0)
+    }
+
     fn counts(&self) -> Vec<ClassReport> {
-        let classes = u32::try_from(self.config.workloads.len()).unwrap_or(0);
-        (0..=classes)
+        (0..=self.classes())
             .map(|class| {
                 let counts = self.system.counts(class);
                 ClassReport {

@@ -1,9 +1,11 @@
 //! The two long-running processes of a node.
 
+mod arguments;
 pub(crate) mod broker;
 mod discovery;
 pub(crate) mod host;
 mod intake;
+mod ledger;
 pub(crate) mod node;
 pub(crate) mod prepare;
 pub(crate) mod targets;

@@ -21,12 +21,13 @@ mod node;
 mod outbox;
 mod protocol;
 mod registry;
+mod speaker;
 mod stream;
 mod upstream;
 mod worker;
 
 pub use crate::found::FoundPlaces;
-pub use crate::host::{Answer, Host, HostError, Moving};
+pub use crate::host::{Answer, FlowNote, Host, HostError, Moving};
 pub use crate::metrics::Metrics;
 pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};
 pub use crate::node::{
@@ -34,4 +35,5 @@ pub use crate::node::{
 };
 pub use crate::protocol::Protocol;
 pub use crate::registry::{FlowRow, KillOutcome};
+pub use crate::speaker::NewSpeaker;
 pub use crate::worker::{Intake, WeakIntake, Workers};

@@ -10,13 +10,14 @@ use weir_decide::{PolicySet, TargetRef};
 use weir_govern::CancelKey;
 use weir_identify::{Identify, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
-use weir_model::ident::SessionId;
+use weir_model::flow::FlowOrigin;
+use weir_model::ident::{Principal, SessionId};
 use weir_state::State;
 use zeroize::Zeroizing;
 
 use crate::catalog::CatalogCache;
 use crate::found::FoundPlaces;
-use crate::host::Host;
+use crate::host::{FlowNote, Host};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::registry::{FlowRow, KillOutcome, Registry};
@@ -197,6 +198,31 @@ impl Node {
             registry: Registry::default(),
             catalogs: CatalogCache::default(),
         })
+    }
+
+    /// A flow is whose it is from here on: for lists, and for those who have to end it.
+    pub(crate) fn identified(
+        &self,
+        id: SessionId,
+        (origin, workload): (&FlowOrigin, &Arc<str>),
+        principal: &Principal,
+        upstream: Option<SocketAddr>,
+    ) {
+        self.registry.identified(id, &principal.oid);
+        self.host.flow_opened(FlowNote {
+            session: id,
+            netns: origin.netns,
+            client: origin.client.0,
+            upstream,
+            workload: Arc::clone(workload),
+            principal: Arc::clone(&principal.oid),
+        });
+    }
+
+    /// A flow has ended.
+    pub(crate) fn closed(&self, id: SessionId, cancel: Option<&CancelKey>) {
+        self.registry.close(id, cancel);
+        self.host.flow_closed(id);
     }
 
     /// Live flows, oldest first.

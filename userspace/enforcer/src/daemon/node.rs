@@ -17,20 +17,22 @@ use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
 use weir_discover::ApiConfig;
 use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
-use weir_kernel::Origins;
+use weir_kernel::{Origins, Speakers};
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
 use weir_relay::{
-    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Targets, WeakIntake, Workers,
+    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, WeakIntake, Workers,
     WorkloadBinding,
 };
 use weir_state::State;
 use zeroize::Zeroizing;
 
+use super::arguments::Arguments;
 use super::discovery::{self, Finder};
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
+use super::ledger::{Ledger, Place, Taken};
 use super::prepare::{self, StatePaths};
 use super::targets::TargetSecrets;
 use super::upgrade;
@@ -147,15 +149,18 @@ async fn serve(parts: Parts) -> Result<()> {
     let state = State::open(&paths.database).context("opening the state database")?;
     let identify = Arc::new(identify(&config)?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
-    let made = config.targets.iter();
-    let made = made.map(|target| secrets.targets.target(target).map(Arc::new));
-    let targets = made.collect::<Result<Vec<_>>>()?;
-    let finder = Finder::new(&config, &targets, secrets.cluster.take(), Arc::clone(&link))?;
+    let made = secrets.targets.all(&config)?;
+    let finder = Finder::new(&config, &made, secrets.cluster.take(), Arc::clone(&link))?;
+    let targets = weir_relay::Targets::new(made);
     let node = Node::new(NodeParts {
-        host: Arc::new(BrokerHost::new(Arc::clone(&link))),
+        host: Arc::new(BrokerHost::new(
+            Arc::clone(&link),
+            Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
+            welcome.speakers.take().map(Speakers::new),
+        )),
         identify: Arc::clone(&identify),
         state: state.clone(),
-        targets: Targets::new(targets),
+        targets,
         workloads: workloads(&config),
         policies: policy_receiver,
         mask_key: secrets.mask_key.clone(),
@@ -174,7 +179,14 @@ async fn serve(parts: Parts) -> Result<()> {
     follower.follow(&link, told, incoming)?;
     let origins: Arc<dyn OriginSource> =
         Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
-    let accepting = tokio::spawn(intake::accept_all(listeners, origins, intake.clone()));
+    let taken = Arc::new(taken(&config, &paths, spool.epoch())?);
+    let ledger = ledger(&config, &paths, &spool, &link, &taken, &registry)?;
+    let accepting = tokio::spawn(intake::accept_all(
+        listeners,
+        origins,
+        intake.clone(),
+        taken,
+    ));
     let admin = Arc::new(AdminState {
         node: Arc::clone(&node),
         state,
@@ -182,17 +194,16 @@ async fn serve(parts: Parts) -> Result<()> {
         signins: SignIns::default(),
         metrics: registry,
         readiness: Box::new(move || {
-            let mut pending = Vec::new();
-            if !broker_there.load(Ordering::Relaxed) {
-                pending.push("broker".to_owned());
-            }
-            pending
+            let there = broker_there.load(Ordering::Relaxed);
+            (!there).then(|| "broker".to_owned()).into_iter().collect()
         }),
         config: config.clone(),
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
     finder.start();
+    let (stop_ledger, receiver) = watch::channel(false);
+    let ledger = tokio::spawn(ledger.run(receiver));
     drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
     let ending = tokio::select! {
@@ -202,13 +213,18 @@ async fn serve(parts: Parts) -> Result<()> {
     // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
     accepting.abort();
     if let Ending::Succeeded { moves } = ending {
-        for task in administration {
-            task.abort();
-        }
+        administration.iter().for_each(AbortHandle::abort);
+        // The successor's first row covers what has none yet.
+        ledger.abort();
         // From here on the successor ships what we record.
         let _told = stop_shipper.send(true);
-        let limit = Duration::from_secs(u64::from(config.node.drain_s));
-        upgrade::drain(&node, moves, limit).await;
+        upgrade::drain(&node, moves, config.node.drain_s).await;
+    } else {
+        // The last row, while the broker still answers and the record is still shipped.
+        let _told = stop_ledger.send(true);
+        if tokio::time::timeout(DRAIN, ledger).await.is_err() {
+            tracing::warn!("the last row of the ledger comes with the next start");
+        }
     }
     stop(&node, intake, workers, &stop_shipper, shipping).await;
     // Its supervisor starts it again, and it meets the new broker.
@@ -289,6 +305,40 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
         );
     }
     Workers::start(node, lanes).context("starting the workers")
+}
+
+/// One number per workload of the configuration.
+fn taken(config: &Config, paths: &StatePaths, epoch: u32) -> Result<Taken> {
+    let names: Vec<String> = config
+        .workloads
+        .iter()
+        .map(|workload| workload.name.to_string())
+        .collect();
+    Taken::open(&paths.node_dir.join("ledger"), epoch, &names)
+        .context("opening the ledger's counts")
+}
+
+#[expect(clippy::too_many_arguments, reason = "what the ledger stands between")]
+fn ledger(
+    config: &Config,
+    paths: &StatePaths,
+    spool: &SpoolDir,
+    link: &Arc<NodeLink>,
+    taken: &Arc<Taken>,
+    registry: &Registry,
+) -> Result<Ledger> {
+    // A lane of its own, behind those of the workers.
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let index = u32::try_from(count).context("too many processors")?;
+    let lane = spool
+        .lane(index, weir_clock::now())
+        .context("opening the ledger's lane")?;
+    let place = Place {
+        cluster: config.node.cluster.clone(),
+        node: config.node.name.clone(),
+        directory: paths.node_dir.join("ledger"),
+    };
+    Ledger::new(Arc::clone(link), Arc::clone(taken), lane, place, registry)
 }
 
 fn settings(config: &Config) -> Settings {
