@@ -398,8 +398,7 @@ impl Broker {
             }
             Ask::Token { workload } => {
                 let answer = self.token(&workload);
-                self.reply(node, id, answer, &[]);
-                Ok(())
+                self.answered(node, id, answer)
             }
             Ask::Process {
                 pid,
@@ -418,24 +417,20 @@ impl Broker {
             }
             Ask::Counts => {
                 let reports = self.counts();
-                self.reply(node, id, Answer::Counts(reports), &[]);
-                Ok(())
+                self.answered(node, id, Answer::Counts(reports))
             }
             Ask::Ledger => {
                 let names = (0..=self.classes()).map(|class| self.workload_of(class));
                 let report = ledger::read(&self.system, &self.places, names.collect());
-                self.reply(node, id, Answer::Ledger(report), &[]);
-                Ok(())
+                self.answered(node, id, Answer::Ledger(report))
             }
             Ask::Refusals => {
                 let reports = self.refusals();
-                self.reply(node, id, Answer::Refusals(reports), &[]);
-                Ok(())
+                self.answered(node, id, Answer::Refusals(reports))
             }
             Ask::World(world) => {
                 let answer = self.world(node, world);
-                self.reply(node, id, answer, &[]);
-                Ok(())
+                self.answered(node, id, answer)
             }
         }
     }
@@ -452,6 +447,11 @@ impl Broker {
                 Answer::Refused(text)
             }
         }
+    }
+
+    fn answered(&mut self, node: NodeId, id: u64, answer: Answer) -> Result<(), BrokerError> {
+        self.reply(node, id, answer, &[]);
+        Ok(())
     }
 
     fn reply(&mut self, node: NodeId, id: u64, answer: Answer, fds: &[BorrowedFd<'_>]) {
