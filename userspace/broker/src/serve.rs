@@ -118,7 +118,8 @@ pub fn run(
         desk: Desk::new(desk, config.governed.clone()),
         config,
     };
-    broker.look()?;
+    broker.attach()?;
+    broker.look();
     ready();
     while !stop.load(Ordering::Relaxed) {
         broker.turn(listener.as_fd())?;
@@ -252,7 +253,7 @@ impl Broker {
             self.node_arrives(listener);
         }
         if self.patience_ns(monotonic_ns()) == 0 {
-            self.look()?;
+            self.look();
         }
         Ok(())
     }

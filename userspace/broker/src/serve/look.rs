@@ -60,7 +60,7 @@ impl Broker {
 
     /// Attaches to the roots, which are made when they are not there: whoever comes into one that
     /// was removed and made again finds it governed.
-    fn attach(&mut self) -> Result<(), BrokerError> {
+    pub(super) fn attach(&mut self) -> Result<(), BrokerError> {
         let open = |path: &Path| fs::File::open(path).map_err(|source| file(path, source));
         let mut directories = Vec::new();
         for path in &self.config.governed {
@@ -78,11 +78,14 @@ impl Broker {
         Ok(())
     }
 
-    pub(super) fn look(&mut self) -> Result<(), BrokerError> {
+    /// What goes wrong is said and tried again with the next look; what is guarded stays so.
+    pub(super) fn look(&mut self) {
         let now_ns = monotonic_ns();
         let thorough = now_ns.saturating_sub(self.thorough_ns) >= LOOK_EVERY_NS;
         self.watch.drain();
-        self.attach()?;
+        if let Err(error) = self.attach() {
+            tracing::error!(%error, "a governed root is not guarded");
+        }
         let scene = Scene {
             config: &self.config,
             members: &self.members,
@@ -107,7 +110,6 @@ impl Broker {
                 self.tell_listeners(node, id);
             }
         }
-        Ok(())
     }
 
     /// Every governed cgroup, and what the roots lie in.
@@ -133,7 +135,8 @@ impl Broker {
             World::MemberGone { id } => self.members.remove(&id),
             World::MembersComplete => {
                 self.members.complete();
-                return self.look().map_err(|error| error.to_string());
+                self.look();
+                return Ok(());
             }
             World::Target {
                 name,
