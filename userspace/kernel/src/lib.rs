@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod btf;
+mod heartbeat;
 mod lineage;
 mod object;
 mod origins;
@@ -12,6 +13,7 @@ mod probe;
 mod sys;
 mod system;
 
+pub use crate::heartbeat::Heartbeat;
 pub use crate::lineage::{Lineage, LineageLoss, ProcessId, ProcessRecord, Speakers};
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};

@@ -31,6 +31,7 @@ use super::host::BrokerHost;
 use super::intake::{self, Incoming};
 use super::ledger::{Ledger, Place, Taken};
 use super::prepare::{self, StatePaths};
+use super::pulse;
 use super::serving::{Ending, Serving, Shipping};
 use super::targets::TargetSecrets;
 use super::upgrade;
@@ -39,8 +40,6 @@ use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
-/// The broker takes each heartbeat for 2 s.
-const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Tables that are not right yet are looked at again.
 const TABLES_EVERY: Duration = Duration::from_secs(2);
 /// A broker that is just starting is waited for.
@@ -179,7 +178,7 @@ async fn serve(parts: Parts) -> Result<()> {
     serve_from_now_on(&link).await?;
     let (stop_ledger, receiver) = watch::channel(false);
     let ledger = tokio::spawn(ledger.run(receiver));
-    drop(tokio::spawn(heartbeat(Arc::clone(&link))));
+    pulse::start(welcome.pulse)?;
     output::line("READY");
     let serving = Serving {
         node,
@@ -446,19 +445,6 @@ fn start_admin(
         tasks.push(task.abort_handle());
     }
     Ok(tasks)
-}
-
-/// From the control runtime, so that a hung node goes silent.
-async fn heartbeat(link: Arc<NodeLink>) {
-    let mut beats = tokio::time::interval(HEARTBEAT_EVERY);
-    loop {
-        beats.tick().await;
-        link.heartbeat(|outcome| {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "heartbeat");
-            }
-        });
-    }
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
