@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 use weir_broker::client::{NodeLink, NodePulse, Told};
-use weir_broker::{BrokerConfig, Destination, WorkloadConfig};
+use weir_broker::{BrokerConfig, Destination, Egress, Members, WorkloadConfig, World};
 use weir_kernel::Origins;
 
 type Failure = Box<dyn Error>;
@@ -34,33 +34,66 @@ pub fn broker(config: &str) -> Result<(), Failure> {
     for workload in list("workloads").unwrap_or_default() {
         workloads.push(WorkloadConfig {
             name: text(&workload, "name")?,
-            cgroup: text(&workload, "cgroup")?,
+            members: match text(&workload, "cgroup") {
+                Ok(path) => Members::Cgroup(path),
+                Err(_) => Members::Told,
+            },
             netns: text(&workload, "netns").ok().map(PathBuf::from),
             token_file: PathBuf::from("/dev/null"),
+            egress: egress(workload.get("allow"))?,
         });
     }
     let mut destinations = Vec::new();
     for destination in list("destinations").unwrap_or_default() {
-        let net: IpAddr = text(&destination, "net")?.parse()?;
-        let port = destination.get("port").and_then(Value::as_u64).unwrap_or(0);
-        destinations.push(Destination {
-            net,
-            prefix: if net.is_ipv4() { 32 } else { 128 },
-            port: u16::try_from(port)?,
-        });
+        destinations.push(place(&destination)?);
     }
+    let texts = |name: &str| -> Vec<String> {
+        let all = list(name).unwrap_or_default();
+        let texts = all.iter().filter_map(Value::as_str);
+        texts.map(ToOwned::to_owned).collect()
+    };
     let config = BrokerConfig {
         node_uid: 0,
         run_dir: text(&value, "run_dir")?.into(),
         pins: text(&value, "pins")?.into(),
         own_cgroup: text(&value, "own")?,
-        governed_cgroup: text(&value, "governed")?,
+        governed: texts("governed"),
+        exempt: texts("exempt"),
+        pods_root: text(&value, "pods_root").unwrap_or_else(|_| "/".to_owned()),
         workloads,
         destinations,
+        found_targets: texts("found_targets"),
+        guard_ms: value
+            .get("guard_ms")
+            .and_then(Value::as_u64)
+            .unwrap_or(30_000),
     };
     let stop = AtomicBool::new(false);
     weir_broker::run(config, &stop, || say("READY"))?;
     Ok(())
+}
+
+fn place(value: &Value) -> Result<Destination, Failure> {
+    let net: IpAddr = text(value, "net")?.parse()?;
+    let port = value.get("port").and_then(Value::as_u64).unwrap_or(0);
+    let whole = if net.is_ipv4() { 32 } else { 128 };
+    let prefix = value.get("prefix").and_then(Value::as_u64);
+    Ok(Destination {
+        net,
+        prefix: u8::try_from(prefix.unwrap_or(whole))?,
+        port: u16::try_from(port)?,
+    })
+}
+
+fn egress(list: Option<&Value>) -> Result<Option<Egress>, Failure> {
+    let Some(list) = list.and_then(Value::as_array) else {
+        return Ok(None);
+    };
+    let allow: Result<Vec<Destination>, Failure> = list.iter().map(place).collect();
+    Ok(Some(Egress {
+        allow: allow?,
+        named: true,
+    }))
 }
 
 /// One line to whoever started us.
@@ -73,7 +106,8 @@ pub fn say(line: &str) {
 /// The stand-in: heartbeats, accepts on every listener it is given, answers
 /// `weir DESTINATION pid comm` to sockets with an origin and closes the others.
 ///
-/// Lines on standard input: `counts`, `ledger`, `refusals`, `silent` (no more heartbeats), `alive`.
+/// Lines on standard input: `counts`, `ledger`, `refusals`, `silent` (no more heartbeats), `alive`, and
+/// JSON of what a node tells of the world.
 ///
 /// # Errors
 /// No broker.
@@ -119,7 +153,13 @@ pub fn node(socket: &Path) -> Result<(), Failure> {
                 let refusals = refusals.unwrap_or_default();
                 say(&format!("REFUSALS {}", json!(refusals)));
             }),
-            other => say(&format!("UNKNOWN {other}")),
+            told => {
+                let world: World = serde_json::from_str(told)?;
+                link.world(world, |done| match done {
+                    Ok(()) => say("TOLD"),
+                    Err(error) => say(&format!("TOLD {error}")),
+                });
+            }
         }
     }
     Ok(())
@@ -142,7 +182,7 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
             say(&format!("LISTENER {workload} {addr}"));
             std::thread::spawn(move || accept(&socket, &origins, (&stop, &workload)));
         }
-        Told::ListenerGone { netns } => {
+        Told::ListenerGone { netns, .. } => {
             for (_, stop) in serving.iter().filter(|(cookie, _)| *cookie == netns) {
                 stop.store(true, Ordering::Relaxed);
             }

@@ -22,7 +22,7 @@ use weir_model::flow::ProcessAsk;
 
 use crate::message::{
     Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, LedgerReport, Passed, ProcessReport,
-    RefusalReport, receive, send,
+    RefusalReport, World, receive, send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -46,6 +46,7 @@ pub enum Told {
         socket: OwnedFd,
     },
     ListenerGone {
+        workload: String,
         netns: u64,
     },
     /// A successor serves, which reads session snapshots of this version.
@@ -261,6 +262,13 @@ impl NodeLink {
         self.ask_done(Ask::Pass(passed), &[], done);
     }
 
+    /// Tells of pods, containers and addresses. Addresses are done once they stand in the kernel's
+    /// maps, members within some milliseconds. Of a node that drains nothing is taken, which is no
+    /// error: its successor tells.
+    pub fn world(&self, world: World, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        self.ask_done(Ask::World(world), &[], done);
+    }
+
     /// An unconnected TCP socket made in that namespace.
     pub fn upstream(
         &self,
@@ -419,7 +427,9 @@ fn unpack(message: FromBroker, fds: Vec<OwnedFd>) -> Option<Told> {
                 socket,
             })
         }
-        FromBroker::ListenerGone { netns } => Some(Told::ListenerGone { netns }),
+        FromBroker::ListenerGone { workload, netns } => {
+            Some(Told::ListenerGone { workload, netns })
+        }
         FromBroker::Drain { snapshots } => Some(Told::Drain { snapshots }),
         FromBroker::Passed(passed) => Some(Told::Passed(passed)),
         FromBroker::Session => {

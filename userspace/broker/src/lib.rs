@@ -9,9 +9,12 @@
 mod cgroup;
 pub mod client;
 mod config;
+mod destinations;
 mod evidence;
+mod layout;
 mod ledger;
 mod listeners;
+mod members;
 mod message;
 mod namespace;
 mod nodes;
@@ -20,10 +23,12 @@ mod reset;
 mod revoke;
 mod serve;
 mod tokens;
+mod watch;
 
-pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
+pub use crate::config::{BrokerConfig, BrokerError, Destination, Egress, Members, WorkloadConfig};
 pub use crate::message::{
-    ClassReport, FlowNote, LedgerClass, LedgerReport, Passed, ProcessReport, RefusalReport,
+    ClassReport, FlowNote, Found, LedgerClass, LedgerReport, MemberKind, MemberReport, Passed,
+    ProcessReport, RefusalReport, World,
 };
 pub use crate::revoke::{Revoked, revoke};
 pub use crate::serve::run;

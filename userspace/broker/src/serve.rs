@@ -1,45 +1,62 @@
 //! The broker's loop.
 
+mod look;
+
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::time::{ClockId, clock_gettime};
-use weir_kernel::{Lineage, System};
+use weir_kernel::{Lineage, Refusal, System};
 use weir_model::flow::ProcessAsk;
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
+use crate::destinations::Destinations;
 use crate::evidence::{Desk as EvidenceDesk, Evidence};
-use crate::listeners::Places;
-use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive};
+use crate::listeners::{PlaceId, Places, as_poll};
+use crate::members::Members;
+use crate::message::{
+    Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, World, receive,
+};
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
 use crate::pulse::{self, Pulse};
 use crate::revoke::{Desk, Flows};
+use crate::watch::Watch;
 use crate::{ledger, tokens};
 
 /// Version of the messages.
-pub(crate) const MESSAGES_VERSION: u32 = 2;
-/// How often namespaces are looked for.
-const LOOK_EVERY_MS: u16 = 200;
+pub(crate) const MESSAGES_VERSION: u32 = 3;
 /// Refusals given out at once.
 const REFUSALS_MAX: usize = 256;
 
 struct Broker {
     config: BrokerConfig,
-    own_cgroup: std::path::PathBuf,
+    mount: PathBuf,
+    own_cgroup: PathBuf,
     system: System,
     places: Places,
+    members: Members,
+    destinations: Destinations,
+    watch: Watch,
+    /// Ids of the roots that programs are attached to.
+    attached: Vec<u64>,
+    refusals: VecDeque<Refusal>,
+    /// Something was said since the last look.
+    due: bool,
+    looked_ns: u64,
+    thorough_ns: u64,
     evidence: EvidenceDesk,
     /// Of the lineage programs: who speaks on a client's socket.
     speakers: Option<OwnedFd>,
@@ -64,34 +81,17 @@ pub fn run(
 ) -> Result<(), BrokerError> {
     let mount = cgroup::mount()?;
     let own_cgroup = cgroup::directory(&mount, &config.own_cgroup);
-    let governed = cgroup::directory(&mount, &config.governed_cgroup);
     let own_id = cgroup::make(&own_cgroup)?;
-    cgroup::make(&governed)?;
     // Before the first socket: sockets keep the cgroup that they were born in.
     cgroup::enter(&own_cgroup, std::process::id())?;
     mount_bpffs()?;
-    let open = |path: &Path| fs::File::open(path).map_err(|source| file(path, source));
-    let (own_dir, governed_dir) = (open(&own_cgroup)?, open(&governed)?);
     fs::create_dir_all(&config.pins).map_err(|source| file(&config.pins, source))?;
     let mut kernel = System::load(&config.pins)?;
     kernel.set_own(own_id)?;
-    let classes = u32::try_from(config.workloads.len()).unwrap_or(u32::MAX);
-    let mut kept = Vec::new();
-    for destination in &config.destinations {
-        for class in 0..=classes {
-            kernel.protect(class, destination.net, destination.prefix, destination.port)?;
-            kept.push((class, destination.net, destination.prefix, destination.port));
-        }
-    }
-    kernel.retain_destinations(&kept);
-    kernel.attach(governed_dir.as_fd(), own_dir.as_fd())?;
+    let destinations = Destinations::new(&config);
+    destinations.apply(&mut kernel)?;
     let (lineage, speakers) = lineage(&config.pins);
-    let evidence = Evidence::new(
-        lineage,
-        mount.clone(),
-        &config.governed_cgroup,
-        monotonic_ns(),
-    );
+    let evidence = Evidence::new(lineage, mount.clone(), &config.governed, monotonic_ns());
     let evidence =
         EvidenceDesk::start(evidence).map_err(|source| system("the evidence thread", source))?;
     let listener = root_socket(&config.run_dir.join("broker.sock"))?;
@@ -100,19 +100,28 @@ pub fn run(
     let pulse =
         Pulse::start(kernel.heartbeat()?).map_err(|source| system("the pulse thread", source))?;
     let mut broker = Broker {
-        places: Places::new(mount)?,
+        places: Places::new(mount.clone(), &mut kernel)?,
         evidence,
         speakers,
+        mount,
         own_cgroup,
         system: kernel,
+        members: Members::default(),
+        destinations,
+        watch: Watch::new()?,
+        attached: Vec::new(),
+        refusals: VecDeque::new(),
+        due: true,
+        looked_ns: 0,
+        thorough_ns: 0,
         admin,
         nodes: Nodes::default(),
         pulse,
         flows: Flows::default(),
-        desk: Desk::new(desk, vec![config.governed_cgroup.clone()]),
+        desk: Desk::new(desk, config.governed.clone()),
         config,
     };
-    broker.look();
+    broker.look()?;
     ready();
     while !stop.load(Ordering::Relaxed) {
         broker.turn(listener.as_fd())?;
@@ -214,11 +223,19 @@ impl Broker {
                 ids.push(id);
                 fds.push(PollFd::new(fd, PollFlags::POLLIN));
             }
-            match poll(&mut fds, PollTimeout::from(LOOK_EVERY_MS)) {
+            let told = fds.len();
+            fds.push(PollFd::new(self.system.refusals_fd(), PollFlags::POLLIN));
+            if !self.due {
+                // They say so until somebody looks.
+                fds.push(PollFd::new(self.watch.fd(), PollFlags::POLLIN));
+                fds.extend(self.places.link_fds().map(as_poll));
+            }
+            match poll(&mut fds, self.patience()) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(source) => return Err(system("waiting", source)),
             }
             let readable = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+            self.due |= fds.iter().skip(told + 1).any(readable);
             let spoken: Vec<NodeId> = ids
                 .into_iter()
                 .zip(fds.iter().skip(2))
@@ -227,6 +244,7 @@ impl Broker {
             let asked = |index: usize| fds.get(index).is_some_and(readable);
             (asked(0), asked(1), spoken)
         };
+        self.take_refusals();
         if revokes {
             self.desk.serve(&self.flows, &self.places);
         }
@@ -236,27 +254,15 @@ impl Broker {
         if new_node {
             self.node_arrives(listener);
         }
-        self.look();
+        if self.patience_ns(monotonic_ns()) == 0 {
+            self.look()?;
+        }
         Ok(())
     }
 
-    fn look(&mut self) {
-        let changes = self.places.look(&self.config, &mut self.system);
-        for cookie in changes.removed {
-            for id in self.nodes.accepting() {
-                self.tell(id, &FromBroker::ListenerGone { netns: cookie }, &[]);
-            }
-        }
-        for inode in changes.added {
-            for id in self.nodes.accepting() {
-                self.tell_listeners(id, inode);
-            }
-        }
-    }
-
-    fn tell_listeners(&mut self, id: NodeId, inode: u64) {
+    fn tell_listeners(&mut self, id: NodeId, place: PlaceId) {
         let mut failed = false;
-        if let Some(place) = self.places.by_inode.get(&inode) {
+        if let Some(place) = self.places.by_id.get(&place) {
             for socket in &place.sockets {
                 let message = FromBroker::Listener {
                     workload: place.workload.clone(),
@@ -319,6 +325,7 @@ impl Broker {
             self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         };
+        self.members.begin();
         self.pulse.follow(succession.pulse);
         self.reply(node, id, Answer::Done, &[]);
         let snapshots = succession.snapshots;
@@ -420,6 +427,25 @@ impl Broker {
                 self.reply(node, id, Answer::Refusals(reports), &[]);
                 Ok(())
             }
+            Ask::World(world) => {
+                let answer = self.world(node, world);
+                self.reply(node, id, answer, &[]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Of a node that drains nothing is taken: its successor tells.
+    fn world(&mut self, node: NodeId, world: World) -> Answer {
+        if self.nodes.role(node) != Some(Role::Serving) {
+            return Answer::Done;
+        }
+        match self.told(world) {
+            Ok(()) => Answer::Done,
+            Err(text) => {
+                tracing::warn!(text, "what the node told was not taken");
+                Answer::Refused(text)
+            }
         }
     }
 
@@ -449,16 +475,16 @@ impl Broker {
         let mut fds = vec![map.as_fd(), admin.as_fd(), pulse.as_fd()];
         fds.extend(speakers.as_ref().map(AsFd::as_fd));
         self.reply(node, id, Answer::Hello, &fds);
-        let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
-        for inode in inodes {
-            self.tell_listeners(node, inode);
+        let places: Vec<PlaceId> = self.places.by_id.keys().copied().collect();
+        for place in places {
+            self.tell_listeners(node, place);
         }
         Ok(())
     }
 
     fn upstream(&mut self, node: NodeId, (id, netns): (u64, u64), ipv6: bool) {
-        let made = match self.places.by_cookie(netns) {
-            Some(place) => place.namespace.visit(|| tcp_socket(ipv6)),
+        let made = match self.places.namespace(netns) {
+            Some(namespace) => namespace.visit(|| tcp_socket(ipv6)),
             None => Err(io::Error::other("that namespace is not served")),
         };
         match made {
@@ -530,7 +556,8 @@ impl Broker {
     }
 
     fn refusals(&mut self) -> Vec<RefusalReport> {
-        let found = self.system.refusals(REFUSALS_MAX);
+        let count = self.refusals.len().min(REFUSALS_MAX);
+        let found: Vec<Refusal> = self.refusals.drain(..count).collect();
         found
             .into_iter()
             .map(|refusal| RefusalReport {

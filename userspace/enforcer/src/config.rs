@@ -6,10 +6,12 @@
 mod checked;
 mod raw;
 mod read;
+mod sets;
 mod targets;
 
 pub(crate) use self::checked::{Config, Durability, TokenSource};
 pub(crate) use self::read::Problem;
+pub(crate) use self::sets::{Members, warnings};
 pub(crate) use self::targets::{AgentTls, Credential, SshFiles, Target, UpstreamTls};
 
 use std::path::Path;

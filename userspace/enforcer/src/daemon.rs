@@ -2,6 +2,7 @@
 
 mod arguments;
 pub(crate) mod broker;
+mod discovery;
 pub(crate) mod host;
 mod intake;
 mod ledger;

@@ -11,6 +11,7 @@ mod bind;
 mod catalog;
 mod connection;
 mod edge;
+mod found;
 mod gate;
 mod holds;
 mod host;
@@ -25,6 +26,7 @@ mod stream;
 mod upstream;
 mod worker;
 
+pub use crate::found::FoundPlaces;
 pub use crate::host::{Answer, FlowNote, Host, HostError, Moving};
 pub use crate::metrics::Metrics;
 pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use tokio::task::AbortHandle;
 use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
+use weir_discover::ApiConfig;
 use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
 use weir_kernel::{Origins, Speakers};
 use weir_mask::MaskKey;
@@ -27,6 +29,7 @@ use weir_state::State;
 use zeroize::Zeroizing;
 
 use super::arguments::Arguments;
+use super::discovery::{self, Finder};
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
 use super::ledger::{Ledger, Place, Taken};
@@ -52,12 +55,18 @@ struct Secrets {
     mask_key: MaskKey,
     writer_token: Option<Zeroizing<String>>,
     reader_token: Option<Zeroizing<String>>,
+    /// Of the Kubernetes API, when pods or Services are asked for.
+    cluster: Option<ApiConfig>,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
-pub(crate) fn run(path: &std::path::Path) -> Result<ExitCode> {
+pub(crate) fn run(path: &Path, kubernetes_node: Option<&str>) -> Result<ExitCode> {
     super::start_logging();
-    let config = output::load(path)?;
+    let mut config = output::load(path)?;
+    if let (Some(kubernetes), Some(name)) = (&mut config.kubernetes, kubernetes_node) {
+        let known = kubernetes.set_node(name);
+        anyhow::ensure!(known, "{name} is no name of a node (WEIR_KUBERNETES_NODE)");
+    }
     let paths = StatePaths::of(&config);
     let (link, welcome) = reach_broker(&config)?;
     let secrets = read_secrets(&config, &paths)?;
@@ -138,7 +147,9 @@ async fn serve(parts: Parts) -> Result<()> {
     let state = State::open(&paths.database).context("opening the state database")?;
     let identify = Arc::new(identify(&config)?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
-    let targets = secrets.targets.all(&config)?;
+    let made = secrets.targets.all(&config)?;
+    let finder = Finder::new(&config, &made, secrets.cluster.take(), Arc::clone(&link))?;
+    let targets = weir_relay::Targets::new(made);
     let node = Node::new(NodeParts {
         host: host(&link, &config, &secrets, &mut welcome),
         identify: Arc::clone(&identify),
@@ -176,6 +187,7 @@ async fn serve(parts: Parts) -> Result<()> {
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
+    finder.start();
     let (stop_ledger, receiver) = watch::channel(false);
     let ledger = tokio::spawn(ledger.run(receiver));
     pulse::start(welcome.pulse)?;
@@ -401,7 +413,7 @@ impl Follower {
                 addr,
                 socket,
             } => incoming.opened(workload, netns, addr, socket),
-            Told::ListenerGone { netns } => incoming.gone(netns),
+            Told::ListenerGone { workload, netns } => incoming.gone(&workload, netns),
             Told::Session(session) => upgrade::take_up(*session, &self.intake),
             Told::Passed(passed) => upgrade::passed(&self.node, &passed),
             Told::Drain { snapshots } => {
@@ -454,6 +466,10 @@ fn reach(config: &Config, paths: &StatePaths) -> Reach {
             .map(std::path::PathBuf::from)
             .collect();
     read_only.push(config.policies.clone());
+    if let Some(kubernetes) = &config.kubernetes {
+        // The kubelet replaces the token by another file in this folder.
+        read_only.extend(kubernetes.token_file.parent().map(Path::to_owned));
+    }
     Reach {
         read_write: vec![paths.node_dir.clone()],
         read_only,
@@ -484,6 +500,7 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         mask_key: MaskKey::new(key),
         writer_token,
         reader_token,
+        cluster: discovery::read_secrets(config)?,
     })
 }
 
