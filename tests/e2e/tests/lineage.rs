@@ -6,8 +6,8 @@ use weir_e2e::lab::Lab;
 /// Statements of a plain conversation, the second of which another program sends over the same
 /// socket and is gone. Its argument is the message, and a canary.
 const HANDED_ON: &str = r#"
-import socket, struct, subprocess, sys
-s = socket.create_connection(("10.77.0.10", 5432))
+import os, socket, struct, subprocess, sys
+s = socket.create_connection((os.environ["PGHOST"], 5432))
 start = b"user\0weir\0database\0shop\0\0"
 s.sendall(struct.pack("!ii", len(start) + 8, 196608) + start)
 def ready():
@@ -50,7 +50,7 @@ fn rows(lab: &Lab, what: &str, statement: &str, count: usize) -> Result<Vec<Stri
 fn a_short_lived_client_is_known_with_its_ancestors_and_without_its_secrets() -> Result<()> {
     let lab = Lab::current()?;
     let script = "psql -Atc 'select 70001' \
-                  'postgres://x:hunter2canary@10.77.0.10/shop' >/dev/null 2>&1; \
+                  "postgres://x:hunter2canary@$PGHOST/shop" >/dev/null 2>&1; \
                   psql -Atc 'select 70001'; exit 0";
     let said = lab.exec("analyst", &["sh", "-c", script], "")?;
     ensure!(said.code == 0, "{said:?}");

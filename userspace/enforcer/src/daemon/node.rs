@@ -1,7 +1,7 @@
 //! `weir node`: reads secrets, joins the broker, gives privileges up, then serves.
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use super::arguments::Arguments;
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
-use super::ledger::{Ledger, Place, Taken};
+use super::ledger::Books;
 use super::prepare::{self, StatePaths};
 use super::targets::TargetSecrets;
 use super::upgrade;
@@ -142,11 +142,7 @@ async fn serve(parts: Parts) -> Result<()> {
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let targets = secrets.targets.all(&config)?;
     let node = Node::new(NodeParts {
-        host: Arc::new(BrokerHost::new(
-            Arc::clone(&link),
-            Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
-            welcome.speakers.take().map(Speakers::new),
-        )),
+        host: host(&config, &secrets, &link, welcome.speakers.take()),
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets,
@@ -161,15 +157,13 @@ async fn serve(parts: Parts) -> Result<()> {
     let (workers, intake) = workers(&node, &spool)?;
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
-    let told = welcome.take_told();
     let (incoming, listeners) = intake::channel();
     let (follower, mut changes) = Follower::new(&node, &intake);
-    let broker_there = Arc::clone(&follower.there);
-    follower.follow(&link, told, incoming)?;
-    let origins: Arc<dyn OriginSource> =
-        Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
-    let taken = Arc::new(taken(&config, &paths, spool.epoch())?);
-    let ledger = ledger(&config, &paths, &spool, &link, &taken, &registry)?;
+    let readiness = follower.readiness();
+    follower.follow(&link, welcome.take_told(), incoming)?;
+    let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
+    let books = Books::open(&config, &paths.node_dir, &spool, &link, &registry)?;
+    let taken = books.taken();
     let accepting = tokio::spawn(intake::accept_all(
         listeners,
         origins,
@@ -182,37 +176,25 @@ async fn serve(parts: Parts) -> Result<()> {
         identify,
         signins: SignIns::default(),
         metrics: registry,
-        readiness: Box::new(move || {
-            let there = broker_there.load(Ordering::Relaxed);
-            (!there).then(|| "broker".to_owned()).into_iter().collect()
-        }),
+        readiness,
         config: config.clone(),
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
-    let (stop_ledger, receiver) = watch::channel(false);
-    let ledger = tokio::spawn(ledger.run(receiver));
+    let books = books.keep();
     drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
-    let ending = tokio::select! {
-        signal = wait_for_signal() => signal.map(|()| Ending::Signalled)?,
-        Ok(()) = changes.changed() => *changes.borrow(),
-    };
+    let ending = ending(&mut changes).await?;
     // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
     accepting.abort();
     if let Ending::Succeeded { moves } = ending {
         administration.iter().for_each(AbortHandle::abort);
-        // The successor's first row covers what has none yet.
-        ledger.abort();
+        books.leave();
         // From here on the successor ships what we record.
         let _told = stop_shipper.send(true);
         upgrade::drain(&node, moves, config.node.drain_s).await;
     } else {
-        // The last row, while the broker still answers and the record is still shipped.
-        let _told = stop_ledger.send(true);
-        if tokio::time::timeout(DRAIN, ledger).await.is_err() {
-            tracing::warn!("the last row of the ledger comes with the next start");
-        }
+        books.close(DRAIN).await;
     }
     stop(&node, intake, workers, &stop_shipper, shipping).await;
     // Its supervisor starts it again, and it meets the new broker.
@@ -229,6 +211,27 @@ enum Ending {
     Succeeded {
         moves: bool,
     },
+}
+
+async fn ending(changes: &mut watch::Receiver<Ending>) -> Result<Ending> {
+    tokio::select! {
+        signal = wait_for_signal() => signal.map(|()| Ending::Signalled),
+        Ok(()) = changes.changed() => Ok(*changes.borrow()),
+    }
+}
+
+/// The broker as the relay sees it.
+fn host(
+    config: &Config,
+    secrets: &Secrets,
+    link: &Arc<NodeLink>,
+    speakers: Option<OwnedFd>,
+) -> Arc<BrokerHost> {
+    Arc::new(BrokerHost::new(
+        Arc::clone(link),
+        Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
+        speakers.map(Speakers::new),
+    ))
 }
 
 /// New flows are ours once the broker says so.
@@ -293,40 +296,6 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
         );
     }
     Workers::start(node, lanes).context("starting the workers")
-}
-
-/// One number per workload of the configuration.
-fn taken(config: &Config, paths: &StatePaths, epoch: u32) -> Result<Taken> {
-    let names: Vec<String> = config
-        .workloads
-        .iter()
-        .map(|workload| workload.name.to_string())
-        .collect();
-    Taken::open(&paths.node_dir.join("ledger"), epoch, &names)
-        .context("opening the ledger's counts")
-}
-
-#[expect(clippy::too_many_arguments, reason = "what the ledger stands between")]
-fn ledger(
-    config: &Config,
-    paths: &StatePaths,
-    spool: &SpoolDir,
-    link: &Arc<NodeLink>,
-    taken: &Arc<Taken>,
-    registry: &Registry,
-) -> Result<Ledger> {
-    // A lane of its own, behind those of the workers.
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let index = u32::try_from(count).context("too many processors")?;
-    let lane = spool
-        .lane(index, weir_clock::now())
-        .context("opening the ledger's lane")?;
-    let place = Place {
-        cluster: config.node.cluster.clone(),
-        node: config.node.name.clone(),
-        directory: paths.node_dir.join("ledger"),
-    };
-    Ledger::new(Arc::clone(link), Arc::clone(taken), lane, place, registry)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -433,6 +402,15 @@ impl Follower {
         (follower, changes)
     }
 
+    /// What keeps the node from being ready.
+    fn readiness(&self) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
+        let there = Arc::clone(&self.there);
+        Box::new(move || {
+            let there = there.load(Ordering::Relaxed);
+            (!there).then(|| "broker".to_owned()).into_iter().collect()
+        })
+    }
+
     fn follow(self, link: &NodeLink, told: Vec<Told>, incoming: Incoming) -> Result<()> {
         link.listen(told, move |told| self.told(told, &incoming))
             .context("following the broker")
@@ -464,7 +442,7 @@ impl Follower {
 
 fn start_admin(
     config: &Config,
-    socket: std::os::fd::OwnedFd,
+    socket: OwnedFd,
     state: &Arc<AdminState>,
 ) -> Result<Vec<AbortHandle>> {
     let listener = std::os::unix::net::UnixListener::from(socket);
