@@ -31,7 +31,7 @@ s.sendall(query("select 70103")); ready()
 
 fn rows(lab: &Lab, what: &str, statement: &str, count: usize) -> Result<Vec<String>> {
     let sql = format!(
-        "SELECT {what} FROM fact WHERE kind = 'request' AND statement LIKE '%{statement}%' \
+        "SELECT {what} FROM weir.fact WHERE kind = 'request' AND statement LIKE '%{statement}%' \
          ORDER BY event_time, seq"
     );
     let mut last = String::new();
@@ -50,7 +50,7 @@ fn rows(lab: &Lab, what: &str, statement: &str, count: usize) -> Result<Vec<Stri
 fn a_short_lived_client_is_known_with_its_ancestors_and_without_its_secrets() -> Result<()> {
     let lab = Lab::current()?;
     let script = "psql -Atc 'select 70001' \
-                  "postgres://x:hunter2canary@$PGHOST/shop" >/dev/null 2>&1; \
+                  \"postgres://x:hunter2canary@$PGHOST/shop\" >/dev/null 2>&1; \
                   psql -Atc 'select 70001'; exit 0";
     let said = lab.exec("analyst", &["sh", "-c", script], "")?;
     ensure!(said.code == 0, "{said:?}");
@@ -64,7 +64,7 @@ fn a_short_lived_client_is_known_with_its_ancestors_and_without_its_secrets() ->
         ensure!(lineage == "kernel" && parents.contains("sh"), "{row}");
         ensure!(argv.contains("select 70001"), "{row}");
     }
-    let canary = lab.store("SELECT count() FROM fact WHERE argv LIKE '%hunter2canary%'")?;
+    let canary = lab.store("SELECT count() FROM weir.fact WHERE argv LIKE '%hunter2canary%'")?;
     ensure!(canary.trim() == "0", "a secret in an argument is recorded");
     Ok(())
 }
@@ -111,12 +111,12 @@ fn a_socket_that_is_handed_on_changes_the_process_of_its_statements() -> Result<
 #[test]
 fn the_ledger_has_rows_without_a_difference() -> Result<()> {
     let lab = Lab::current()?;
-    let sql = "SELECT count() > 0, countIf(difference != 0), sum(missed) FROM ledger";
+    let sql = "SELECT count() > 0, countIf(difference != 0), sum(missed) FROM weir.ledger";
     for _ in 0..100 {
         if lab.store(sql)?.trim() == "1\t0\t0" {
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    anyhow::bail!("{}", lab.store("SELECT * FROM ledger")?)
+    anyhow::bail!("{}", lab.store("SELECT * FROM weir.ledger")?)
 }
