@@ -1,7 +1,7 @@
 //! `weir node`: reads secrets, joins the broker, gives privileges up, then serves.
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use super::arguments::Arguments;
 use super::discovery::{self, Finder};
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
-use super::ledger::{Ledger, Place, Taken};
+use super::ledger::Books;
 use super::prepare::{self, StatePaths};
 use super::pulse;
 use super::serving::{Ending, Serving, Shipping};
@@ -151,7 +151,7 @@ async fn serve(parts: Parts) -> Result<()> {
     let finder = Finder::new(&config, &made, secrets.cluster.take(), Arc::clone(&link))?;
     let targets = weir_relay::Targets::new(made);
     let node = Node::new(NodeParts {
-        host: host(&link, &config, &secrets, &mut welcome),
+        host: host(&config, &secrets, &link, welcome.speakers.take()),
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets,
@@ -166,15 +166,13 @@ async fn serve(parts: Parts) -> Result<()> {
     let (workers, intake) = workers(&node, &spool)?;
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
-    let told = welcome.take_told();
     let (incoming, listeners) = intake::channel();
     let (follower, changes) = Follower::new(&node, &intake);
-    let broker_there = Arc::clone(&follower.there);
-    follower.follow(&link, told, incoming)?;
+    let readiness = follower.readiness();
+    follower.follow(&link, welcome.take_told(), incoming)?;
     let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
-    let taken = Arc::new(taken(&config, &paths, spool.epoch())?);
-    let ledger = ledger(&config, &paths, &spool, &link, &taken, &registry)?;
-    let accept = intake::accept_all(listeners, origins, intake.clone(), taken);
+    let books = Books::open(&config, &paths.node_dir, &spool, &link, &registry)?;
+    let accept = intake::accept_all(listeners, origins, intake.clone(), books.taken());
     let accepting = tokio::spawn(accept);
     let admin = Arc::new(AdminState {
         node: Arc::clone(&node),
@@ -182,14 +180,12 @@ async fn serve(parts: Parts) -> Result<()> {
         identify,
         signins: SignIns::default(),
         metrics: registry,
-        readiness: readiness(broker_there),
+        readiness,
         config: config.clone(),
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
     finder.start();
-    let (stop_ledger, receiver) = watch::channel(false);
-    let ledger = tokio::spawn(ledger.run(receiver));
     pulse::start(welcome.pulse)?;
     output::line("READY");
     let serving = Serving {
@@ -199,29 +195,25 @@ async fn serve(parts: Parts) -> Result<()> {
         accepting,
         administration,
         shipping: (stop_shipper, shipping),
-        ledger: (stop_ledger, ledger),
+        books: books.keep(),
         changes,
         drain_s: config.node.drain_s,
     };
     serving.until_the_end().await
 }
 
+/// The broker as the relay sees it.
 fn host(
-    link: &Arc<NodeLink>,
     config: &Config,
     secrets: &Secrets,
-    welcome: &mut Welcome,
+    link: &Arc<NodeLink>,
+    speakers: Option<OwnedFd>,
 ) -> Arc<BrokerHost> {
-    let arguments = Arguments::new(secrets.mask_key.clone(), config.patterns.clone());
-    let speakers = welcome.speakers.take().map(Speakers::new);
-    Arc::new(BrokerHost::new(Arc::clone(link), arguments, speakers))
-}
-
-fn readiness(broker_there: Arc<AtomicBool>) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
-    Box::new(move || {
-        let there = broker_there.load(Ordering::Relaxed);
-        (!there).then(|| "broker".to_owned()).into_iter().collect()
-    })
+    Arc::new(BrokerHost::new(
+        Arc::clone(link),
+        Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
+        speakers.map(Speakers::new),
+    ))
 }
 
 /// New flows are ours once the broker says so.
@@ -262,40 +254,6 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
         );
     }
     Workers::start(node, lanes).context("starting the workers")
-}
-
-/// One number per workload of the configuration.
-fn taken(config: &Config, paths: &StatePaths, epoch: u32) -> Result<Taken> {
-    let names: Vec<String> = config
-        .workloads
-        .iter()
-        .map(|workload| workload.name.to_string())
-        .collect();
-    Taken::open(&paths.node_dir.join("ledger"), epoch, &names)
-        .context("opening the ledger's counts")
-}
-
-#[expect(clippy::too_many_arguments, reason = "what the ledger stands between")]
-fn ledger(
-    config: &Config,
-    paths: &StatePaths,
-    spool: &SpoolDir,
-    link: &Arc<NodeLink>,
-    taken: &Arc<Taken>,
-    registry: &Registry,
-) -> Result<Ledger> {
-    // A lane of its own, behind those of the workers.
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let index = u32::try_from(count).context("too many processors")?;
-    let lane = spool
-        .lane(index, weir_clock::now())
-        .context("opening the ledger's lane")?;
-    let place = Place {
-        cluster: config.node.cluster.clone(),
-        node: config.node.name.clone(),
-        directory: paths.node_dir.join("ledger"),
-    };
-    Ledger::new(Arc::clone(link), Arc::clone(taken), lane, place, registry)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -400,6 +358,15 @@ impl Follower {
         (follower, changes)
     }
 
+    /// What keeps the node from being ready.
+    fn readiness(&self) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
+        let there = Arc::clone(&self.there);
+        Box::new(move || {
+            let there = there.load(Ordering::Relaxed);
+            (!there).then(|| "broker".to_owned()).into_iter().collect()
+        })
+    }
+
     fn follow(self, link: &NodeLink, told: Vec<Told>, incoming: Incoming) -> Result<()> {
         link.listen(told, move |told| self.told(told, &incoming))
             .context("following the broker")
@@ -431,7 +398,7 @@ impl Follower {
 
 fn start_admin(
     config: &Config,
-    socket: std::os::fd::OwnedFd,
+    socket: OwnedFd,
     state: &Arc<AdminState>,
 ) -> Result<Vec<AbortHandle>> {
     let listener = std::os::unix::net::UnixListener::from(socket);
