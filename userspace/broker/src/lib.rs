@@ -18,6 +18,7 @@ mod members;
 mod message;
 mod namespace;
 mod nodes;
+mod pulse;
 mod reset;
 mod revoke;
 mod serve;

@@ -31,14 +31,13 @@ use crate::message::{
 };
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
+use crate::pulse::{self, Pulse};
 use crate::revoke::{Desk, Flows};
 use crate::watch::Watch;
 use crate::{ledger, tokens};
 
 /// Version of the messages.
 pub(crate) const MESSAGES_VERSION: u32 = 3;
-/// A heartbeat is good for this long.
-const HEARTBEAT_NS: u64 = 2_000_000_000;
 /// Refusals given out at once.
 const REFUSALS_MAX: usize = 256;
 
@@ -63,6 +62,7 @@ struct Broker {
     speakers: Option<OwnedFd>,
     admin: UnixListener,
     nodes: Nodes,
+    pulse: Pulse,
     flows: Flows,
     desk: Desk,
 }
@@ -97,6 +97,8 @@ pub fn run(
     let listener = root_socket(&config.run_dir.join("broker.sock"))?;
     let desk = root_socket(&config.run_dir.join("revoke.sock"))?;
     let admin = admin_socket(&config)?;
+    let pulse =
+        Pulse::start(kernel.heartbeat()?).map_err(|source| system("the pulse thread", source))?;
     let mut broker = Broker {
         places: Places::new(mount.clone(), &mut kernel)?,
         evidence,
@@ -114,6 +116,7 @@ pub fn run(
         thorough_ns: 0,
         admin,
         nodes: Nodes::default(),
+        pulse,
         flows: Flows::default(),
         desk: Desk::new(desk, config.governed.clone()),
         config,
@@ -124,7 +127,7 @@ pub fn run(
     while !stop.load(Ordering::Relaxed) {
         broker.turn(listener.as_fd())?;
     }
-    broker.system.set_heartbeat(0)?;
+    broker.pulse.stop();
     Ok(())
 }
 
@@ -299,9 +302,7 @@ impl Broker {
             return;
         }
         tracing::warn!("the node is gone: protected connects are refused");
-        if let Err(error) = self.system.set_heartbeat(0) {
-            tracing::error!(%error, "the heartbeat cannot be stopped; it runs out by itself");
-        }
+        self.pulse.stop();
     }
 
     fn node_message(&mut self, id: NodeId) -> Result<(), BrokerError> {
@@ -320,15 +321,16 @@ impl Broker {
 
     /// From here on new flows are this node's.
     fn serves(&mut self, node: NodeId, id: u64) -> Result<(), BrokerError> {
-        let Some((before, snapshots)) = self.nodes.serves(node) else {
+        let Some(succession) = self.nodes.serves(node) else {
             let text = "a node says once that it serves, and after its hello".to_owned();
             self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         };
         self.members.begin();
-        self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
+        self.pulse.follow(succession.pulse);
         self.reply(node, id, Answer::Done, &[]);
-        for predecessor in before {
+        let snapshots = succession.snapshots;
+        for predecessor in succession.before {
             self.tell(predecessor, &FromBroker::Drain { snapshots }, &[]);
         }
         Ok(())
@@ -384,13 +386,6 @@ impl Broker {
             }
             Ask::Pass(passed) => {
                 self.pass(node, id, &passed);
-                Ok(())
-            }
-            Ask::Heartbeat => {
-                if self.nodes.role(node) == Some(Role::Serving) {
-                    self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
-                }
-                self.reply(node, id, Answer::Done, &[]);
                 Ok(())
             }
             Ask::Upstream { netns, ipv6 } => {
@@ -465,19 +460,20 @@ impl Broker {
         id: u64,
         (abi, snapshots): (u32, u32),
     ) -> Result<(), BrokerError> {
-        self.nodes.reads_snapshots(node, snapshots);
         if abi != MESSAGES_VERSION {
             let text = format!("the node speaks version {abi}, the broker {MESSAGES_VERSION}");
             self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         }
+        let (watched, pulse) = pulse::pair().map_err(|source| system("a pulse", source))?;
+        self.nodes.introduced(node, snapshots, watched);
         let map = self.system.accepted_map()?;
         let admin = self
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
         let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
-        let mut fds = vec![map.as_fd(), admin.as_fd()];
+        let mut fds = vec![map.as_fd(), admin.as_fd(), pulse.as_fd()];
         fds.extend(speakers.as_ref().map(AsFd::as_fd));
         self.reply(node, id, Answer::Hello, &fds);
         let places: Vec<PlaceId> = self.places.by_id.keys().copied().collect();

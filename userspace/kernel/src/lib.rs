@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod btf;
+mod heartbeat;
 mod lineage;
 mod object;
 mod origins;
@@ -15,6 +16,7 @@ mod system;
 /// Names the pin directory.
 pub use weir_abi::ABI_VERSION;
 
+pub use crate::heartbeat::Heartbeat;
 pub use crate::lineage::{Lineage, LineageLoss, ProcessId, ProcessRecord, Speakers};
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};

@@ -1,7 +1,7 @@
 //! `weir node`: reads secrets, joins the broker, gives privileges up, then serves.
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,8 +32,10 @@ use super::arguments::Arguments;
 use super::discovery::{self, Finder};
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
-use super::ledger::{Ledger, Place, Taken};
+use super::ledger::Books;
 use super::prepare::{self, StatePaths};
+use super::pulse;
+use super::serving::{Ending, Serving, Shipping};
 use super::targets::TargetSecrets;
 use super::upgrade;
 use crate::admin::{AdminState, PeerRule, SignIns, serve_tcp, serve_unix};
@@ -41,12 +43,8 @@ use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
-/// The broker takes each heartbeat for 2 s.
-const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Tables that are not right yet are looked at again.
 const TABLES_EVERY: Duration = Duration::from_secs(2);
-/// Flows are given this long to end on their own at shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
 /// A broker that is just starting is waited for.
 const BROKER_TRIES: u32 = 50;
 const BROKER_TRY_EVERY: Duration = Duration::from_millis(200);
@@ -153,11 +151,7 @@ async fn serve(parts: Parts) -> Result<()> {
     let finder = Finder::new(&config, &made, secrets.cluster.take(), Arc::clone(&link))?;
     let targets = weir_relay::Targets::new(made);
     let node = Node::new(NodeParts {
-        host: Arc::new(BrokerHost::new(
-            Arc::clone(&link),
-            Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
-            welcome.speakers.take().map(Speakers::new),
-        )),
+        host: host(&config, &secrets, &link, welcome.speakers.take()),
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets,
@@ -172,75 +166,54 @@ async fn serve(parts: Parts) -> Result<()> {
     let (workers, intake) = workers(&node, &spool)?;
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
-    let told = welcome.take_told();
     let (incoming, listeners) = intake::channel();
-    let (follower, mut changes) = Follower::new(&node, &intake);
-    let broker_there = Arc::clone(&follower.there);
-    follower.follow(&link, told, incoming)?;
-    let origins: Arc<dyn OriginSource> =
-        Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
-    let taken = Arc::new(taken(&config, &paths, spool.epoch())?);
-    let ledger = ledger(&config, &paths, &spool, &link, &taken, &registry)?;
-    let accepting = tokio::spawn(intake::accept_all(
-        listeners,
-        origins,
-        intake.clone(),
-        taken,
-    ));
+    let (follower, changes) = Follower::new(&node, &intake);
+    let readiness = follower.readiness();
+    follower.follow(&link, welcome.take_told(), incoming)?;
+    let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
+    let books = Books::open(&config, &paths.node_dir, &spool, &link, &registry)?;
+    let accept = intake::accept_all(listeners, origins, intake.clone(), books.taken());
+    let accepting = tokio::spawn(accept);
     let admin = Arc::new(AdminState {
         node: Arc::clone(&node),
         state,
         identify,
         signins: SignIns::default(),
         metrics: registry,
-        readiness: Box::new(move || {
-            let there = broker_there.load(Ordering::Relaxed);
-            (!there).then(|| "broker".to_owned()).into_iter().collect()
-        }),
+        readiness,
         config: config.clone(),
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
     finder.start();
-    let (stop_ledger, receiver) = watch::channel(false);
-    let ledger = tokio::spawn(ledger.run(receiver));
-    drop(tokio::spawn(heartbeat(Arc::clone(&link))));
+    pulse::start(welcome.pulse)?;
     output::line("READY");
-    let ending = tokio::select! {
-        signal = wait_for_signal() => signal.map(|()| Ending::Signalled)?,
-        Ok(()) = changes.changed() => *changes.borrow(),
+    let serving = Serving {
+        node,
+        intake,
+        workers,
+        accepting,
+        administration,
+        shipping: (stop_shipper, shipping),
+        books: books.keep(),
+        changes,
+        drain_s: config.node.drain_s,
     };
-    // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
-    accepting.abort();
-    if let Ending::Succeeded { moves } = ending {
-        administration.iter().for_each(AbortHandle::abort);
-        // The successor's first row covers what has none yet.
-        ledger.abort();
-        // From here on the successor ships what we record.
-        let _told = stop_shipper.send(true);
-        upgrade::drain(&node, moves, config.node.drain_s).await;
-    } else {
-        // The last row, while the broker still answers and the record is still shipped.
-        let _told = stop_ledger.send(true);
-        if tokio::time::timeout(DRAIN, ledger).await.is_err() {
-            tracing::warn!("the last row of the ledger comes with the next start");
-        }
-    }
-    stop(&node, intake, workers, &stop_shipper, shipping).await;
-    // Its supervisor starts it again, and it meets the new broker.
-    anyhow::ensure!(ending != Ending::BrokerGone, "the broker is gone");
-    Ok(())
+    serving.until_the_end().await
 }
 
-/// Why a node stops serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Signalled,
-    BrokerGone,
-    /// A successor takes new flows; ours move there if it reads our snapshots.
-    Succeeded {
-        moves: bool,
-    },
+/// The broker as the relay sees it.
+fn host(
+    config: &Config,
+    secrets: &Secrets,
+    link: &Arc<NodeLink>,
+    speakers: Option<OwnedFd>,
+) -> Arc<BrokerHost> {
+    Arc::new(BrokerHost::new(
+        Arc::clone(link),
+        Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
+        speakers.map(Speakers::new),
+    ))
 }
 
 /// New flows are ours once the broker says so.
@@ -254,30 +227,6 @@ async fn serve_from_now_on(link: &NodeLink) -> Result<()> {
         .await
         .context("the broker is gone")?
         .context("the broker does not let this node serve")
-}
-
-/// No new flows, live ones are told, the rest of the record is shipped.
-async fn stop(
-    node: &Node,
-    intake: Intake,
-    workers: Workers,
-    stop_shipper: &watch::Sender<bool>,
-    shipping: Option<Shipping>,
-) {
-    tracing::info!("stopping: no new flows, live ones are told");
-    node.kill_all();
-    drop(intake);
-    let ended = tokio::task::spawn_blocking(move || workers.join());
-    if tokio::time::timeout(DRAIN, ended).await.is_err() {
-        tracing::warn!("some flows did not end in time");
-    }
-    // Nobody waits for it: the shipper also watches this value.
-    let _told = stop_shipper.send(true);
-    if let Some(shipping) = shipping
-        && tokio::time::timeout(DRAIN, shipping).await.is_err()
-    {
-        tracing::warn!("the rest of the record stays in the spool until the next start");
-    }
 }
 
 fn open_spool(config: &Config, paths: &StatePaths) -> Result<SpoolDir> {
@@ -307,40 +256,6 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
     Workers::start(node, lanes).context("starting the workers")
 }
 
-/// One number per workload of the configuration.
-fn taken(config: &Config, paths: &StatePaths, epoch: u32) -> Result<Taken> {
-    let names: Vec<String> = config
-        .workloads
-        .iter()
-        .map(|workload| workload.name.to_string())
-        .collect();
-    Taken::open(&paths.node_dir.join("ledger"), epoch, &names)
-        .context("opening the ledger's counts")
-}
-
-#[expect(clippy::too_many_arguments, reason = "what the ledger stands between")]
-fn ledger(
-    config: &Config,
-    paths: &StatePaths,
-    spool: &SpoolDir,
-    link: &Arc<NodeLink>,
-    taken: &Arc<Taken>,
-    registry: &Registry,
-) -> Result<Ledger> {
-    // A lane of its own, behind those of the workers.
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let index = u32::try_from(count).context("too many processors")?;
-    let lane = spool
-        .lane(index, weir_clock::now())
-        .context("opening the ledger's lane")?;
-    let place = Place {
-        cluster: config.node.cluster.clone(),
-        node: config.node.name.clone(),
-        directory: paths.node_dir.join("ledger"),
-    };
-    Ledger::new(Arc::clone(link), Arc::clone(taken), lane, place, registry)
-}
-
 fn settings(config: &Config) -> Settings {
     Settings {
         cluster: config.node.cluster.clone(),
@@ -351,8 +266,6 @@ fn settings(config: &Config) -> Settings {
         shape_seed: 0,
     }
 }
-
-type Shipping = tokio::task::JoinHandle<()>;
 
 fn start_shipper(
     config: &Config,
@@ -445,6 +358,15 @@ impl Follower {
         (follower, changes)
     }
 
+    /// What keeps the node from being ready.
+    fn readiness(&self) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
+        let there = Arc::clone(&self.there);
+        Box::new(move || {
+            let there = there.load(Ordering::Relaxed);
+            (!there).then(|| "broker".to_owned()).into_iter().collect()
+        })
+    }
+
     fn follow(self, link: &NodeLink, told: Vec<Told>, incoming: Incoming) -> Result<()> {
         link.listen(told, move |told| self.told(told, &incoming))
             .context("following the broker")
@@ -476,7 +398,7 @@ impl Follower {
 
 fn start_admin(
     config: &Config,
-    socket: std::os::fd::OwnedFd,
+    socket: OwnedFd,
     state: &Arc<AdminState>,
 ) -> Result<Vec<AbortHandle>> {
     let listener = std::os::unix::net::UnixListener::from(socket);
@@ -502,30 +424,6 @@ fn start_admin(
         tasks.push(task.abort_handle());
     }
     Ok(tasks)
-}
-
-/// From the control runtime, so that a hung node goes silent.
-async fn heartbeat(link: Arc<NodeLink>) {
-    let mut beats = tokio::time::interval(HEARTBEAT_EVERY);
-    loop {
-        beats.tick().await;
-        link.heartbeat(|outcome| {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "heartbeat");
-            }
-        });
-    }
-}
-
-async fn wait_for_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signal handler")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
