@@ -527,10 +527,15 @@ fn greet(listener: &TcpListener) {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.uninstall();
-        for name in ["a", "b", "u", "s"] {
-            let _gone = Command::new("ip")
-                .args(["netns", "del", &format!("{}{name}", self.tag)])
-                .output();
+        // Those of wanderers that a test did not remove, too.
+        let spaces = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+        for space in spaces {
+            let name = space.file_name().to_string_lossy().into_owned();
+            // Another lab's tag may begin like this one's; `w` is no hexadecimal digit.
+            let own = name.strip_prefix(&self.tag);
+            if own.is_some_and(|own| own.starts_with('w') || ["a", "b", "u", "s"].contains(&own)) {
+                let _gone = Command::new("ip").args(["netns", "del", &name]).output();
+            }
         }
         let gone = crate::until(Duration::from_secs(5), || {
             // Dying processes keep a cgroup for a moment.
