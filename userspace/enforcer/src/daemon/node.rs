@@ -182,22 +182,18 @@ async fn serve(parts: Parts) -> Result<()> {
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
     let books = books.keep();
-    drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
     let ending = ending(&mut changes).await?;
     // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
     accepting.abort();
+    books.end(ending == Ending::Signalled, DRAIN).await;
     if let Ending::Succeeded { moves } = ending {
         administration.iter().for_each(AbortHandle::abort);
-        books.leave();
         // From here on the successor ships what we record.
         let _told = stop_shipper.send(true);
         upgrade::drain(&node, moves, config.node.drain_s).await;
-    } else {
-        books.close(DRAIN).await;
     }
     stop(&node, intake, workers, &stop_shipper, shipping).await;
-    // Its supervisor starts it again, and it meets the new broker.
     anyhow::ensure!(ending != Ending::BrokerGone, "the broker is gone");
     Ok(())
 }
@@ -206,6 +202,7 @@ async fn serve(parts: Parts) -> Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Signalled,
+    /// Its supervisor starts it again, and it meets the new broker.
     BrokerGone,
     /// A successor takes new flows; ours move there if it reads our snapshots.
     Succeeded {
@@ -234,8 +231,8 @@ fn host(
     ))
 }
 
-/// New flows are ours once the broker says so.
-async fn serve_from_now_on(link: &NodeLink) -> Result<()> {
+/// New flows are ours once the broker says so; the heartbeat is, from then on.
+async fn serve_from_now_on(link: &Arc<NodeLink>) -> Result<()> {
     let (sender, receiver) = oneshot::channel();
     link.serving(move |outcome| {
         // We wait for it below.
@@ -244,7 +241,9 @@ async fn serve_from_now_on(link: &NodeLink) -> Result<()> {
     receiver
         .await
         .context("the broker is gone")?
-        .context("the broker does not let this node serve")
+        .context("the broker does not let this node serve")?;
+    drop(tokio::spawn(heartbeat(Arc::clone(link))));
+    Ok(())
 }
 
 /// No new flows, live ones are told, the rest of the record is shipped.
