@@ -111,13 +111,13 @@ impl Books {
 }
 
 impl Kept {
-    /// A successor's first row covers what has none yet.
-    pub(crate) fn leave(self) {
-        self.task.abort();
-    }
-
-    /// The last row, while the broker still answers and the record is still shipped.
-    pub(crate) async fn close(self, within: Duration) {
+    /// Writes the last row, while the broker still answers and the record is still shipped. Not for
+    /// a successor, nor without a broker: the next process' first row covers what has none yet.
+    pub(crate) async fn end(self, writes: bool, within: Duration) {
+        if !writes {
+            self.task.abort();
+            return;
+        }
         let _told = self.stop.send(true);
         if timeout(within, self.task).await.is_err() {
             tracing::warn!("the last row of the ledger comes with the next start");

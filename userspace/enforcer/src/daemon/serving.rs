@@ -50,14 +50,12 @@ impl Serving {
         // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
         self.accepting.abort();
         let (stop_shipper, shipping) = self.shipping;
+        self.books.end(ending == Ending::Signalled, DRAIN).await;
         if let Ending::Succeeded { moves } = ending {
             self.administration.iter().for_each(AbortHandle::abort);
-            self.books.leave();
             // From here on the successor ships what we record.
             let _told = stop_shipper.send(true);
             upgrade::drain(&self.node, moves, self.drain_s).await;
-        } else {
-            self.books.close(DRAIN).await;
         }
         let shipper = (&stop_shipper, shipping);
         stop(&self.node, self.intake, self.workers, shipper).await;
