@@ -15,6 +15,10 @@ pub const OWN_OPS: &str = "weir_own_ops";
 pub const CGROUP_EGRESS: &str = "weir_egress";
 pub const DEVICE_EGRESS: &str = "weir_device";
 
+/// Programs without which Weir runs, with something less: a kernel that refuses one of them is
+/// told of by `weir doctor`, and nothing else fails.
+pub const OPTIONAL: [&str; 0] = [];
+
 pub const CLIENT: &str = "CLIENT";
 pub const ACCEPTED: &str = "ACCEPTED";
 pub const FLOWS: &str = "FLOWS";

@@ -109,9 +109,7 @@ impl Places {
         for inode in gone {
             if let Some(place) = self.by_inode.remove(&inode) {
                 system.remove_listeners(place.cookie);
-                if let Err(error) = system.detach_devices(&place.cookie.to_string()) {
-                    tracing::warn!(%error, "links of a gone namespace stay until uninstall");
-                }
+                place.leave_devices(system);
                 tracing::info!(workload = %place.workload, "a namespace is gone");
                 changes.removed.push(place.cookie);
             }
@@ -161,13 +159,30 @@ impl Places {
 
 impl Place {
     /// A device that was added later gets the allow-list as well.
+    /// One that lost it, which only its namespace's administrator can do and only where there is
+    /// no tcx, gets it back.
     fn watch_devices(&mut self, system: &System) {
-        let Ok(devices) = self.namespace.visit(devices_here) else {
+        let key = self.cookie.to_string();
+        let known = &self.devices;
+        let unguarded = self.namespace.visit(|| {
+            let mut devices = devices_here()?;
+            devices.retain(|device| {
+                !known.contains(&device.index) || {
+                    let stands = system.device_stands(&key, device.index);
+                    !stands.unwrap_or(false)
+                }
+            });
+            Ok(devices)
+        });
+        let Ok(unguarded) = unguarded else {
             return;
         };
-        for device in devices {
+        for device in unguarded {
             if self.devices.contains(&device.index) {
-                continue;
+                tracing::error!(
+                    workload = %self.workload, device = %device.name,
+                    "the allow-list of a device was taken away: it is put back"
+                );
             }
             match attach(&self.namespace, self.class, self.cookie, &device, system) {
                 Ok(()) => {
@@ -177,6 +192,18 @@ impl Place {
                     tracing::error!(workload = %self.workload, %error, "device not guarded");
                 }
             }
+        }
+    }
+}
+
+impl Place {
+    fn leave_devices(&self, system: &System) {
+        let key = self.cookie.to_string();
+        let detached = self
+            .namespace
+            .visit(|| system.detach_devices(&key).map_err(std::io::Error::other));
+        if let Err(error) = detached {
+            tracing::warn!(%error, "links of a gone namespace stay until uninstall");
         }
     }
 }

@@ -5,11 +5,14 @@
 #![deny(unsafe_code)]
 
 mod btf;
+mod clsact;
 mod object;
 mod origins;
+mod places;
 mod probe;
 mod sys;
 mod system;
+mod times;
 
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};
@@ -17,3 +20,4 @@ pub use crate::sys::netns_cookie;
 pub use crate::system::{
     ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, System, uninstall,
 };
+pub use crate::times::{Measuring, ProgramTime, measure, program_times};

@@ -5,6 +5,8 @@
     reason = "the object holds no other kind of program"
 )]
 
+pub(crate) mod device;
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,13 +15,11 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf};
-use aya::programs::tc::{SchedClassifier, TcAttachType, qdisc_add_clsact};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::rule::DESTINATION_FIXED_BITS;
 use weir_abi::{
-    ABI_VERSION, Counter, Destination, Event, Netns, PORT_ANY, PORT_SOME, Reason, counter_index,
-    names,
+    Counter, Destination, Event, Netns, PORT_ANY, PORT_SOME, Reason, counter_index, names,
 };
 use weir_model::fault::{Fault, FaultKind};
 
@@ -215,7 +215,7 @@ impl System {
     /// # Errors
     /// See [`KernelError`].
     pub fn load(pins: &Path) -> Result<Self, KernelError> {
-        let pins = pins.join(format!("v{ABI_VERSION}"));
+        let pins = device::versioned(pins);
         fs::create_dir_all(&pins).map_err(|source| file(&pins, source))?;
         let offsets = Offsets::read()?;
         let mut ebpf = load_object(Some(&pins), offsets, (0, 14))?;
@@ -302,80 +302,6 @@ impl System {
             name: name.to_owned(),
             source,
         })
-    }
-
-    /// Puts the allow-list on a device of the calling thread's network namespace.
-    ///
-    /// # Errors
-    /// See [`KernelError`].
-    #[expect(clippy::too_many_arguments, reason = "what a device is attached with")]
-    pub fn attach_device(
-        &self,
-        class: ClassId,
-        key: &str,
-        device: &str,
-        ifindex: u32,
-        link_bytes: u32,
-    ) -> Result<(), KernelError> {
-        let mut ebpf = load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))?;
-        let name = names::DEVICE_EGRESS;
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(name)
-            .ok_or(KernelError::Missing(name))?
-            .try_into()
-            .map_err(|source| KernelError::Program { name, source })?;
-        program
-            .load()
-            .map_err(|source| KernelError::Program { name, source })?;
-        let fd = program
-            .fd()
-            .map_err(|source| KernelError::Program { name, source })?;
-        let fd: OwnedFd =
-            fd.as_fd()
-                .try_clone_to_owned()
-                .map_err(|source| KernelError::Attach {
-                    name: device.to_owned(),
-                    source,
-                })?;
-        let pin = self.pins.join(format!("device_{key}_{ifindex}"));
-        match take_over(&pin, fd.as_fd(), || sys::link_device(fd.as_fd(), ifindex)) {
-            Ok(()) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                // Before 6.6 there is no tcx: clsact, which the namespace's own administrator
-                // could remove.
-                tracing::warn!(device, "no tcx on this kernel: falling back to clsact");
-                let attach = |source: io::Error| KernelError::Attach {
-                    name: device.to_owned(),
-                    source,
-                };
-                match qdisc_add_clsact(device) {
-                    Ok(()) => {}
-                    Err(error) => tracing::debug!(device, %error, "clsact"),
-                }
-                let id = program
-                    .attach(device, TcAttachType::Egress)
-                    .map_err(|error| attach(io::Error::other(error)))?;
-                let link = program
-                    .take_link(id)
-                    .map_err(|error| attach(io::Error::other(error)))?;
-                // The filter outlives us, as a pinned link does.
-                std::mem::forget(link);
-                Ok(())
-            }
-            Err(source) => Err(KernelError::Attach {
-                name: device.to_owned(),
-                source,
-            }),
-        }
-    }
-
-    /// Forgets the pinned device links of one namespace.
-    ///
-    /// # Errors
-    /// The pin directory cannot be read.
-    pub fn detach_devices(&self, key: &str) -> Result<(), KernelError> {
-        let prefix = format!("device_{key}_");
-        remove_pins(&self.pins, |name| name.starts_with(&prefix))
     }
 
     /// # Errors
@@ -589,7 +515,8 @@ fn remove_pins(directory: &Path, which: impl Fn(&str) -> bool) -> Result<(), Ker
 /// # Errors
 /// A pin cannot be removed.
 pub fn uninstall(pins: &Path) -> Result<(), KernelError> {
-    let versioned = pins.join(format!("v{ABI_VERSION}"));
+    let versioned = device::versioned(pins);
+    device::uninstall_filters(&versioned)?;
     remove_pins(&versioned, |_| true)?;
     for directory in [versioned.as_path(), pins] {
         match fs::remove_dir(directory) {
