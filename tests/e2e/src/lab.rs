@@ -177,6 +177,26 @@ impl Lab {
         self.python_started(agent, &script)
     }
 
+    /// As [`Lab::started`], with its input left open.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn interactive(&self, agent: &str, command: &[&str]) -> Result<Child> {
+        spawn(self.exec_command(agent, command))
+    }
+
+    /// Starts a node beside the one that runs, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn upgrade(&mut self) -> Result<()> {
+        let said = run(self.xtask(&["lab", "upgrade", "--name", &self.name]), "")?;
+        if said.code != 0 {
+            bail!("lab upgrade: {said:?}");
+        }
+        self.refresh()
+    }
+
     /// The `weir` command line on the host.
     ///
     /// # Errors
@@ -322,13 +342,17 @@ const PSQL: [&str; 5] = [
     "VERBOSITY=verbose",
 ];
 
-fn start(mut command: Command, input: &str) -> Result<Child> {
-    let mut child = command
+fn spawn(mut command: Command) -> Result<Child> {
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("starting {command:?}"))?;
+        .with_context(|| format!("starting {command:?}"))
+}
+
+fn start(command: Command, input: &str) -> Result<Child> {
+    let mut child = spawn(command)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends without reading its input is no failure of ours.
         let _ended = stdin.write_all(input.as_bytes());

@@ -13,9 +13,13 @@ mod evidence;
 mod listeners;
 mod message;
 mod namespace;
+mod nodes;
+mod reset;
+mod revoke;
 mod serve;
 mod tokens;
 
 pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
-pub use crate::message::{ClassReport, ProcessReport, RefusalReport};
+pub use crate::message::{ClassReport, FlowNote, Passed, ProcessReport, RefusalReport};
+pub use crate::revoke::{Revoked, revoke};
 pub use crate::serve::run;

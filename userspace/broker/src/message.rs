@@ -23,11 +23,34 @@ pub(crate) struct Asked {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    Hello { abi: u32 },
+    /// First; `snapshots` is the version of session snapshots that this node reads and writes.
+    Hello {
+        abi: u32,
+        snapshots: u32,
+    },
+    /// Everything is set up: new flows are ours, and whoever had them before drains.
+    Serving,
+    /// A session for the successor; beside it its sockets and its snapshot.
+    HandOver,
+    /// A flow is served, or more is known of it.
+    FlowOpened(FlowNote),
+    FlowClosed {
+        session: String,
+    },
+    /// For the nodes that still drain: what concerns a session that we do not have.
+    Pass(Passed),
     Heartbeat,
-    Upstream { netns: u64, ipv6: bool },
-    Token { workload: String },
-    Process { pid: u32, start_boottime_ns: u64 },
+    Upstream {
+        netns: u64,
+        ipv6: bool,
+    },
+    Token {
+        workload: String,
+    },
+    Process {
+        pid: u32,
+        start_boottime_ns: u64,
+    },
     Counts,
     Refusals,
 }
@@ -48,6 +71,27 @@ pub(crate) enum FromBroker {
     ListenerGone {
         netns: u64,
     },
+    /// A successor serves. It reads snapshots of this version.
+    Drain {
+        snapshots: u32,
+    },
+    /// A session of the predecessor; beside it its sockets and its snapshot.
+    Session,
+    /// From the successor, about a session that may be here.
+    Passed(Passed),
+}
+
+/// What a node passes on to those that drain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Passed {
+    /// End that session; its id as 32 hexadecimal digits.
+    Kill { session: String },
+    /// The agent of that workload cancels what the session with this key runs.
+    Cancel {
+        pid: i32,
+        secret: Vec<u8>,
+        workload: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +106,22 @@ pub(crate) enum Answer {
     Counts(Vec<ClassReport>),
     Refusals(Vec<RefusalReport>),
     Refused(String),
+}
+
+/// By what a flow's connections are found when they have to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowNote {
+    /// Id as 32 hexadecimal digits.
+    pub session: String,
+    /// Cookie of its network namespace.
+    pub netns: u64,
+    /// The agent's end.
+    pub client: SocketAddr,
+    /// Weir's end towards the server, once there is one.
+    pub upstream: Option<SocketAddr>,
+    pub workload: String,
+    /// `oid`.
+    pub principal: String,
 }
 
 /// Evidence on a process.

@@ -52,7 +52,7 @@ pub(crate) async fn serve(mut arrival: Arrival) {
             none.reason
         }
     };
-    node.registry.close(id, None);
+    node.closed(id, None);
     node.metrics.closed(reason);
     node.metrics.flows_open.dec();
 }
@@ -77,7 +77,8 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
     let mut governor = bind::governor(node, target, &arrival.base, &bound, now);
     governor.say_refused_as("403");
     let principal = Arc::clone(&bound.principal);
-    node.registry.identified(arrival.id, &principal.oid);
+    let of = (&arrival.origin, &arrival.workload);
+    node.identified(arrival.id, of, &principal, None);
     let Some(api) = protocol::http_api(node, target, &principal, arrival.id) else {
         return Err(NoSession {
             code: "internal",

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use weir_decide::{PolicySet, TargetRef};
+use weir_govern::CancelKey;
 use weir_identify::{Identify, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
-use weir_model::ident::SessionId;
+use weir_model::flow::FlowOrigin;
+use weir_model::ident::{Principal, SessionId};
 use weir_state::State;
 use zeroize::Zeroizing;
 
 use crate::catalog::CatalogCache;
-use crate::host::Host;
+use crate::host::{FlowNote, Host};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::registry::{FlowRow, KillOutcome, Registry};
@@ -188,6 +190,31 @@ impl Node {
         })
     }
 
+    /// A flow is whose it is from here on: for lists, and for those who have to end it.
+    pub(crate) fn identified(
+        &self,
+        id: SessionId,
+        (origin, workload): (&FlowOrigin, &Arc<str>),
+        principal: &Principal,
+        upstream: Option<SocketAddr>,
+    ) {
+        self.registry.identified(id, &principal.oid);
+        self.host.flow_opened(FlowNote {
+            session: id,
+            netns: origin.netns,
+            client: origin.client.0,
+            upstream,
+            workload: Arc::clone(workload),
+            principal: Arc::clone(&principal.oid),
+        });
+    }
+
+    /// A flow has ended.
+    pub(crate) fn closed(&self, id: SessionId, cancel: Option<&CancelKey>) {
+        self.registry.close(id, cancel);
+        self.host.flow_closed(id);
+    }
+
     /// Live flows, oldest first.
     #[must_use]
     pub fn flows(&self) -> Vec<FlowRow> {
@@ -199,6 +226,25 @@ impl Node {
     pub fn kill(&self, session: SessionId) -> KillOutcome {
         self.registry
             .kill(session, "weir: an administrator ended this session")
+    }
+
+    /// Flows that are open.
+    #[must_use]
+    pub fn open_flows(&self) -> usize {
+        self.registry.count()
+    }
+
+    /// A successor serves: flows that can move do so as soon as that goes. Call it again for those
+    /// that were starting.
+    pub fn move_all(&self) {
+        self.registry.move_all();
+    }
+
+    /// The successor's agent cancels what the session with that key runs; false when it is not
+    /// here.
+    #[must_use]
+    pub fn cancel(&self, key: &CancelKey, workload: &str) -> bool {
+        self.registry.ask_cancel(key, workload)
     }
 
     /// Ends all flows, for shutdown.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustls::pki_types::ServerName;
 use weir_accept::{authority, tls};
-use weir_relay::{Protocol, SshTarget, Target, UpstreamTls};
+use weir_relay::{Protocol, SshTarget, Target, Targets, UpstreamTls};
 use weir_ssh::{Backend, HostIdentity, Login, ServerKeys};
 use zeroize::Zeroizing;
 
@@ -98,8 +98,17 @@ impl TargetSecrets {
         })
     }
 
-    /// One target, ready to serve. Its secrets are moved out.
-    pub(super) fn target(&mut self, config: &config::Target) -> Result<Target> {
+    /// All targets, ready to serve. Their secrets are moved out.
+    pub(super) fn all(&mut self, config: &Config) -> Result<Targets> {
+        let targets = config
+            .targets
+            .iter()
+            .map(|target| self.target(target).map(Arc::new))
+            .collect::<Result<_>>()?;
+        Ok(Targets::new(targets))
+    }
+
+    fn target(&mut self, config: &config::Target) -> Result<Target> {
         let secrets = self
             .by_target
             .remove(&config.name)

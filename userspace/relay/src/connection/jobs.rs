@@ -1,5 +1,6 @@
 //! What a flow has running on the control runtime: sign-in, upstream, catalog.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use weir_model::time::Now;
 use super::Connection;
 use crate::bind::{self, BoundFlow, Unbound};
 use crate::catalog::{self, CatalogQuestion};
-use crate::holds;
+use crate::holds::Waiter;
 use crate::stream::Stream;
 use crate::upstream;
 
@@ -38,7 +39,11 @@ type Job = Pin<Box<dyn Future<Output = Done>>>;
 pub(super) struct Jobs(Vec<Job>);
 
 impl Jobs {
-    fn start(&mut self, job: impl Future<Output = Done> + 'static) {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn start(&mut self, job: impl Future<Output = Done> + 'static) {
         self.0.push(Box::pin(job));
     }
 
@@ -120,14 +125,8 @@ impl Connection {
         let Some(context) = self.context.clone() else {
             return;
         };
-        let work = holds::wait_for_reviewer(
-            Arc::clone(&self.node),
-            context,
-            request,
-            self.mailbox_sender.clone(),
-        );
-        // It ends by itself when the mailbox is gone.
-        drop(self.node.control.spawn(work));
+        let mailbox = self.mailbox_sender.clone();
+        self.waiter = Some(Waiter::start(&self.node, context, request, mailbox));
     }
 
     pub(super) fn abandon_hold(&mut self, approval: ApprovalId) {
@@ -162,6 +161,7 @@ impl Connection {
     /// Gives a finished job to the session.
     pub(super) fn take_done(&mut self, done: Done, now: Now) -> Result<(), CloseReason> {
         match done {
+            Done::Event(Event::Move) => self.leaving = true,
             Done::Event(event) => self.session.handle(event, now),
             Done::Bound(Ok(flow)) => self.identified(&flow, now),
             Done::Bound(Err(unbound)) => {
@@ -189,6 +189,9 @@ impl Connection {
                 );
             }
             Done::Connected(Ok(stream)) => {
+                if let Some(principal) = self.principal.clone() {
+                    self.announce(&principal, stream.local_addr());
+                }
                 self.server = Some(stream);
                 let credential = Credential {
                     user: self.target.user.clone(),
@@ -211,12 +214,17 @@ impl Connection {
         let governor = bind::governor(&self.node, &self.target, &self.base, flow, now);
         self.context = Some(Arc::clone(governor.context()));
         self.keep_principal(Arc::clone(&flow.principal), now);
-        self.node.registry.identified(self.id, &flow.principal.oid);
+        self.announce(&flow.principal, None);
         self.session
             .handle(Event::Identified(Box::new(governor)), now);
     }
 
-    fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
+    pub(super) fn announce(&self, principal: &Principal, upstream: Option<SocketAddr>) {
+        let of = (&self.origin, &self.workload);
+        self.node.identified(self.id, of, principal, upstream);
+    }
+
+    pub(super) fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
         let left_s = (principal.valid_until_s - RENEW_BEFORE_S - now.unix_s()).max(1);
         let left_us = u64::try_from(left_s).unwrap_or(1).saturating_mul(1_000_000);
         self.binding_due_us = Some(now.mono_us.saturating_add(left_us));

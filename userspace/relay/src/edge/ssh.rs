@@ -45,14 +45,15 @@ pub(crate) async fn serve(mut arrival: Arrival) {
                 let mut governor =
                     bind::governor(&node, &arrival.target, &arrival.base, &bound, now);
                 governor.say_refused_as("denied");
-                node.registry.identified(id, &bound.principal.oid);
+                let of = (&arrival.origin, &arrival.workload);
+                node.identified(id, of, &bound.principal, None);
                 run(&mut arrival, stream, target, governor, bound.principal).await
             }
             Err(none) => turn_away(&arrival, stream, &target, none).await,
         },
         (_, _) => CloseReason::Internal,
     };
-    node.registry.close(id, None);
+    node.closed(id, None);
     node.metrics.closed(reason);
     node.metrics.flows_open.dec();
 }
