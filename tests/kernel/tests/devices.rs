@@ -19,10 +19,14 @@ fn up() -> Lab {
 
 /// Whether it worked, and what it said, inside workload `a`'s namespace as the host's root.
 fn tc(lab: &Lab, arguments: &str) -> (bool, String) {
+    tc_words(lab, &arguments.split(' ').collect::<Vec<_>>())
+}
+
+fn tc_words(lab: &Lab, arguments: &[&str]) -> (bool, String) {
     let output = Command::new("nsenter")
         .arg(format!("--net={}", lab.pod("a").netns.display()))
         .arg("tc")
-        .args(arguments.split(' '))
+        .args(arguments)
         .output()
         .expect("nsenter and tc are installed");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -82,6 +86,24 @@ fn an_allow_list_that_is_taken_away_comes_back() {
     let back = until(Duration::from_secs(3), || drops(&mut lab).then_some(()));
     assert!(back.is_some(), "the device stays open");
     assert_eq!(filters(&lab), usize::from(!tcx));
+}
+
+#[test]
+fn a_filter_that_goes_first_does_not_stay_first() {
+    let tcx = has_tcx();
+    let mut lab = up();
+    assert!(drops(&mut lab));
+    let (made, _) = tc(&lab, "qdisc add dev eth0 clsact");
+    assert_eq!(made, tcx, "without tcx it is there already");
+    // Takes every frame, which ends the walk through the filters.
+    let mut words: Vec<&str> = "filter add dev eth0 egress prio 1 handle 2 bpf bytecode"
+        .split(' ')
+        .collect();
+    words.push("1,6 0 0 4294967295,");
+    let (added, _) = tc_words(&lab, &words);
+    assert!(added, "the control case fails");
+    let back = until(Duration::from_secs(3), || drops(&mut lab).then_some(()));
+    assert!(back.is_some(), "the device stays open");
 }
 
 #[test]

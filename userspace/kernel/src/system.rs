@@ -127,6 +127,7 @@ pub struct System {
     pins: PathBuf,
     ebpf: Ebpf,
     offsets: Offsets,
+    devices: device::Devices,
     classes: HashMap<MapData, u64, u32>,
     destinations: LpmTrie<MapData, Destination, u32>,
     netns: HashMap<MapData, u64, Netns>,
@@ -230,6 +231,7 @@ impl System {
             pins,
             ebpf,
             offsets,
+            devices: device::Devices::default(),
         };
         system.set_heartbeat(0)?;
         for cookie in system.netns.keys().flatten().collect::<Vec<_>>() {
@@ -255,7 +257,12 @@ impl System {
         own: BorrowedFd<'_>,
     ) -> Result<(), KernelError> {
         for (name, kind) in GOVERNED {
-            self.attach_cgroup(name, *kind, governed)?;
+            match self.attach_cgroup(name, *kind, governed) {
+                Err(error) if names::OPTIONAL.contains(name) => {
+                    tracing::warn!(%error, "this kernel does without an optional program");
+                }
+                outcome => outcome?,
+            }
         }
         self.attach_cgroup(names::OWN_OPS, AttachType::SockOps, own)
     }

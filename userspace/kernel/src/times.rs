@@ -1,5 +1,6 @@
 //! How long the attached programs run, as the kernel measures it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,12 +35,12 @@ pub fn measure() -> io::Result<Measuring> {
     Ok(Measuring { _stats: stats })
 }
 
-/// Every program below the pins, one line per attachment.
+/// Every program below the pins, once, wherever it is attached.
 ///
 /// # Errors
 /// The pins cannot be read.
 pub fn program_times(pins: &Path) -> io::Result<Vec<ProgramTime>> {
-    let mut found = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for entry in fs::read_dir(versioned(pins))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -51,6 +52,9 @@ pub fn program_times(pins: &Path) -> io::Result<Vec<ProgramTime>> {
             continue;
         };
         let info = sys::program_info(object.as_fd())?;
+        if !seen.insert(info.id) {
+            continue;
+        }
         found.push(ProgramTime {
             name: info.name,
             runs: info.runs,

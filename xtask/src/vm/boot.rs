@@ -66,8 +66,8 @@ pub(super) fn boot(run: &Run<'_>) -> Result<Report> {
 
 fn say_where(step: &say::Step, line: &Line, report: &Report, tests: usize) {
     match line {
-        Line::Up { release } => step.at(&format!("{release} is up")),
-        Line::Start(label) => step.at(&format!("{}/{tests} {label}", report.ends.len() + 1)),
+        Line::Up { release } => step.reached(&format!("{release} is up")),
+        Line::Start(label) => step.reached(&format!("{}/{tests} {label}", report.ends.len() + 1)),
         Line::Recipe(recipe) => step.at(&format!("{} {}", recipe.phase, recipe.name)),
         Line::Doctor(_) | Line::End { .. } | Line::Done | Line::Other => {}
     }

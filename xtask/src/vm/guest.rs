@@ -102,6 +102,8 @@ fn marked(rest: &str) -> Option<Line> {
 
 fn recipe(line: &str) -> Option<Recipe> {
     let (front, text) = line.split_once(" | ")?;
+    // libtest leaves the line with the test's name open.
+    let front = front.rsplit("... ").next().unwrap_or(front);
     let mut words = front.split_whitespace();
     let phase = words.next()?;
     if !["control", "guarded", "silent"].contains(&phase) {
@@ -140,6 +142,10 @@ mod tests {
             panic!("no recipe");
         };
         assert!(!found.good && found.name == "packet_syn_v4" && found.phase == "guarded");
+        assert!(matches!(
+            read("test no_recipe ... control  ok    connect_v4  Redirected | said"),
+            Line::Recipe(recipe) if recipe.name == "connect_v4"
+        ));
         assert_eq!(read("thread 'x' panicked | here"), Line::Other);
         assert_eq!(read("@weir end bypass::all"), Line::Other);
     }

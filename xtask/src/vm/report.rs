@@ -100,7 +100,7 @@ impl Report {
                 Some((code, _)) => format!("FAILED  exit {code}"),
                 None => "NEVER RAN".to_owned(),
             };
-            say::result(format!("  test   {label:72} {verdict}"));
+            say::result(format!("  test   {label:86} {verdict}"));
         }
         for (label, lines) in &self.failed {
             say::result(format!("\n  {label} on {}:", self.line));

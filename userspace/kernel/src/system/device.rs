@@ -1,14 +1,15 @@
 //! The allow-list on devices: tcx where the kernel has it, else clsact.
 //!
 //! A tcx link is a pin, and nobody in the namespace can take it away. A clsact filter can be
-//! removed by whoever has `CAP_NET_ADMIN` over the namespace; its program is pinned, so that
-//! every look can tell whether it still stands, and `uninstall` knows where filters are.
+//! removed by whoever has `CAP_NET_ADMIN` over the namespace, so every look asks whether it still
+//! stands; the pin of its program tells `uninstall` where it is.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{LpmTrie, MapData};
 use aya::programs::tc::SchedClassifier;
@@ -20,6 +21,20 @@ use crate::{clsact, places, sys};
 /// Of pins: `clsact_KEY_IFINDEX`, and at its end whether the discipline is Weir's as well.
 const FILTER: &str = "clsact_";
 const WITH_DISCIPLINE: &str = "_d";
+
+/// What is known of devices while the broker runs.
+#[derive(Default)]
+pub(super) struct Devices {
+    /// By class and bytes of the link header.
+    programs: Mutex<BTreeMap<(u32, u32), Arc<OwnedFd>>>,
+    /// Ids of programs of clsact filters, by namespace's key and device.
+    filters: Mutex<BTreeMap<(String, u32), u32>>,
+}
+
+/// Each is changed in one step, so one that a panic left behind is whole.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl System {
     /// Puts the allow-list on a device of the calling thread's network namespace.
@@ -39,7 +54,7 @@ impl System {
             name: device.to_owned(),
             source,
         };
-        let program = load_device(&self.pins, self, (class.0, link_bytes))?;
+        let program = self.device_program((class.0, link_bytes))?;
         let program = program.as_fd();
         if sys::has_tcx(program) {
             let pin = self.pins.join(format!("device_{key}_{ifindex}"));
@@ -49,20 +64,34 @@ impl System {
         self.attach_filter(key, ifindex, program).map_err(failed)
     }
 
+    /// One for all devices of a class and kind: loading takes longer than attaching.
+    fn device_program(&self, device: (u32, u32)) -> Result<Arc<OwnedFd>, KernelError> {
+        let mut programs = held(&self.devices.programs);
+        if let Some(program) = programs.get(&device) {
+            return Ok(Arc::clone(program));
+        }
+        let program = Arc::new(load_device(&self.pins, self, device)?);
+        programs.insert(device, Arc::clone(&program));
+        Ok(program)
+    }
+
     fn attach_filter(&self, key: &str, ifindex: u32, program: BorrowedFd<'_>) -> io::Result<()> {
         let made = clsact::put(ifindex, program)?;
-        let earlier = filter_pins(&self.pins)?
-            .into_iter()
-            .find(|pin| pin.key == key && pin.ifindex == ifindex);
-        let mine = made || earlier.as_ref().is_some_and(|pin| pin.discipline);
-        if let Some(earlier) = earlier {
-            fs::remove_file(earlier.path)?;
+        let plain = self.pins.join(format!("{FILTER}{key}_{ifindex}"));
+        let with = self
+            .pins
+            .join(format!("{FILTER}{key}_{ifindex}{WITH_DISCIPLINE}"));
+        let pin = if made || with.exists() { &with } else { &plain };
+        for earlier in [&plain, &with] {
+            match fs::remove_file(earlier) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        let end = if mine { WITH_DISCIPLINE } else { "" };
-        sys::pin(
-            program,
-            &self.pins.join(format!("{FILTER}{key}_{ifindex}{end}")),
-        )
+        sys::pin(program, pin)?;
+        let id = sys::program_info(program)?.id;
+        held(&self.devices.filters).insert((key.to_owned(), ifindex), id);
+        Ok(())
     }
 
     /// Whether the allow-list is still the first to see a device's frames. Call in its namespace.
@@ -70,13 +99,11 @@ impl System {
     /// # Errors
     /// The kernel cannot be asked; the device may be gone.
     pub fn device_stands(&self, key: &str, ifindex: u32) -> io::Result<bool> {
-        let pins = filter_pins(&self.pins)?;
-        let mut pins = pins.iter();
-        let Some(pin) = pins.find(|pin| pin.key == key && pin.ifindex == ifindex) else {
+        let place = (key.to_owned(), ifindex);
+        let Some(program) = held(&self.devices.filters).get(&place).copied() else {
             // A link: nobody can take it away.
             return Ok(true);
         };
-        let program = sys::program_info(sys::get(&pin.path)?.as_fd())?.id;
         let first = clsact::first(ifindex)?;
         Ok(first.is_some_and(|filter| filter.program == program))
     }
@@ -94,6 +121,7 @@ impl System {
                 source,
             })?;
         }
+        held(&self.devices.filters).retain(|(place, _), _| place != key);
         let (links, filters) = (format!("device_{key}_"), format!("{FILTER}{key}_"));
         remove_pins(&self.pins, |name| {
             name.starts_with(&links) || name.starts_with(&filters)
@@ -120,7 +148,6 @@ fn load_device(pins: &Path, system: &System, device: (u32, u32)) -> Result<Owned
 
 /// One clsact filter, by the pin of its program.
 struct FilterPin {
-    path: PathBuf,
     key: String,
     ifindex: u32,
     discipline: bool,
@@ -138,7 +165,6 @@ fn filter_pins(pins: &Path) -> io::Result<Vec<FilterPin>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         found.extend(
             parse_pin(&name).map(|(key, ifindex, discipline)| FilterPin {
-                path: entry.path(),
                 key,
                 ifindex,
                 discipline,
