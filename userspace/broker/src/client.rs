@@ -18,9 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
+use weir_model::flow::ProcessAsk;
+
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, Passed, ProcessReport, RefusalReport,
-    receive, send,
+    Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, LedgerReport, Passed, ProcessReport,
+    RefusalReport, receive, send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -82,6 +84,8 @@ pub struct NodeLink {
 pub struct Welcome {
     pub accepted_map: OwnedFd,
     pub admin: OwnedFd,
+    /// Who speaks on clients' sockets; absent where the kernel does not say.
+    pub speakers: Option<OwnedFd>,
     told: Vec<Told>,
 }
 
@@ -134,6 +138,7 @@ impl NodeLink {
                         Welcome {
                             accepted_map,
                             admin,
+                            speakers: fds.next(),
                             told,
                         },
                     ));
@@ -297,14 +302,15 @@ impl NodeLink {
     /// Evidence on a process.
     pub fn process(
         &self,
-        pid: u32,
-        start_boottime_ns: u64,
+        ask: ProcessAsk,
         done: impl FnOnce(Result<ProcessReport, LinkError>) + Send + 'static,
     ) {
         self.ask(
             Ask::Process {
-                pid,
-                start_boottime_ns,
+                pid: ask.pid,
+                start_boottime_ns: ask.start_boottime_ns,
+                at_ktime_ns: ask.at_ktime_ns,
+                cgroup_id: ask.cgroup_id,
             },
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
@@ -322,6 +328,19 @@ impl NodeLink {
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Counts(reports) => Ok(reports),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// Kernel counters for the ledger.
+    pub fn ledger(&self, done: impl FnOnce(Result<LedgerReport, LinkError>) + Send + 'static) {
+        self.ask(
+            Ask::Ledger,
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Ledger(report) => Ok(report),
                     other => Err(misfit(other)),
                 }));
             }),
@@ -365,6 +384,7 @@ fn misfit(answer: Answer) -> LinkError {
         | Answer::Token(_)
         | Answer::Process(_)
         | Answer::Counts(_)
+        | Answer::Ledger(_)
         | Answer::Refusals(_) => LinkError::Confused,
     }
 }

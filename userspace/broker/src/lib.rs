@@ -10,6 +10,7 @@ mod cgroup;
 pub mod client;
 mod config;
 mod evidence;
+mod ledger;
 mod listeners;
 mod message;
 mod namespace;
@@ -20,6 +21,8 @@ mod serve;
 mod tokens;
 
 pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
-pub use crate::message::{ClassReport, FlowNote, Passed, ProcessReport, RefusalReport};
+pub use crate::message::{
+    ClassReport, FlowNote, LedgerClass, LedgerReport, Passed, ProcessReport, RefusalReport,
+};
 pub use crate::revoke::{Revoked, revoke};
 pub use crate::serve::run;

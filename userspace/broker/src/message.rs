@@ -50,8 +50,11 @@ pub(crate) enum Ask {
     Process {
         pid: u32,
         start_boottime_ns: u64,
+        at_ktime_ns: u64,
+        cgroup_id: u64,
     },
     Counts,
+    Ledger,
     Refusals,
 }
 
@@ -96,7 +99,8 @@ pub enum Passed {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Beside it: the map of accepted sockets, the admin listener.
+    /// Beside it: the map of accepted sockets, the admin listener, and the map of speakers where
+    /// the kernel has one.
     Hello,
     Done,
     /// Beside it: the socket.
@@ -104,6 +108,7 @@ pub(crate) enum Answer {
     Token(String),
     Process(Box<ProcessReport>),
     Counts(Vec<ClassReport>),
+    Ledger(LedgerReport),
     Refusals(Vec<RefusalReport>),
     Refused(String),
 }
@@ -133,10 +138,16 @@ pub struct ProcessReport {
     pub comm: String,
     pub exe: String,
     pub exe_id: String,
+    pub exe_sha256: String,
+    /// With whatever secrets stand in it.
     pub argv: Vec<String>,
     pub parents: Vec<String>,
     pub cgroup_path: String,
+    pub container: String,
+    pub pod: String,
     pub netns_inode: u64,
+    /// `kernel`, `seed` or `proc`.
+    pub lineage: String,
 }
 
 /// Kernel counters of one workload.
@@ -151,6 +162,39 @@ pub struct ClassReport {
     pub orphaned: u64,
     pub lost: u64,
     pub refused: Vec<(String, u64)>,
+}
+
+/// What the kernel counted, for the comparison with what was served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerReport {
+    /// Identifies the counters: others begin anew.
+    pub birth: u64,
+    pub classes: Vec<LedgerClass>,
+}
+
+/// One workload's counters. What comes later on a connect's way is read before and after what
+/// comes earlier, so that the truth lies between, however much is under way meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerClass {
+    /// Empty for governed processes that no workload claims.
+    pub workload: String,
+    /// Connects that the connect hook sent to the listener.
+    pub redirected: u64,
+    /// SYNs towards protected destinations, on the independent hook.
+    pub seen: u64,
+    /// Those of them that were not redirected.
+    pub missed: u64,
+    /// Accepted by the kernel with an origin, before and after.
+    pub accepted: [u64; 2],
+    /// Ended before that, before and after: the client gave up, too old, no memory.
+    pub abandoned: [u64; 2],
+    /// Under way between the two, before and after.
+    pub pending: [u64; 2],
+    /// Accepted by the kernel and not by the node.
+    pub queued: u64,
+    pub refused: Vec<(String, u64)>,
+    /// Refusals that were counted and not reported.
+    pub events_lost: u64,
 }
 
 /// One refusal of the kernel programs.

@@ -14,16 +14,18 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::time::{ClockId, clock_gettime};
-use weir_kernel::System;
+use weir_kernel::{Lineage, System};
+use weir_model::flow::ProcessAsk;
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
+use crate::evidence::{Desk as EvidenceDesk, Evidence};
 use crate::listeners::Places;
 use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive};
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
 use crate::revoke::{Desk, Flows};
-use crate::{evidence, tokens};
+use crate::{ledger, tokens};
 
 /// Version of the messages.
 pub(crate) const MESSAGES_VERSION: u32 = 2;
@@ -39,6 +41,9 @@ struct Broker {
     own_cgroup: std::path::PathBuf,
     system: System,
     places: Places,
+    evidence: EvidenceDesk,
+    /// Of the lineage programs: who speaks on a client's socket.
+    speakers: Option<OwnedFd>,
     admin: UnixListener,
     nodes: Nodes,
     flows: Flows,
@@ -80,11 +85,22 @@ pub fn run(
     }
     kernel.retain_destinations(&kept);
     kernel.attach(governed_dir.as_fd(), own_dir.as_fd())?;
+    let (lineage, speakers) = lineage(&config.pins);
+    let evidence = Evidence::new(
+        lineage,
+        mount.clone(),
+        &config.governed_cgroup,
+        monotonic_ns(),
+    );
+    let evidence =
+        EvidenceDesk::start(evidence).map_err(|source| system("the evidence thread", source))?;
     let listener = root_socket(&config.run_dir.join("broker.sock"))?;
     let desk = root_socket(&config.run_dir.join("revoke.sock"))?;
     let admin = admin_socket(&config)?;
     let mut broker = Broker {
         places: Places::new(mount)?,
+        evidence,
+        speakers,
         own_cgroup,
         system: kernel,
         admin,
@@ -100,6 +116,25 @@ pub fn run(
     }
     broker.system.set_heartbeat(0)?;
     Ok(())
+}
+
+/// Who executed what; the redirect does without. Beside it the map of speakers.
+fn lineage(pins: &Path) -> (Option<Lineage>, Option<OwnedFd>) {
+    let lineage = match Lineage::start(pins) {
+        Ok(lineage) => lineage,
+        Err(error) => {
+            tracing::warn!(%error, "no process lineage: evidence is what /proc says later");
+            return (None, None);
+        }
+    };
+    let speakers = match lineage.speaks() {
+        Ok(()) => lineage.speakers_map().ok(),
+        Err(error) => {
+            tracing::warn!(error, "other processes on a flow's socket are not seen");
+            None
+        }
+    };
+    (Some(lineage), speakers)
 }
 
 /// Mounts the BPF file system when nobody did.
@@ -158,7 +193,7 @@ fn remove(path: &Path) -> Result<(), BrokerError> {
 }
 
 /// `CLOCK_MONOTONIC`, which is what `bpf_ktime_get_ns` reads.
-fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or_else(|_| Duration::ZERO.into());
     let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
@@ -362,18 +397,27 @@ impl Broker {
             Ask::Process {
                 pid,
                 start_boottime_ns,
+                at_ktime_ns,
+                cgroup_id,
             } => {
-                let answer =
-                    match evidence::gather(pid, start_boottime_ns, &self.config.governed_cgroup) {
-                        Some(report) => Answer::Process(Box::new(report)),
-                        None => Answer::Refused("the process is gone".to_owned()),
-                    };
-                self.reply(node, id, answer, &[]);
+                let ask = ProcessAsk {
+                    pid,
+                    start_boottime_ns,
+                    at_ktime_ns,
+                    cgroup_id,
+                };
+                self.process(node, id, ask);
                 Ok(())
             }
             Ask::Counts => {
                 let reports = self.counts();
                 self.reply(node, id, Answer::Counts(reports), &[]);
+                Ok(())
+            }
+            Ask::Ledger => {
+                let names = (0..=self.classes()).map(|class| self.workload_of(class));
+                let report = ledger::read(&self.system, &self.places, names.collect());
+                self.reply(node, id, Answer::Ledger(report), &[]);
                 Ok(())
             }
             Ask::Refusals => {
@@ -405,7 +449,10 @@ impl Broker {
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
-        self.reply(node, id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
+        let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
+        let mut fds = vec![map.as_fd(), admin.as_fd()];
+        fds.extend(speakers.as_ref().map(AsFd::as_fd));
+        self.reply(node, id, Answer::Hello, &fds);
         let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
         for inode in inodes {
             self.tell_listeners(node, inode);
@@ -421,6 +468,17 @@ impl Broker {
         match made {
             Ok(socket) => self.reply(node, id, Answer::Upstream, &[socket.as_fd()]),
             Err(error) => self.reply(node, id, Answer::Refused(error.to_string()), &[]),
+        }
+    }
+
+    fn process(&mut self, node: NodeId, id: u64, ask: ProcessAsk) {
+        let taken = match self.nodes.fd(node) {
+            Some(fd) => self.evidence.ask(id, ask, fd),
+            None => return,
+        };
+        if !taken {
+            let text = "too many questions wait".to_owned();
+            self.reply(node, id, Answer::Refused(text), &[]);
         }
     }
 
@@ -449,9 +507,12 @@ impl Broker {
             .unwrap_or_default()
     }
 
+    fn classes(&self) -> u32 {
+        u32::try_from(self.config.workloads.len()).unwrap_or(0)
+    }
+
     fn counts(&self) -> Vec<ClassReport> {
-        let classes = u32::try_from(self.config.workloads.len()).unwrap_or(0);
-        (0..=classes)
+        (0..=self.classes())
             .map(|class| {
                 let counts = self.system.counts(class);
                 ClassReport {

@@ -1,8 +1,10 @@
 //! The two long-running processes of a node.
 
+mod arguments;
 pub(crate) mod broker;
 pub(crate) mod host;
 mod intake;
+mod ledger;
 pub(crate) mod node;
 pub(crate) mod prepare;
 pub(crate) mod targets;

@@ -6,6 +6,7 @@
 
 mod btf;
 mod clsact;
+mod lineage;
 mod object;
 mod origins;
 mod places;
@@ -14,9 +15,10 @@ mod sys;
 mod system;
 mod times;
 
+pub use crate::lineage::{Lineage, LineageLoss, ProcessId, ProcessRecord, Speakers};
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};
-pub use crate::sys::netns_cookie;
+pub use crate::sys::{accept_queue, netns_cookie};
 pub use crate::system::{
     ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, System, uninstall,
 };

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use weir_abi::names;
 
 use crate::system::loader_for_probe;
-use crate::{object, sys};
+use crate::{lineage, object, sys};
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,17 @@ pub fn probe() -> Vec<Probe> {
         });
     }
     findings.push(device_links(tcx));
+    for (name, tried) in lineage::try_load() {
+        findings.push(Probe {
+            what: format!("program {name}"),
+            works: tried.is_ok(),
+            required: false,
+            detail: match tried {
+                Ok(()) => "loads".to_owned(),
+                Err(error) => format!("process lineage is less: {error}"),
+            },
+        });
+    }
     findings
 }
 

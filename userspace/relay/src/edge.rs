@@ -103,7 +103,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
         Arc::clone(node),
         Rc::clone(&arrival.pen),
         Arc::clone(target),
-        Arc::clone(&principal),
+        (Arc::clone(&principal), &arrival.origin),
         governor,
     );
     Ok(HttpSession {

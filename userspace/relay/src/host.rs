@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use weir_govern::CancelKey;
 use weir_identify::Secret;
-use weir_model::addr::NetnsCookie;
+use weir_model::addr::{NetnsCookie, SocketCookie};
 use weir_model::fault::{Fault, FaultKind};
-use weir_model::flow::ProcessEvidence;
+use weir_model::flow::{ProcessAsk, ProcessEvidence};
 use weir_model::ident::SessionId;
+
+use crate::speaker::NewSpeaker;
 
 /// A future that the control runtime can run.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + Send>>;
@@ -22,6 +24,10 @@ pub trait Host: Send + Sync {
 
     /// The workload's own service-account token.
     fn assertion(&self, workload: &str) -> Answer<Secret>;
+
+    /// Who sent last on a client's socket, when that is another process than the one that
+    /// connected; `None` also where the kernel does not say.
+    fn speaker(&self, socket: SocketCookie) -> Option<NewSpeaker>;
 
     /// Gives a session to the node process that serves now. After an error it is still ours.
     fn hand_over(&self, moving: Moving) -> Answer<()>;
@@ -36,7 +42,7 @@ pub trait Host: Send + Sync {
     fn pass_cancel(&self, key: &CancelKey, workload: &str);
 
     /// Evidence on the process behind a flow; fails when it is gone or is another one by now.
-    fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence>;
+    fn process(&self, ask: ProcessAsk) -> Answer<ProcessEvidence>;
 }
 
 /// By what a flow's connections are found when they have to end.

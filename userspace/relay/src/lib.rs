@@ -20,6 +20,7 @@ mod node;
 mod outbox;
 mod protocol;
 mod registry;
+mod speaker;
 mod stream;
 mod upstream;
 mod worker;
@@ -32,4 +33,5 @@ pub use crate::node::{
 };
 pub use crate::protocol::Protocol;
 pub use crate::registry::{FlowRow, KillOutcome};
+pub use crate::speaker::NewSpeaker;
 pub use crate::worker::{Intake, WeakIntake, Workers};

@@ -15,7 +15,7 @@ use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
 use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
-use weir_kernel::Origins;
+use weir_kernel::{Origins, Speakers};
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
@@ -26,8 +26,10 @@ use weir_relay::{
 use weir_state::State;
 use zeroize::Zeroizing;
 
+use super::arguments::Arguments;
 use super::host::BrokerHost;
 use super::intake::{self, Incoming};
+use super::ledger::{Ledger, Place, Taken};
 use super::prepare::{self, StatePaths};
 use super::targets::TargetSecrets;
 use super::upgrade;
@@ -140,7 +142,11 @@ async fn serve(parts: Parts) -> Result<()> {
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let targets = secrets.targets.all(&config)?;
     let node = Node::new(NodeParts {
-        host: Arc::new(BrokerHost::new(Arc::clone(&link))),
+        host: Arc::new(BrokerHost::new(
+            Arc::clone(&link),
+            Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
+            welcome.speakers.take().map(Speakers::new),
+        )),
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets,
@@ -162,7 +168,14 @@ async fn serve(parts: Parts) -> Result<()> {
     follower.follow(&link, told, incoming)?;
     let origins: Arc<dyn OriginSource> =
         Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
-    let accepting = tokio::spawn(intake::accept_all(listeners, origins, intake.clone()));
+    let taken = Arc::new(taken(&config, &paths, spool.epoch())?);
+    let ledger = ledger(&config, &paths, &spool, &link, &taken, &registry)?;
+    let accepting = tokio::spawn(intake::accept_all(
+        listeners,
+        origins,
+        intake.clone(),
+        taken,
+    ));
     let admin = Arc::new(AdminState {
         node: Arc::clone(&node),
         state,
@@ -177,6 +190,8 @@ async fn serve(parts: Parts) -> Result<()> {
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
+    let (stop_ledger, receiver) = watch::channel(false);
+    let ledger = tokio::spawn(ledger.run(receiver));
     drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
     let ending = tokio::select! {
@@ -187,9 +202,17 @@ async fn serve(parts: Parts) -> Result<()> {
     accepting.abort();
     if let Ending::Succeeded { moves } = ending {
         administration.iter().for_each(AbortHandle::abort);
+        // The successor's first row covers what has none yet.
+        ledger.abort();
         // From here on the successor ships what we record.
         let _told = stop_shipper.send(true);
         upgrade::drain(&node, moves, config.node.drain_s).await;
+    } else {
+        // The last row, while the broker still answers and the record is still shipped.
+        let _told = stop_ledger.send(true);
+        if tokio::time::timeout(DRAIN, ledger).await.is_err() {
+            tracing::warn!("the last row of the ledger comes with the next start");
+        }
     }
     stop(&node, intake, workers, &stop_shipper, shipping).await;
     // Its supervisor starts it again, and it meets the new broker.
@@ -270,6 +293,40 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
         );
     }
     Workers::start(node, lanes).context("starting the workers")
+}
+
+/// One number per workload of the configuration.
+fn taken(config: &Config, paths: &StatePaths, epoch: u32) -> Result<Taken> {
+    let names: Vec<String> = config
+        .workloads
+        .iter()
+        .map(|workload| workload.name.to_string())
+        .collect();
+    Taken::open(&paths.node_dir.join("ledger"), epoch, &names)
+        .context("opening the ledger's counts")
+}
+
+#[expect(clippy::too_many_arguments, reason = "what the ledger stands between")]
+fn ledger(
+    config: &Config,
+    paths: &StatePaths,
+    spool: &SpoolDir,
+    link: &Arc<NodeLink>,
+    taken: &Arc<Taken>,
+    registry: &Registry,
+) -> Result<Ledger> {
+    // A lane of its own, behind those of the workers.
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let index = u32::try_from(count).context("too many processors")?;
+    let lane = spool
+        .lane(index, weir_clock::now())
+        .context("opening the ledger's lane")?;
+    let place = Place {
+        cluster: config.node.cluster.clone(),
+        node: config.node.name.clone(),
+        directory: paths.node_dir.join("ledger"),
+    };
+    Ledger::new(Arc::clone(link), Arc::clone(taken), lane, place, registry)
 }
 
 fn settings(config: &Config) -> Settings {

@@ -19,6 +19,7 @@ use crate::host::Moving;
 use crate::moved::{self, Moved, SavedFlow};
 use crate::node::Node;
 use crate::registry::FlowRow;
+use crate::speaker::Speaker;
 use crate::stream::Stream;
 use crate::worker::Pen;
 
@@ -208,6 +209,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         pen,
         id: flow.id,
         workload: flow.workload,
+        speaker: Speaker::again(&flow.origin, flow.context.pid),
         origin: flow.origin,
         target,
         base: flow.base,

@@ -74,7 +74,7 @@ async fn run(
         Arc::clone(&arrival.node),
         Rc::clone(&arrival.pen),
         Arc::clone(&arrival.target),
-        principal,
+        (principal, &arrival.origin),
         governor,
     );
     let connect = TargetConnect {
