@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
-use weir_broker::client::{NodeLink, Told};
+use weir_broker::client::{NodeLink, NodePulse, Told};
 use weir_broker::{BrokerConfig, Destination, WorkloadConfig};
 use weir_kernel::Origins;
 
@@ -92,8 +92,8 @@ pub fn node(socket: &Path) -> Result<(), Failure> {
         let _gone = sender.send(done);
     });
     serving.recv_timeout(Duration::from_secs(2))??;
-    let (beating, quiet) = (Arc::clone(&link), Arc::clone(&silent));
-    std::thread::spawn(move || beat(&beating, &quiet));
+    let (pulse, quiet) = (welcome.pulse, Arc::clone(&silent));
+    std::thread::spawn(move || beat(&pulse, &quiet));
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
             "silent" => {
@@ -156,19 +156,12 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
 }
 
 /// Heartbeats, unless told to be quiet; says `ALIVE` after the first.
-fn beat(link: &NodeLink, quiet: &AtomicBool) {
+fn beat(pulse: &NodePulse, quiet: &AtomicBool) {
     let mut first = true;
     loop {
-        if !quiet.load(Ordering::Relaxed) {
-            let (sender, answer) = mpsc::channel();
-            link.heartbeat(move |done| {
-                // Nobody waits any more when the first answer was late.
-                let _late = sender.send(done.is_ok());
-            });
-            if answer.recv_timeout(Duration::from_secs(2)) == Ok(true) && first {
-                first = false;
-                say("ALIVE");
-            }
+        if !quiet.load(Ordering::Relaxed) && pulse.beat().is_ok() && first {
+            first = false;
+            say("ALIVE");
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -86,6 +86,7 @@ pub struct Welcome {
     pub admin: OwnedFd,
     /// Who speaks on clients' sockets; absent where the kernel does not say.
     pub speakers: Option<OwnedFd>,
+    pub pulse: NodePulse,
     told: Vec<Told>,
 }
 
@@ -125,7 +126,9 @@ impl NodeLink {
                     ..
                 } => {
                     let mut fds = fds.into_iter();
-                    let (Some(accepted_map), Some(admin)) = (fds.next(), fds.next()) else {
+                    let (Some(accepted_map), Some(admin), Some(pulse)) =
+                        (fds.next(), fds.next(), fds.next())
+                    else {
                         return Err(io::Error::other("the broker's hello lacks descriptors"));
                     };
                     let link = Self {
@@ -139,6 +142,7 @@ impl NodeLink {
                             accepted_map,
                             admin,
                             speakers: fds.next(),
+                            pulse: NodePulse(pulse),
                             told,
                         },
                     ));
@@ -257,11 +261,6 @@ impl NodeLink {
         self.ask_done(Ask::Pass(passed), &[], done);
     }
 
-    /// The node lives. Send every 250 ms or so; each is good for 2 s.
-    pub fn heartbeat(&self, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
-        self.ask_done(Ask::Heartbeat, &[], done);
-    }
-
     /// An unconnected TCP socket made in that namespace.
     pub fn upstream(
         &self,
@@ -361,6 +360,22 @@ impl NodeLink {
                 }));
             }),
         );
+    }
+}
+
+/// The node's sign of life, once it serves.
+pub struct NodePulse(OwnedFd);
+
+impl NodePulse {
+    /// The node lives. Say so every 100 ms; each is good for 500 ms.
+    ///
+    /// # Errors
+    /// The broker is gone. A broker that does not read is none: it was told already.
+    pub fn beat(&self) -> io::Result<()> {
+        match nix::unistd::write(&self.0, &[1]) {
+            Ok(_) | Err(nix::errno::Errno::EAGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod listeners;
 mod message;
 mod namespace;
 mod nodes;
+mod pulse;
 mod reset;
 mod revoke;
 mod serve;

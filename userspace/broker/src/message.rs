@@ -39,7 +39,6 @@ pub(crate) enum Ask {
     },
     /// For the nodes that still drain: what concerns a session that we do not have.
     Pass(Passed),
-    Heartbeat,
     Upstream {
         netns: u64,
         ipv6: bool,

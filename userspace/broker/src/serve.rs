@@ -24,13 +24,12 @@ use crate::listeners::Places;
 use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive};
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
+use crate::pulse::{self, Pulse};
 use crate::revoke::{Desk, Flows};
 use crate::{ledger, tokens};
 
 /// Version of the messages.
 pub(crate) const MESSAGES_VERSION: u32 = 2;
-/// A heartbeat is good for this long.
-const HEARTBEAT_NS: u64 = 2_000_000_000;
 /// How often namespaces are looked for.
 const LOOK_EVERY_MS: u16 = 200;
 /// Refusals given out at once.
@@ -46,6 +45,7 @@ struct Broker {
     speakers: Option<OwnedFd>,
     admin: UnixListener,
     nodes: Nodes,
+    pulse: Pulse,
     flows: Flows,
     desk: Desk,
 }
@@ -97,6 +97,8 @@ pub fn run(
     let listener = root_socket(&config.run_dir.join("broker.sock"))?;
     let desk = root_socket(&config.run_dir.join("revoke.sock"))?;
     let admin = admin_socket(&config)?;
+    let pulse =
+        Pulse::start(kernel.heartbeat()?).map_err(|source| system("the pulse thread", source))?;
     let mut broker = Broker {
         places: Places::new(mount)?,
         evidence,
@@ -105,6 +107,7 @@ pub fn run(
         system: kernel,
         admin,
         nodes: Nodes::default(),
+        pulse,
         flows: Flows::default(),
         desk: Desk::new(desk, vec![config.governed_cgroup.clone()]),
         config,
@@ -114,7 +117,7 @@ pub fn run(
     while !stop.load(Ordering::Relaxed) {
         broker.turn(listener.as_fd())?;
     }
-    broker.system.set_heartbeat(0)?;
+    broker.pulse.stop();
     Ok(())
 }
 
@@ -292,9 +295,7 @@ impl Broker {
             return;
         }
         tracing::warn!("the node is gone: protected connects are refused");
-        if let Err(error) = self.system.set_heartbeat(0) {
-            tracing::error!(%error, "the heartbeat cannot be stopped; it runs out by itself");
-        }
+        self.pulse.stop();
     }
 
     fn node_message(&mut self, id: NodeId) -> Result<(), BrokerError> {
@@ -313,14 +314,15 @@ impl Broker {
 
     /// From here on new flows are this node's.
     fn serves(&mut self, node: NodeId, id: u64) -> Result<(), BrokerError> {
-        let Some((before, snapshots)) = self.nodes.serves(node) else {
+        let Some(succession) = self.nodes.serves(node) else {
             let text = "a node says once that it serves, and after its hello".to_owned();
             self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         };
-        self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
+        self.pulse.follow(succession.pulse);
         self.reply(node, id, Answer::Done, &[]);
-        for predecessor in before {
+        let snapshots = succession.snapshots;
+        for predecessor in succession.before {
             self.tell(predecessor, &FromBroker::Drain { snapshots }, &[]);
         }
         Ok(())
@@ -378,13 +380,6 @@ impl Broker {
                 self.pass(node, id, &passed);
                 Ok(())
             }
-            Ask::Heartbeat => {
-                if self.nodes.role(node) == Some(Role::Serving) {
-                    self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
-                }
-                self.reply(node, id, Answer::Done, &[]);
-                Ok(())
-            }
             Ask::Upstream { netns, ipv6 } => {
                 self.upstream(node, (id, netns), ipv6);
                 Ok(())
@@ -438,19 +433,20 @@ impl Broker {
         id: u64,
         (abi, snapshots): (u32, u32),
     ) -> Result<(), BrokerError> {
-        self.nodes.reads_snapshots(node, snapshots);
         if abi != MESSAGES_VERSION {
             let text = format!("the node speaks version {abi}, the broker {MESSAGES_VERSION}");
             self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         }
+        let (watched, pulse) = pulse::pair().map_err(|source| system("a pulse", source))?;
+        self.nodes.introduced(node, snapshots, watched);
         let map = self.system.accepted_map()?;
         let admin = self
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
         let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
-        let mut fds = vec![map.as_fd(), admin.as_fd()];
+        let mut fds = vec![map.as_fd(), admin.as_fd(), pulse.as_fd()];
         fds.extend(speakers.as_ref().map(AsFd::as_fd));
         self.reply(node, id, Answer::Hello, &fds);
         let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();

@@ -7,6 +7,8 @@ mod intake;
 mod ledger;
 pub(crate) mod node;
 pub(crate) mod prepare;
+mod pulse;
+mod serving;
 pub(crate) mod targets;
 mod upgrade;
 

@@ -6,6 +6,7 @@
 
 mod btf;
 mod clsact;
+mod heartbeat;
 mod lineage;
 mod object;
 mod origins;
@@ -15,6 +16,7 @@ mod sys;
 mod system;
 mod times;
 
+pub use crate::heartbeat::Heartbeat;
 pub use crate::lineage::{Lineage, LineageLoss, ProcessId, ProcessRecord, Speakers};
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};

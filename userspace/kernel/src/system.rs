@@ -25,6 +25,7 @@ use weir_abi::{
 };
 use weir_model::fault::{Fault, FaultKind};
 
+use crate::heartbeat::Heartbeat;
 use crate::sys::{self, AttachType};
 use crate::{btf, object};
 
@@ -416,6 +417,14 @@ impl System {
         let name = names::HEARTBEAT;
         let set = self.heartbeat.set(0, deadline_ns, ANY);
         set.map_err(|source| KernelError::Map { name, source })
+    }
+
+    /// Another handle on the heartbeat.
+    ///
+    /// # Errors
+    /// Its pin is gone.
+    pub fn heartbeat(&self) -> Result<Heartbeat, KernelError> {
+        Heartbeat::open(&self.pins)
     }
 
     /// The map of accepted sockets' origins, to be passed to the node.

@@ -14,6 +14,15 @@ use crate::{place, run, say};
 
 /// Programs of this machine that tests and recipes start.
 const HOST: [&str; 5] = ["bash", "ip", "nsenter", "tc", "setpriv"];
+/// As above, by their paths: lineage is told apart by inode, and busybox is one for all.
+const BY_PATH: [&str; 6] = [
+    "/bin/bash",
+    "/bin/sh",
+    "/bin/sleep",
+    "/bin/cat",
+    "/bin/true",
+    "/usr/bin/env",
+];
 
 /// Both kernels share it.
 pub(super) fn archive(programs: &Programs) -> Result<PathBuf> {
@@ -46,6 +55,10 @@ pub(super) fn archive(programs: &Programs) -> Result<PathBuf> {
         let to = Path::new("/usr/local/bin").join(name);
         add(&root, &found(name)?, &to, &mut added)?;
     }
+    add_python(&root, &mut added)?;
+    for path in BY_PATH.map(Path::new) {
+        add(&root, path, path, &mut added)?;
+    }
     for path in programs
         .tests
         .iter()
@@ -69,6 +82,20 @@ pub(super) fn archive(programs: &Programs) -> Result<PathBuf> {
     let packed = pack(&root, &root.with_extension("cpio.zst"))?;
     step.done("");
     Ok(packed)
+}
+
+/// Python with its library, which tests of threads and processes speak.
+fn add_python(root: &Path, added: &mut BTreeSet<PathBuf>) -> Result<()> {
+    let ask = "import sys, sysconfig; print(sys.executable, sysconfig.get_path('stdlib'))";
+    let text = run::output(Command::new("python3").args(["-c", ask]))?;
+    let (program, library) = text.trim().split_once(' ').context("python's library")?;
+    add(root, Path::new(program), Path::new(program), added)?;
+    let to = root.join(library.trim_start_matches('/'));
+    fs::create_dir_all(&to).context("python's library")?;
+    let script = "tar -c --exclude=__pycache__ --exclude=test --exclude=dist-packages \
+                  --exclude=config-* . | tar -x -C \"$0\"";
+    let mut copy = Command::new("bash");
+    run::quiet(copy.args(["-c", script]).arg(&to).current_dir(library))
 }
 
 fn found(name: &str) -> Result<PathBuf> {

@@ -9,7 +9,8 @@ pub(super) const MARK: &str = "@weir";
 /// state with it is seen, and has a limit.
 pub(super) const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
-/bin/busybox --install -s
+# What is there already stays.
+/bin/busybox --install -s 2>/dev/null
 export PATH=/usr/local/bin:/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

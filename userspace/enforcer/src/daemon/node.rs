@@ -31,6 +31,8 @@ use super::host::BrokerHost;
 use super::intake::{self, Incoming};
 use super::ledger::{Ledger, Place, Taken};
 use super::prepare::{self, StatePaths};
+use super::pulse;
+use super::serving::{Ending, Serving, Shipping};
 use super::targets::TargetSecrets;
 use super::upgrade;
 use crate::admin::{AdminState, PeerRule, SignIns, serve_tcp, serve_unix};
@@ -38,12 +40,8 @@ use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
-/// The broker takes each heartbeat for 2 s.
-const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Tables that are not right yet are looked at again.
 const TABLES_EVERY: Duration = Duration::from_secs(2);
-/// Flows are given this long to end on their own at shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
 /// A broker that is just starting is waited for.
 const BROKER_TRIES: u32 = 50;
 const BROKER_TRY_EVERY: Duration = Duration::from_millis(200);
@@ -142,11 +140,7 @@ async fn serve(parts: Parts) -> Result<()> {
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let targets = secrets.targets.all(&config)?;
     let node = Node::new(NodeParts {
-        host: Arc::new(BrokerHost::new(
-            Arc::clone(&link),
-            Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
-            welcome.speakers.take().map(Speakers::new),
-        )),
+        host: host(&link, &config, &secrets, &mut welcome),
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets,
@@ -163,72 +157,59 @@ async fn serve(parts: Parts) -> Result<()> {
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
     let told = welcome.take_told();
     let (incoming, listeners) = intake::channel();
-    let (follower, mut changes) = Follower::new(&node, &intake);
+    let (follower, changes) = Follower::new(&node, &intake);
     let broker_there = Arc::clone(&follower.there);
     follower.follow(&link, told, incoming)?;
-    let origins: Arc<dyn OriginSource> =
-        Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
+    let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
     let taken = Arc::new(taken(&config, &paths, spool.epoch())?);
     let ledger = ledger(&config, &paths, &spool, &link, &taken, &registry)?;
-    let accepting = tokio::spawn(intake::accept_all(
-        listeners,
-        origins,
-        intake.clone(),
-        taken,
-    ));
+    let accept = intake::accept_all(listeners, origins, intake.clone(), taken);
+    let accepting = tokio::spawn(accept);
     let admin = Arc::new(AdminState {
         node: Arc::clone(&node),
         state,
         identify,
         signins: SignIns::default(),
         metrics: registry,
-        readiness: Box::new(move || {
-            let there = broker_there.load(Ordering::Relaxed);
-            (!there).then(|| "broker".to_owned()).into_iter().collect()
-        }),
+        readiness: readiness(broker_there),
         config: config.clone(),
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
     let (stop_ledger, receiver) = watch::channel(false);
     let ledger = tokio::spawn(ledger.run(receiver));
-    drop(tokio::spawn(heartbeat(Arc::clone(&link))));
+    pulse::start(welcome.pulse)?;
     output::line("READY");
-    let ending = tokio::select! {
-        signal = wait_for_signal() => signal.map(|()| Ending::Signalled)?,
-        Ok(()) = changes.changed() => *changes.borrow(),
+    let serving = Serving {
+        node,
+        intake,
+        workers,
+        accepting,
+        administration,
+        shipping: (stop_shipper, shipping),
+        ledger: (stop_ledger, ledger),
+        changes,
+        drain_s: config.node.drain_s,
     };
-    // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
-    accepting.abort();
-    if let Ending::Succeeded { moves } = ending {
-        administration.iter().for_each(AbortHandle::abort);
-        // The successor's first row covers what has none yet.
-        ledger.abort();
-        // From here on the successor ships what we record.
-        let _told = stop_shipper.send(true);
-        upgrade::drain(&node, moves, config.node.drain_s).await;
-    } else {
-        // The last row, while the broker still answers and the record is still shipped.
-        let _told = stop_ledger.send(true);
-        if tokio::time::timeout(DRAIN, ledger).await.is_err() {
-            tracing::warn!("the last row of the ledger comes with the next start");
-        }
-    }
-    stop(&node, intake, workers, &stop_shipper, shipping).await;
-    // Its supervisor starts it again, and it meets the new broker.
-    anyhow::ensure!(ending != Ending::BrokerGone, "the broker is gone");
-    Ok(())
+    serving.until_the_end().await
 }
 
-/// Why a node stops serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Signalled,
-    BrokerGone,
-    /// A successor takes new flows; ours move there if it reads our snapshots.
-    Succeeded {
-        moves: bool,
-    },
+fn host(
+    link: &Arc<NodeLink>,
+    config: &Config,
+    secrets: &Secrets,
+    welcome: &mut Welcome,
+) -> Arc<BrokerHost> {
+    let arguments = Arguments::new(secrets.mask_key.clone(), config.patterns.clone());
+    let speakers = welcome.speakers.take().map(Speakers::new);
+    Arc::new(BrokerHost::new(Arc::clone(link), arguments, speakers))
+}
+
+fn readiness(broker_there: Arc<AtomicBool>) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
+    Box::new(move || {
+        let there = broker_there.load(Ordering::Relaxed);
+        (!there).then(|| "broker".to_owned()).into_iter().collect()
+    })
 }
 
 /// New flows are ours once the broker says so.
@@ -242,30 +223,6 @@ async fn serve_from_now_on(link: &NodeLink) -> Result<()> {
         .await
         .context("the broker is gone")?
         .context("the broker does not let this node serve")
-}
-
-/// No new flows, live ones are told, the rest of the record is shipped.
-async fn stop(
-    node: &Node,
-    intake: Intake,
-    workers: Workers,
-    stop_shipper: &watch::Sender<bool>,
-    shipping: Option<Shipping>,
-) {
-    tracing::info!("stopping: no new flows, live ones are told");
-    node.kill_all();
-    drop(intake);
-    let ended = tokio::task::spawn_blocking(move || workers.join());
-    if tokio::time::timeout(DRAIN, ended).await.is_err() {
-        tracing::warn!("some flows did not end in time");
-    }
-    // Nobody waits for it: the shipper also watches this value.
-    let _told = stop_shipper.send(true);
-    if let Some(shipping) = shipping
-        && tokio::time::timeout(DRAIN, shipping).await.is_err()
-    {
-        tracing::warn!("the rest of the record stays in the spool until the next start");
-    }
 }
 
 fn open_spool(config: &Config, paths: &StatePaths) -> Result<SpoolDir> {
@@ -339,8 +296,6 @@ fn settings(config: &Config) -> Settings {
         shape_seed: 0,
     }
 }
-
-type Shipping = tokio::task::JoinHandle<()>;
 
 fn start_shipper(
     config: &Config,
@@ -490,30 +445,6 @@ fn start_admin(
         tasks.push(task.abort_handle());
     }
     Ok(tasks)
-}
-
-/// From the control runtime, so that a hung node goes silent.
-async fn heartbeat(link: Arc<NodeLink>) {
-    let mut beats = tokio::time::interval(HEARTBEAT_EVERY);
-    loop {
-        beats.tick().await;
-        link.heartbeat(|outcome| {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "heartbeat");
-            }
-        });
-    }
-}
-
-async fn wait_for_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signal handler")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
