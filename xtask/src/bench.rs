@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, always as a ratio against a direct run in the same command.
 
+mod connect;
 mod kubernetes;
 mod pair;
 mod path;
@@ -14,12 +15,14 @@ use clap::{Args, Subcommand};
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  cargo xtask bench path\n  \
     cargo xtask bench path --rounds 7 --seconds 4\n  \
-    cargo xtask bench ssh\n  cargo xtask bench kubernetes --rounds 3")]
+    cargo xtask bench connect\n  cargo xtask bench ssh\n  cargo xtask bench kubernetes --rounds 3")]
 pub(crate) enum BenchCommand {
     /// pgbench through Weir, directly, and through a byte-copying proxy
     Path(PathArgs),
     /// ssh and sftp through Weir and directly
     Ssh(PairArgs),
+    /// What the kernel programs cost a connect, and how long each of them runs
+    Connect(connect::ConnectArgs),
     /// Requests and streams of Kubernetes through Weir and directly
     Kubernetes(PairArgs),
 }
@@ -49,6 +52,7 @@ pub(crate) struct PathArgs {
 
 pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     match command {
+        BenchCommand::Connect(args) => connect::run(args),
         BenchCommand::Path(args) => path::run(args),
         BenchCommand::Ssh(args) => ssh::run(args),
         BenchCommand::Kubernetes(args) => kubernetes::run(args),

@@ -17,6 +17,7 @@ mod say;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -31,7 +32,8 @@ use clap::{Parser, Subcommand};
         cargo xtask quickstart\n  \
         cargo xtask test --strict\n  \
         cargo xtask lab up && cargo xtask lab exec --agent analyst -- psql -c 'select 1'\n  \
-        cargo xtask bench path"
+        cargo xtask bench path\n  \
+        cargo xtask vm 6.1 6.12"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -53,6 +55,8 @@ enum Command {
     /// Foreign test suites through Weir (builds what they need; opt-in)
     #[command(subcommand)]
     Conformance(conformance::ConformanceCommand),
+    /// The kernel tier on other kernels, under qemu
+    Vm(vm::VmArgs),
     /// Check the repository's own rules
     Tidy,
     /// Install what builds and tests need; quick when nothing is missing
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Lab(command) => lab::run(command),
         Command::Bench(command) => bench::run(&command),
         Command::Conformance(command) => conformance::run(&command),
+        Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),
         Command::Setup => setup::run(setup::Need::everything()).map(|()| ExitCode::SUCCESS),
     };

@@ -42,6 +42,14 @@ impl Step {
         }
     }
 
+    /// As [`Step::at`]; without a terminal as a line of its own, for what takes minutes.
+    pub(crate) fn reached(&self, detail: &str) {
+        match &self.bar {
+            Some(_) => self.at(detail),
+            None => eprintln!("  .. {}: {detail}", self.name),
+        }
+    }
+
     /// Ends the step and says how long it took.
     pub(crate) fn done(self, detail: impl Display) {
         let detail = detail.to_string();

@@ -16,7 +16,7 @@ use crate::{say, setup};
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --tier unit --tier golden\n  \
-    cargo xtask test --strict"
+    cargo xtask test --strict\n\nThe tier kernel on other kernels: cargo xtask vm 6.1 6.12"
 )]
 pub(crate) struct TestArgs {
     /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity evidence deploy

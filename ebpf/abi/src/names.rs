@@ -15,6 +15,11 @@ pub const OWN_OPS: &str = "weir_own_ops";
 pub const CGROUP_EGRESS: &str = "weir_egress";
 pub const DEVICE_EGRESS: &str = "weir_device";
 
+/// Programs without which Weir runs, with something less: `weir doctor` names a kernel's refusal of
+/// one, and nothing else fails. Maps are made with the object, so an optional program with a kind
+/// of map that Linux 6.1 lacks needs an object of its own.
+pub const OPTIONAL: &[&str] = &[];
+
 pub const CLIENT: &str = "CLIENT";
 pub const ACCEPTED: &str = "ACCEPTED";
 pub const FLOWS: &str = "FLOWS";

@@ -2,7 +2,8 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_ancestor_cgroup_id, bpf_skb_ancestor_cgroup_id,
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_skb_ancestor_cgroup_id,
+    bpf_skb_cgroup_id,
 };
 use aya_ebpf::maps::lpm_trie::Key;
 use weir_abi::rule::DESTINATION_FIXED_BITS;
@@ -13,33 +14,39 @@ use crate::maps::{ALLOWED, CLASSES, DESTINATIONS, LISTED, OWN_CGROUPS};
 /// Class of the deepest claimed ancestor of the current task's cgroup.
 #[inline(always)]
 pub(crate) fn of_task() -> u32 {
-    let mut class = CLASS_NONE;
-    let mut level = 1;
-    while level <= CGROUP_DEPTH_MAX {
-        // SAFETY: a helper without preconditions; 0 when the level does not exist.
-        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
-        if id == 0 {
-            break;
-        }
-        // SAFETY: values are u32 and never removed while in use by more than this read.
-        if let Some(found) = unsafe { CLASSES.get(&id) } {
-            class = *found;
-        }
-        level += 1;
-    }
-    class
+    // SAFETY: a helper without preconditions.
+    let own = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: as above; 0 when the level does not exist.
+    deepest(own, CLASS_NONE, |level| unsafe {
+        bpf_get_current_ancestor_cgroup_id(level)
+    })
 }
 
 /// Class of the deepest claimed ancestor of the packet's socket's cgroup; [`CLASS_OUTSIDE`] where
 /// none is governed, and without a full socket.
 #[inline(always)]
 pub(crate) fn of_packet(skb: *mut __sk_buff) -> u32 {
-    let mut class = CLASS_OUTSIDE;
+    // SAFETY: the packet comes from the kernel; 0 without a full socket.
+    let own = unsafe { bpf_skb_cgroup_id(skb) };
+    // SAFETY: as above.
+    deepest(own, CLASS_OUTSIDE, |level| unsafe {
+        bpf_skb_ancestor_cgroup_id(skb, level)
+    })
+}
+
+/// A workload's processes are mostly in the very cgroup that was claimed: one look-up. Others are
+/// walked to from the root.
+#[inline(always)]
+fn deepest(own: u64, unclaimed: u32, ancestor: impl Fn(i32) -> u64) -> u32 {
+    // SAFETY: values are u32 and never removed while in use by more than this read.
+    if let Some(found) = unsafe { CLASSES.get(&own) } {
+        return *found;
+    }
+    let mut class = unclaimed;
     let mut level = 1;
     while level <= CGROUP_DEPTH_MAX {
-        // SAFETY: the packet comes from the kernel; 0 without a full socket.
-        let id = unsafe { bpf_skb_ancestor_cgroup_id(skb, level as i32) };
-        if id == 0 {
+        let id = ancestor(level as i32);
+        if id == 0 || id == own {
             break;
         }
         // SAFETY: as above.
@@ -58,10 +65,11 @@ pub(crate) fn is_own(cgroup: u64) -> bool {
     cgroup != 0 && unsafe { OWN_CGROUPS.get(&cgroup) }.is_some()
 }
 
-/// `port` in host order.
+/// `port` in host order. Most destinations are addresses of which nothing is protected, and one
+/// look-up shows that: every protected port has its entry of [`PORT_SOME`].
 #[inline(always)]
 pub(crate) fn is_protected(class: u32, addr: &[u32; 4], port: u32) -> bool {
-    lookup(class, addr, port) || lookup(class, addr, PORT_ANY)
+    lookup(class, addr, PORT_SOME) && (lookup(class, addr, port) || lookup(class, addr, PORT_ANY))
 }
 
 /// Is any port of the address protected.

@@ -10,6 +10,7 @@
 )]
 
 pub mod calls;
+pub mod connects;
 pub mod jail;
 pub mod lab;
 pub mod packets;

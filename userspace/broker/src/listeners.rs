@@ -177,8 +177,8 @@ impl Places {
         self.guarded.retain(|inode, guarded| {
             let used = by_id.keys().any(|(other, _)| other == inode);
             let keep = used || scene.now_ns.saturating_sub(guarded.tried_ns) <= unseen_max;
-            if !keep && let Err(error) = system.detach_devices(&guarded.key) {
-                tracing::warn!(%error, "links of a gone namespace stay until uninstall");
+            if !keep {
+                guarded.leave(system);
             }
             keep
         });
@@ -393,15 +393,32 @@ fn guard(
 
 impl Guarded {
     /// A device that was added later gets the allow-list as well.
+    /// One that lost it, which only its namespace's administrator can do and only where there is
+    /// no tcx, gets it back.
     fn watch_devices(&mut self, system: &System) {
-        let Ok(devices) = self.namespace.visit(devices_here) else {
+        let (key, known) = (&self.key, &self.devices);
+        let looked = self.namespace.visit(|| {
+            let all = devices_here()?;
+            let present: BTreeSet<u32> = all.iter().map(|device| device.index).collect();
+            let unguarded: Vec<Device> = all
+                .into_iter()
+                .filter(|device| {
+                    !known.contains(&device.index)
+                        || !system.device_stands(key, device.index).unwrap_or(false)
+                })
+                .collect();
+            Ok((present, unguarded))
+        });
+        let Ok((present, unguarded)) = looked else {
             return;
         };
-        self.devices
-            .retain(|index| devices.iter().any(|device| device.index == *index));
-        for device in devices {
+        self.devices.retain(|index| present.contains(index));
+        for device in unguarded {
             if self.devices.contains(&device.index) {
-                continue;
+                tracing::error!(
+                    key = %self.key, device = %device.name,
+                    "the allow-list of a device was taken away: it is put back"
+                );
             }
             match self.attach(&device, system) {
                 Ok(()) => {
@@ -411,6 +428,16 @@ impl Guarded {
                     tracing::error!(device = %device.name, %error, "a device is not guarded");
                 }
             }
+        }
+    }
+
+    fn leave(&self, system: &System) {
+        let detach = || {
+            let detached = system.detach_devices(&self.key);
+            detached.map_err(std::io::Error::other)
+        };
+        if let Err(error) = self.namespace.visit(detach) {
+            tracing::warn!(%error, "links of a gone namespace stay until uninstall");
         }
     }
 

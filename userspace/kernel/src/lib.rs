@@ -5,13 +5,16 @@
 #![deny(unsafe_code)]
 
 mod btf;
+mod clsact;
 mod heartbeat;
 mod lineage;
 mod object;
 mod origins;
+mod places;
 mod probe;
 mod sys;
 mod system;
+mod times;
 
 /// Names the pin directory.
 pub use weir_abi::ABI_VERSION;
@@ -24,3 +27,4 @@ pub use crate::sys::{accept_queue, netns_cookie};
 pub use crate::system::{
     ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, Root, System, uninstall,
 };
+pub use crate::times::{Measuring, ProgramTime, measure, program_times};

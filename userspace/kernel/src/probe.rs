@@ -1,7 +1,11 @@
 //! What this kernel can do, found out by doing it.
 
+use std::os::fd::AsFd;
+
+use weir_abi::names;
+
 use crate::system::loader_for_probe;
-use crate::{lineage, object};
+use crate::{lineage, object, sys};
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,18 +45,23 @@ pub fn probe() -> Vec<Probe> {
         required: true,
         detail: "created".to_owned(),
     }];
+    let mut tcx = false;
     for (name, program) in ebpf.programs_mut() {
         let loaded = crate::system::load_program(program);
+        if let (names::DEVICE_EGRESS, Ok(fd)) = (name, program.fd()) {
+            tcx = sys::has_tcx(fd.as_fd());
+        }
         findings.push(Probe {
             what: format!("program {name}"),
             works: loaded.is_ok(),
-            required: true,
+            required: !names::OPTIONAL.contains(&name),
             detail: match loaded {
                 Ok(()) => "loads".to_owned(),
                 Err(error) => error.to_string(),
             },
         });
     }
+    findings.push(device_links(tcx));
     for (name, tried) in lineage::try_load() {
         findings.push(Probe {
             what: format!("program {name}"),
@@ -65,4 +74,19 @@ pub fn probe() -> Vec<Probe> {
         });
     }
     findings
+}
+
+fn device_links(tcx: bool) -> Probe {
+    let detail = if tcx {
+        "the allow-list on devices is a pinned link"
+    } else {
+        "before Linux 6.6 the allow-list on devices is a clsact filter: a workload with CAP_NET_ADMIN \
+         over its network namespace can take it away, until the broker puts it back (200 ms)"
+    };
+    Probe {
+        what: "tcx".to_owned(),
+        works: tcx,
+        required: false,
+        detail: detail.to_owned(),
+    }
 }

@@ -241,6 +241,71 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     }
 }
 
+/// Whether devices take tcx links (Linux 6.6): asked for at a device that cannot exist, where a
+/// kernel that knows them says so.
+pub(crate) fn has_tcx(program: BorrowedFd<'_>) -> bool {
+    const NO_DEVICE: u32 = i32::MAX as u32;
+    let asked = link_device(program, NO_DEVICE);
+    asked.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
+}
+
+/// What is read of `struct bpf_prog_info`.
+#[derive(Clone, Debug)]
+pub(crate) struct ProgramInfo {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) ns: u64,
+    pub(crate) runs: u64,
+    pub(crate) verified: u32,
+}
+
+#[repr(C)]
+struct InfoOf {
+    fd: u32,
+    bytes: u32,
+    info: u64,
+}
+
+/// The first bytes of an object's info; what an older kernel does not know stays zero.
+fn info<const N: usize>(fd: BorrowedFd<'_>) -> io::Result<[u8; N]> {
+    const GET_INFO: libc::c_long = 15;
+    let mut bytes = [0_u8; N];
+    let attr = InfoOf {
+        fd: fd.as_raw_fd() as u32,
+        bytes: N as u32,
+        info: bytes.as_mut_ptr() as u64,
+    };
+    bpf(GET_INFO, &attr)?;
+    Ok(bytes)
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let found = bytes.get(at..at + N).and_then(|part| part.try_into().ok());
+    found.unwrap_or([0; N])
+}
+
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    let bytes = info::<224>(program)?;
+    let name: [u8; 16] = number(&bytes, 64);
+    let name = String::from_utf8_lossy(&name);
+    Ok(ProgramInfo {
+        id: u32::from_ne_bytes(number(&bytes, 4)),
+        name: name.trim_end_matches('\0').to_owned(),
+        ns: u64::from_ne_bytes(number(&bytes, 192)),
+        runs: u64::from_ne_bytes(number(&bytes, 200)),
+        verified: u32::from_ne_bytes(number(&bytes, 216)),
+    })
+}
+
+/// The program that a link has at the moment.
+pub(crate) fn program_of_link(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const PROG_BY_ID: libc::c_long = 13;
+    // Of `struct bpf_link_info`: type, id, program.
+    let bytes = info::<16>(link)?;
+    let attr = [u32::from_ne_bytes(number(&bytes, 8)), 0, 0];
+    bpf(PROG_BY_ID, &attr).map(owned)
+}
+
 /// Connections that wait in a listener's queue.
 ///
 /// Source: `tcp_get_info`, which gives `sk_ack_backlog` as `tcpi_unacked` of a listening socket.

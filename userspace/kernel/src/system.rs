@@ -5,25 +5,23 @@
     reason = "the object holds no other kind of program"
 )]
 
+pub(crate) mod device;
 mod sets;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf};
-use aya::programs::tc::{SchedClassifier, TcAttachType, qdisc_add_clsact};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::rule::DESTINATION_FIXED_BITS;
 use weir_abi::{
-    ABI_VERSION, CLASS_EXEMPT, CLASS_HOST, CLASS_NONE, CLASS_WORKLOAD_MAX, Counter, Destination,
-    Event, FlowKey, Netns, Origin, PORT_ANY, PORT_SOME, Reason, counter_index, names,
+    CLASS_EXEMPT, CLASS_HOST, CLASS_NONE, CLASS_WORKLOAD_MAX, Counter, Destination, Event, FlowKey,
+    Netns, Origin, PORT_ANY, PORT_SOME, Reason, counter_index, names,
 };
 use weir_model::fault::{Fault, FaultKind};
 
@@ -158,6 +156,7 @@ pub struct System {
     pins: PathBuf,
     ebpf: Ebpf,
     offsets: Offsets,
+    devices: device::Devices,
     classes: HashMap<MapData, u64, u32>,
     destinations: LpmTrie<MapData, Destination, u32>,
     netns: HashMap<MapData, u64, Netns>,
@@ -169,7 +168,6 @@ pub struct System {
     counts: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
     /// Device programs by class and bytes of the link header, loaded.
-    devices: Mutex<BTreeMap<(u32, u32), OwnedFd>>,
     flows: HashMap<MapData, FlowKey, Origin>,
     birth: u64,
 }
@@ -238,16 +236,6 @@ pub(crate) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
-/// Loaded.
-fn device_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
-    let name = names::DEVICE_EGRESS;
-    let failed = |source| KernelError::Program { name, source };
-    let program = ebpf.program_mut(name).ok_or(KernelError::Missing(name))?;
-    let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
-    program.load().map_err(failed)?;
-    Ok(program)
-}
-
 fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
 where
     T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
@@ -281,7 +269,7 @@ impl System {
     /// # Errors
     /// See [`KernelError`].
     pub fn load(pins: &Path) -> Result<Self, KernelError> {
-        let pins = pins.join(format!("v{ABI_VERSION}"));
+        let pins = device::versioned(pins);
         fs::create_dir_all(&pins).map_err(|source| file(&pins, source))?;
         let offsets = Offsets::read()?;
         let mut ebpf = load_object(Some(&pins), offsets, (0, 14))?;
@@ -296,12 +284,12 @@ impl System {
             heartbeat: take(&mut ebpf, names::HEARTBEAT)?,
             counts: take(&mut ebpf, names::COUNTS)?,
             events: take(&mut ebpf, names::EVENTS)?,
-            devices: Mutex::new(BTreeMap::new()),
             flows: take(&mut ebpf, names::FLOWS)?,
             birth: birth(&mut ebpf)?,
             pins,
             ebpf,
             offsets,
+            devices: device::Devices::default(),
         };
         system.set_heartbeat(0)?;
         for cookie in system.netns.keys().flatten().collect::<Vec<_>>() {
@@ -333,7 +321,12 @@ impl System {
                 self.set_class(root.id, ClassId::NONE)?;
             }
             for (name, kind) in GOVERNED {
-                wanted.push(self.attach_cgroup(name, *kind, root)?);
+                match self.attach_cgroup(name, *kind, root) {
+                    Err(error) if names::OPTIONAL.contains(name) => {
+                        tracing::warn!(%error, "this kernel does without an optional program");
+                    }
+                    outcome => wanted.push(outcome?),
+                }
             }
         }
         remove_pins(&self.pins, |pin| {
@@ -368,86 +361,6 @@ impl System {
             source,
         })?;
         Ok(pin)
-    }
-
-    /// Puts the allow-list on a device of the calling thread's network namespace.
-    ///
-    /// # Errors
-    /// See [`KernelError`].
-    #[expect(clippy::too_many_arguments, reason = "what a device is attached with")]
-    pub fn attach_device(
-        &self,
-        class: ClassId,
-        key: &str,
-        device: &str,
-        ifindex: u32,
-        link_bytes: u32,
-    ) -> Result<(), KernelError> {
-        let named = |source: io::Error| KernelError::Attach {
-            name: device.to_owned(),
-            source,
-        };
-        self.warm_device(class, link_bytes)?;
-        let programs = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = programs
-            .get(&(class.0, link_bytes))
-            .ok_or(KernelError::Missing(names::DEVICE_EGRESS))?;
-        let pin = self.pins.join(format!("device_{key}_{ifindex}"));
-        let create = || sys::link_device(program.as_fd(), ifindex);
-        match take_over(&pin, program.as_fd(), create) {
-            Ok(()) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                // Before 6.6 there is no tcx: clsact, which the namespace's own administrator
-                // could remove.
-                tracing::warn!(device, "no tcx on this kernel: falling back to clsact");
-                match qdisc_add_clsact(device) {
-                    Ok(()) => {}
-                    Err(error) => tracing::debug!(device, %error, "clsact"),
-                }
-                let mut ebpf = self.device_object(class, link_bytes)?;
-                let program = device_program(&mut ebpf)?;
-                let id = program
-                    .attach(device, TcAttachType::Egress)
-                    .map_err(|error| named(io::Error::other(error)))?;
-                let link = program
-                    .take_link(id)
-                    .map_err(|error| named(io::Error::other(error)))?;
-                // The filter outlives us, as a pinned link does.
-                std::mem::forget(link);
-                Ok(())
-            }
-            Err(source) => Err(named(source)),
-        }
-    }
-
-    /// Loads the device program of a class ahead of its first device: loading takes some
-    /// milliseconds, attaching almost nothing.
-    ///
-    /// # Errors
-    /// See [`KernelError`].
-    pub fn warm_device(&self, class: ClassId, link_bytes: u32) -> Result<(), KernelError> {
-        let mut programs = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Vacant(free) = programs.entry((class.0, link_bytes)) {
-            let mut ebpf = self.device_object(class, link_bytes)?;
-            let fd = device_program(&mut ebpf)?.fd();
-            let fd = fd.and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
-            let name = names::DEVICE_EGRESS;
-            free.insert(fd.map_err(|source| KernelError::Program { name, source })?);
-        }
-        Ok(())
-    }
-
-    fn device_object(&self, class: ClassId, link_bytes: u32) -> Result<Ebpf, KernelError> {
-        load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))
-    }
-
-    /// Forgets the pinned device links of one namespace.
-    ///
-    /// # Errors
-    /// The pin directory cannot be read.
-    pub fn detach_devices(&self, key: &str) -> Result<(), KernelError> {
-        let prefix = format!("device_{key}_");
-        remove_pins(&self.pins, |name| name.starts_with(&prefix))
     }
 
     /// # Errors
@@ -671,7 +584,8 @@ pub(crate) fn remove_pins(
 /// # Errors
 /// A pin cannot be removed.
 pub fn uninstall(pins: &Path) -> Result<(), KernelError> {
-    let versioned = pins.join(format!("v{ABI_VERSION}"));
+    let versioned = device::versioned(pins);
+    device::uninstall_filters(&versioned)?;
     remove_pins(&versioned, |_| true)?;
     for directory in [versioned.as_path(), pins] {
         match fs::remove_dir(directory) {

@@ -246,6 +246,7 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
 #[test]
 fn every_program_loads_on_this_kernel() {
     for probe in weir_kernel::probe() {
-        assert!(probe.works, "{}: {}", probe.what, probe.detail);
+        let fine = probe.works || !probe.required;
+        assert!(fine, "{}: {}", probe.what, probe.detail);
     }
 }

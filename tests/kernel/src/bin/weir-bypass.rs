@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use weir_kernel_tests::recipes::{self, Carry, Recipe, Scene};
-use weir_kernel_tests::{jail, lab, probes, roles};
+use weir_kernel_tests::{connects, jail, lab, probes, roles};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -57,6 +57,20 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
             let other = arguments.get(5).map(|text| text.parse()).transpose()?;
             report(probes::run(word(1)?, word(4)?.parse()?, other));
             Ok(())
+        }
+        // connects ROUNDS COUNT
+        "connects" => {
+            let binary = std::env::current_exe()?.display().to_string();
+            connects::compare(&binary, word(1)?.parse()?, word(2)?.parse()?);
+            Ok(())
+        }
+        // connector CGROUP NETNS; an empty cgroup is none.
+        "connector" => {
+            jail::enter_namespace(Path::new(word(2)?))?;
+            if !word(1)?.is_empty() {
+                jail::enter_cgroup(Path::new(word(1)?))?;
+            }
+            Ok(connects::client()?)
         }
         // The same arguments, by a process that is inside already.
         "attack" => {

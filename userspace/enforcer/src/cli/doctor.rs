@@ -15,12 +15,15 @@ use crate::{output, policies};
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  weir doctor\n  weir doctor --json | jq '.rows[] | \
+    after_help = "Examples:\n  weir doctor\n  weir doctor --host\n  weir doctor --json | jq '.rows[] | \
                         select(.state != \"ok\")'"
 )]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     config: ConfigArg,
+    /// Only what this host's kernel offers; needs no configuration
+    #[arg(long)]
+    host: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,6 +69,13 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         rows: Vec::new(),
     };
     host(&mut report);
+    if !args.host {
+        with_configuration(args, &mut report);
+    }
+    print(report, args.json)
+}
+
+fn with_configuration(args: &DoctorArgs, report: &mut Report) {
     match config::load(&args.config.config) {
         Ok(config) => {
             report.say(
@@ -73,7 +83,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
                 State::Ok,
                 args.config.config.display().to_string(),
             );
-            configured(&config, &mut report);
+            configured(&config, report);
         }
         Err(problems) => {
             for problem in problems {
@@ -81,8 +91,11 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
             }
         }
     }
+}
+
+fn print(mut report: Report, json: bool) -> Result<ExitCode> {
     report.ok = report.rows.iter().all(|row| row.state != State::Failed);
-    if args.json {
+    if json {
         output::json(&report)?;
     } else {
         let rows: Vec<Vec<String>> = report

@@ -217,7 +217,7 @@ fn host(
 }
 
 /// New flows are ours once the broker says so; the heartbeat is, from then on.
-async fn serve_from_now_on(link: &Arc<NodeLink>) -> Result<()> {
+async fn serve_from_now_on(link: &NodeLink) -> Result<()> {
     let (sender, receiver) = oneshot::channel();
     link.serving(move |outcome| {
         // We wait for it below.
@@ -226,9 +226,7 @@ async fn serve_from_now_on(link: &Arc<NodeLink>) -> Result<()> {
     receiver
         .await
         .context("the broker is gone")?
-        .context("the broker does not let this node serve")?;
-    drop(tokio::spawn(heartbeat(Arc::clone(link))));
-    Ok(())
+        .context("the broker does not let this node serve")
 }
 
 fn open_spool(config: &Config, paths: &StatePaths) -> Result<SpoolDir> {
