@@ -23,6 +23,7 @@ const REFUSALS = {
 export class Tenant {
   #internalSecret = randomBytes(32).toString('hex');
   #disabled = new Set();
+  #assertions = new Set();
   #provider;
   #callback;
 
@@ -71,6 +72,13 @@ export class Tenant {
 
   isDisabled(principal) {
     return this.#disabled.has(principal.oid ?? principal.client_id);
+  }
+
+  /** False for an assertion's id that was seen before. */
+  firstUse(jti) {
+    if (this.#assertions.has(jti)) return false;
+    this.#assertions.add(jti);
+    return true;
   }
 
   get internalSecret() {
@@ -288,6 +296,7 @@ export class Tenant {
   #appOnly(common, app) {
     const payload = { ...common, azpacr: '2', idtyp: 'app', oid: app.oid, sub: app.oid };
     if (app.roles?.length) payload.roles = app.roles;
+    if (app.blueprint) Object.assign(payload, { xms_par_app_azp: app.blueprint, xms_act_fct: '11 3', xms_sub_fct: '9 11' });
     const groups = this.groupsOf(app);
     // Above the limit an app-only token says nothing at all.
     if (app.groups_in_token && groups.length <= GROUPS_MAX) payload.groups = groups;

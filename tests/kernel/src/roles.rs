@@ -35,7 +35,7 @@ pub fn broker(config: &str) -> Result<(), Failure> {
             name: text(&workload, "name")?,
             cgroup: text(&workload, "cgroup")?,
             netns: text(&workload, "netns").ok().map(PathBuf::from),
-            token_file: PathBuf::from("/dev/null"),
+            token: weir_broker::TokenSource::None,
         });
     }
     let mut destinations = Vec::new();

@@ -28,7 +28,18 @@ pub struct WorkloadConfig {
     pub cgroup: String,
     /// Found from the cgroup's processes when absent.
     pub netns: Option<PathBuf>,
-    pub token_file: PathBuf,
+    pub token: TokenSource,
+}
+
+/// Where the broker finds what proves a workload.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// A file of root's: the workload's own token, or a credential that may ask for it.
+    File(PathBuf),
+    /// An absolute path inside the workload's own root. What is there is the workload's choice.
+    InContainer(PathBuf),
+    /// The workload needs none.
+    None,
 }
 
 /// One protected place.

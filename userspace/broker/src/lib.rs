@@ -16,6 +16,6 @@ mod namespace;
 mod serve;
 mod tokens;
 
-pub use crate::config::{BrokerConfig, BrokerError, Destination, WorkloadConfig};
+pub use crate::config::{BrokerConfig, BrokerError, Destination, TokenSource, WorkloadConfig};
 pub use crate::message::{ClassReport, ProcessReport, RefusalReport};
 pub use crate::serve::run;

@@ -154,6 +154,10 @@ impl Places {
         found.into_values().collect()
     }
 
+    pub(crate) fn mount(&self) -> &Path {
+        &self.mount
+    }
+
     pub(crate) fn by_cookie(&self, cookie: u64) -> Option<&Place> {
         self.by_inode.values().find(|place| place.cookie == cookie)
     }

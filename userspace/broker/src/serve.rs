@@ -364,9 +364,9 @@ impl Broker {
             .iter()
             .find(|workload| workload.name == name)
         {
-            Some(workload) => match tokens::read(&workload.token_file) {
+            Some(workload) => match tokens::of(workload, self.places.mount()) {
                 Ok(token) => Answer::Token(token),
-                Err(error) => Answer::Refused(format!("the token file: {error}")),
+                Err(error) => Answer::Refused(format!("the token: {error}")),
             },
             None => Answer::Refused("no such workload".to_owned()),
         }

@@ -6,10 +6,12 @@
 mod checked;
 mod raw;
 mod read;
+mod sign_in;
 mod targets;
 
-pub(crate) use self::checked::{Config, Durability, TokenSource};
+pub(crate) use self::checked::{Config, Durability};
 pub(crate) use self::read::Problem;
+pub(crate) use self::sign_in::{How, SignIn, TokenSource};
 pub(crate) use self::targets::{AgentTls, Credential, SshFiles, Target, UpstreamTls};
 
 use std::path::Path;

@@ -2,6 +2,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod host;
+pub(crate) mod identities;
 mod intake;
 pub(crate) mod node;
 pub(crate) mod prepare;

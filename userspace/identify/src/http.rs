@@ -9,6 +9,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use crate::authority::Authority;
@@ -28,14 +30,51 @@ pub(crate) struct Answer {
 
 pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Named when it does not answer.
+    what: &'static str,
 }
 
 impl HttpClient {
     /// Trusts the machine's root certificates; `Err` when there are none and TLS is needed.
     pub(crate) fn new(authority: &Authority) -> Result<Self, String> {
-        let tls = tls_config(authority)?;
+        let mut roots = rustls::RootCertStore::empty();
+        if !authority.plain {
+            let loaded = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(loaded.certs);
+            if roots.is_empty() {
+                return Err(
+                    "no root certificates on this machine: install ca-certificates".to_owned(),
+                );
+            }
+        }
+        Self::with_roots(roots, authority.plain, "the authority")
+    }
+
+    /// For a service beside the authority. `ca` is PEM; without one, only plain http is spoken.
+    pub(crate) fn beside(ca: Option<&str>, what: &'static str) -> Result<Self, String> {
+        let mut roots = rustls::RootCertStore::empty();
+        if let Some(pem) = ca {
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let certificate = certificate.map_err(|_| "the CA file is not PEM".to_owned())?;
+                roots
+                    .add(certificate)
+                    .map_err(|_| "the CA file has no certificate that can sign".to_owned())?;
+            }
+            if roots.is_empty() {
+                return Err("the CA file is empty".to_owned());
+            }
+        }
+        Self::with_roots(roots, ca.is_none(), what)
+    }
+
+    fn with_roots(
+        roots: rustls::RootCertStore,
+        plain: bool,
+        what: &'static str,
+    ) -> Result<Self, String> {
+        let tls = tls_config(roots)?;
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let schemes = if authority.plain {
+        let schemes = if plain {
             builder.https_or_http()
         } else {
             builder.https_only()
@@ -46,7 +85,41 @@ impl HttpClient {
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector);
-        Ok(Self { client })
+        Ok(Self { client, what })
+    }
+
+    /// As [`Self::get`], with one header more.
+    pub(crate) async fn get_with(
+        &self,
+        url: &str,
+        (name, value): (&'static str, &str),
+    ) -> Result<Answer, Unidentified> {
+        let request = Request::get(url)
+            .header(header::ACCEPT, "application/json")
+            .header(name, value)
+            .body(Full::default())
+            .map_err(|_| Unidentified::Malformed { what: "URL" })?;
+        self.send(request).await
+    }
+
+    /// JSON, authorised by `bearer`.
+    pub(crate) async fn post_json(
+        &self,
+        url: &str,
+        bearer: &str,
+        body: &serde_json::Value,
+    ) -> Result<Answer, Unidentified> {
+        let bearer = Zeroizing::new(format!("Bearer {bearer}"));
+        let mut value = header::HeaderValue::from_str(&bearer)
+            .map_err(|_| Unidentified::Malformed { what: "credential" })?;
+        value.set_sensitive(true);
+        let request = Request::post(url)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, value)
+            .body(Full::new(Bytes::from(body.to_string())))
+            .map_err(|_| Unidentified::Malformed { what: "URL" })?;
+        self.send(request).await
     }
 
     pub(crate) async fn get(&self, url: &str) -> Result<Answer, Unidentified> {
@@ -76,10 +149,8 @@ impl HttpClient {
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Unidentified> {
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| {
-                tracing::debug!(%error, "the authority cannot be reached");
-                Unidentified::Away {
-                    what: "the authority",
-                }
+                tracing::debug!(%error, what = self.what, "cannot be reached");
+                Unidentified::Away { what: self.what }
             })?;
             let status = response.status().as_u16();
             let retry_after_s = response
@@ -114,15 +185,7 @@ fn encode(fields: &[(&str, &str)]) -> Zeroizing<String> {
     Zeroizing::new(form.finish())
 }
 
-fn tls_config(authority: &Authority) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    if !authority.plain {
-        let loaded = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(loaded.certs);
-        if roots.is_empty() {
-            return Err("no root certificates on this machine: install ca-certificates".to_owned());
-        }
-    }
+fn tls_config(roots: rustls::RootCertStore) -> Result<rustls::ClientConfig, String> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attest;
 mod authority;
 mod bind;
 mod config;
@@ -15,19 +16,25 @@ mod federated;
 mod guid;
 mod http;
 pub mod keys;
+mod method;
 mod refusal;
 mod secret;
+mod sign_in;
+mod token_request;
 pub mod validate;
 mod verdict;
 
+pub use self::attest::{Attested, ClusterKeys};
 pub use self::authority::Authority;
 pub use self::bind::WorkloadIdentity;
-pub use self::config::{IdentityConfig, Problem, Problems};
+pub use self::config::{IdentityConfig, Problem, Problems, REMINT_S_DEFAULT};
 pub use self::device::{DeviceHandle, DevicePoll, DeviceStart};
 pub use self::entra::{EntraRefusal, RefusalKind};
 pub use self::federated::AssertionProblem;
+pub use self::method::{AssertionSource, CertificateProblem, ClientCertificate, Method};
 pub use self::refusal::Unidentified;
 pub use self::secret::Secret;
+pub use self::token_request::{TokenRequest, TokenRequestConfig};
 pub use self::verdict::{ClaimsSummary, Verdict};
 
 use std::sync::Arc;
@@ -43,6 +50,7 @@ pub struct Identify {
     settings: Settings,
     rules: Rules,
     http: HttpClient,
+    metadata: HttpClient,
     keys: KeyStore,
     bindings: Bindings,
 }
@@ -60,6 +68,12 @@ impl Identify {
                 text,
             }])
         })?;
+        let metadata = HttpClient::beside(None, "the metadata service").map_err(|text| {
+            Problems(vec![Problem {
+                key: "metadata".to_owned(),
+                text,
+            }])
+        })?;
         let rules = Rules {
             authority: settings.authority.clone(),
             tenants: settings.tenants.clone(),
@@ -73,6 +87,7 @@ impl Identify {
             settings,
             rules,
             http,
+            metadata,
             keys,
             bindings: Bindings::default(),
         })

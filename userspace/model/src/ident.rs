@@ -63,8 +63,18 @@ impl ApprovalId {
 pub enum EvidenceKind {
     /// Client credentials with the workload's service-account token as assertion.
     Federated,
+    /// Client credentials signed with a certificate's key.
+    Certificate,
+    /// Client credentials with a shared secret.
+    ClientSecret,
+    /// A token of the machine's metadata service: proves the machine.
+    Managed,
+    /// An agent identity, through its blueprint.
+    AgentId,
     /// A person who signed in.
     Person,
+    /// A token that the client presented in its protocol.
+    Presented,
 }
 
 impl EvidenceKind {
@@ -72,7 +82,12 @@ impl EvidenceKind {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Federated => "federated",
+            Self::Certificate => "certificate",
+            Self::ClientSecret => "client_secret",
+            Self::Managed => "managed",
+            Self::AgentId => "agent_id",
             Self::Person => "person",
+            Self::Presented => "presented",
         }
     }
 }

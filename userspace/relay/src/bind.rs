@@ -14,6 +14,9 @@ use crate::node::{Node, Target};
 /// Sign-in and evidence together; a client waits in its start-up for this long at most.
 const BIND_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// A binding is renewed when this much of it is left, at the latest.
+const RENEW_BEFORE_S: i64 = 60;
+
 /// A flow could not be bound. Both texts are fixed sentences; `operator` is for the record.
 pub(crate) struct Unbound {
     pub(crate) code: &'static str,
@@ -80,23 +83,42 @@ pub(crate) async fn sign_in(
     if let Some(principal) = node.identify.cached(identity, now) {
         return Ok(principal);
     }
-    let assertion = node
-        .host
-        .assertion(workload)
-        .await
-        .map_err(|error| Unbound {
+    let handed = if identity.method.wants_assertion() {
+        let assertion = node.host.assertion(workload).await;
+        Some(assertion.map_err(|error| Unbound {
             code: "no_assertion",
             text: "weir: the service-account token of this workload cannot be had",
             operator: error.to_string(),
-        })?;
-    node.identify
-        .bind(identity, assertion, weir_clock::now())
-        .await
-        .map_err(|error| Unbound {
+        })?)
+    } else {
+        None
+    };
+    let outcome = node
+        .identify
+        .bind(identity, handed, weir_clock::now())
+        .await;
+    outcome.map_err(|error| {
+        if error.revokes() {
+            // Whichever flow heard it first: all of this workload end now.
+            let ended = node.registry.kill_workload(workload, error.agent_text());
+            tracing::warn!(workload, ended, reason = %error.operator_text(), "Entra revoked");
+        }
+        Unbound {
             code: error.code(),
             text: error.agent_text(),
             operator: error.operator_text(),
-        })
+        }
+    })
+}
+
+/// Seconds after which a live flow asks again whether its workload is still who it was.
+pub(crate) fn look_again_s(node: &Node, workload: &str, principal: &Principal, now: Now) -> u64 {
+    let left_s = (principal.valid_until_s - RENEW_BEFORE_S - now.unix_s()).max(1);
+    let left_s = u64::try_from(left_s).unwrap_or(1);
+    match node.workloads.get(workload) {
+        Some(binding) => left_s.min(node.identify.look_again_s(&binding.identity, now)),
+        None => left_s,
+    }
 }
 
 /// The columns of the record that stay the same for the whole flow.

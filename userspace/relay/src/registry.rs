@@ -106,6 +106,30 @@ impl Registry {
         }
     }
 
+    /// Ends every flow of a workload and says how many there were.
+    pub(crate) fn kill_workload(&self, workload: &str, text: &'static str) -> usize {
+        self.kill_where(text, |row| &*row.workload == workload)
+    }
+
+    /// Ends every flow that `chosen` names.
+    pub(crate) fn kill_where(
+        &self,
+        text: &'static str,
+        chosen: impl Fn(&FlowRow) -> bool,
+    ) -> usize {
+        let mut ended = 0;
+        for live in locked(&self.flows).values() {
+            if chosen(&live.row) {
+                ended += 1;
+                let _told = live.mailbox.try_send(Event::Kill {
+                    code: "57P01",
+                    text,
+                });
+            }
+        }
+        ended
+    }
+
     pub(crate) fn kill_all(&self, text: &'static str) {
         for live in locked(&self.flows).values() {
             let _told = live.mailbox.try_send(Event::Kill {

@@ -176,7 +176,7 @@ fn configured(config: &Config, report: &mut Report) {
             }
             Err(error) => report.say("ClickHouse", State::Degraded, format!("{error:#}")),
         }
-        match crate::daemon::node::identify(config) {
+        match crate::daemon::identities::identify(config) {
             Ok(identify) => {
                 // A token that is none: the keys are not asked for, so this only shows that the
                 // authority is usable; reachability shows in the node's own readiness.

@@ -9,6 +9,7 @@ use weir_mask::{Detector, OutputPatterns};
 
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
+use super::sign_in::{Cluster, SignIn, check_sign_in};
 use super::targets::{Target, check_targets};
 
 /// Everything the product reads from its file.
@@ -52,6 +53,9 @@ pub(crate) struct Identity {
     pub(crate) reviewer_client_id: Option<String>,
     pub(crate) reviewer_scope: String,
     pub(crate) clock_skew_s: u32,
+    pub(crate) remint_s: u32,
+    pub(crate) metadata: Option<String>,
+    pub(crate) cluster: Option<Cluster>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,16 +63,7 @@ pub(crate) struct Workload {
     pub(crate) name: Arc<str>,
     pub(crate) cgroup: String,
     pub(crate) netns: Option<PathBuf>,
-    pub(crate) tenant: String,
-    pub(crate) client_id: String,
-    pub(crate) token: TokenSource,
-}
-
-/// Where the workload's own service-account token comes from.
-#[derive(Clone, Debug)]
-pub(crate) enum TokenSource {
-    /// A file that only root (the kubelet, the lab) can write.
-    File(PathBuf),
+    pub(crate) sign_in: SignIn,
 }
 
 #[derive(Clone, Debug)]
@@ -139,7 +134,7 @@ impl Checker<'_> {
         }
     }
 
-    fn guid(&mut self, path: &str, text: &str) {
+    pub(super) fn guid(&mut self, path: &str, text: &str) {
         if !is_guid(text) {
             self.say(
                 path,
@@ -271,6 +266,12 @@ fn check_identity(raw: &Raw, checker: &mut Checker<'_>) -> Identity {
         checker.guid("identity.reviewer_client_id", client);
     }
     let skew = checker.number("identity.clock_skew_s", identity.clock_skew_s, (0, 300), 60);
+    let remint = checker.number(
+        "identity.remint_s",
+        identity.remint_s,
+        (1, 3600),
+        u64::from(weir_identify::REMINT_S_DEFAULT),
+    );
     Identity {
         authority: identity.authority.clone(),
         allow_plain_loopback: identity.allow_plain_loopback.unwrap_or(false),
@@ -283,6 +284,16 @@ fn check_identity(raw: &Raw, checker: &mut Checker<'_>) -> Identity {
             .clone()
             .unwrap_or_else(|| "Agent.Run".to_owned()),
         clock_skew_s: u32::try_from(skew).unwrap_or(60),
+        remint_s: u32::try_from(remint).unwrap_or(weir_identify::REMINT_S_DEFAULT),
+        metadata: identity.metadata.clone(),
+        cluster: identity
+            .cluster
+            .as_ref()
+            .map(|(issuer, keys_file, node)| Cluster {
+                issuer: issuer.clone(),
+                keys_file: checker.file(keys_file),
+                node: node.clone(),
+            }),
     }
 }
 
@@ -318,20 +329,12 @@ fn check_workloads(
             let message = format!("must lie below node.governed ({})", node.governed);
             checker.say(at("cgroup"), message);
         }
-        if item.kind != "federated" {
-            checker.say(at("identity.kind"), "must be 'federated'");
-        }
-        checker.guid(&at("identity.client_id"), &item.client_id);
-        if !identity.tenants.contains(&item.tenant) {
-            checker.say(at("identity.tenant"), "is not one of identity.tenants");
-        }
+        let sign_in = check_sign_in(&item.sign_in, &item.path, identity, checker);
         workloads.push(Workload {
             name: Arc::from(item.name.as_str()),
             cgroup: item.cgroup.clone(),
             netns: item.netns.as_deref().map(|path| checker.file(path)),
-            tenant: item.tenant.clone(),
-            client_id: item.client_id.clone(),
-            token: TokenSource::File(checker.file(&item.token_file)),
+            sign_in,
         });
     }
     workloads

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::read::{Problem, Section};
+use super::sign_in::RawSignIn;
 
 /// The whole file.
 pub(super) struct Raw {
@@ -47,6 +48,10 @@ pub(super) struct RawIdentity {
     pub(super) reviewer_client_id: Option<String>,
     pub(super) reviewer_scope: Option<String>,
     pub(super) clock_skew_s: Option<u64>,
+    pub(super) remint_s: Option<u64>,
+    pub(super) metadata: Option<String>,
+    /// Issuer, keys file, node.
+    pub(super) cluster: Option<(String, String, Option<String>)>,
 }
 
 pub(super) struct RawWorkload {
@@ -54,10 +59,7 @@ pub(super) struct RawWorkload {
     pub(super) name: String,
     pub(super) cgroup: String,
     pub(super) netns: Option<String>,
-    pub(super) kind: String,
-    pub(super) tenant: String,
-    pub(super) client_id: String,
-    pub(super) token_file: String,
+    pub(super) sign_in: RawSignIn,
 }
 
 pub(super) struct RawTarget {
@@ -216,6 +218,15 @@ impl RawIdentity {
             reviewer_client_id: section.opt_text("reviewer_client_id", problems),
             reviewer_scope: section.opt_text("reviewer_scope", problems),
             clock_skew_s: section.opt_number("clock_skew_s", problems),
+            remint_s: section.opt_number("remint_s", problems),
+            metadata: section.opt_text("metadata", problems),
+            cluster: section.opt_section("cluster", problems).map(|mut cluster| {
+                let issuer = cluster.text("issuer", problems);
+                let keys_file = cluster.text("keys_file", problems);
+                let node = cluster.opt_text("node", problems);
+                cluster.finish(problems);
+                (issuer, keys_file, node)
+            }),
         };
         section.finish(problems);
         raw
@@ -228,20 +239,15 @@ impl RawWorkload {
         let name = section.text("name", problems);
         let cgroup = section.text("cgroup", problems);
         let netns = section.opt_text("netns", problems);
-        let mut identity = section.section("identity", problems);
-        let raw = Self {
+        let sign_in = RawSignIn::read(section.section("identity", problems), problems);
+        section.finish(problems);
+        Self {
             path: path.trim_end_matches('.').to_owned(),
             name,
             cgroup,
             netns,
-            kind: identity.text("kind", problems),
-            tenant: identity.text("tenant", problems),
-            client_id: identity.text("client_id", problems),
-            token_file: identity.text("token_file", problems),
-        };
-        identity.finish(problems);
-        section.finish(problems);
-        raw
+            sign_in,
+        }
     }
 }
 

@@ -34,14 +34,11 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
     let workloads = config
         .workloads
         .iter()
-        .map(|workload| {
-            let TokenSource::File(token_file) = &workload.token;
-            WorkloadConfig {
-                name: workload.name.to_string(),
-                cgroup: workload.cgroup.clone(),
-                netns: workload.netns.clone(),
-                token_file: token_file.clone(),
-            }
+        .map(|workload| WorkloadConfig {
+            name: workload.name.to_string(),
+            cgroup: workload.cgroup.clone(),
+            netns: workload.netns.clone(),
+            token: token_source(workload.sign_in.token()),
         })
         .collect();
     let mut destinations = Vec::new();
@@ -66,6 +63,17 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
         workloads,
         destinations,
     })
+}
+
+fn token_source(token: Option<&TokenSource>) -> weir_broker::TokenSource {
+    match token {
+        Some(TokenSource::File(path)) => weir_broker::TokenSource::File(path.clone()),
+        Some(TokenSource::InContainer(path)) => weir_broker::TokenSource::InContainer(path.clone()),
+        Some(TokenSource::Request(request)) => {
+            weir_broker::TokenSource::File(request.credential_file.clone())
+        }
+        None => weir_broker::TokenSource::None,
+    }
 }
 
 /// Removes every pin; whoever was governed is not any more.

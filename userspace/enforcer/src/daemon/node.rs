@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
-use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
 use weir_kernel::Origins;
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
@@ -23,6 +22,7 @@ use weir_state::State;
 use zeroize::Zeroizing;
 
 use super::host::BrokerHost;
+use super::identities;
 use super::intake::{self, Incoming};
 use super::prepare::{self, StatePaths};
 use super::targets::TargetSecrets;
@@ -47,6 +47,7 @@ struct Secrets {
     mask_key: MaskKey,
     writer_token: Option<Zeroizing<String>>,
     reader_token: Option<Zeroizing<String>>,
+    workloads: HashMap<Arc<str>, WorkloadBinding>,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
@@ -131,7 +132,7 @@ async fn serve(parts: Parts) -> Result<()> {
     let registry = Registry::new();
     let spool = open_spool(&config, &paths)?;
     let state = State::open(&paths.database).context("opening the state database")?;
-    let identify = Arc::new(identify(&config)?);
+    let identify = Arc::new(identities::identify(&config)?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let mut targets = Vec::with_capacity(config.targets.len());
     for target_config in &config.targets {
@@ -143,7 +144,7 @@ async fn serve(parts: Parts) -> Result<()> {
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets: Targets::new(targets),
-        workloads: workloads(&config),
+        workloads: std::mem::take(&mut secrets.workloads),
         policies: policy_receiver,
         mask_key: secrets.mask_key.clone(),
         patterns: config.patterns.clone(),
@@ -442,35 +443,6 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         mask_key: MaskKey::new(key),
         writer_token,
         reader_token,
+        workloads: identities::read(config)?,
     })
-}
-
-/// Also used by `weir token verify`.
-pub(crate) fn identify(config: &Config) -> Result<Identify> {
-    let identity = IdentityConfig {
-        authority: config.identity.authority.clone(),
-        allow_plain_loopback: config.identity.allow_plain_loopback,
-        tenants: config.identity.tenants.clone(),
-        audience: config.identity.audience.clone(),
-        required_role: config.identity.required_role.clone(),
-        reviewer_client_id: config.identity.reviewer_client_id.clone(),
-        reviewer_scope: config.identity.reviewer_scope.clone(),
-        clock_skew_s: config.identity.clock_skew_s,
-    };
-    Identify::new(identity).map_err(|problems| anyhow::anyhow!("identity: {problems:?}"))
-}
-
-fn workloads(config: &Config) -> HashMap<Arc<str>, WorkloadBinding> {
-    config
-        .workloads
-        .iter()
-        .map(|workload| {
-            let identity = WorkloadIdentity {
-                name: workload.name.to_string(),
-                tenant: workload.tenant.clone(),
-                client_id: workload.client_id.clone(),
-            };
-            (Arc::clone(&workload.name), WorkloadBinding { identity })
-        })
-        .collect()
 }

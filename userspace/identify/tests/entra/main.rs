@@ -1,6 +1,7 @@
 //! Against a running test Entra. Needs `npm ci` in `tests/entra`.
 
 mod fixture;
+mod methods;
 
 use fixture::{
     ALICE_OID, ANALYST, ANALYST_OID, ANALYSTS, CLI, DBA, Entra, OTHER_API, TENANT, analyst,

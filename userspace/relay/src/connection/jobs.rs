@@ -20,8 +20,6 @@ use crate::stream::Stream;
 use crate::upstream;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// A binding is renewed when this much of it is left.
-const RENEW_BEFORE_S: i64 = 60;
 
 /// A finished job.
 pub(super) enum Done {
@@ -179,11 +177,10 @@ impl Connection {
             Done::Renewed(Ok(principal)) => self.renewed(principal, now),
             Done::Renewed(Err(unbound)) => {
                 tracing::warn!(session = %self.id, reason = %unbound.operator, "binding ended");
-                let text = "weir: the identity of this workload is no longer valid";
                 self.session.handle(
                     Event::Kill {
                         code: "28000",
-                        text,
+                        text: unbound.text,
                     },
                     now,
                 );
@@ -217,8 +214,8 @@ impl Connection {
     }
 
     fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
-        let left_s = (principal.valid_until_s - RENEW_BEFORE_S - now.unix_s()).max(1);
-        let left_us = u64::try_from(left_s).unwrap_or(1).saturating_mul(1_000_000);
+        let left_s = bind::look_again_s(&self.node, &self.workload, &principal, now);
+        let left_us = left_s.saturating_mul(1_000_000);
         self.binding_due_us = Some(now.mono_us.saturating_add(left_us));
         self.principal = Some(principal);
     }

@@ -67,7 +67,7 @@ async fn run(
     let renewal = Renewal {
         node: Arc::clone(&arrival.node),
         workload: Arc::clone(&arrival.workload),
-        due: due(principal.valid_until_s),
+        due: due(&arrival.node, &arrival.workload, &principal),
     };
     let gate = FlowGate::new(
         Arc::clone(&arrival.node),

@@ -1,0 +1,239 @@
+//! The exchanges: one for each way to prove a workload.
+//!
+//! Sources: the vendor's client-credentials flow (shared secret, certificate, federated credential),
+//! its managed-identity endpoint, and its agent-identity protocol.
+
+use serde::Deserialize;
+use weir_model::ident::PrincipalKind;
+use weir_model::time::Now;
+
+use crate::Identify;
+use crate::bind::WorkloadIdentity;
+use crate::federated::{ASSERTION_TYPE, check_assertion, minted};
+use crate::http::Answer;
+use crate::method::{AssertionSource, Method};
+use crate::refusal::Unidentified;
+use crate::secret::Secret;
+use crate::validate::{Accepted, TokenRefusal};
+
+/// Resource of the first step of an agent identity's sign-in.
+const EXCHANGE_RESOURCE: &str = "api://AzureADTokenExchange";
+const METADATA_API_VERSION: &str = "2018-02-01";
+
+/// By what the client authenticates.
+enum ClientProof<'a> {
+    Assertion(&'a Secret),
+    Secret(&'a Secret),
+}
+
+/// A form of client credentials.
+struct Form<'a> {
+    endpoint: &'a str,
+    client_id: &'a str,
+    scope: &'a str,
+    proof: ClientProof<'a>,
+    /// Agent identity that a blueprint asks for.
+    fmi_path: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct MetadataBody {
+    access_token: String,
+}
+
+impl Identify {
+    /// A validated token of the workload; the caller has checked nothing yet.
+    pub(crate) async fn sign_in(
+        &self,
+        workload: &WorkloadIdentity,
+        handed: Option<Secret>,
+        now: Now,
+    ) -> Result<Accepted, Unidentified> {
+        let tenants = &self.settings.tenants;
+        if !tenants.iter().any(|tenant| **tenant == *workload.tenant) {
+            return Err(Unidentified::TenantNotAllowed);
+        }
+        let token = match &workload.method {
+            Method::Federated(source) => {
+                let assertion = self.assertion(workload, source, handed, now).await?;
+                let proof = ClientProof::Assertion(&assertion);
+                self.client_credentials(workload, proof, now).await?
+            }
+            Method::Certificate(certificate) => {
+                let endpoint = self.token_endpoint(&workload.tenant, now).await?;
+                let assertion = certificate
+                    .assertion(&workload.client_id, &endpoint, now)
+                    .ok_or(Unidentified::NotConfigured(
+                        "the workload's certificate key cannot sign",
+                    ))?;
+                let proof = ClientProof::Assertion(&assertion);
+                self.client_credentials(workload, proof, now).await?
+            }
+            Method::Secret(secret) => {
+                let proof = ClientProof::Secret(secret);
+                self.client_credentials(workload, proof, now).await?
+            }
+            Method::Managed => self.managed(workload).await?,
+            Method::AgentId { blueprint, source } => {
+                let assertion = self.assertion(workload, source, handed, now).await?;
+                self.agent(workload, blueprint, &assertion, now).await?
+            }
+            Method::Person => {
+                return Err(Unidentified::NotConfigured(
+                    "nobody has signed in for this process tree: start it with weir run",
+                ));
+            }
+        };
+        let accepted = self.validated(&token, &workload.tenant, now).await?;
+        accepted.bound_to(
+            PrincipalKind::Application,
+            &workload.tenant,
+            &workload.client_id,
+        )?;
+        if let Method::AgentId { blueprint, .. } = &workload.method {
+            // Logged only: a blueprint stands for all its agents.
+            if accepted
+                .blueprint
+                .as_deref()
+                .is_some_and(|have| have != blueprint)
+            {
+                return Err(TokenRefusal::BindBlueprint.into());
+            }
+            tracing::info!(workload = %workload.name, %blueprint, "an agent identity is signed in");
+        }
+        Ok(accepted)
+    }
+
+    /// The service-account token, checked against what is attested, before it goes anywhere.
+    async fn assertion(
+        &self,
+        workload: &WorkloadIdentity,
+        source: &AssertionSource,
+        handed: Option<Secret>,
+        now: Now,
+    ) -> Result<Secret, Unidentified> {
+        let handed = handed.ok_or(Unidentified::NotConfigured("no token was handed over"))?;
+        let assertion = match source {
+            AssertionSource::Handed => handed,
+            AssertionSource::Requested(request) => request.ask(&handed).await?,
+        };
+        let audience = &self.settings.authority.exchange_audience;
+        check_assertion(&assertion, audience, None, now).map_err(Unidentified::Assertion)?;
+        if let Some(attested) = &workload.attested {
+            attested
+                .check(&assertion)
+                .map_err(Unidentified::Assertion)?;
+        }
+        Ok(assertion)
+    }
+
+    async fn token_endpoint(&self, tenant: &str, now: Now) -> Result<String, Unidentified> {
+        let discovery = self.keys.discovery(&self.http, &self.settings, tenant, now);
+        Ok(discovery.await?.token_endpoint.clone())
+    }
+
+    async fn client_credentials(
+        &self,
+        workload: &WorkloadIdentity,
+        proof: ClientProof<'_>,
+        now: Now,
+    ) -> Result<Secret, Unidentified> {
+        let endpoint = self.token_endpoint(&workload.tenant, now).await?;
+        let scope = format!("api://{}/.default", self.settings.audience);
+        self.ask_token(&Form {
+            endpoint: &endpoint,
+            client_id: &workload.client_id,
+            scope: &scope,
+            proof,
+            fmi_path: None,
+        })
+        .await
+    }
+
+    /// Two steps: the blueprint gets an assertion for the agent identity, which gets the token.
+    async fn agent(
+        &self,
+        workload: &WorkloadIdentity,
+        blueprint: &str,
+        assertion: &Secret,
+        now: Now,
+    ) -> Result<Secret, Unidentified> {
+        let endpoint = self.token_endpoint(&workload.tenant, now).await?;
+        let scope = format!("{EXCHANGE_RESOURCE}/.default");
+        let exchanged = self
+            .ask_token(&Form {
+                endpoint: &endpoint,
+                client_id: blueprint,
+                scope: &scope,
+                proof: ClientProof::Assertion(assertion),
+                fmi_path: Some(&workload.client_id),
+            })
+            .await?;
+        let proof = ClientProof::Assertion(&exchanged);
+        self.client_credentials(workload, proof, now).await
+    }
+
+    async fn ask_token(&self, form: &Form<'_>) -> Result<Secret, Unidentified> {
+        let mut fields = vec![
+            ("client_id", form.client_id),
+            ("grant_type", "client_credentials"),
+            ("scope", form.scope),
+        ];
+        match form.proof {
+            ClientProof::Assertion(assertion) => {
+                fields.push(("client_assertion_type", ASSERTION_TYPE));
+                fields.push(("client_assertion", assertion.expose()));
+            }
+            ClientProof::Secret(secret) => fields.push(("client_secret", secret.expose())),
+        }
+        if let Some(agent) = form.fmi_path {
+            fields.push(("fmi_path", agent));
+        }
+        let answer = self.http.post_form(form.endpoint, &fields).await?;
+        Ok(minted(&answer)?.access_token)
+    }
+
+    /// The machine's own token. The metadata service may be anybody on this machine: signature and
+    /// client are checked as of any other token.
+    async fn managed(&self, workload: &WorkloadIdentity) -> Result<Secret, Unidentified> {
+        let url = self.metadata_url(&workload.client_id);
+        let answer = self.metadata.get_with(&url, ("metadata", "true")).await?;
+        metadata_token(&answer)
+    }
+
+    fn metadata_url(&self, client_id: &str) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query
+            .append_pair("api-version", METADATA_API_VERSION)
+            .append_pair("resource", &format!("api://{}", self.settings.audience))
+            .append_pair("client_id", client_id);
+        format!(
+            "{}/metadata/identity/oauth2/token?{}",
+            self.settings.metadata,
+            query.finish()
+        )
+    }
+}
+
+/// Source: the vendor's page on tokens from the metadata service. Its numbers are strings and are
+/// not read: lifetimes come from the validated token.
+fn metadata_token(answer: &Answer) -> Result<Secret, Unidentified> {
+    match answer.status {
+        200 => serde_json::from_slice::<MetadataBody>(&answer.body)
+            .map(|body| Secret::new(body.access_token))
+            .map_err(|_| Unidentified::Malformed {
+                what: "metadata answer",
+            }),
+        400 => Err(Unidentified::NotConfigured(
+            "the metadata service has no such identity on this machine: assign it, or correct client_id",
+        )),
+        // It says these while it is updated or the identity is being assigned.
+        404 | 410 => Err(Unidentified::Away {
+            what: "the metadata service (starting)",
+        }),
+        status => Err(Unidentified::unexpected_status(
+            "a metadata request",
+            status,
+        )),
+    }
+}
