@@ -132,6 +132,32 @@ impl Lab {
         start(self.exec_command(agent, &PSQL), script)
     }
 
+    /// `psql` inside an agent, whose input stays open: one value a line comes out.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn psql_open(&self, agent: &str) -> Result<Child> {
+        let mut command = self.exec_command(agent, &PSQL);
+        command.args(["--no-align", "--tuples-only"]);
+        open(command)
+    }
+
+    /// Tells the test Entra what happens in its directory.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn entra(&self, path: &str, body: &Value) -> Result<Value> {
+        let python = Self::python_binary()?;
+        let mut command = Command::new(python);
+        let url = format!("{}{path}", self.name("LAB_AUTHORITY")?);
+        command.args(["-B", "-c", crate::wire::POST, &url]);
+        let said = run(command, &body.to_string())?;
+        if said.code != 0 {
+            bail!("{path}: {said:?}");
+        }
+        serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
+    }
+
     /// The interpreter with the packages that tests need.
     ///
     /// # Errors
@@ -322,13 +348,17 @@ const PSQL: [&str; 5] = [
     "VERBOSITY=verbose",
 ];
 
-fn start(mut command: Command, input: &str) -> Result<Child> {
-    let mut child = command
+fn open(mut command: Command) -> Result<Child> {
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("starting {command:?}"))?;
+        .with_context(|| format!("starting {command:?}"))
+}
+
+fn start(command: Command, input: &str) -> Result<Child> {
+    let mut child = open(command)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends without reading its input is no failure of ours.
         let _ended = stdin.write_all(input.as_bytes());

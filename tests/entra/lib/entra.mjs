@@ -48,7 +48,7 @@ export class Entra {
     if (pathname.startsWith('/k8s/')) return this.#kubernetes(req, res, pathname);
     if (pathname.startsWith('/graph/v1.0/')) {
       this.counts.graph += 1;
-      return graph(this, req, res, pathname);
+      return graph(this, req, res, url);
     }
     if (pathname.startsWith('/imds/')) {
       this.counts.metadata += 1;

@@ -44,6 +44,11 @@ async function clientCredentials(tenant, form, clientId, kubernetes) {
     }
     return { answer: await agentAssertion(tenant, app, agentPath) };
   }
+  if (resource === `${tenant.origin}/graph` && app.graph) {
+    await authenticate(tenant, app, form, kubernetes);
+    const token = await tenant.mint({ aud: resource, azp: clientId, oid: app.oid, idtyp: 'app' });
+    return { answer: { token_type: 'Bearer', expires_in: 3600, access_token: token } };
+  }
   const api = tenant.api(resource);
   if (!api) {
     throw new Aadsts(400, 'invalid_resource', 500011,

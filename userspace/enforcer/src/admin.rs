@@ -8,6 +8,7 @@
 pub(crate) mod api;
 pub(crate) mod client;
 mod peer;
+mod revocations;
 mod routes;
 mod server;
 mod signin;

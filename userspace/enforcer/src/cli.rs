@@ -8,6 +8,7 @@ mod db;
 mod doctor;
 mod flows;
 mod login;
+mod revoke;
 mod sessions;
 mod token;
 
@@ -73,6 +74,8 @@ enum Command {
     Sessions(sessions::SessionsArgs),
     /// Show live flows, or end one
     Flows(flows::FlowsArgs),
+    /// End live sessions of a principal, workload or session, and keep it out
+    Revoke(revoke::RevokeArgs),
     /// Check tokens
     Token(token::TokenArgs),
     /// Verify the record
@@ -104,6 +107,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Approvals(args) => approvals::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Flows(args) => flows::run(&args),
+        Command::Revoke(args) => revoke::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Db(args) => db::run(&args),

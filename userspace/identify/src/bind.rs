@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use weir_model::ident::{EvidenceKind, Principal};
+use weir_model::ident::{EvidenceKind, Groups, Principal};
 use weir_model::time::Now;
 
 use crate::Identify;
 use crate::attest::Attested;
+use crate::groups::Member;
 use crate::keys::fetch::Wanted;
 use crate::method::Method;
 use crate::refusal::Unidentified;
@@ -185,7 +186,11 @@ impl Identify {
             return answer;
         }
         match self.sign_in(workload, handed.into(), now).await {
-            Ok(accepted) => {
+            Ok(mut accepted) => {
+                accepted.groups = match self.completed(&accepted, now).await {
+                    Ok(groups) => groups,
+                    Err(refusal) => return slot.refuse(refusal, now),
+                };
                 let refresh_at_s = refresh_at(&accepted, self.settings.remint_s, now);
                 let principal = Arc::new(self.principal(
                     accepted,
@@ -211,6 +216,20 @@ impl Identify {
             Ok(left_s) if left_s > 0 => left_s,
             Ok(_) | Err(_) => u64::try_from(overdue_s).unwrap_or(1).max(1),
         }
+    }
+
+    /// Groups that the token left out.
+    pub(crate) async fn completed(
+        &self,
+        accepted: &Accepted,
+        now: Now,
+    ) -> Result<Groups, Unidentified> {
+        let member = Member {
+            tenant: Arc::clone(&accepted.tenant),
+            oid: Arc::clone(&accepted.oid),
+            kind: accepted.kind,
+        };
+        self.groups_of(member, accepted.groups.clone(), now).await
     }
 
     /// Validates a token that Weir asked `tenant` for.

@@ -29,6 +29,8 @@ pub struct IdentityConfig {
     pub remint_s: u32,
     /// Origin of the machine's metadata service; its well-known address when absent.
     pub metadata: Option<String>,
+    /// Where groups are asked for that a token leaves out.
+    pub graph: Option<crate::groups::GraphConfig>,
 }
 
 /// Revocation has no push: this bounds how late Entra's word is heard.
@@ -192,6 +194,7 @@ mod tests {
             clock_skew_s: 301,
             remint_s: 0,
             metadata: Some("http://10.0.0.1".to_owned()),
+            graph: None,
         };
         let problems = Settings::check(&config).unwrap_err();
         let keys: Vec<&str> = problems

@@ -173,7 +173,7 @@ impl Identify {
         tokens: &Minted,
         now: Now,
     ) -> Result<Arc<Principal>, Unidentified> {
-        let accepted = self
+        let mut accepted = self
             .validated(&tokens.access_token, &handle.tenant, now)
             .await?;
         accepted.bound_to(PrincipalKind::Person, &handle.tenant, &handle.client_id)?;
@@ -192,6 +192,7 @@ impl Identify {
             &expected,
             now.unix_s(),
         )?;
+        accepted.groups = self.completed(&accepted, now).await?;
         Ok(Arc::new(self.principal(
             accepted,
             EvidenceKind::Person,

@@ -18,6 +18,8 @@ use crate::refusal::Unidentified;
 
 /// A discovery document or key set is far below this.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// 11,000 ids, the most that Graph gives at once.
+const LISTS_BYTES_MAX: usize = 1024 * 1024;
 const TIME_MAX: Duration = Duration::from_secs(5);
 
 /// An answer, whatever its status; 3xx is not followed.
@@ -32,9 +34,16 @@ pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// Named when it does not answer.
     what: &'static str,
+    body_bytes_max: usize,
 }
 
 impl HttpClient {
+    /// For answers that hold lists.
+    pub(crate) const fn with_lists(mut self) -> Self {
+        self.body_bytes_max = LISTS_BYTES_MAX;
+        self
+    }
+
     /// Trusts the machine's root certificates; `Err` when there are none and TLS is needed.
     pub(crate) fn new(authority: &Authority) -> Result<Self, String> {
         let mut roots = rustls::RootCertStore::empty();
@@ -85,7 +94,11 @@ impl HttpClient {
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector);
-        Ok(Self { client, what })
+        Ok(Self {
+            client,
+            what,
+            body_bytes_max: BODY_BYTES_MAX,
+        })
     }
 
     /// As [`Self::get`], with one header more.
@@ -102,6 +115,16 @@ impl HttpClient {
         self.send(request).await
     }
 
+    /// As [`Self::get`], authorised by `bearer`.
+    pub(crate) async fn get_bearer(&self, url: &str, bearer: &str) -> Result<Answer, Unidentified> {
+        let request = Request::get(url)
+            .header(header::ACCEPT, "application/json")
+            .header(header::AUTHORIZATION, bearer_value(bearer)?)
+            .body(Full::default())
+            .map_err(|_| Unidentified::Malformed { what: "URL" })?;
+        self.send(request).await
+    }
+
     /// JSON, authorised by `bearer`.
     pub(crate) async fn post_json(
         &self,
@@ -109,14 +132,10 @@ impl HttpClient {
         bearer: &str,
         body: &serde_json::Value,
     ) -> Result<Answer, Unidentified> {
-        let bearer = Zeroizing::new(format!("Bearer {bearer}"));
-        let mut value = header::HeaderValue::from_str(&bearer)
-            .map_err(|_| Unidentified::Malformed { what: "credential" })?;
-        value.set_sensitive(true);
         let request = Request::post(url)
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::AUTHORIZATION, value)
+            .header(header::AUTHORIZATION, bearer_value(bearer)?)
             .body(Full::new(Bytes::from(body.to_string())))
             .map_err(|_| Unidentified::Malformed { what: "URL" })?;
         self.send(request).await
@@ -157,11 +176,11 @@ impl HttpClient {
                 .headers()
                 .get(header::RETRY_AFTER)
                 .and_then(|value| value.to_str().ok()?.parse().ok());
-            let body = Limited::new(response.into_body(), BODY_BYTES_MAX);
+            let body = Limited::new(response.into_body(), self.body_bytes_max);
             let body = body.collect().await.map_err(|error| {
                 tracing::debug!(%error, "an answer of the authority was cut off or too large");
                 Unidentified::Malformed {
-                    what: "answer (cut off, or above 64 KiB)",
+                    what: "answer (cut off or too large)",
                 }
             })?;
             Ok(Answer {
@@ -176,6 +195,14 @@ impl HttpClient {
                 what: "the authority (no answer within 5 s)",
             }))
     }
+}
+
+fn bearer_value(bearer: &str) -> Result<header::HeaderValue, Unidentified> {
+    let text = Zeroizing::new(format!("Bearer {bearer}"));
+    let mut value = header::HeaderValue::from_str(&text)
+        .map_err(|_| Unidentified::Malformed { what: "credential" })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The form carries secrets; what hyper copies of it is out of reach.

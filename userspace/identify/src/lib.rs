@@ -13,6 +13,7 @@ mod config;
 mod device;
 mod entra;
 mod federated;
+mod groups;
 mod guid;
 mod http;
 pub mod keys;
@@ -31,6 +32,7 @@ pub use self::config::{IdentityConfig, Problem, Problems, REMINT_S_DEFAULT};
 pub use self::device::{DeviceHandle, DevicePoll, DeviceStart};
 pub use self::entra::{EntraRefusal, RefusalKind};
 pub use self::federated::AssertionProblem;
+pub use self::groups::GraphConfig;
 pub use self::method::{AssertionSource, CertificateProblem, ClientCertificate, Method};
 pub use self::refusal::Unidentified;
 pub use self::secret::Secret;
@@ -41,6 +43,7 @@ use std::sync::Arc;
 
 use self::bind::Bindings;
 use self::config::Settings;
+use self::groups::Graph;
 use self::http::HttpClient;
 use self::keys::fetch::KeyStore;
 use self::validate::Rules;
@@ -53,6 +56,7 @@ pub struct Identify {
     metadata: HttpClient,
     keys: KeyStore,
     bindings: Bindings,
+    graph: Option<Graph>,
 }
 
 impl Identify {
@@ -82,6 +86,15 @@ impl Identify {
             scope: Arc::clone(&settings.reviewer_scope),
             skew_s: settings.clock_skew_s,
         };
+        let graph = match config.graph {
+            None => None,
+            Some(graph) => Some(Graph::new(graph, &settings.authority).map_err(|text| {
+                Problems(vec![Problem {
+                    key: "graph".to_owned(),
+                    text,
+                }])
+            })?),
+        };
         let keys = KeyStore::new(&settings);
         Ok(Self {
             settings,
@@ -90,6 +103,7 @@ impl Identify {
             metadata,
             keys,
             bindings: Bindings::default(),
+            graph,
         })
     }
 }

@@ -53,37 +53,8 @@ impl Identify {
         if !tenants.iter().any(|tenant| **tenant == *workload.tenant) {
             return Err(Unidentified::TenantNotAllowed);
         }
-        let token = match &workload.method {
-            Method::Federated(source) => {
-                let assertion = self.assertion(workload, source, handed, now).await?;
-                let proof = ClientProof::Assertion(&assertion);
-                self.client_credentials(workload, proof, now).await?
-            }
-            Method::Certificate(certificate) => {
-                let endpoint = self.token_endpoint(&workload.tenant, now).await?;
-                let assertion = certificate
-                    .assertion(&workload.client_id, &endpoint, now)
-                    .ok_or(Unidentified::NotConfigured(
-                        "the workload's certificate key cannot sign",
-                    ))?;
-                let proof = ClientProof::Assertion(&assertion);
-                self.client_credentials(workload, proof, now).await?
-            }
-            Method::Secret(secret) => {
-                let proof = ClientProof::Secret(secret);
-                self.client_credentials(workload, proof, now).await?
-            }
-            Method::Managed => self.managed(workload).await?,
-            Method::AgentId { blueprint, source } => {
-                let assertion = self.assertion(workload, source, handed, now).await?;
-                self.agent(workload, blueprint, &assertion, now).await?
-            }
-            Method::Person => {
-                return Err(Unidentified::NotConfigured(
-                    "nobody has signed in for this process tree: start it with weir run",
-                ));
-            }
-        };
+        let scope = format!("api://{}/.default", self.settings.audience);
+        let token = self.token(workload, &scope, handed, now).await?;
         let accepted = self.validated(&token, &workload.tenant, now).await?;
         accepted.bound_to(
             PrincipalKind::Application,
@@ -102,6 +73,58 @@ impl Identify {
             tracing::info!(workload = %workload.name, %blueprint, "an agent identity is signed in");
         }
         Ok(accepted)
+    }
+
+    /// A token for any resource, not validated: it is for that resource to do.
+    ///
+    /// # Errors
+    /// As a sign-in's.
+    pub(crate) async fn token_for(
+        &self,
+        identity: &WorkloadIdentity,
+        scope: &str,
+        now: Now,
+    ) -> Result<Secret, Unidentified> {
+        self.token(identity, scope, None, now).await
+    }
+
+    async fn token(
+        &self,
+        workload: &WorkloadIdentity,
+        scope: &str,
+        handed: Option<Secret>,
+        now: Now,
+    ) -> Result<Secret, Unidentified> {
+        match &workload.method {
+            Method::Federated(source) => {
+                let assertion = self.assertion(workload, source, handed, now).await?;
+                let proof = ClientProof::Assertion(&assertion);
+                self.client_credentials(workload, scope, proof, now).await
+            }
+            Method::Certificate(certificate) => {
+                let endpoint = self.token_endpoint(&workload.tenant, now).await?;
+                let assertion = certificate
+                    .assertion(&workload.client_id, &endpoint, now)
+                    .ok_or(Unidentified::NotConfigured(
+                        "the workload's certificate key cannot sign",
+                    ))?;
+                let proof = ClientProof::Assertion(&assertion);
+                self.client_credentials(workload, scope, proof, now).await
+            }
+            Method::Secret(secret) => {
+                let proof = ClientProof::Secret(secret);
+                self.client_credentials(workload, scope, proof, now).await
+            }
+            Method::Managed => self.managed(workload, scope).await,
+            Method::AgentId { blueprint, source } => {
+                let assertion = self.assertion(workload, source, handed, now).await?;
+                self.agent(workload, (blueprint, scope), &assertion, now)
+                    .await
+            }
+            Method::Person => Err(Unidentified::NotConfigured(
+                "nobody has signed in for this process tree: start it with weir run",
+            )),
+        }
     }
 
     /// The service-account token, checked against what is attested, before it goes anywhere.
@@ -135,15 +158,15 @@ impl Identify {
     async fn client_credentials(
         &self,
         workload: &WorkloadIdentity,
+        scope: &str,
         proof: ClientProof<'_>,
         now: Now,
     ) -> Result<Secret, Unidentified> {
         let endpoint = self.token_endpoint(&workload.tenant, now).await?;
-        let scope = format!("api://{}/.default", self.settings.audience);
         self.ask_token(&Form {
             endpoint: &endpoint,
             client_id: &workload.client_id,
-            scope: &scope,
+            scope,
             proof,
             fmi_path: None,
         })
@@ -154,23 +177,23 @@ impl Identify {
     async fn agent(
         &self,
         workload: &WorkloadIdentity,
-        blueprint: &str,
+        (blueprint, scope): (&str, &str),
         assertion: &Secret,
         now: Now,
     ) -> Result<Secret, Unidentified> {
         let endpoint = self.token_endpoint(&workload.tenant, now).await?;
-        let scope = format!("{EXCHANGE_RESOURCE}/.default");
+        let first = format!("{EXCHANGE_RESOURCE}/.default");
         let exchanged = self
             .ask_token(&Form {
                 endpoint: &endpoint,
                 client_id: blueprint,
-                scope: &scope,
+                scope: &first,
                 proof: ClientProof::Assertion(assertion),
                 fmi_path: Some(&workload.client_id),
             })
             .await?;
         let proof = ClientProof::Assertion(&exchanged);
-        self.client_credentials(workload, proof, now).await
+        self.client_credentials(workload, scope, proof, now).await
     }
 
     async fn ask_token(&self, form: &Form<'_>) -> Result<Secret, Unidentified> {
@@ -195,17 +218,22 @@ impl Identify {
 
     /// The machine's own token. The metadata service may be anybody on this machine: signature and
     /// client are checked as of any other token.
-    async fn managed(&self, workload: &WorkloadIdentity) -> Result<Secret, Unidentified> {
-        let url = self.metadata_url(&workload.client_id);
+    async fn managed(
+        &self,
+        workload: &WorkloadIdentity,
+        scope: &str,
+    ) -> Result<Secret, Unidentified> {
+        let resource = scope.trim_end_matches("/.default");
+        let url = self.metadata_url(&workload.client_id, resource);
         let answer = self.metadata.get_with(&url, ("metadata", "true")).await?;
         metadata_token(&answer)
     }
 
-    fn metadata_url(&self, client_id: &str) -> String {
+    fn metadata_url(&self, client_id: &str, resource: &str) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query
             .append_pair("api-version", METADATA_API_VERSION)
-            .append_pair("resource", &format!("api://{}", self.settings.audience))
+            .append_pair("resource", resource)
             .append_pair("client_id", client_id);
         format!(
             "{}/metadata/identity/oauth2/token?{}",

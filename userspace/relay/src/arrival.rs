@@ -85,6 +85,10 @@ fn arrive(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) -> Option<Arrival> {
         pid: origin.pid,
         comm: origin.comm.clone(),
         principal: String::new(),
+        tenant: String::new(),
+        application: String::new(),
+        on_behalf_of: String::new(),
+        cgroup: origin.cgroup.0,
         opened_us: now.wall_us,
     };
     node.registry.open(row, mailbox_sender.clone());

@@ -9,6 +9,7 @@ use weir_model::flow::{FlowOrigin, ProcessEvidence};
 use weir_model::ident::{Principal, SessionId};
 use weir_model::time::Now;
 
+use crate::killed;
 use crate::node::{Node, Target};
 
 /// Sign-in and evidence together; a client waits in its start-up for this long at most.
@@ -61,6 +62,13 @@ async fn bind_within(
     // Evidence never blocks a flow: the identity was captured with the cgroup.
     let process = node.host.process(origin.pid, origin.start_boottime_ns);
     let principal = sign_in(&node, &workload, &binding.identity).await?;
+    if node.killed.covers(&principal, &workload, origin.cgroup.0) {
+        return Err(Unbound {
+            code: "revoked",
+            text: killed::TEXT,
+            operator: format!("{} of {workload} is on the kill list", principal.oid),
+        });
+    }
     let process = match process.await {
         Ok(evidence) => evidence,
         Err(_gone) => ProcessEvidence {

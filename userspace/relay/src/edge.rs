@@ -76,7 +76,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
     let mut governor = bind::governor(node, target, &arrival.base, &bound, now);
     governor.say_refused_as("403");
     let principal = Arc::clone(&bound.principal);
-    node.registry.identified(arrival.id, &principal.oid);
+    node.identified(arrival.id, &principal, &arrival.workload, &arrival.origin);
     let Some(api) = protocol::http_api(node, target, &principal, arrival.id) else {
         return Err(NoSession {
             code: "internal",

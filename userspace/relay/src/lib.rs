@@ -14,6 +14,7 @@ mod edge;
 mod gate;
 mod holds;
 mod host;
+mod killed;
 mod metrics;
 mod node;
 mod outbox;

@@ -9,12 +9,14 @@ use tokio_rustls::TlsAcceptor;
 use weir_decide::{PolicySet, TargetRef};
 use weir_identify::{Identify, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
-use weir_model::ident::SessionId;
+use weir_model::flow::FlowOrigin;
+use weir_model::ident::{Principal, RevokedKind, SessionId};
 use weir_state::State;
 use zeroize::Zeroizing;
 
 use crate::catalog::CatalogCache;
 use crate::host::Host;
+use crate::killed::{self, KillList};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::registry::{FlowRow, KillOutcome, Registry};
@@ -165,6 +167,7 @@ pub struct Node {
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) settings: Settings,
     pub(crate) registry: Registry,
+    pub(crate) killed: KillList,
     pub(crate) catalogs: CatalogCache,
 }
 
@@ -184,6 +187,7 @@ impl Node {
             control: parts.control,
             settings: parts.settings,
             registry: Registry::default(),
+            killed: KillList::default(),
             catalogs: CatalogCache::default(),
         })
     }
@@ -199,6 +203,35 @@ impl Node {
     pub fn kill(&self, session: SessionId) -> KillOutcome {
         self.registry
             .kill(session, "weir: an administrator ended this session")
+    }
+
+    /// Ends the flows of a subject and lets none of it in again; returns how many were ended.
+    pub fn revoke(&self, kind: RevokedKind, value: &str) -> usize {
+        if kind != RevokedKind::Session {
+            // First the list: a flow that is being bound looks at it once more when it is listed.
+            self.killed.insert(kind, value);
+        }
+        self.registry
+            .kill_where(killed::TEXT, |row| killed::concerns(kind, value, row))
+    }
+
+    /// Lets a subject in again.
+    pub fn lift(&self, kind: RevokedKind, value: &str) {
+        self.killed.remove(kind, value);
+    }
+
+    /// Lists a flow's principal, and ends the flow if it was revoked meanwhile.
+    pub(crate) fn identified(
+        &self,
+        session: SessionId,
+        principal: &Principal,
+        workload: &str,
+        origin: &FlowOrigin,
+    ) {
+        self.registry.identified(session, principal);
+        if self.killed.covers(principal, workload, origin.cgroup.0) {
+            let _asked = self.registry.kill(session, killed::TEXT);
+        }
     }
 
     /// Ends all flows, for shutdown.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use weir_govern::{CancelKey, Event};
-use weir_model::ident::SessionId;
+use weir_model::ident::{Principal, SessionId};
 
 /// One live flow as `weir flows` shows it.
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub struct FlowRow {
     pub comm: String,
     /// `oid` once identified.
     pub principal: String,
+    pub tenant: String,
+    pub application: String,
+    pub on_behalf_of: String,
+    pub cgroup: u64,
     pub opened_us: i64,
 }
 
@@ -51,9 +55,14 @@ impl Registry {
         locked(&self.flows).insert(row.session, Live { row, mailbox });
     }
 
-    pub(crate) fn identified(&self, session: SessionId, principal: &str) {
+    pub(crate) fn identified(&self, session: SessionId, principal: &Principal) {
         if let Some(live) = locked(&self.flows).get_mut(&session) {
-            principal.clone_into(&mut live.row.principal);
+            let row = &mut live.row;
+            row.principal = principal.oid.to_string();
+            row.tenant = principal.tenant.to_string();
+            row.application = principal.app.to_string();
+            let person = principal.on_behalf_of.as_deref().unwrap_or_default();
+            person.clone_into(&mut row.on_behalf_of);
         }
     }
 

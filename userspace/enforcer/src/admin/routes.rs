@@ -16,13 +16,13 @@ use weir_state::{ApprovalRow, Decision, Reviewer};
 use super::api;
 use super::server::{AdminState, PeerUid};
 
-type Shared = AxumState<Arc<AdminState>>;
+pub(super) type Shared = AxumState<Arc<AdminState>>;
 
 /// Longest justification.
-const JUSTIFICATION_BYTES_MAX: usize = 4096;
+pub(super) const JUSTIFICATION_BYTES_MAX: usize = 4096;
 
 /// An error with its status.
-struct Failed(StatusCode, String);
+pub(super) struct Failed(StatusCode, String);
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -30,7 +30,7 @@ impl IntoResponse for Failed {
     }
 }
 
-fn failed(status: StatusCode, error: impl ToString) -> Failed {
+pub(super) fn failed(status: StatusCode, error: impl ToString) -> Failed {
     Failed(status, error.to_string())
 }
 
@@ -56,7 +56,9 @@ pub(super) fn all(state: Arc<AdminState>) -> Router {
         .route("/logout", post(logout))
         .route("/whoami", get(whoami))
         .with_state(Arc::clone(&state));
-    health(state).merge(own)
+    health(Arc::clone(&state))
+        .merge(own)
+        .merge(super::revocations::routes(state))
 }
 
 async fn ready(AxumState(state): Shared) -> Response {

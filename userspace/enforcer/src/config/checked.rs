@@ -9,7 +9,7 @@ use weir_mask::{Detector, OutputPatterns};
 
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
-use super::sign_in::{Cluster, SignIn, check_sign_in};
+use super::sign_in::{Cluster, Graph, SignIn, check_graph, check_sign_in};
 use super::targets::{Target, check_targets};
 
 /// Everything the product reads from its file.
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) record: Record,
     pub(crate) approvals: Approvals,
     pub(crate) admin_http: Option<SocketAddr>,
+    /// Name → Entra group GUID: who may revoke; every reviewer when empty.
+    pub(crate) admin_groups: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +58,7 @@ pub(crate) struct Identity {
     pub(crate) remint_s: u32,
     pub(crate) metadata: Option<String>,
     pub(crate) cluster: Option<Cluster>,
+    pub(crate) graph: Option<Graph>,
 }
 
 #[derive(Clone, Debug)]
@@ -189,6 +192,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     let identity = check_identity(&raw, &mut checker);
     let workloads = check_workloads(&raw.workloads, &node, &identity, &mut checker);
     let targets = check_targets(&raw.targets, &mut checker);
+    let admin_groups = check_groups("admin.groups", raw.admin_groups, &mut checker);
     let groups = check_groups("policies.groups", raw.groups, &mut checker);
     let record = check_record(raw.record, &mut checker);
     let approvals = check_approvals(raw.approvals, &mut checker);
@@ -229,6 +233,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         record,
         approvals,
         admin_http,
+        admin_groups,
     })
 }
 
@@ -272,7 +277,7 @@ fn check_identity(raw: &Raw, checker: &mut Checker<'_>) -> Identity {
         (1, 3600),
         u64::from(weir_identify::REMINT_S_DEFAULT),
     );
-    Identity {
+    let mut checked = Identity {
         authority: identity.authority.clone(),
         allow_plain_loopback: identity.allow_plain_loopback.unwrap_or(false),
         tenants: identity.tenants.clone(),
@@ -294,7 +299,13 @@ fn check_identity(raw: &Raw, checker: &mut Checker<'_>) -> Identity {
                 keys_file: checker.file(keys_file),
                 node: node.clone(),
             }),
-    }
+        graph: None,
+    };
+    checked.graph = identity
+        .graph
+        .as_ref()
+        .and_then(|graph| check_graph(graph, &checked, checker));
+    checked
 }
 
 fn check_workloads(
@@ -329,7 +340,7 @@ fn check_workloads(
             let message = format!("must lie below node.governed ({})", node.governed);
             checker.say(at("cgroup"), message);
         }
-        let sign_in = check_sign_in(&item.sign_in, &item.path, identity, checker);
+        let sign_in = check_sign_in(&item.sign_in, &at("identity"), identity, checker);
         workloads.push(Workload {
             name: Arc::from(item.name.as_str()),
             cgroup: item.cgroup.clone(),

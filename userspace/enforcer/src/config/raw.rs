@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::read::{Problem, Section};
-use super::sign_in::RawSignIn;
+use super::sign_in::{RawGraph, RawSignIn};
 
 /// The whole file.
 pub(super) struct Raw {
@@ -21,6 +21,8 @@ pub(super) struct Raw {
     pub(super) approvals: RawApprovals,
     /// `admin.http`: loopback address for `/live /ready /metrics`.
     pub(super) admin_http: Option<String>,
+    /// `admin.groups`: who may revoke; every reviewer without.
+    pub(super) admin_groups: Vec<(String, String)>,
 }
 
 pub(super) struct RawNode {
@@ -52,6 +54,7 @@ pub(super) struct RawIdentity {
     pub(super) metadata: Option<String>,
     /// Issuer, keys file, node.
     pub(super) cluster: Option<(String, String, Option<String>)>,
+    pub(super) graph: Option<RawGraph>,
 }
 
 pub(super) struct RawWorkload {
@@ -156,11 +159,12 @@ impl Raw {
         let masking = RawMasking::read(root.opt_section("masking", problems), problems);
         let record = RawRecord::read(root.opt_section("record", problems), problems);
         let approvals = RawApprovals::read(root.opt_section("approvals", problems), problems);
-        let admin_http = root.opt_section("admin", problems).and_then(|mut section| {
-            let http = section.opt_text("http", problems);
+        let (mut admin_http, mut admin_groups) = (None, Vec::new());
+        if let Some(mut section) = root.opt_section("admin", problems) {
+            admin_http = section.opt_text("http", problems);
+            admin_groups = section.text_map("groups", problems);
             section.finish(problems);
-            http
-        });
+        }
         root.finish(problems);
         Self {
             version,
@@ -174,6 +178,7 @@ impl Raw {
             record,
             approvals,
             admin_http,
+            admin_groups,
         }
     }
 }
@@ -227,6 +232,9 @@ impl RawIdentity {
                 cluster.finish(problems);
                 (issuer, keys_file, node)
             }),
+            graph: section
+                .opt_section("graph", problems)
+                .map(|graph| RawGraph::read(graph, problems)),
         };
         section.finish(problems);
         raw

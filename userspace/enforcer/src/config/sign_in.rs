@@ -116,6 +116,74 @@ pub(crate) struct ServiceAccount {
     pub(crate) pod_uid: Option<String>,
 }
 
+/// `identity.graph`: where groups are asked for that a token leaves out.
+#[derive(Clone, Debug)]
+pub(crate) struct Graph {
+    pub(crate) origin: String,
+    pub(crate) tenant: String,
+    pub(crate) client_id: String,
+    pub(crate) how: How,
+    pub(crate) token_lists_part: bool,
+}
+
+/// As written.
+pub(super) struct RawGraph {
+    origin: Option<String>,
+    token_lists_part: Option<bool>,
+    reader: RawSignIn,
+}
+
+impl RawGraph {
+    pub(super) fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let origin = section.opt_text("origin", problems);
+        let token_lists_part = section.opt_flag("token_lists_part", problems);
+        let reader = RawSignIn::read(section.section("reader", problems), problems);
+        section.finish(problems);
+        Self {
+            origin,
+            token_lists_part,
+            reader,
+        }
+    }
+}
+
+/// Graph's hosts by cloud; those outside `public` await confirmation by a live tenant.
+const GRAPHS: [(&str, &str); 3] = [
+    ("public", "https://graph.microsoft.com"),
+    ("usgov", "https://graph.microsoft.us"),
+    ("china", "https://microsoftgraph.chinacloudapi.cn"),
+];
+
+pub(super) fn check_graph(
+    raw: &RawGraph,
+    identity: &Identity,
+    checker: &mut Checker<'_>,
+) -> Option<Graph> {
+    let known = GRAPHS
+        .iter()
+        .find(|(cloud, _)| *cloud == identity.authority)
+        .map(|(_, origin)| (*origin).to_owned());
+    let Some(origin) = raw.origin.clone().or(known) else {
+        checker.say("identity.graph.origin", "is required with this authority");
+        return None;
+    };
+    let sign_in = check_sign_in(&raw.reader, "identity.graph.reader", identity, checker);
+    match sign_in.how {
+        How::Certificate { .. } | How::Secret { .. } | How::Managed => Some(Graph {
+            origin,
+            tenant: sign_in.tenant,
+            client_id: sign_in.client_id,
+            how: sign_in.how,
+            token_lists_part: raw.token_lists_part.unwrap_or(false),
+        }),
+        How::Federated(_) | How::AgentId { .. } | How::Person => {
+            let message = "must be certificate, secret or managed";
+            checker.say("identity.graph.reader.kind", message);
+            None
+        }
+    }
+}
+
 /// `identity.cluster`: by what service-account tokens are verified on the node.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
@@ -144,14 +212,14 @@ const KINDS: [&str; 6] = [
     "person",
 ];
 
-/// Rules of one workload's section; `path` is the workload's.
+/// Rules of one section; `path` is its own.
 pub(super) fn check_sign_in(
     raw: &RawSignIn,
     path: &str,
     identity: &Identity,
     checker: &mut Checker<'_>,
 ) -> SignIn {
-    let at = |field: &str| format!("{path}.identity.{field}");
+    let at = |field: &str| format!("{path}.{field}");
     if !identity.tenants.contains(&raw.tenant) {
         checker.say(at("tenant"), "is not one of identity.tenants");
     }
@@ -291,7 +359,7 @@ fn check_source(
     identity: &Identity,
     checker: &mut Checker<'_>,
 ) -> TokenSource {
-    let at = |field: &str| format!("{path}.identity.{field}");
+    let at = |field: &str| format!("{path}.{field}");
     match (&raw.token_file, &raw.token_in_container, &raw.request) {
         (Some(file), None, None) => TokenSource::File(checker.file(file)),
         (None, Some(inside), None) => {

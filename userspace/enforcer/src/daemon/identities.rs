@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use weir_identify::{
-    AssertionSource, Attested, Authority, ClientCertificate, ClusterKeys, Identify, IdentityConfig,
-    Method, Secret, TokenRequest, TokenRequestConfig, WorkloadIdentity,
+    AssertionSource, Attested, Authority, ClientCertificate, ClusterKeys, GraphConfig, Identify,
+    IdentityConfig, Method, Secret, TokenRequest, TokenRequestConfig, WorkloadIdentity,
 };
 use weir_relay::WorkloadBinding;
 
@@ -15,6 +15,28 @@ use crate::config::{Config, How, SignIn, TokenSource};
 
 /// Also used by `weir token verify`.
 pub(crate) fn identify(config: &Config) -> Result<Identify> {
+    identify_with(config, graph(config)?)
+}
+
+/// Who asks Graph. Reads secrets: before privileges are dropped.
+pub(super) fn graph(config: &Config) -> Result<Option<GraphConfig>> {
+    let Some(graph) = &config.identity.graph else {
+        return Ok(None);
+    };
+    let sign_in = SignIn {
+        tenant: graph.tenant.clone(),
+        client_id: graph.client_id.clone(),
+        how: graph.how.clone(),
+        service_account: None,
+    };
+    Ok(Some(GraphConfig {
+        origin: graph.origin.clone(),
+        reader: one(config, "identity.graph", &sign_in, None)?,
+        token_lists_part: graph.token_lists_part,
+    }))
+}
+
+pub(super) fn identify_with(config: &Config, graph: Option<GraphConfig>) -> Result<Identify> {
     let identity = IdentityConfig {
         authority: config.identity.authority.clone(),
         allow_plain_loopback: config.identity.allow_plain_loopback,
@@ -26,6 +48,7 @@ pub(crate) fn identify(config: &Config) -> Result<Identify> {
         clock_skew_s: config.identity.clock_skew_s,
         remint_s: config.identity.remint_s,
         metadata: config.identity.metadata.clone(),
+        graph,
     };
     Identify::new(identity).map_err(|problems| anyhow::anyhow!("identity: {problems}"))
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
+use weir_identify::GraphConfig;
 use weir_kernel::Origins;
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
@@ -48,6 +49,7 @@ struct Secrets {
     writer_token: Option<Zeroizing<String>>,
     reader_token: Option<Zeroizing<String>>,
     workloads: HashMap<Arc<str>, WorkloadBinding>,
+    graph: Option<GraphConfig>,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
@@ -132,13 +134,9 @@ async fn serve(parts: Parts) -> Result<()> {
     let registry = Registry::new();
     let spool = open_spool(&config, &paths)?;
     let state = State::open(&paths.database).context("opening the state database")?;
-    let identify = Arc::new(identities::identify(&config)?);
+    let identify = Arc::new(identities::identify_with(&config, secrets.graph.take())?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
-    let mut targets = Vec::with_capacity(config.targets.len());
-    for target_config in &config.targets {
-        let target = secrets.targets.target(target_config)?;
-        targets.push(Arc::new(target));
-    }
+    let targets = secrets.targets.all(&config)?;
     let node = Node::new(NodeParts {
         host: Arc::new(BrokerHost::new(Arc::clone(&link))),
         identify: Arc::clone(&identify),
@@ -152,6 +150,7 @@ async fn serve(parts: Parts) -> Result<()> {
         control: tokio::runtime::Handle::current(),
         settings: settings(&config),
     });
+    keep_out(&node, &state).await?;
     let (workers, intake) = workers(&node, &spool)?;
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
@@ -189,6 +188,15 @@ async fn serve(parts: Parts) -> Result<()> {
     stop(&node, intake, workers, &stop_shipper, shipping).await;
     // Its supervisor starts it again, and it meets the new broker.
     anyhow::ensure!(signalled, "the broker is gone");
+    Ok(())
+}
+
+/// Who was revoked before this start stays out.
+async fn keep_out(node: &Node, state: &State) -> Result<()> {
+    let revoked = state.revocations().await;
+    for entry in revoked.context("reading the kill list")? {
+        node.revoke(entry.kind, &entry.value);
+    }
     Ok(())
 }
 
@@ -444,5 +452,6 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         writer_token,
         reader_token,
         workloads: identities::read(config)?,
+        graph: identities::graph(config)?,
     })
 }

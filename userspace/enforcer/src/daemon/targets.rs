@@ -98,8 +98,13 @@ impl TargetSecrets {
         })
     }
 
-    /// One target, ready to serve. Its secrets are moved out.
-    pub(super) fn target(&mut self, config: &config::Target) -> Result<Target> {
+    /// All targets, ready to serve. Their secrets are moved out.
+    pub(super) fn all(&mut self, config: &Config) -> Result<Vec<Arc<Target>>> {
+        let targets = config.targets.iter();
+        targets.map(|one| self.target(one).map(Arc::new)).collect()
+    }
+
+    fn target(&mut self, config: &config::Target) -> Result<Target> {
         let secrets = self
             .by_target
             .remove(&config.name)

@@ -24,6 +24,7 @@ pub(crate) const DBA: &str = "9a000000-0000-4000-8000-000000000003";
 pub(crate) const CLI: &str = "c1000000-0000-4000-8000-000000000001";
 pub(crate) const SERVICE: &str = "a9000000-0000-4000-8000-000000000003";
 pub(crate) const MACHINE: &str = "a9000000-0000-4000-8000-000000000004";
+pub(crate) const GRAPH_READER: &str = "a9000000-0000-4000-8000-000000000009";
 pub(crate) const BLUEPRINT: &str = "b1000000-0000-4000-8000-000000000001";
 pub(crate) const AGENT_IDENTITY: &str = "a9000000-0000-4000-8000-000000000006";
 pub(crate) const ALICE_OID: &str = "0e000000-0000-4000-8000-000000000001";
@@ -91,6 +92,7 @@ impl Entra {
             clock_skew_s: 60,
             remint_s: weir_identify::REMINT_S_DEFAULT,
             metadata: Some(format!("{}/imds", self.origin)),
+            graph: None,
         }
     }
 

@@ -208,7 +208,8 @@ impl Connection {
         let governor = bind::governor(&self.node, &self.target, &self.base, flow, now);
         self.context = Some(Arc::clone(governor.context()));
         self.keep_principal(Arc::clone(&flow.principal), now);
-        self.node.registry.identified(self.id, &flow.principal.oid);
+        self.node
+            .identified(self.id, &flow.principal, &self.workload, &self.origin);
         self.session
             .handle(Event::Identified(Box::new(governor)), now);
     }

@@ -45,7 +45,7 @@ pub(crate) async fn serve(mut arrival: Arrival) {
                 let mut governor =
                     bind::governor(&node, &arrival.target, &arrival.base, &bound, now);
                 governor.say_refused_as("denied");
-                node.registry.identified(id, &bound.principal.oid);
+                node.identified(id, &bound.principal, &arrival.workload, &arrival.origin);
                 run(&mut arrival, stream, target, governor, bound.principal).await
             }
             Err(none) => turn_away(&arrival, stream, &target, none).await,
