@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-pub(crate) use command::LabCommand;
+pub(crate) use command::{LabCommand, UpArgs};
 pub(crate) use down::{down, keep_logs};
 pub(crate) use env::sign_in;
 pub(crate) use host::SECRET as HOST_SECRET;
@@ -53,6 +53,7 @@ pub(crate) fn run(command: LabCommand) -> Result<ExitCode> {
         LabCommand::Env { name, json } => env::env(&name.name, json)?,
         LabCommand::Status { name } => return env::status(&name.name),
         LabCommand::Start { name, process } => weir::start_again(&name.name, process.as_deref())?,
+        LabCommand::Upgrade { name } => weir::upgrade(&name.name)?,
         LabCommand::Login { name, user } => sign_in(&Lab::load(&name.name)?, &user)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -139,7 +139,7 @@ impl Lab {
     pub fn psql_open(&self, agent: &str) -> Result<Child> {
         let mut command = self.exec_command(agent, &PSQL);
         command.args(["--no-align", "--tuples-only"]);
-        open(command)
+        spawn(command)
     }
 
     /// Tells the test Entra what happens in its directory.
@@ -201,6 +201,26 @@ impl Lab {
             .replace("COMMAND[0], COMMAND", &format!("{command}[0], {command}"))
             .replace("STEPS:", &format!("{steps}:"));
         self.python_started(agent, &script)
+    }
+
+    /// As [`Lab::started`], with its input left open.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn interactive(&self, agent: &str, command: &[&str]) -> Result<Child> {
+        spawn(self.exec_command(agent, command))
+    }
+
+    /// Starts a node beside the one that runs, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn upgrade(&mut self) -> Result<()> {
+        let said = run(self.xtask(&["lab", "upgrade", "--name", &self.name]), "")?;
+        if said.code != 0 {
+            bail!("lab upgrade: {said:?}");
+        }
+        self.refresh()
     }
 
     /// The `weir` command line on the host.
@@ -348,7 +368,7 @@ const PSQL: [&str; 5] = [
     "VERBOSITY=verbose",
 ];
 
-fn open(mut command: Command) -> Result<Child> {
+fn spawn(mut command: Command) -> Result<Child> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -358,7 +378,7 @@ fn open(mut command: Command) -> Result<Child> {
 }
 
 fn start(command: Command, input: &str) -> Result<Child> {
-    let mut child = open(command)?;
+    let mut child = spawn(command)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends without reading its input is no failure of ours.
         let _ended = stdin.write_all(input.as_bytes());

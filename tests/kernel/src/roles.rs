@@ -77,7 +77,7 @@ pub fn say(line: &str) {
 /// # Errors
 /// No broker.
 pub fn node(socket: &Path) -> Result<(), Failure> {
-    let (link, mut welcome) = NodeLink::connect(socket)?;
+    let (link, mut welcome) = NodeLink::connect(socket, 0)?;
     let origins = Arc::new(Origins::new(welcome.accepted_map.try_clone()?));
     let mut serving = Vec::new();
     link.listen(welcome.take_told(), move |told| {
@@ -85,6 +85,12 @@ pub fn node(socket: &Path) -> Result<(), Failure> {
     })?;
     let link = Arc::new(link);
     let silent = Arc::new(AtomicBool::new(false));
+    let (sender, serving) = mpsc::channel();
+    link.serving(move |done| {
+        // We wait for it below.
+        let _gone = sender.send(done);
+    });
+    serving.recv_timeout(Duration::from_secs(2))??;
     let (beating, quiet) = (Arc::clone(&link), Arc::clone(&silent));
     std::thread::spawn(move || beat(&beating, &quiet));
     for line in std::io::stdin().lock().lines() {
@@ -135,6 +141,9 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
             serving.retain(|(cookie, _)| *cookie != netns);
         }
         Told::Gone => std::process::exit(3),
+        // This stand-in has no sessions, and leaves when it has a successor.
+        Told::Drain { .. } => std::process::exit(0),
+        Told::Session(_) | Told::Passed(_) => {}
     }
 }
 

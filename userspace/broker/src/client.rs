@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FromBroker, ProcessReport, RefusalReport, receive, send,
+    Answer, Ask, Asked, ClassReport, FromBroker, Passed, ProcessReport, RefusalReport, receive,
+    send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -45,8 +46,27 @@ pub enum Told {
     ListenerGone {
         netns: u64,
     },
+    /// A successor serves, which reads session snapshots of this version.
+    Drain {
+        snapshots: u32,
+    },
+    /// A session of the predecessor.
+    Session(Box<HandedOver>),
+    /// From the successor.
+    Passed(Passed),
     /// The broker's socket closed; nothing more comes.
     Gone,
+}
+
+/// A session on its way from one node to the next.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// The agent's socket.
+    pub client: OwnedFd,
+    /// The server's.
+    pub server: OwnedFd,
+    /// A sealed memory file.
+    pub snapshot: OwnedFd,
 }
 
 type Callback = Box<dyn FnOnce(Result<(Answer, Vec<OwnedFd>), LinkError>) + Send>;
@@ -67,11 +87,12 @@ pub struct Welcome {
 
 impl NodeLink {
     /// Connects and says hello; the broker moves this process into Weir's cgroup before it
-    /// answers. Call before threads and sockets are made.
+    /// answers. Call before threads and sockets are made. `snapshots` is the version of session
+    /// snapshots that this node reads and writes.
     ///
     /// # Errors
     /// No broker, or one that refuses.
-    pub fn connect(path: &Path) -> io::Result<(Self, Welcome)> {
+    pub fn connect(path: &Path, snapshots: u32) -> io::Result<(Self, Welcome)> {
         let socket = socket(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -83,6 +104,7 @@ impl NodeLink {
             id: 0,
             ask: Ask::Hello {
                 abi: MESSAGES_VERSION,
+                snapshots,
             },
         };
         send(socket.as_fd(), &hello, &[])?;
@@ -169,19 +191,28 @@ impl NodeLink {
     }
 
     fn ask(&self, ask: Ask, callback: Callback) {
+        self.ask_with(ask, &[], callback);
+    }
+
+    fn ask_with(&self, ask: Ask, fds: &[BorrowedFd<'_>], callback: Callback) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         locked(&self.waiting).insert(id, callback);
-        if send(self.socket.as_fd(), &Asked { id, ask }, &[]).is_err()
+        if send(self.socket.as_fd(), &Asked { id, ask }, fds).is_err()
             && let Some(callback) = locked(&self.waiting).remove(&id)
         {
             callback(Err(LinkError::Gone));
         }
     }
 
-    /// The node lives. Send every 250 ms or so; each is good for 2 s.
-    pub fn heartbeat(&self, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
-        self.ask(
-            Ask::Heartbeat,
+    fn ask_done(
+        &self,
+        ask: Ask,
+        fds: &[BorrowedFd<'_>],
+        done: impl FnOnce(Result<(), LinkError>) + Send + 'static,
+    ) {
+        self.ask_with(
+            ask,
+            fds,
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Done => Ok(()),
@@ -189,6 +220,32 @@ impl NodeLink {
                 }));
             }),
         );
+    }
+
+    /// New flows are ours from now on; the node before us drains.
+    pub fn serving(&self, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        self.ask_done(Ask::Serving, &[], done);
+    }
+
+    /// Gives a session to the successor. Done means that it has the sockets; refused, that it is
+    /// still ours.
+    pub fn hand_over(
+        &self,
+        session: &HandedOver,
+        done: impl FnOnce(Result<(), LinkError>) + Send + 'static,
+    ) {
+        let fds = [&session.client, &session.server, &session.snapshot].map(AsFd::as_fd);
+        self.ask_done(Ask::HandOver, &fds, done);
+    }
+
+    /// Passes something on to the nodes that drain.
+    pub fn pass(&self, passed: Passed, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        self.ask_done(Ask::Pass(passed), &[], done);
+    }
+
+    /// The node lives. Send every 250 ms or so; each is good for 2 s.
+    pub fn heartbeat(&self, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        self.ask_done(Ask::Heartbeat, &[], done);
     }
 
     /// An unconnected TCP socket made in that namespace.
@@ -319,6 +376,16 @@ fn unpack(message: FromBroker, fds: Vec<OwnedFd>) -> Option<Told> {
             })
         }
         FromBroker::ListenerGone { netns } => Some(Told::ListenerGone { netns }),
+        FromBroker::Drain { snapshots } => Some(Told::Drain { snapshots }),
+        FromBroker::Passed(passed) => Some(Told::Passed(passed)),
+        FromBroker::Session => {
+            let mut fds = fds.into_iter();
+            Some(Told::Session(Box::new(HandedOver {
+                client: fds.next()?,
+                server: fds.next()?,
+                snapshot: fds.next()?,
+            })))
+        }
         FromBroker::Answer { .. } => None,
     }
 }

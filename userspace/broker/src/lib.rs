@@ -13,9 +13,11 @@ mod evidence;
 mod listeners;
 mod message;
 mod namespace;
+mod nodes;
+mod reset;
 mod serve;
 mod tokens;
 
 pub use crate::config::{BrokerConfig, BrokerError, Destination, TokenSource, WorkloadConfig};
-pub use crate::message::{ClassReport, ProcessReport, RefusalReport};
+pub use crate::message::{ClassReport, Passed, ProcessReport, RefusalReport};
 pub use crate::serve::run;

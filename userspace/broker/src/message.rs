@@ -23,11 +23,29 @@ pub(crate) struct Asked {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    Hello { abi: u32 },
+    /// First; `snapshots` is the version of session snapshots that this node reads and writes.
+    Hello {
+        abi: u32,
+        snapshots: u32,
+    },
+    /// Everything is set up: new flows are ours, and whoever had them before drains.
+    Serving,
+    /// A session for the successor; beside it its sockets and its snapshot.
+    HandOver,
+    /// For the nodes that still drain: what concerns a session that we do not have.
+    Pass(Passed),
     Heartbeat,
-    Upstream { netns: u64, ipv6: bool },
-    Token { workload: String },
-    Process { pid: u32, start_boottime_ns: u64 },
+    Upstream {
+        netns: u64,
+        ipv6: bool,
+    },
+    Token {
+        workload: String,
+    },
+    Process {
+        pid: u32,
+        start_boottime_ns: u64,
+    },
     Counts,
     Refusals,
 }
@@ -47,6 +65,27 @@ pub(crate) enum FromBroker {
     },
     ListenerGone {
         netns: u64,
+    },
+    /// A successor serves. It reads snapshots of this version.
+    Drain {
+        snapshots: u32,
+    },
+    /// A session of the predecessor; beside it its sockets and its snapshot.
+    Session,
+    /// From the successor, about a session that may be here.
+    Passed(Passed),
+}
+
+/// What a node passes on to those that drain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Passed {
+    /// End that session; its id as 32 hexadecimal digits.
+    Kill { session: String },
+    /// The agent of that workload cancels what the session with this key runs.
+    Cancel {
+        pid: i32,
+        secret: Vec<u8>,
+        workload: String,
     },
 }
 

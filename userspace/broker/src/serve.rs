@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen,
-    socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::time::{ClockId, clock_gettime};
 use weir_kernel::System;
@@ -20,12 +19,13 @@ use weir_kernel::System;
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
 use crate::listeners::Places;
-use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, receive, send};
+use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive};
 use crate::namespace::tcp_socket;
+use crate::nodes::{NodeId, Nodes, Role, Sent};
 use crate::{evidence, tokens};
 
 /// Version of the messages.
-pub(crate) const MESSAGES_VERSION: u32 = 1;
+pub(crate) const MESSAGES_VERSION: u32 = 2;
 /// A heartbeat is good for this long.
 const HEARTBEAT_NS: u64 = 2_000_000_000;
 /// How often namespaces are looked for.
@@ -39,7 +39,7 @@ struct Broker {
     system: System,
     places: Places,
     admin: UnixListener,
-    node: Option<OwnedFd>,
+    nodes: Nodes,
 }
 
 /// Runs until `stop` turns true. On the way out nothing is detached: protected connects are
@@ -84,7 +84,7 @@ pub fn run(
         own_cgroup,
         system: kernel,
         admin,
-        node: None,
+        nodes: Nodes::default(),
         config,
     };
     broker.look();
@@ -160,24 +160,27 @@ fn monotonic_ns() -> u64 {
 
 impl Broker {
     fn turn(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
-        let (new_node, message) = {
+        let (new_node, spoken) = {
             let mut fds = vec![PollFd::new(listener, PollFlags::POLLIN)];
-            if let Some(node) = &self.node {
-                fds.push(PollFd::new(node.as_fd(), PollFlags::POLLIN));
+            let mut ids = Vec::new();
+            for (id, fd) in self.nodes.fds() {
+                ids.push(id);
+                fds.push(PollFd::new(fd, PollFlags::POLLIN));
             }
             match poll(&mut fds, PollTimeout::from(LOOK_EVERY_MS)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(source) => return Err(system("waiting", source)),
             }
-            let readable = |index: usize| {
-                fds.get(index)
-                    .and_then(PollFd::revents)
-                    .is_some_and(|events| !events.is_empty())
-            };
-            (readable(0), readable(1))
+            let readable = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+            let spoken: Vec<NodeId> = ids
+                .into_iter()
+                .zip(fds.iter().skip(1))
+                .filter_map(|(id, fd)| readable(fd).then_some(id))
+                .collect();
+            (fds.first().is_some_and(readable), spoken)
         };
-        if message {
-            self.node_message()?;
+        for id in spoken {
+            self.node_message(id)?;
         }
         if new_node {
             self.node_arrives(listener);
@@ -189,113 +192,148 @@ impl Broker {
     fn look(&mut self) {
         let changes = self.places.look(&self.config, &mut self.system);
         for cookie in changes.removed {
-            self.tell(&FromBroker::ListenerGone { netns: cookie }, &[]);
+            for id in self.nodes.accepting() {
+                self.tell(id, &FromBroker::ListenerGone { netns: cookie }, &[]);
+            }
         }
         for inode in changes.added {
-            self.tell_listeners(inode);
+            for id in self.nodes.accepting() {
+                self.tell_listeners(id, inode);
+            }
         }
     }
 
-    fn tell_listeners(&mut self, inode: u64) {
+    fn tell_listeners(&mut self, id: NodeId, inode: u64) {
         let mut failed = false;
-        if let (Some(node), Some(place)) = (&self.node, self.places.by_inode.get(&inode)) {
+        if let Some(place) = self.places.by_inode.get(&inode) {
             for socket in &place.sockets {
                 let message = FromBroker::Listener {
                     workload: place.workload.clone(),
                     netns: place.cookie,
                     addr: socket.addr,
                 };
-                failed |= send(node.as_fd(), &message, &[socket.fd.as_fd()]).is_err();
+                failed |= self.nodes.send(id, &message, &[socket.fd.as_fd()]) != Sent::Yes;
             }
         }
         if failed {
-            self.node_leaves();
+            self.node_leaves(id);
         }
     }
 
-    fn tell(&mut self, message: &FromBroker, fds: &[BorrowedFd<'_>]) {
-        let failed = self
-            .node
-            .as_ref()
-            .is_some_and(|node| send(node.as_fd(), message, fds).is_err());
-        if failed {
-            self.node_leaves();
+    /// What a node does not take, it will never catch up with: it is let go.
+    fn tell(&mut self, id: NodeId, message: &FromBroker, fds: &[BorrowedFd<'_>]) {
+        if self.nodes.send(id, message, fds) != Sent::Yes {
+            self.node_leaves(id);
         }
     }
 
-    /// One node at a time, and only root (before it drops) or the node's own user.
     fn node_arrives(&mut self, listener: BorrowedFd<'_>) {
-        // Not blocking: a stopped node with a full buffer must not stop the broker.
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = match accept4(listener.as_raw_fd(), flags) {
-            Ok(fd) => crate::message::adopt_accepted(fd),
-            Err(error) => {
-                tracing::warn!(%error, "a node could not be accepted");
-                return;
-            }
-        };
-        let peer = match getsockopt(&fd, sockopt::PeerCredentials) {
-            Ok(peer) => peer,
-            Err(error) => {
-                tracing::warn!(%error, "a peer cannot be looked at");
-                return;
-            }
-        };
-        if peer.uid() != 0 && peer.uid() != self.config.node_uid {
-            tracing::warn!(uid = peer.uid(), "a stranger at the broker's socket");
+        let Some((id, pid)) = self.nodes.arrives(listener, self.config.node_uid) else {
             return;
-        }
-        if self.node.is_some() {
-            tracing::warn!("a second node was turned away");
-            return;
-        }
-        let pid = u32::try_from(peer.pid()).unwrap_or(0);
+        };
         if let Err(error) = cgroup::enter(&self.own_cgroup, pid) {
             tracing::warn!(%error, "the node left before it was let in");
+            self.nodes.leaves(id);
             return;
         }
         tracing::info!(pid, "a node is here");
-        self.node = Some(fd);
     }
 
-    fn node_leaves(&mut self) {
+    fn node_leaves(&mut self, id: NodeId) {
+        if self.nodes.leaves(id) != Some(Role::Serving) {
+            return;
+        }
         tracing::warn!("the node is gone: protected connects are refused");
-        self.node = None;
         if let Err(error) = self.system.set_heartbeat(0) {
             tracing::error!(%error, "the heartbeat cannot be stopped; it runs out by itself");
         }
     }
 
-    fn node_message(&mut self) -> Result<(), BrokerError> {
-        let Some(node) = &self.node else {
+    fn node_message(&mut self, id: NodeId) -> Result<(), BrokerError> {
+        let Some(node) = self.nodes.fd(id) else {
             return Ok(());
         };
-        match receive::<Asked>(node.as_fd()) {
-            Ok(Some((asked, _fds))) => self.answer(asked),
+        match receive::<Asked>(node) {
+            Ok(Some((asked, fds))) => self.answer(id, asked, fds),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Ok(None) | Err(_) => {
-                self.node_leaves();
+                self.node_leaves(id);
                 Ok(())
             }
         }
     }
 
-    fn answer(&mut self, asked: Asked) -> Result<(), BrokerError> {
+    /// From here on new flows are this node's.
+    fn serves(&mut self, node: NodeId, id: u64) -> Result<(), BrokerError> {
+        let Some((before, snapshots)) = self.nodes.serves(node) else {
+            let text = "a node says once that it serves, and after its hello".to_owned();
+            self.reply(node, id, Answer::Refused(text), &[]);
+            return Ok(());
+        };
+        self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
+        self.reply(node, id, Answer::Done, &[]);
+        for predecessor in before {
+            self.tell(predecessor, &FromBroker::Drain { snapshots }, &[]);
+        }
+        Ok(())
+    }
+
+    /// Passes a session from a node that drains to the one that serves; nothing of it is read.
+    fn hand_over(&mut self, node: NodeId, id: u64, fds: &[OwnedFd]) {
+        let refused = |text: &str| Answer::Refused(text.to_owned());
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        let answer = match (self.nodes.role(node), self.nodes.serving()) {
+            (Some(Role::Draining), Some(to)) => {
+                match self.nodes.send(to, &FromBroker::Session, &fds) {
+                    Sent::Yes => Answer::Done,
+                    Sent::Busy | Sent::Gone => refused("the successor does not take it now"),
+                }
+            }
+            _ => refused("only a node that drains hands over, and to one that serves"),
+        };
+        self.reply(node, id, answer, &[]);
+    }
+
+    fn pass(&mut self, node: NodeId, id: u64, passed: &Passed) {
+        let draining: Vec<NodeId> = self.nodes.with(Role::Draining).collect();
+        if draining.is_empty() {
+            let nobody = Answer::Refused("no other node drains".to_owned());
+            self.reply(node, id, nobody, &[]);
+            return;
+        }
+        for to in draining {
+            self.tell(to, &FromBroker::Passed(passed.clone()), &[]);
+        }
+        self.reply(node, id, Answer::Done, &[]);
+    }
+
+    fn answer(&mut self, node: NodeId, asked: Asked, fds: Vec<OwnedFd>) -> Result<(), BrokerError> {
         let Asked { id, ask } = asked;
         match ask {
-            Ask::Hello { abi } => self.hello(id, abi),
+            Ask::Hello { abi, snapshots } => self.hello(node, id, (abi, snapshots)),
+            Ask::Serving => self.serves(node, id),
+            Ask::HandOver => {
+                self.hand_over(node, id, &fds);
+                Ok(())
+            }
+            Ask::Pass(passed) => {
+                self.pass(node, id, &passed);
+                Ok(())
+            }
             Ask::Heartbeat => {
-                self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
-                self.reply(id, Answer::Done, &[]);
+                if self.nodes.role(node) == Some(Role::Serving) {
+                    self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
+                }
+                self.reply(node, id, Answer::Done, &[]);
                 Ok(())
             }
             Ask::Upstream { netns, ipv6 } => {
-                self.upstream(id, netns, ipv6);
+                self.upstream(node, (id, netns), ipv6);
                 Ok(())
             }
             Ask::Token { workload } => {
                 let answer = self.token(&workload);
-                self.reply(id, answer, &[]);
+                self.reply(node, id, answer, &[]);
                 Ok(())
             }
             Ask::Process {
@@ -307,30 +345,36 @@ impl Broker {
                         Some(report) => Answer::Process(Box::new(report)),
                         None => Answer::Refused("the process is gone".to_owned()),
                     };
-                self.reply(id, answer, &[]);
+                self.reply(node, id, answer, &[]);
                 Ok(())
             }
             Ask::Counts => {
                 let reports = self.counts();
-                self.reply(id, Answer::Counts(reports), &[]);
+                self.reply(node, id, Answer::Counts(reports), &[]);
                 Ok(())
             }
             Ask::Refusals => {
                 let reports = self.refusals();
-                self.reply(id, Answer::Refusals(reports), &[]);
+                self.reply(node, id, Answer::Refusals(reports), &[]);
                 Ok(())
             }
         }
     }
 
-    fn reply(&mut self, id: u64, answer: Answer, fds: &[BorrowedFd<'_>]) {
-        self.tell(&FromBroker::Answer { id, answer }, fds);
+    fn reply(&mut self, node: NodeId, id: u64, answer: Answer, fds: &[BorrowedFd<'_>]) {
+        self.tell(node, &FromBroker::Answer { id, answer }, fds);
     }
 
-    fn hello(&mut self, id: u64, abi: u32) -> Result<(), BrokerError> {
+    fn hello(
+        &mut self,
+        node: NodeId,
+        id: u64,
+        (abi, snapshots): (u32, u32),
+    ) -> Result<(), BrokerError> {
+        self.nodes.reads_snapshots(node, snapshots);
         if abi != MESSAGES_VERSION {
             let text = format!("the node speaks version {abi}, the broker {MESSAGES_VERSION}");
-            self.reply(id, Answer::Refused(text), &[]);
+            self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         }
         let map = self.system.accepted_map()?;
@@ -338,22 +382,22 @@ impl Broker {
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
-        self.reply(id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
+        self.reply(node, id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
         let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
         for inode in inodes {
-            self.tell_listeners(inode);
+            self.tell_listeners(node, inode);
         }
         Ok(())
     }
 
-    fn upstream(&mut self, id: u64, netns: u64, ipv6: bool) {
+    fn upstream(&mut self, node: NodeId, (id, netns): (u64, u64), ipv6: bool) {
         let made = match self.places.by_cookie(netns) {
             Some(place) => place.namespace.visit(|| tcp_socket(ipv6)),
             None => Err(io::Error::other("that namespace is not served")),
         };
         match made {
-            Ok(socket) => self.reply(id, Answer::Upstream, &[socket.as_fd()]),
-            Err(error) => self.reply(id, Answer::Refused(error.to_string()), &[]),
+            Ok(socket) => self.reply(node, id, Answer::Upstream, &[socket.as_fd()]),
+            Err(error) => self.reply(node, id, Answer::Refused(error.to_string()), &[]),
         }
     }
 

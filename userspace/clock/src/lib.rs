@@ -6,17 +6,20 @@
     reason = "this crate is the one place that reads clocks"
 )]
 
-use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
 
 use weir_model::time::Now;
 
 /// Reads both clocks of the machine. A wall clock before 1970 reads as 0.
 #[must_use]
 pub fn now() -> Now {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = *START.get_or_init(Instant::now);
-    let mono = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    // Since boot, so that it goes on where a session moves to another process.
+    let mono = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default();
+    let mono = u64::try_from(mono.as_micros()).unwrap_or(u64::MAX);
     let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -8,9 +8,11 @@
 
 mod bind;
 mod compile;
+mod inherit;
 mod outcome;
 mod schema;
 
 pub use crate::bind::{Bound, Lifted, TargetRef};
 pub use crate::compile::{PolicyProblem, PolicySet, PolicySettings, PolicySource};
+pub use crate::inherit::{Inherited, SavedPermit};
 pub use crate::outcome::{Denial, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit};

@@ -1,5 +1,6 @@
 //! What a decision can be. Only this crate makes a [`Permit`].
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ impl Permit {
 }
 
 /// How a value is made unreadable, least strict first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MaskKind {
     /// All but the last characters become `*`.
     Partial {
@@ -87,14 +88,14 @@ impl PartialOrd for MaskKind {
 }
 
 /// One column's mask and the rule that asks for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mask {
     pub kind: MaskKind,
     pub rule: Arc<str>,
 }
 
 /// What a permit demands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligations {
     pub masks: BTreeMap<Object, Mask>,
     pub rows_max: Option<u64>,
@@ -111,7 +112,7 @@ pub struct Denial {
 }
 
 /// Policy asks for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldNeeded {
     pub rules: Vec<Arc<str>>,
     /// Every one of them must approve.

@@ -7,6 +7,7 @@ mod intake;
 pub(crate) mod node;
 pub(crate) mod prepare;
 pub(crate) mod targets;
+mod upgrade;
 
 use tracing_subscriber::EnvFilter;
 

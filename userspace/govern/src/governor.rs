@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use weir_decide::{Bound, Denial, HoldNeeded, Lifted, Outcome, Permit};
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
@@ -26,6 +28,7 @@ pub struct Governor {
 }
 
 /// A forwarded request whose reply is not complete.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct OpenRequest {
     seq: u32,
     started_us: u64,
@@ -76,7 +79,7 @@ impl Refusal {
 }
 
 /// A request that waits. Consumed by [`Governor::resolve`].
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hold {
     pub seq: u32,
     pub request: Request,
@@ -120,7 +123,50 @@ pub struct Reply {
     pub mask_rules: Arc<[String]>,
 }
 
+/// A governor on its way to the next node process: what it counted, not what it may do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedGovernor {
+    session: SessionId,
+    context: Arc<FactContext>,
+    last_seq: u32,
+    open: VecDeque<OpenRequest>,
+}
+
+impl SavedGovernor {
+    /// Goes on under the policy of the new process; permits given before stay valid.
+    #[must_use]
+    pub fn restore(self, bound: Box<Bound>, refused_status: &'static str) -> Governor {
+        let mut governor = Governor {
+            session: self.session,
+            context: self.context,
+            bound,
+            last_seq: self.last_seq,
+            refused_status,
+            facts: Vec::new(),
+            open: self.open,
+        };
+        governor.note_policy();
+        governor
+    }
+
+    #[must_use]
+    pub const fn context(&self) -> &Arc<FactContext> {
+        &self.context
+    }
+}
+
 impl Governor {
+    /// For the next node process; facts must have been drained.
+    #[must_use]
+    pub fn save(&self) -> SavedGovernor {
+        SavedGovernor {
+            session: self.session,
+            context: Arc::clone(&self.context),
+            last_seq: self.last_seq,
+            open: self.open.clone(),
+        }
+    }
+
     /// `context` must carry the same session id.
     #[must_use]
     pub fn new(session: SessionId, context: Arc<FactContext>, bound: Box<Bound>) -> Self {
@@ -159,6 +205,10 @@ impl Governor {
     /// Replaces the policy; open requests keep their permits, later ones are decided anew.
     pub fn rebind(&mut self, bound: Box<Bound>) {
         self.bound = bound;
+        self.note_policy();
+    }
+
+    fn note_policy(&mut self) {
         let mut context = FactContext::clone(&self.context);
         context.policy_version = self.bound.policy_version();
         self.context = Arc::new(context);

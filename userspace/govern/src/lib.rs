@@ -19,9 +19,9 @@ pub mod terminal;
 
 pub use crate::bytes::{ClientBytes, OwnToClient, OwnToServer, ServerBytes, Unproven};
 pub use crate::gate::{Blocked, Cleared, Forwarded, Gate};
-pub use crate::governor::{Governor, Hold, Refusal, Reply, Ruling, Verdict};
+pub use crate::governor::{Governor, Hold, Refusal, Reply, Ruling, SavedGovernor, Verdict};
 pub use crate::output::OutputMasking;
 pub use crate::session::{
     CancelKey, CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Output,
-    Session, Side,
+    Session, Side, Snapshot,
 };

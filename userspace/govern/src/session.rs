@@ -45,10 +45,25 @@ pub trait Session: Send {
     /// False while output to the client is not wanted.
     fn wants_server(&self) -> bool;
 
+    /// The whole conversation for the next node process, in the protocol's own versioned form;
+    /// `None` while it cannot move (start-up, a question of our own under way, a hold that is not
+    /// stored yet) or never can. Called with facts and outputs drained; changes nothing.
+    fn snapshot(&self) -> Option<Snapshot> {
+        None
+    }
+
     /// Called once, last. Notes the end of the flow through the governor ([`Governor::note`] with
     /// `FactKind::Flow`, status `closed`) and answers true; false when there is no governor yet,
     /// so that `relay` records the flow itself.
     fn finish(&mut self, reason: CloseReason, now: Now) -> bool;
+}
+
+/// A session on its way to the next node process.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub bytes: Vec<u8>,
+    /// The request that waits for a reviewer, if one does.
+    pub held: Option<ApprovalId>,
 }
 
 /// Inputs that are not bytes.
@@ -90,6 +105,8 @@ pub enum Event {
     ClientClosed,
     /// The server closed its side.
     ServerClosed,
+    /// A successor serves: move to it as soon as that goes. For `relay`; a session never sees it.
+    Move,
     /// An administrator, revocation or shutdown ends the session; text for the agent.
     Kill {
         code: &'static str,

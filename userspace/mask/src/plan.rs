@@ -1,11 +1,12 @@
 //! What is to be done with each column of a result.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use weir_decide::MaskKind;
 
 /// What kind of value a column holds, as far as masking is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ValueKind {
     /// Bytes that are UTF-8 text in either format.
     Text,
@@ -14,14 +15,14 @@ pub enum ValueKind {
 }
 
 /// Encoding of a column's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     Text,
     Binary,
 }
 
 /// One column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnPlan {
     pub(crate) action: Action,
     pub(crate) value: ValueKind,
@@ -30,7 +31,7 @@ pub struct ColumnPlan {
     pub(crate) domain: Arc<str>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Action {
     Pass,
     Mask(MaskKind),
@@ -83,7 +84,7 @@ impl ColumnPlan {
 }
 
 /// A plan for all columns of one result, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaskPlan {
     pub(crate) columns: Vec<ColumnPlan>,
 }

@@ -1,7 +1,8 @@
 //! The head of a masked reply for the record, as JSON lines.
 
+use serde::{Deserialize, Serialize};
 /// Collects masked cells; what is over the limits is left out and marked.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
     text: String,
     truncated: bool,

@@ -2,6 +2,7 @@
 //!
 //! Everything that is the same for a whole session sits in [`FactContext`], shared by its facts.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What happened.
@@ -36,7 +37,7 @@ pub enum DecisionKind {
 }
 
 /// The columns that do not change within a session (or within the node's own facts).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FactContext {
     /// 0 for facts of the node itself.
     pub session_id: u128,

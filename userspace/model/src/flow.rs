@@ -1,11 +1,12 @@
 //! A flow: one kernel connection, and what the kernel saw of its maker.
 
 use crate::addr::{CgroupId, ClientAddr, NetnsCookie, OrigDst, SocketCookie};
+use serde::{Deserialize, Serialize};
 
 /// What the connect hook recorded, read back from the accepted socket's storage.
 ///
 /// The cgroup id is the binding key of the identity; everything about the process is evidence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowOrigin {
     pub dst: OrigDst,
     pub client: ClientAddr,

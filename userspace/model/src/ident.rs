@@ -1,14 +1,15 @@
 //! Who: session ids, workloads and principals.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// `UUIDv7` as a number: sorts by time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub u128);
 
 /// Same form as a session's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ApprovalId(pub u128);
 
 /// Lower-case hyphenated text of a UUID held as a number.
@@ -105,7 +106,7 @@ impl RevokedKind {
 }
 
 /// How the principal was proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EvidenceKind {
     /// Client credentials with the workload's service-account token as assertion.
     Federated,
@@ -139,7 +140,7 @@ impl EvidenceKind {
 }
 
 /// What is known of a principal's groups. Absent is unknown, never none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Groups {
     /// Complete list of object ids (lower-case GUIDs).
     Known(BTreeSet<Arc<str>>),
@@ -171,7 +172,7 @@ impl Groups {
 }
 
 /// An application, or a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PrincipalKind {
     Application,
     Person,
@@ -181,7 +182,7 @@ pub enum PrincipalKind {
 ///
 /// Only `identify` makes one in the product; the fields are public for its tests' sake and since
 /// nothing here grants anything: a `Permit` does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
     pub kind: PrincipalKind,
     pub cloud: Arc<str>,

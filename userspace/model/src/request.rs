@@ -1,13 +1,17 @@
 //! A request: one decoded unit towards the server, as policy and record see it.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::fixed::FixedName;
+
 /// One object of a protocol's vocabulary.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Object {
     /// Name of an [`crate::vocabulary::ObjectKind`], such as `Table`.
-    pub kind: &'static str,
+    #[serde(deserialize_with = "crate::fixed::deserialize")]
+    pub kind: FixedName,
     /// From the target down: `[target, database, schema, table]`.
     pub path: Box<[Arc<str>]>,
 }
@@ -34,7 +38,7 @@ impl Object {
 }
 
 /// Value of a context attribute.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AttrValue {
     Bool(bool),
     Long(i64),
@@ -43,10 +47,11 @@ pub enum AttrValue {
 }
 
 /// One effect on one object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Access {
     /// Name of an [`crate::vocabulary::ActionKind`], such as `select`.
-    pub action: &'static str,
+    #[serde(deserialize_with = "crate::fixed::deserialize")]
+    pub action: FixedName,
     pub object: Object,
 }
 
@@ -54,12 +59,13 @@ pub struct Access {
 ///
 /// Two requests with equal `Intent` from one principal to one target get the same decision as
 /// long as policy, time and approvals do not enter it: it is the key of the decision cache.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Intent {
     /// Sorted, without duplicates, never empty.
     pub accesses: Box<[Access]>,
     /// Sorted by name; names of [`crate::vocabulary::AttrKind`].
-    pub context: Box<[(&'static str, AttrValue)]>,
+    #[serde(deserialize_with = "crate::fixed::deserialize_pairs")]
+    pub context: Box<[(FixedName, AttrValue)]>,
 }
 
 impl Intent {
@@ -78,7 +84,7 @@ impl Intent {
 }
 
 /// The intent as the record shows it; made once per statement, shared by its executions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recorded {
     /// Actions without duplicates, sorted.
     pub effects: Arc<[String]>,
@@ -107,7 +113,7 @@ impl Recorded {
 }
 
 /// One decoded request, ready for `govern`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     pub intent: Arc<Intent>,
     pub recorded: Recorded,

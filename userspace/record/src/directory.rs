@@ -1,5 +1,6 @@
 //! The spool's directory: segment files, epochs, recovery, the limit on bytes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -8,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use weir_model::fault::{Fault, FaultKind};
 use weir_model::time::Now;
 use weir_spool::{
@@ -59,18 +62,62 @@ fn file_error(path: &Path, detail: impl ToString) -> SpoolDirError {
     }
 }
 
+/// Bytes of all segments, against which the limit holds. During an upgrade two processes append to
+/// one directory, each to an epoch of its own: ours is counted, the rest is looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    own: AtomicU64,
+    others: AtomicU64,
+}
+
+impl Usage {
+    #[must_use]
+    pub(crate) fn bytes(&self) -> u64 {
+        let own = self.own.load(Ordering::Relaxed);
+        own.saturating_add(self.others.load(Ordering::Relaxed))
+    }
+
+    /// Counts anew what other epochs hold.
+    pub(crate) fn look(&self, directory: &Path, epoch: u32) -> Result<(), SpoolDirError> {
+        let mut others = 0;
+        for segment in segments(directory)? {
+            if segment.id.epoch == epoch {
+                continue;
+            }
+            match fs::metadata(&segment.path) {
+                Ok(metadata) => others += metadata.len(),
+                // Freed by whoever ships.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(file_error(&segment.path, error)),
+            }
+        }
+        self.others.store(others, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn freed(&self, own: bool, length: u64) {
+        let part = if own { &self.own } else { &self.others };
+        // `look` may have counted it already.
+        let _before = part.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| {
+            Some(bytes.saturating_sub(length))
+        });
+    }
+}
+
 /// An open spool. Every opening is an epoch of its own.
 pub struct SpoolDir {
     config: SpoolConfig,
     node: u128,
     epoch: u32,
     key: Arc<SigningKey>,
-    used: Arc<AtomicU64>,
+    used: Arc<Usage>,
+    /// Says that this epoch is being written, for as long as we live.
+    _alive: Flock<File>,
 }
 
 impl SpoolDir {
-    /// Opens the directory: checks its owner, recovers segments of earlier epochs, starts a new
-    /// epoch.
+    /// Opens the directory: checks its owner, recovers segments of earlier epochs whose process is
+    /// gone, starts a new epoch.
     ///
     /// # Errors
     /// See [`SpoolDirError`].
@@ -92,17 +139,21 @@ impl SpoolDir {
         }
         let key = Arc::new(node_key(&config.key_file)?);
         let node = node_id(&directory.join("node.id"))?;
-        let epoch = next_epoch(&directory.join("epoch"))?;
-        let mut used = 0;
-        for segment in segments(directory)? {
-            used += recover(&segment.path)?;
-        }
+        // Held until our own epoch is locked: nobody may take it for a dead one in between.
+        let (_opening, epoch) = next_epoch(&directory.join("epoch"))?;
+        let Some(alive) = epoch_lock(directory, epoch)? else {
+            return Err(file_error(directory, "our own epoch is taken"));
+        };
+        recover_all(directory, epoch)?;
+        let used = Arc::new(Usage::default());
+        used.look(directory, epoch)?;
         Ok(Self {
             config,
             node,
             epoch,
             key,
-            used: Arc::new(AtomicU64::new(used)),
+            used,
+            _alive: alive,
         })
     }
 
@@ -128,7 +179,7 @@ impl SpoolDir {
 
     /// Bytes of all segments; shared with the shipper, which frees them.
     #[must_use]
-    pub fn used(&self) -> Arc<AtomicU64> {
+    pub(crate) fn used(&self) -> Arc<Usage> {
         Arc::clone(&self.used)
     }
 
@@ -168,7 +219,7 @@ impl SpoolDir {
 pub struct FileSegment {
     directory: PathBuf,
     file: File,
-    used: Arc<AtomicU64>,
+    used: Arc<Usage>,
     limit_bytes: u64,
     durability: Durability,
 }
@@ -176,9 +227,9 @@ pub struct FileSegment {
 impl SegmentFile for FileSegment {
     fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         let length = bytes.len() as u64;
-        let before = self.used.fetch_add(length, Ordering::Relaxed);
-        if before.saturating_add(length) > self.limit_bytes {
-            self.used.fetch_sub(length, Ordering::Relaxed);
+        self.used.own.fetch_add(length, Ordering::Relaxed);
+        if self.used.bytes() > self.limit_bytes {
+            self.used.own.fetch_sub(length, Ordering::Relaxed);
             return Err(SpoolError::Full);
         }
         self.file
@@ -255,18 +306,87 @@ fn parse_name(name: &str) -> Option<SegmentId> {
     })
 }
 
-/// Cuts a torn tail off, and says so. Returns the bytes that stay.
+/// Takes the lock of an epoch; `None` while its process lives. The kernel lets go of it when the
+/// process dies, however it dies.
+fn epoch_lock(directory: &Path, epoch: u32) -> Result<Option<Flock<File>>, SpoolDirError> {
+    let path = directory.join(format!("{epoch:08}.lock"));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| file_error(&path, error))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_file, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_file, error)) => Err(file_error(&path, error)),
+    }
+}
+
+/// Epochs that another process is appending to. Their segments may end within a block, and grow.
+pub(crate) fn live_epochs(directory: &Path) -> Result<BTreeSet<u32>, SpoolDirError> {
+    let mut live = BTreeSet::new();
+    for epoch in locks(directory)? {
+        if epoch_lock(directory, epoch)?.is_none() {
+            live.insert(epoch);
+        }
+    }
+    Ok(live)
+}
+
+fn locks(directory: &Path) -> Result<Vec<u32>, SpoolDirError> {
+    let entries = fs::read_dir(directory).map_err(|error| file_error(directory, error))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry
+            .map_err(|error| file_error(directory, error))?
+            .file_name();
+        let name = name.to_string_lossy();
+        if let Some(epoch) = name
+            .strip_suffix(".lock")
+            .and_then(|text| text.parse().ok())
+        {
+            found.push(epoch);
+        }
+    }
+    Ok(found)
+}
+
+/// Recovers what dead processes left, and forgets their locks.
+fn recover_all(directory: &Path, own: u32) -> Result<(), SpoolDirError> {
+    let live = live_epochs(directory)?;
+    for segment in segments(directory)? {
+        if segment.id.epoch != own && !live.contains(&segment.id.epoch) {
+            recover(&segment.path)?;
+        }
+    }
+    for epoch in locks(directory)? {
+        if epoch != own && !live.contains(&epoch) {
+            let path = directory.join(format!("{epoch:08}.lock"));
+            fs::remove_file(&path).map_err(|error| file_error(&path, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts a torn tail off, and says so.
 ///
 /// Only a tail that is an incomplete block is cut: anything else that is wrong is left for
 /// `weir audit verify` to name.
-fn recover(path: &Path) -> Result<u64, SpoolDirError> {
-    let bytes = fs::read(path).map_err(|error| file_error(path, error))?;
+fn recover(path: &Path) -> Result<(), SpoolDirError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        // Freed meanwhile by a process that ships.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(file_error(path, error)),
+    };
     let length = bytes.len() as u64;
     let Ok(header) = read_header(&bytes) else {
         tracing::warn!(path = %path.display(), bytes = length, "a segment without header is empty");
         truncate(path, 0)?;
         fs::remove_file(path).map_err(|error| file_error(path, error))?;
-        return Ok(0);
+        return Ok(());
     };
     let mut reader = BlockReader::new(&header);
     let mut at = header.len;
@@ -274,18 +394,18 @@ fn recover(path: &Path) -> Result<u64, SpoolDirError> {
         let rest = bytes.get(at..).unwrap_or(&[]);
         match reader.next(rest) {
             Ok(Next::Block(_, len) | Next::Trailer(_, len)) => at += len,
-            Ok(Next::Incomplete) if rest.is_empty() => return Ok(length),
+            Ok(Next::Incomplete) if rest.is_empty() => return Ok(()),
             Ok(Next::Incomplete) => {
                 tracing::warn!(
                     path = %path.display(), bytes = rest.len(), after = reader.position(),
                     "cut a torn tail: these bytes were never acknowledged"
                 );
                 truncate(path, at as u64)?;
-                return Ok(at as u64);
+                return Ok(());
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "a segment was changed on disk");
-                return Ok(length);
+                return Ok(());
             }
         }
     }
@@ -341,7 +461,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SpoolDirError> {
 }
 
 /// The number after the last one, on disk before it is used: tokens must never repeat.
-fn next_epoch(path: &Path) -> Result<u32, SpoolDirError> {
+fn next_epoch(path: &Path) -> Result<(Flock<File>, u32), SpoolDirError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -350,6 +470,8 @@ fn next_epoch(path: &Path) -> Result<u32, SpoolDirError> {
         .mode(0o600)
         .open(path)
         .map_err(|error| file_error(path, error))?;
+    let file = Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_file, error)| file_error(path, error))?;
     let mut bytes = [0; 4];
     let last = match file
         .read_at(&mut bytes, 0)
@@ -365,5 +487,5 @@ fn next_epoch(path: &Path) -> Result<u32, SpoolDirError> {
     file.write_at(&next.to_le_bytes(), 0)
         .map_err(|error| file_error(path, error))?;
     file.sync_all().map_err(|error| file_error(path, error))?;
-    Ok(next)
+    Ok((file, next))
 }

@@ -10,6 +10,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use weir_spool::SegmentId;
 
 /// A batch: whole blocks of one segment.
@@ -37,7 +39,8 @@ pub(crate) struct Progress {
 }
 
 pub(crate) struct Journal {
-    file: File,
+    /// Locked: one process ships at a time.
+    file: Flock<File>,
     pub(crate) progress: BTreeMap<SegmentId, Progress>,
     /// Cut and neither acknowledged nor in quarantine, in order.
     pub(crate) open: Vec<Batch>,
@@ -71,26 +74,32 @@ pub(crate) fn look(path: &Path) -> std::io::Result<Told> {
 }
 
 impl Journal {
-    pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
+    /// `None` while another process has it.
+    pub(crate) fn open(path: &Path) -> std::io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
             .open(path)?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_file, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_file, error)) => return Err(error.into()),
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         file.set_len(whole as u64)?;
         let told = look(path)?;
-        Ok(Self {
+        Ok(Some(Self {
             file,
             progress: told.progress,
             open: told.open,
             quarantined: told.quarantined,
-        })
+        }))
     }
 
     /// Writes a batch down before it is sent.

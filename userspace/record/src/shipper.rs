@@ -9,14 +9,13 @@ mod tail;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge, Registry};
 use tokio::sync::watch;
 
 use crate::StoreAddress;
-use crate::directory::{SpoolDir, segments};
+use crate::directory::{SpoolDir, Usage, live_epochs, segments};
 use crate::journal::{Batch, Journal};
 
 /// How batches are cut and sent.
@@ -89,7 +88,7 @@ pub struct Shipper {
     directory: PathBuf,
     node: u128,
     epoch: u32,
-    used: Arc<AtomicU64>,
+    used: Arc<Usage>,
     metrics: ShipperMetrics,
 }
 
@@ -111,12 +110,22 @@ impl Shipper {
         }
     }
 
-    /// Runs until `stop` turns true; then cuts and tries to send what is left, once.
+    /// Runs until `stop` turns true; then cuts and tries to send what is left, once. One process
+    /// ships at a time: a second one waits here until the first is gone.
     ///
     /// # Errors
     /// The journal or the spool's files cannot be used. ClickHouse being away is no error.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
-        let mut journal = Journal::open(&self.directory.join("batches"))?;
+        let path = self.directory.join("batches");
+        let mut journal = loop {
+            if let Some(journal) = Journal::open(&path)? {
+                break journal;
+            }
+            if *stop.borrow() {
+                return Ok(());
+            }
+            pause(LOOK_EVERY, &mut stop).await;
+        };
         let mut tails = tail::Tails::default();
         let mut back_off = BACK_OFF_MIN;
         loop {
@@ -125,6 +134,9 @@ impl Shipper {
             self.metrics
                 .open_batches
                 .set(i64::try_from(journal.open.len()).unwrap_or(i64::MAX));
+            self.used
+                .look(&self.directory, self.epoch)
+                .map_err(std::io::Error::other)?;
             self.gauge_bytes();
             let sent = match journal.open.first().cloned() {
                 Some(batch) => self.send(&mut journal, &batch).await?,
@@ -156,8 +168,14 @@ impl Shipper {
         all: bool,
     ) -> std::io::Result<bool> {
         let mut any = false;
+        let live = live_epochs(&self.directory).map_err(std::io::Error::other)?;
         for segment in segments(&self.directory).map_err(std::io::Error::other)? {
-            let all = all || segment.id.epoch < self.epoch;
+            if all && segment.id.epoch > self.epoch {
+                // A successor's, which ships from now on.
+                continue;
+            }
+            let dead = segment.id.epoch < self.epoch && !live.contains(&segment.id.epoch);
+            let all = dead || (all && segment.id.epoch == self.epoch);
             while let Some(batch) = tails.next_batch(&segment, journal, &self.config, all)? {
                 journal.cut(&batch)?;
                 any = true;
@@ -214,7 +232,7 @@ impl Shipper {
     }
 
     fn gauge_bytes(&self) {
-        let bytes = self.used.load(Ordering::Relaxed);
+        let bytes = self.used.bytes();
         self.metrics
             .spool_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -223,12 +241,13 @@ impl Shipper {
     /// Removes the oldest acknowledged segments of earlier epochs or sealed ones, once more than
     /// `keep_bytes` are used.
     fn free(&self, journal: &Journal) -> std::io::Result<()> {
-        if self.used.load(Ordering::Relaxed) <= self.config.keep_bytes {
+        if self.used.bytes() <= self.config.keep_bytes {
             return Ok(());
         }
         let all = segments(&self.directory).map_err(std::io::Error::other)?;
+        let live = live_epochs(&self.directory).map_err(std::io::Error::other)?;
         for segment in &all {
-            if self.used.load(Ordering::Relaxed) <= self.config.keep_bytes {
+            if self.used.bytes() <= self.config.keep_bytes {
                 break;
             }
             let newer = all.iter().any(|other| {
@@ -236,7 +255,7 @@ impl Shipper {
                     && other.id.lane == segment.id.lane
                     && other.id.number > segment.id.number
             });
-            let finished = newer || segment.id.epoch < self.epoch;
+            let finished = newer || !live.contains(&segment.id.epoch);
             let open = journal.open.iter().any(|batch| batch.segment == segment.id);
             let length = std::fs::metadata(&segment.path)?.len();
             let cut = journal
@@ -246,7 +265,7 @@ impl Shipper {
             let refused = journal.quarantined.contains(&segment.id);
             if finished && !open && !refused && cut >= length {
                 std::fs::remove_file(&segment.path)?;
-                self.used.fetch_sub(length, Ordering::Relaxed);
+                self.used.freed(segment.id.epoch == self.epoch, length);
                 tracing::info!(path = %segment.path.display(), "freed a shipped segment");
             }
         }

@@ -19,7 +19,7 @@ use crate::worker::Pen;
 use crate::{bind, connection, edge};
 
 /// Events from other flows, reviewers and administrators that may wait.
-const MAILBOX_MAX: usize = 16;
+pub(crate) const MAILBOX_MAX: usize = 16;
 
 /// What every kind of flow starts with.
 pub(crate) struct Arrival {

@@ -4,6 +4,7 @@
 //! receipt back, carry out its outputs, and only then wait again. Nothing is written that is not
 //! an output of the session.
 
+mod handover;
 mod jobs;
 mod turn;
 
@@ -22,6 +23,7 @@ use weir_model::time::Now;
 
 use self::jobs::Jobs;
 use crate::arrival::{self, Arrival};
+use crate::holds::Waiter;
 use crate::node::{Node, Target};
 use crate::outbox::Outbox;
 use crate::stream::Stream;
@@ -65,6 +67,11 @@ struct Connection {
     principal: Option<Arc<Principal>>,
     policies: watch::Receiver<Arc<PolicySet>>,
     binding_due_us: Option<u64>,
+    opened_us: i64,
+    /// What waits for a reviewer.
+    waiter: Option<Waiter>,
+    /// There is a successor, and this flow has not moved to it yet.
+    leaving: bool,
     /// Why the flow could not be served, for the record.
     refusal: Option<(&'static str, String)>,
 }
@@ -93,7 +100,7 @@ pub(crate) async fn serve(arrival: Arrival) {
         node.metrics.flows_open.dec();
         return;
     };
-    let mut connection = Connection {
+    let connection = Connection {
         pen,
         id,
         workload,
@@ -122,11 +129,22 @@ pub(crate) async fn serve(arrival: Arrival) {
         principal: None,
         policies: node.policies.clone(),
         binding_due_us: None,
+        opened_us: weir_clock::now().wall_us,
+        waiter: None,
+        leaving: false,
         refusal: None,
         node,
     };
-    let reason = connection.run().await;
-    connection.end(reason);
+    connection.run_to_end().await;
+}
+
+pub(crate) use self::handover::serve_moved;
+
+/// How serving a flow ends.
+enum Ended {
+    Closed(CloseReason),
+    /// It goes on in the next process.
+    Moved,
 }
 
 /// Process ids are positive in the protocols that show them.
@@ -140,22 +158,32 @@ fn random_secret() -> Box<[u8]> {
 }
 
 impl Connection {
-    async fn run(&mut self) -> CloseReason {
+    async fn run_to_end(mut self) {
+        match self.run().await {
+            Ended::Closed(reason) => self.end(reason),
+            Ended::Moved => self.left(),
+        }
+    }
+
+    async fn run(&mut self) -> Ended {
         loop {
             if self.settle()
                 && let Some(reason) = self.closing
             {
                 self.linger().await;
-                return reason;
+                return Ended::Closed(reason);
             }
             if self.upgrade {
                 if let Err(reason) = self.upgrade_client().await {
-                    return reason;
+                    return Ended::Closed(reason);
                 }
                 continue;
             }
+            if self.leaving && self.hand_over().await {
+                return Ended::Moved;
+            }
             if let Err(reason) = self.turn().await {
-                return reason;
+                return Ended::Closed(reason);
             }
         }
     }
@@ -246,6 +274,9 @@ impl Connection {
             }
             Output::AskCancel(key) => {
                 let found = self.node.registry.ask_cancel(&key, &self.workload);
+                if !found {
+                    self.node.host.pass_cancel(&key, &self.workload);
+                }
                 tracing::debug!(session = %self.id, found, "cancel asked");
             }
             Output::SendCancel(bytes) => self.send_cancel(bytes),

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 
+use weir_govern::CancelKey;
 use weir_identify::Secret;
 use weir_model::addr::NetnsCookie;
 use weir_model::fault::{Fault, FaultKind};
@@ -19,8 +20,26 @@ pub trait Host: Send + Sync {
     /// The workload's own service-account token.
     fn assertion(&self, workload: &str) -> Answer<Secret>;
 
+    /// Gives a session to the node process that serves now. After an error it is still ours.
+    fn hand_over(&self, moving: Moving) -> Answer<()>;
+
+    /// Tells processes that still drain that an agent of this workload cancels what the session
+    /// with this key runs: it may be theirs.
+    fn pass_cancel(&self, key: &CancelKey, workload: &str);
+
     /// Evidence on the process behind a flow; fails when it is gone or is another one by now.
     fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence>;
+}
+
+/// A session on its way to the next node process.
+#[derive(Debug)]
+pub struct Moving {
+    /// The agent's socket.
+    pub client: OwnedFd,
+    /// The server's.
+    pub server: OwnedFd,
+    /// What [`crate::SNAPSHOT_VERSION`] stands for.
+    pub snapshot: Vec<u8>,
 }
 
 /// The broker could not do it.

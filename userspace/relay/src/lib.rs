@@ -16,6 +16,7 @@ mod holds;
 mod host;
 mod killed;
 mod metrics;
+mod moved;
 mod node;
 mod outbox;
 mod protocol;
@@ -24,11 +25,12 @@ mod stream;
 mod upstream;
 mod worker;
 
-pub use crate::host::{Answer, Host, HostError};
+pub use crate::host::{Answer, Host, HostError, Moving};
 pub use crate::metrics::Metrics;
+pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};
 pub use crate::node::{
     Node, NodeParts, Settings, SshTarget, Target, Targets, UpstreamTls, WorkloadBinding,
 };
 pub use crate::protocol::Protocol;
 pub use crate::registry::{FlowRow, KillOutcome};
-pub use crate::worker::{Intake, Workers};
+pub use crate::worker::{Intake, WeakIntake, Workers};

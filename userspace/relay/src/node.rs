@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use weir_decide::{PolicySet, TargetRef};
+use weir_govern::CancelKey;
 use weir_identify::{Identify, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
 use weir_model::flow::FlowOrigin;
@@ -232,6 +233,25 @@ impl Node {
         if self.killed.covers(principal, workload, origin.cgroup.0) {
             let _asked = self.registry.kill(session, killed::TEXT);
         }
+    }
+
+    /// Flows that are open.
+    #[must_use]
+    pub fn open_flows(&self) -> usize {
+        self.registry.count()
+    }
+
+    /// A successor serves: flows that can move do so as soon as that goes. Call it again for those
+    /// that were starting.
+    pub fn move_all(&self) {
+        self.registry.move_all();
+    }
+
+    /// The successor's agent cancels what the session with that key runs; false when it is not
+    /// here.
+    #[must_use]
+    pub fn cancel(&self, key: &CancelKey, workload: &str) -> bool {
+        self.registry.ask_cancel(key, workload)
     }
 
     /// Ends all flows, for shutdown.

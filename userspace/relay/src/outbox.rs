@@ -21,6 +21,10 @@ impl Outbox {
         }
     }
 
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter()
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.len
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use weir_decide::{Bound, Inherited};
 use weir_govern::{CancelKey, Session};
 use weir_http::{KubernetesApi, Masks};
 use weir_kubernetes::Person;
 use weir_model::ident::{Principal, SessionId};
+use weir_model::time::Now;
 use weir_postgres::{PostgresConfig, PostgresSession};
 
 use crate::node::{Node, Target};
@@ -77,6 +79,28 @@ impl Protocol {
         }
     }
 
+    /// Version of the snapshots of all byte-stream protocols together.
+    pub(crate) const SNAPSHOTS: u32 = weir_postgres::SNAPSHOT_VERSION;
+
+    /// A session of the process before this one; the text of an error is for the log.
+    pub(crate) fn restored(
+        self,
+        (node, target): (&Node, &Target),
+        (cancel, bytes): (CancelKey, &[u8]),
+        bound: Box<Bound>,
+        inherited: (&Inherited, Now),
+    ) -> Result<Box<dyn Session>, String> {
+        match self {
+            Self::Postgres => {
+                let config = postgres(node, target, cancel);
+                PostgresSession::restore(config, bytes, bound, inherited)
+                    .map(|session| Box::new(session) as Box<dyn Session>)
+                    .map_err(|error| error.to_string())
+            }
+            Self::Kubernetes | Self::Ssh => Err("sessions of this protocol do not move".to_owned()),
+        }
+    }
+
     pub(crate) const fn kind(self) -> Kind {
         match self {
             Self::Postgres => Kind::ByteStream,
@@ -93,18 +117,25 @@ impl Protocol {
         cancel: CancelKey,
     ) -> Option<Box<dyn Session>> {
         match self {
-            Self::Postgres => Some(Box::new(PostgresSession::new(PostgresConfig {
-                target: Arc::clone(&target.name),
-                tls_offered: target.tls.is_some(),
-                tls_required: target.tls_required,
-                cancel,
-                mask_key: node.mask_key.clone(),
-                rows_head: node.settings.rows_head,
-                shape_seed: node.settings.shape_seed,
-                ..PostgresConfig::default()
-            }))),
+            Self::Postgres => {
+                let config = postgres(node, target, cancel);
+                Some(Box::new(PostgresSession::new(config)))
+            }
             Self::Kubernetes | Self::Ssh => None,
         }
+    }
+}
+
+fn postgres(node: &Node, target: &Target, cancel: CancelKey) -> PostgresConfig {
+    PostgresConfig {
+        target: Arc::clone(&target.name),
+        tls_offered: target.tls.is_some(),
+        tls_required: target.tls_required,
+        cancel,
+        mask_key: node.mask_key.clone(),
+        rows_head: node.settings.rows_head,
+        shape_seed: node.settings.shape_seed,
+        ..PostgresConfig::default()
     }
 }
 

@@ -36,6 +36,8 @@ pub enum KillOutcome {
 struct Live {
     row: FlowRow,
     mailbox: mpsc::Sender<Event>,
+    /// Was told that there is a successor.
+    asked_to_move: bool,
 }
 
 /// Shared by all workers of a node; locks are held for a map operation only.
@@ -52,7 +54,12 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Registry {
     pub(crate) fn open(&self, row: FlowRow, mailbox: mpsc::Sender<Event>) {
-        locked(&self.flows).insert(row.session, Live { row, mailbox });
+        let live = Live {
+            row,
+            mailbox,
+            asked_to_move: false,
+        };
+        locked(&self.flows).insert(live.row.session, live);
     }
 
     pub(crate) fn identified(&self, session: SessionId, principal: &Principal) {
@@ -137,6 +144,19 @@ impl Registry {
             }
         }
         ended
+    }
+
+    /// Asks every flow once to move to the successor.
+    pub(crate) fn move_all(&self) {
+        for live in locked(&self.flows).values_mut() {
+            if !live.asked_to_move {
+                live.asked_to_move = live.mailbox.try_send(Event::Move).is_ok();
+            }
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        locked(&self.flows).len()
     }
 
     pub(crate) fn kill_all(&self, text: &'static str) {

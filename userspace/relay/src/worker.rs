@@ -5,8 +5,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -19,6 +19,9 @@ use weir_record::FileSegment;
 use weir_spool::{Lane, Receipt, SpoolError};
 
 use crate::arrival;
+use crate::connection;
+use crate::host::Moving;
+use crate::moved::Moved;
 use crate::node::Node;
 
 /// Accepted flows that may wait for a worker; beyond it they are refused.
@@ -77,14 +80,37 @@ impl Pen {
     }
 }
 
+/// What a worker is given.
+enum Arriving {
+    New(Box<Accepted>),
+    Moved(Box<Moved>),
+}
+
 /// Hands accepted flows to the workers.
 #[derive(Clone)]
 pub struct Intake {
     workers: Arc<[WorkerEnd]>,
 }
 
+/// An intake that does not keep the workers waiting for more.
+#[derive(Clone)]
+pub struct WeakIntake {
+    workers: Weak<[WorkerEnd]>,
+}
+
+impl WeakIntake {
+    /// As [`Intake::take_up`]; false also once the intake is gone.
+    #[must_use]
+    pub fn take_up(&self, moving: Moving) -> bool {
+        match self.workers.upgrade() {
+            Some(workers) => Intake { workers }.take_up(moving),
+            None => false,
+        }
+    }
+}
+
 struct WorkerEnd {
-    flows: mpsc::Sender<Accepted>,
+    flows: mpsc::Sender<Arriving>,
     open: Arc<AtomicUsize>,
 }
 
@@ -93,6 +119,30 @@ impl Intake {
     /// closed by that.
     #[must_use]
     pub fn offer(&self, flow: Accepted) -> bool {
+        self.give(Arriving::New(Box::new(flow)))
+    }
+
+    #[must_use]
+    pub fn downgrade(&self) -> WeakIntake {
+        WeakIntake {
+            workers: Arc::downgrade(&self.workers),
+        }
+    }
+
+    /// Takes up a session that the broker passed from the node before this one; false when that
+    /// cannot be, which closes it.
+    #[must_use]
+    pub fn take_up(&self, moving: Moving) -> bool {
+        match Moved::decode(moving) {
+            Ok(moved) => self.give(Arriving::Moved(Box::new(moved))),
+            Err(why) => {
+                tracing::error!(%why, "a session of the node before this one is closed");
+                false
+            }
+        }
+    }
+
+    fn give(&self, flow: Arriving) -> bool {
         let least = self
             .workers
             .iter()
@@ -161,7 +211,7 @@ fn work(
     runtime: &tokio::runtime::Runtime,
     node: &Arc<Node>,
     lane: Lane<FileSegment>,
-    mut flows: mpsc::Receiver<Accepted>,
+    mut flows: mpsc::Receiver<Arriving>,
     open: &Arc<AtomicUsize>,
 ) {
     let local = LocalSet::new();
@@ -182,11 +232,15 @@ fn work(
                 flow = flows.recv() => match flow {
                     Some(flow) => {
                         open.fetch_add(1, Ordering::Relaxed);
-                        tasks.spawn_local(arrival::serve(
-                            Arc::clone(node),
-                            Rc::clone(&pen),
-                            flow,
-                        ));
+                        let (node, pen) = (Arc::clone(node), Rc::clone(&pen));
+                        tasks.spawn_local(async move {
+                            match flow {
+                                Arriving::New(flow) => arrival::serve(node, pen, *flow).await,
+                                Arriving::Moved(flow) => {
+                                    connection::serve_moved(node, pen, *flow).await;
+                                }
+                            }
+                        });
                     }
                     None => break,
                 },

@@ -14,8 +14,9 @@ use crate::store::StateStore;
 
 /// Calls that may wait for the thread.
 const QUEUE_MAX: usize = 256;
-/// Longest sleep of a waiter: a wall clock that is set forward expires holds this late at most.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Longest sleep of a waiter: a decision made through another process (during an upgrade), or a
+/// wall clock that is set forward, is seen this late at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce(&mut StateStore) + Send>;
 
@@ -104,6 +105,26 @@ impl State {
     /// # Errors
     /// No such approval, or the store failed.
     pub async fn decided(&self, id: ApprovalId) -> Result<Decided, StateError> {
+        loop {
+            // Never asked to stop.
+            let decided = self.decided_unless(id, std::future::pending()).await?;
+            if let Some(decided) = decided {
+                return Ok(decided);
+            }
+        }
+    }
+
+    /// As [`State::decided`], but `None` once `stop` is there: then nothing was used up, and
+    /// another process may wait instead.
+    ///
+    /// # Errors
+    /// No such approval, or the store failed.
+    pub async fn decided_unless(
+        &self,
+        id: ApprovalId,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<Option<Decided>, StateError> {
+        let mut stop = std::pin::pin!(stop);
         let mut changes = self.changes.subscribe();
         let expires_us = self
             .get(id)
@@ -115,12 +136,15 @@ impl State {
             changes.mark_unchanged();
             let now = weir_clock::now();
             if let Some(decided) = self.run(move |store| store.claim(id, now)).await? {
-                return Ok(decided);
+                return Ok(Some(decided));
             }
             let left_us = u64::try_from(expires_us - now.wall_us).unwrap_or_default();
             let wait = Duration::from_micros(left_us).min(LOOK_EVERY);
-            // Either way the store is asked again; the sender lives as long as `self`.
-            let _woken = tokio::time::timeout(wait, changes.changed()).await;
+            tokio::select! {
+                () = &mut stop => return Ok(None),
+                // Either way the store is asked again; the sender lives as long as `self`.
+                _woken = tokio::time::timeout(wait, changes.changed()) => {}
+            }
         }
     }
 

@@ -53,6 +53,11 @@ pub(crate) enum LabCommand {
         /// broker or node; both when absent
         process: Option<String>,
     },
+    /// Start a node beside the one that runs, which then drains; its sessions move where they can
+    Upgrade {
+        #[command(flatten)]
+        name: Name,
+    },
     /// Sign a reviewer in: `weir login`, with the code approved at the test Entra
     Login {
         #[command(flatten)]

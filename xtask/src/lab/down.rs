@@ -25,6 +25,12 @@ pub(crate) fn run(name: &str, all: bool) -> Result<()> {
 /// Goes on after a failure, so that one stuck part leaves nothing else behind; reports the first.
 pub(crate) fn down(lab: &Lab) -> Result<()> {
     let step = say::step(format!("lab '{}' down", lab.name));
+    // Nodes that drain take no notice of being asked.
+    for (name, process) in &lab.processes {
+        if name.starts_with("node-") {
+            process.end(Signal::SIGKILL);
+        }
+    }
     // The node before the broker, both before what they talk to.
     for name in ["node", "broker", "store", "entra", "postgres"] {
         if let Some(process) = lab.processes.get(name) {

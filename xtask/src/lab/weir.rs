@@ -158,6 +158,17 @@ pub(crate) fn start_again(name: &str, process: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Starts another node; the one before it is kept as `node-PID` until it has drained.
+pub(crate) fn upgrade(name: &str) -> Result<()> {
+    let mut lab = Lab::load(name)?;
+    lab.processes
+        .retain(|name, process| !name.starts_with("node-") || process.alive());
+    if let Some(before) = lab.processes.remove("node") {
+        lab.processes.insert(format!("node-{}", before.pid), before);
+    }
+    start_one(&mut lab, "node")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

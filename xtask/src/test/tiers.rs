@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Outcome;
 use super::nextest::{PACKAGES, log, nextest};
-use crate::lab::{self, Lab, up};
+use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
 use crate::{place, run, setup, tidy};
 
@@ -33,7 +33,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 14] = [
+pub(super) const ALL: [Tier; 15] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -50,6 +50,7 @@ pub(super) const ALL: [Tier; 14] = [
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
     tests("ssh", |step| in_lab(step, "ssh", SSH)),
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
+    tests("upgrade", upgrade),
 ];
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
@@ -60,12 +61,14 @@ const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(wei
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(identity)";
+const E2E: &str =
+    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(upgrade) - binary(identity)";
+const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E,
+        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE,
     ]
     .join(" | ")
 }
@@ -136,13 +139,32 @@ fn deploy(step: &Step) -> Result<Outcome> {
     ))
 }
 
-/// One lab for the whole tier; its tests run one after the other, because some kill the node.
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
+    in_lab_of(step, tier, filter, |args| args)
+}
+
+/// Only what is not encrypted moves.
+fn upgrade(step: &Step) -> Result<Outcome> {
+    let policies = place::root().join("tests/e2e/policies/upgrade");
+    in_lab_of(step, "upgrade", UPGRADE, |args| UpArgs {
+        plain_database: true,
+        policies: Some(policies),
+        ..args
+    })
+}
+
+/// One lab for the whole tier; its tests run one after the other, because some kill the node.
+fn in_lab_of(
+    step: &Step,
+    tier: &str,
+    filter: &str,
+    changed: impl FnOnce(UpArgs) -> UpArgs,
+) -> Result<Outcome> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(Outcome::CannotRun("it needs root".to_owned()));
     }
     let name = format!("{tier}-{}", std::process::id());
-    let lab: Lab = up::up(&up::default_args(&name))?;
+    let lab: Lab = up::up(&changed(up::default_args(&name)))?;
     let xtask = std::env::current_exe().context("finding this program")?;
     let python = setup::python_binary()?;
     let envs = [

@@ -22,6 +22,8 @@ use crate::config::Config;
 
 /// Requests at once; more wait.
 const AT_ONCE_MAX: usize = 64;
+/// A port that is taken is tried again after this.
+const TAKEN_AGAIN: Duration = Duration::from_millis(200);
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What the routes need.
@@ -79,9 +81,19 @@ pub(crate) async fn serve_unix(
 
 /// Serves liveness, readiness and metrics on loopback.
 pub(crate) async fn serve_tcp(addr: SocketAddr, state: Arc<AdminState>) -> Result<()> {
-    let listener = TcpListener::bind(addr)
-        .await
-        .with_context(|| format!("admin.http: listening on {addr}"))?;
+    let listener = loop {
+        match TcpListener::bind(addr).await {
+            Ok(listener) => break listener,
+            // The process before this one lets go of it when it drains.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                tracing::debug!(%addr, "admin.http is still taken");
+                tokio::time::sleep(TAKEN_AGAIN).await;
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("admin.http: listening on {addr}"));
+            }
+        }
+    };
     let router: Router = routes::health(state);
     axum::serve(listener, router).await.context("admin.http")
 }

@@ -43,6 +43,7 @@ pub(crate) struct NodeSettings {
     pub(crate) cgroup: String,
     pub(crate) governed: String,
     pub(crate) pins: PathBuf,
+    pub(crate) drain_s: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -246,7 +247,9 @@ fn check_node(raw: &Raw, checker: &mut Checker<'_>) -> NodeSettings {
     if raw.node.cgroup == raw.node.governed || raw.node.cgroup.starts_with(&inside) {
         checker.say("node.cgroup", "must not lie in the governed subtree");
     }
+    let drain = checker.number("node.drain_s", raw.node.drain_s, (1, 604_800), 3600);
     NodeSettings {
+        drain_s: u32::try_from(drain).unwrap_or(3600),
         name: raw.node.name.clone(),
         cluster: raw.node.cluster.clone(),
         state_dir: checker.file(&raw.node.state_dir),

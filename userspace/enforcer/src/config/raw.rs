@@ -39,6 +39,8 @@ pub(super) struct RawNode {
     /// Root of the governed subtree.
     pub(super) governed: String,
     pub(super) pins: String,
+    /// How long sessions that cannot move to a successor may go on.
+    pub(super) drain_s: Option<u64>,
 }
 
 pub(super) struct RawIdentity {
@@ -198,6 +200,7 @@ impl RawNode {
         let pins = or("pins", "/sys/fs/bpf/weir", problems);
         let name = section.text("name", problems);
         let governed = section.text("governed", problems);
+        let drain_s = section.opt_number("drain_s", problems);
         section.finish(problems);
         Self {
             name,
@@ -208,6 +211,7 @@ impl RawNode {
             cgroup,
             governed,
             pins,
+            drain_s,
         }
     }
 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
-use weir_broker::ProcessReport;
 use weir_broker::client::{LinkError, NodeLink};
+use weir_broker::{Passed, ProcessReport};
+use weir_govern::CancelKey;
 use weir_identify::Secret;
 use weir_model::addr::NetnsCookie;
 use weir_model::flow::ProcessEvidence;
-use weir_relay::{Answer, Host, HostError};
+use weir_relay::{Answer, Host, HostError, Moving};
+
+use super::upgrade::handed_over;
 
 /// The broker answers from memory and short system calls; longer means that it hangs.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
@@ -61,6 +64,29 @@ impl Host for BrokerHost {
             let _gone = sender.send(outcome.map(Secret::new));
         });
         Box::pin(answer(receiver))
+    }
+
+    fn hand_over(&self, moving: Moving) -> Answer<()> {
+        let (sender, receiver) = oneshot::channel();
+        match handed_over(moving) {
+            Ok(session) => self.link.hand_over(&session, move |outcome| {
+                let _gone = sender.send(outcome);
+            }),
+            Err(error) => {
+                let _gone = sender.send(Err(LinkError::Refused(error.to_string())));
+            }
+        }
+        Box::pin(answer(receiver))
+    }
+
+    fn pass_cancel(&self, key: &CancelKey, workload: &str) {
+        let passed = Passed::Cancel {
+            pid: key.pid,
+            secret: key.secret.to_vec(),
+            workload: workload.to_owned(),
+        };
+        // Usually there is nobody else.
+        self.link.pass(passed, |_outcome| {});
     }
 
     fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus::Registry;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
 use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
@@ -18,7 +19,10 @@ use weir_kernel::Origins;
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
-use weir_relay::{Intake, Metrics, Node, NodeParts, Settings, Targets, Workers, WorkloadBinding};
+use weir_relay::{
+    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Targets, WeakIntake, Workers,
+    WorkloadBinding,
+};
 use weir_state::State;
 use zeroize::Zeroizing;
 
@@ -27,6 +31,7 @@ use super::identities;
 use super::intake::{self, Incoming};
 use super::prepare::{self, StatePaths};
 use super::targets::TargetSecrets;
+use super::upgrade;
 use crate::admin::{AdminState, PeerRule, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
@@ -92,7 +97,7 @@ fn reach_broker(config: &Config) -> Result<(NodeLink, Welcome)> {
     let path = config.node.run_dir.join("broker.sock");
     let mut tries = 0;
     loop {
-        match NodeLink::connect(&path) {
+        match NodeLink::connect(&path, SNAPSHOT_VERSION) {
             Ok(reached) => return Ok(reached),
             Err(error) if tries < BROKER_TRIES => {
                 if tries == 0 {
@@ -154,11 +159,11 @@ async fn serve(parts: Parts) -> Result<()> {
     let (workers, intake) = workers(&node, &spool)?;
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
-    let broker_there = Arc::new(AtomicBool::new(true));
     let told = welcome.take_told();
     let (incoming, listeners) = intake::channel();
-    let broker_gone = Arc::new(tokio::sync::Notify::new());
-    follow_broker(&link, told, incoming, &broker_there, &broker_gone)?;
+    let (follower, mut changes) = Follower::new(&node, &intake);
+    let broker_there = Arc::clone(&follower.there);
+    follower.follow(&link, told, incoming)?;
     let origins: Arc<dyn OriginSource> =
         Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
     let accepting = tokio::spawn(intake::accept_all(listeners, origins, intake.clone()));
@@ -177,17 +182,28 @@ async fn serve(parts: Parts) -> Result<()> {
         }),
         config: config.clone(),
     });
-    start_admin(&config, welcome.admin, &admin)?;
+    let administration = start_admin(&config, welcome.admin, &admin)?;
+    serve_from_now_on(&link).await?;
     drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
-    let signalled = tokio::select! {
-        signal = wait_for_signal() => signal.map(|()| true)?,
-        () = broker_gone.notified() => false,
+    let ending = tokio::select! {
+        signal = wait_for_signal() => signal.map(|()| Ending::Signalled)?,
+        Ok(()) = changes.changed() => *changes.borrow(),
     };
+    // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
     accepting.abort();
+    if let Ending::Succeeded { moves } = ending {
+        for task in administration {
+            task.abort();
+        }
+        // From here on the successor ships what we record.
+        let _told = stop_shipper.send(true);
+        let limit = Duration::from_secs(u64::from(config.node.drain_s));
+        upgrade::drain(&node, moves, limit).await;
+    }
     stop(&node, intake, workers, &stop_shipper, shipping).await;
     // Its supervisor starts it again, and it meets the new broker.
-    anyhow::ensure!(signalled, "the broker is gone");
+    anyhow::ensure!(ending != Ending::BrokerGone, "the broker is gone");
     Ok(())
 }
 
@@ -198,6 +214,30 @@ async fn keep_out(node: &Node, state: &State) -> Result<()> {
         node.revoke(entry.kind, &entry.value);
     }
     Ok(())
+}
+
+/// Why a node stops serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Signalled,
+    BrokerGone,
+    /// A successor takes new flows; ours move there if it reads our snapshots.
+    Succeeded {
+        moves: bool,
+    },
+}
+
+/// New flows are ours once the broker says so.
+async fn serve_from_now_on(link: &NodeLink) -> Result<()> {
+    let (sender, receiver) = oneshot::channel();
+    link.serving(move |outcome| {
+        // We wait for it below.
+        let _gone = sender.send(outcome);
+    });
+    receiver
+        .await
+        .context("the broker is gone")?
+        .context("the broker does not let this node serve")
 }
 
 /// No new flows, live ones are told, the rest of the record is shipped.
@@ -335,38 +375,60 @@ async fn tables_are_right(reader: Option<StoreAddress>) {
     }
 }
 
-fn follow_broker(
-    link: &NodeLink,
-    told: Vec<Told>,
-    incoming: Incoming,
-    there: &Arc<AtomicBool>,
-    gone: &Arc<tokio::sync::Notify>,
-) -> Result<()> {
-    let (there, gone) = (Arc::clone(there), Arc::clone(gone));
-    link.listen(told, move |told| match told {
-        Told::Listener {
-            workload,
-            netns,
-            addr,
-            socket,
-        } => {
-            incoming.opened(workload, netns, addr, socket);
+/// Does what the broker says of its own accord.
+struct Follower {
+    node: Arc<Node>,
+    intake: WeakIntake,
+    there: Arc<AtomicBool>,
+    ending: watch::Sender<Ending>,
+}
+
+impl Follower {
+    fn new(node: &Arc<Node>, intake: &Intake) -> (Self, watch::Receiver<Ending>) {
+        let (ending, changes) = watch::channel(Ending::Signalled);
+        let follower = Self {
+            node: Arc::clone(node),
+            intake: intake.downgrade(),
+            there: Arc::new(AtomicBool::new(true)),
+            ending,
+        };
+        (follower, changes)
+    }
+
+    fn follow(self, link: &NodeLink, told: Vec<Told>, incoming: Incoming) -> Result<()> {
+        link.listen(told, move |told| self.told(told, &incoming))
+            .context("following the broker")
+    }
+
+    fn told(&self, told: Told, incoming: &Incoming) {
+        match told {
+            Told::Listener {
+                workload,
+                netns,
+                addr,
+                socket,
+            } => incoming.opened(workload, netns, addr, socket),
+            Told::ListenerGone { netns } => incoming.gone(netns),
+            Told::Session(session) => upgrade::take_up(*session, &self.intake),
+            Told::Passed(passed) => upgrade::passed(&self.node, &passed),
+            Told::Drain { snapshots } => {
+                let moves = snapshots == SNAPSHOT_VERSION;
+                self.ending.send_replace(Ending::Succeeded { moves });
+            }
+            Told::Gone => {
+                tracing::error!("the broker is gone: new protected connects are refused");
+                self.there.store(false, Ordering::Relaxed);
+                self.ending.send_replace(Ending::BrokerGone);
+            }
         }
-        Told::ListenerGone { netns } => incoming.gone(netns),
-        Told::Gone => {
-            tracing::error!("the broker is gone: new protected connects are refused");
-            there.store(false, Ordering::Relaxed);
-            gone.notify_one();
-        }
-    })
-    .context("following the broker")
+    }
 }
 
 fn start_admin(
     config: &Config,
     socket: std::os::fd::OwnedFd,
     state: &Arc<AdminState>,
-) -> Result<()> {
+) -> Result<Vec<AbortHandle>> {
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.set_nonblocking(true).context("admin socket")?;
     let listener = tokio::net::UnixListener::from_std(listener).context("admin socket")?;
@@ -374,20 +436,22 @@ fn start_admin(
         governed: config.node.governed.clone(),
     };
     let unix = serve_unix(listener, rule, Arc::clone(state));
-    drop(tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         if let Err(error) = unix.await {
             tracing::error!(%error, "the admin socket is closed");
         }
-    }));
+    });
+    let mut tasks = vec![task.abort_handle()];
     if let Some(addr) = config.admin_http {
         let tcp = serve_tcp(addr, Arc::clone(state));
-        drop(tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = tcp.await {
                 tracing::error!(%error, "admin.http is closed");
             }
-        }));
+        });
+        tasks.push(task.abort_handle());
     }
-    Ok(())
+    Ok(tasks)
 }
 
 /// From the control runtime, so that a hung node goes silent.

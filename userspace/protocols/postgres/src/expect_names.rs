@@ -18,6 +18,10 @@ use crate::wire::{cstr, message};
 const QUESTION: &str = "select current_user::pg_catalog.text; \
      select pg_catalog.unnest(pg_catalog.current_schemas(true))::pg_catalog.text";
 
+/// Tries of a session that moved to read the catalog, and the time between them.
+const RESTORED_TRIES_MAX: u32 = 60;
+const RESTORED_AGAIN_US: u64 = 1_000_000;
+
 impl PostgresSession {
     /// Asks; only when nothing else is under way and the transaction is not failed.
     pub(crate) fn ask_names(&mut self) {
@@ -89,16 +93,44 @@ impl PostgresSession {
         self.outputs.push_back(Output::Catalog(request));
     }
 
+    /// Without a catalog nothing can be decided; but a session that has just moved here waits, since
+    /// its client has done nothing that could have failed.
+    pub(crate) fn catalog_failed(&mut self, text: &'static str, now: Now) {
+        if let State::Restored {
+            again_us, failures, ..
+        } = &mut self.state
+            && *failures < RESTORED_TRIES_MAX
+        {
+            *failures += 1;
+            *again_us = Some(now.mono_us.saturating_add(RESTORED_AGAIN_US));
+            return;
+        }
+        self.fatal("08006", text, CloseReason::UpstreamFailed);
+    }
+
+    pub(crate) fn ask_catalog_again(&mut self) {
+        if let State::Restored { again_us, .. } = &mut self.state
+            && again_us.take().is_some()
+        {
+            let request = CatalogRequest {
+                database: Arc::clone(&self.database),
+                newer_than: 0,
+            };
+            self.outputs.push_back(Output::Catalog(request));
+        }
+    }
+
     pub(crate) fn catalog_here(&mut self, answer: Arc<dyn Any + Send + Sync>, now: Now) {
         let Ok(catalog) = answer.downcast::<Catalog>() else {
             let text = "weir: the catalog is of another kind";
             return self.fatal("XX000", text, CloseReason::Internal);
         };
-        if self
-            .catalog
-            .as_ref()
-            .is_some_and(|old| old.generation() != catalog.generation())
-        {
+        let before = if let State::Restored { catalog, .. } = &self.state {
+            *catalog
+        } else {
+            self.catalog.as_ref().map(|old| old.generation())
+        };
+        if before.is_some_and(|old| old != catalog.generation()) {
             self.epoch += 1;
         }
         self.catalog = Some(catalog);
@@ -106,6 +138,8 @@ impl PostgresSession {
         self.catalog_stale = false;
         if matches!(self.state, State::FirstCatalog) {
             self.ask_names();
+        } else if matches!(self.state, State::Restored { .. }) {
+            self.state = State::Query;
         } else {
             self.resume(now);
         }

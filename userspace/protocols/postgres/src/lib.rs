@@ -19,11 +19,13 @@ mod pipeline;
 mod plan;
 mod reply;
 mod session;
+mod snapshot;
 pub mod understand;
 pub mod vocabulary;
 pub mod wire;
 
 pub use crate::session::{PostgresConfig, PostgresSession};
+pub use crate::snapshot::{SNAPSHOT_VERSION, SnapshotError};
 
 /// `SSLRequest` (protocol chapter, "Message Formats"): its length and the code 80877103.
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];

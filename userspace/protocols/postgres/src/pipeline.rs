@@ -5,6 +5,7 @@
     reason = "kinds of statements that need no special care are many"
 )]
 
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
@@ -67,7 +68,7 @@ pub(crate) struct Running {
 }
 
 /// How a statement's data flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Flow {
     Rows,
     CopyIn,

@@ -1,5 +1,6 @@
 //! From lineage, obligations and the server's own description to a mask plan.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +17,7 @@ use crate::wire::backend::Field;
 const TEXT_TYPES: &[u32] = &[25, 1043, 1042, 19, 705];
 
 /// What a statement's rows may hold, and what has to happen to them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Reach {
     /// `None` when nothing is known of it: every value is withheld.
     statement: Option<Arc<Statement>>,
@@ -83,7 +84,7 @@ impl Place<'_> {
 }
 
 /// A plan and the rules that it applies, for the record.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Masking {
     pub(crate) plan: MaskPlan,
     pub(crate) rules: Arc<[String]>,

@@ -4,6 +4,7 @@
 //! `expect_query`. A frame is held whole until it is decided; what goes to the server is staged
 //! until the receipt of its record is here.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use weir_decide::Permit;
 use weir_govern::{
     CancelKey, ClientBytes, CloseReason, Event, Governor, Output, OwnToClient, OwnToServer,
-    ServerBytes, Session, Side,
+    ServerBytes, Session, Side, Snapshot,
 };
 use weir_mask::MaskKey;
 use weir_model::fact::{Fact, FactKind};
@@ -81,6 +82,13 @@ pub(crate) enum State {
     Login(Box<Login>),
     /// The catalog, for the first time.
     FirstCatalog,
+    /// From the process before this one; waits for a catalog. The one it went by had this digest.
+    Restored {
+        catalog: Option<u64>,
+        /// It could not be had, and is asked for again then, monotonic microseconds.
+        again_us: Option<u64>,
+        failures: u32,
+    },
     /// Conversation.
     Query,
     /// Nothing more is taken from either side.
@@ -88,7 +96,7 @@ pub(crate) enum State {
 }
 
 /// What `search_path` and role are at the server, as far as is known.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Names {
     pub(crate) search_path: Vec<Arc<str>>,
     pub(crate) role: Arc<str>,
@@ -286,10 +294,6 @@ impl PostgresSession {
         self.receipt = Some(*receipt);
         self.release(receipt);
     }
-
-    fn timed_out(&mut self) {
-        // The relay's own limits apply; a session has none of its own yet.
-    }
 }
 
 impl Session for PostgresSession {
@@ -309,7 +313,8 @@ impl Session for PostgresSession {
                 | State::Principal
                 | State::Upstream
                 | State::Login(_)
-                | State::FirstCatalog => return,
+                | State::FirstCatalog
+                | State::Restored { .. } => return,
             }
             if input.len() == before || input.is_empty() {
                 return;
@@ -321,6 +326,7 @@ impl Session for PostgresSession {
         match &self.state {
             State::Login(_) => self.login_frames(input, now),
             State::FirstCatalog | State::Query => self.server_frames(input, now),
+            State::Restored { .. } => {}
             State::Closed => input.clear(),
             State::Startup { .. } | State::Tls | State::Principal | State::Upstream => {
                 input.clear();
@@ -353,14 +359,13 @@ impl Session for PostgresSession {
                 }
             }
             Event::Catalog(answer) => self.catalog_here(answer, now),
-            Event::CatalogFailed { text } => {
-                self.fatal("08006", text, CloseReason::UpstreamFailed);
-            }
+            Event::CatalogFailed { text } => self.catalog_failed(text, now),
             Event::HoldOpened(approval) => self.hold_opened(approval),
             Event::HoldFailed => self.hold_failed(now),
             Event::HoldEnded(verdict) => self.hold_ended(&verdict, now),
             Event::CancelAsked => self.cancel_asked(now),
-            Event::Timeout => self.timed_out(),
+            Event::Timeout => self.ask_catalog_again(),
+            Event::Move => {}
             Event::ClientClosed => {
                 if self.server_key.is_some() && !matches!(self.state, State::Closed) {
                     self.own_to_server(OwnToServer::Terminate, |out| {
@@ -388,7 +393,10 @@ impl Session for PostgresSession {
     }
 
     fn poll_timeout(&self) -> Option<(u64, &'static str)> {
-        None
+        let State::Restored { again_us, .. } = &self.state else {
+            return None;
+        };
+        again_us.map(|due_us| (due_us, "catalog"))
     }
 
     fn wants_client(&self) -> bool {
@@ -405,12 +413,17 @@ impl Session for PostgresSession {
             | State::Upstream
             | State::Login(_)
             | State::FirstCatalog
+            | State::Restored { .. }
             | State::Closed => false,
         }
     }
 
     fn wants_server(&self) -> bool {
-        true
+        !matches!(self.state, State::Restored { .. })
+    }
+
+    fn snapshot(&self) -> Option<Snapshot> {
+        self.save()
     }
 
     fn finish(&mut self, reason: CloseReason, now: Now) -> bool {

@@ -26,6 +26,7 @@ mod statement;
 mod tree;
 mod write;
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -83,7 +84,7 @@ impl Default for SqlLimits {
 }
 
 /// One statement of a text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Statement {
     /// Where it stands in the text, without the separating `;`.
     pub text: Range<usize>,
@@ -111,7 +112,7 @@ pub struct Statement {
 }
 
 /// One column of a result.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputColumn {
     pub name: String,
     /// Every column (of tables and of views on the way) whose values can flow into this one.
@@ -127,7 +128,7 @@ pub struct OutputColumn {
 }
 
 /// A base column that an output column is equal to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlainColumn {
     pub table_oid: u32,
     pub attnum: i16,
@@ -135,7 +136,7 @@ pub struct PlainColumn {
 }
 
 /// What the session and the server's own state are changed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// `search_path` may be another one afterwards (also by ROLLBACK, DISCARD, RESET ALL).
     pub search_path: bool,
@@ -149,7 +150,7 @@ pub struct Changes {
 }
 
 /// The statement's class.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum StatementKind {
     Select,
     /// INSERT, UPDATE, DELETE, MERGE, or a SELECT with such a CTE.
@@ -208,7 +209,7 @@ pub enum StatementKind {
 }
 
 /// Transaction control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transaction {
     Begin,
     Commit,
@@ -224,7 +225,7 @@ pub enum Transaction {
 }
 
 /// Where COPY moves data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CopyDirection {
     /// FROM STDIN: CopyData comes from the client.
     In,
@@ -235,7 +236,7 @@ pub enum CopyDirection {
 }
 
 /// Format of COPY data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CopyFormat {
     /// `null` is the text that stands for NULL.
     Text {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
-use weir_decide::{PolicySet, PolicySettings, PolicySource, TargetRef};
+use weir_decide::{Bound, Inherited, PolicySet, PolicySettings, PolicySource, TargetRef};
 use weir_govern::{CancelKey, Credential, Event, Governor, Output, Session, Verdict};
 use weir_mask::MaskKey;
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
@@ -82,7 +82,7 @@ fn catalog() -> Catalog {
     Catalog::from_rows(&rows).expect("a catalog")
 }
 
-fn governor() -> Box<Governor> {
+fn bound() -> (Box<Bound>, FactContext) {
     let settings = PolicySettings {
         reviewer_groups: ["dba".to_owned()].into(),
         targets: vec!["t".to_owned()],
@@ -115,11 +115,35 @@ fn governor() -> Box<Governor> {
         session_id: SESSION.0,
         ..FactContext::default()
     };
-    Box::new(Governor::new(
-        SESSION,
-        Arc::new(context),
-        Box::new(set.bind(&principal, &target)),
-    ))
+    (Box::new(set.bind(&principal, &target)), context)
+}
+
+fn governor() -> Box<Governor> {
+    let (bound, context) = bound();
+    Box::new(Governor::new(SESSION, Arc::new(context), bound))
+}
+
+fn config() -> PostgresConfig {
+    PostgresConfig {
+        target: Arc::from("t"),
+        cancel: CancelKey {
+            pid: 9,
+            secret: Box::new([1, 2, 3, 4]),
+        },
+        mask_key: MaskKey::new([3; 32]),
+        ..PostgresConfig::default()
+    }
+}
+
+/// The spool of one process.
+fn lane(epoch: u32, now: Now) -> Lane<Memory> {
+    let start = LaneStart {
+        node: 1,
+        epoch,
+        lane: 0,
+        key: Arc::new(SigningKey::from_bytes(&[1; 32])),
+    };
+    Lane::open(Memory, start, now).expect("a lane")
 }
 
 fn message(out: &mut BytesMut, tag: u8, body: &[u8]) {
@@ -343,6 +367,20 @@ struct World {
     record_fails: bool,
     held: usize,
     refused_by_reviewer: bool,
+    /// What a reviewer has decided and the session does not know yet.
+    verdict: Option<Verdict>,
+    /// The process is replaced again and again, and the session moves.
+    upgrades: bool,
+    epoch: u32,
+    moves: Moves,
+}
+
+/// How often a session moved, and in what state.
+#[derive(Debug, Default)]
+struct Moves {
+    all: usize,
+    held: usize,
+    mid_result: usize,
 }
 
 impl World {
@@ -352,28 +390,17 @@ impl World {
             mono_us: 1,
             wall_us: 1_800_000_000_000_000,
         };
-        let start = LaneStart {
-            node: 1,
-            epoch: 1,
-            lane: 0,
-            key: Arc::new(SigningKey::from_bytes(&[1; 32])),
-        };
-        let session = PostgresSession::new(PostgresConfig {
-            target: Arc::from("t"),
-            cancel: CancelKey {
-                pid: 9,
-                secret: Box::new([1, 2, 3, 4]),
-            },
-            mask_key: MaskKey::new([3; 32]),
-            ..PostgresConfig::default()
-        });
         Self {
+            upgrades: chance.one_in(2),
             record_fails: chance.one_in(10),
             refused_by_reviewer: chance.one_in(4),
             chance,
             now,
-            session,
-            lane: Lane::open(Memory, start, now).expect("a lane"),
+            session: PostgresSession::new(config()),
+            lane: lane(1, now),
+            epoch: 1,
+            verdict: None,
+            moves: Moves::default(),
             server: Server::default(),
             facts: Vec::new(),
             to_client: BytesMut::new(),
@@ -449,7 +476,7 @@ impl World {
                         approver: "alice".to_owned(),
                     }
                 };
-                self.session.handle(Event::HoldEnded(verdict), self.now);
+                self.verdict = Some(verdict);
             }
             Output::Close(_) => self.closed = true,
             Output::UpgradeTls(_)
@@ -458,6 +485,23 @@ impl World {
             | Output::AskCancel(_)
             | Output::SendCancel(_) => {}
         }
+    }
+
+    /// The next process takes over, if the session can move now.
+    fn upgrade(&mut self) {
+        let Some(snapshot) = self.session.snapshot() else {
+            return;
+        };
+        assert_eq!(snapshot.held.is_some(), self.verdict.is_some());
+        let now = (&Inherited::from_predecessor(), self.now);
+        let restored = PostgresSession::restore(config(), &snapshot.bytes, bound().0, now);
+        self.session = restored.expect("our own snapshot");
+        self.moves.all += 1;
+        self.moves.held += usize::from(snapshot.held.is_some());
+        self.moves.mid_result += usize::from(!self.to_session.is_empty());
+        self.epoch += 1;
+        self.lane = lane(self.epoch, self.now);
+        self.settle();
     }
 
     fn run(&mut self, script: &Script) {
@@ -486,12 +530,21 @@ impl World {
                 moved = true;
             }
             self.settle();
+            if self.verdict.is_some() && self.chance.one_in(3) {
+                let verdict = self.verdict.take().expect("just seen");
+                self.session.handle(Event::HoldEnded(verdict), self.now);
+                self.settle();
+                moved = true;
+            }
+            if self.upgrades && self.chance.one_in(4) {
+                self.upgrade();
+            }
             idle = if moved { 0 } else { idle + 1 };
         }
     }
 }
 
-fn case(seed: u64) {
+fn case(seed: u64) -> Moves {
     let mut world = World::new(seed);
     let failing = world.record_fails;
     let script = script(&mut world.chance);
@@ -533,7 +586,7 @@ fn case(seed: u64) {
         world.server.ran.len()
     );
     if failing {
-        return;
+        return world.moves;
     }
     assert!(
         world.closed,
@@ -555,14 +608,25 @@ fn case(seed: u64) {
         .filter(|fact| fact.kind == FactKind::Request && fact.decision == DecisionKind::Deny)
         .count();
     assert_eq!(denied, script.denied, "seed {seed}");
+    world.moves
 }
 
 #[test]
 fn sim_nothing_unmasked_unpermitted_or_unrecorded_whatever_the_timing() {
     if let Ok(seed) = std::env::var("WEIR_SIM_SEED") {
-        return case(seed.parse().expect("a number"));
+        case(seed.parse().expect("a number"));
+        return;
     }
+    let mut moves = Moves::default();
     for seed in 1..=250 {
-        case(seed);
+        let of = case(seed);
+        moves.all += of.all;
+        moves.held += of.held;
+        moves.mid_result += of.mid_result;
     }
+    // Otherwise the cases above say nothing of upgrades.
+    assert!(
+        moves.all > 400 && moves.held > 30 && moves.mid_result > 200,
+        "{moves:?}"
+    );
 }

@@ -15,7 +15,7 @@ use weir_model::time::Now;
 use super::Connection;
 use crate::bind::{self, BoundFlow, Unbound};
 use crate::catalog::{self, CatalogQuestion};
-use crate::holds;
+use crate::holds::Waiter;
 use crate::stream::Stream;
 use crate::upstream;
 
@@ -36,7 +36,11 @@ type Job = Pin<Box<dyn Future<Output = Done>>>;
 pub(super) struct Jobs(Vec<Job>);
 
 impl Jobs {
-    fn start(&mut self, job: impl Future<Output = Done> + 'static) {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn start(&mut self, job: impl Future<Output = Done> + 'static) {
         self.0.push(Box::pin(job));
     }
 
@@ -118,14 +122,8 @@ impl Connection {
         let Some(context) = self.context.clone() else {
             return;
         };
-        let work = holds::wait_for_reviewer(
-            Arc::clone(&self.node),
-            context,
-            request,
-            self.mailbox_sender.clone(),
-        );
-        // It ends by itself when the mailbox is gone.
-        drop(self.node.control.spawn(work));
+        let mailbox = self.mailbox_sender.clone();
+        self.waiter = Some(Waiter::start(&self.node, context, request, mailbox));
     }
 
     pub(super) fn abandon_hold(&mut self, approval: ApprovalId) {
@@ -160,6 +158,7 @@ impl Connection {
     /// Gives a finished job to the session.
     pub(super) fn take_done(&mut self, done: Done, now: Now) -> Result<(), CloseReason> {
         match done {
+            Done::Event(Event::Move) => self.leaving = true,
             Done::Event(event) => self.session.handle(event, now),
             Done::Bound(Ok(flow)) => self.identified(&flow, now),
             Done::Bound(Err(unbound)) => {
@@ -214,7 +213,7 @@ impl Connection {
             .handle(Event::Identified(Box::new(governor)), now);
     }
 
-    fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
+    pub(super) fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
         let left_s = bind::look_again_s(&self.node, &self.workload, &principal, now);
         let left_us = left_s.saturating_mul(1_000_000);
         self.binding_due_us = Some(now.mono_us.saturating_add(left_us));

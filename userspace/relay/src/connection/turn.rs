@@ -44,8 +44,10 @@ impl Connection {
         if let Some(done) = woken.done {
             self.take_done(done, now)?;
         }
-        if let Some(event) = woken.event {
-            self.session.handle(event, now);
+        match woken.event {
+            Some(Event::Move) => self.leaving = true,
+            Some(event) => self.session.handle(event, now),
+            None => {}
         }
         if woken.timer {
             self.timer_due_us = None;

@@ -1,6 +1,7 @@
 //! Messages from the server, and those that we send in its place.
 
 use bytes::{BufMut, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use super::{Frame, Reader, WireError, cstr, message};
 
@@ -8,7 +9,7 @@ use super::{Frame, Reader, WireError, cstr, message};
 const COLUMNS_MAX: usize = 4096;
 
 /// One column of a `RowDescription`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     pub name: String,
     pub table_oid: u32,

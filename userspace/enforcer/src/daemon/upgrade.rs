@@ -1,0 +1,172 @@
+//! One node process after another: sessions come from the one before, and leave to the next.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use tokio::time::{Duration, Instant, interval};
+use weir_broker::Passed;
+use weir_broker::client::HandedOver;
+use weir_govern::CancelKey;
+use weir_model::ident::SessionId;
+use weir_relay::{Moving, Node, SNAPSHOT_BYTES_MAX, WeakIntake};
+
+/// Flows that were starting when the successor came are asked again this often.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Nothing of a snapshot changes once it is on its way.
+const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
+    .union(SealFlag::F_SEAL_SHRINK)
+    .union(SealFlag::F_SEAL_GROW)
+    .union(SealFlag::F_SEAL_WRITE);
+
+/// Puts the snapshot into a sealed memory file.
+pub(super) fn handed_over(moving: Moving) -> Result<HandedOver> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = memfd_create(c"weir-session", flags).context("a memory file")?;
+    let mut file = File::from(file);
+    file.write_all(&moving.snapshot).context("a memory file")?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS)).context("sealing a memory file")?;
+    Ok(HandedOver {
+        client: moving.client,
+        server: moving.server,
+        snapshot: OwnedFd::from(file),
+    })
+}
+
+fn moving(session: HandedOver) -> Result<Moving> {
+    let found = fcntl(session.snapshot.as_fd(), FcntlArg::F_GET_SEALS).context("its seals")?;
+    ensure!(found & SEALS.bits() == SEALS.bits(), "it is not sealed");
+    let file = File::from(session.snapshot);
+    let length = usize::try_from(file.metadata().context("its length")?.len())?;
+    ensure!(length <= SNAPSHOT_BYTES_MAX, "it is too large");
+    let mut snapshot = Vec::with_capacity(length);
+    // Its offset is shared with the writer's, which stands at the end.
+    let mut reader = Offset { file, at: 0 };
+    reader.read_to_end(&mut snapshot).context("reading it")?;
+    Ok(Moving {
+        client: session.client,
+        server: session.server,
+        snapshot,
+    })
+}
+
+/// Reads by position.
+struct Offset {
+    file: File,
+    at: u64,
+}
+
+impl Read for Offset {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        use std::os::unix::fs::FileExt;
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+/// Takes a session of the process before this one up.
+pub(super) fn take_up(session: HandedOver, intake: &WeakIntake) {
+    match moving(session) {
+        Ok(moving) => {
+            if !intake.take_up(moving) {
+                tracing::error!("a session of the process before this one is closed");
+            }
+        }
+        Err(error) => tracing::error!(%error, "a session of the process before this one is lost"),
+    }
+}
+
+/// What the successor asks of the sessions that are still here.
+pub(super) fn passed(node: &Node, passed: &Passed) {
+    match passed {
+        Passed::Kill { session } => {
+            if let Some(session) = SessionId::parse(session) {
+                tracing::info!(%session, outcome = ?node.kill(session), "kill, by the successor");
+            }
+        }
+        Passed::Cancel {
+            pid,
+            secret,
+            workload,
+        } => {
+            let key = CancelKey {
+                pid: *pid,
+                secret: secret.as_slice().into(),
+            };
+            let found = node.cancel(&key, workload);
+            tracing::debug!(found, "cancel, by way of the successor");
+        }
+    }
+}
+
+/// Waits until no flow is left: those that can move do so, the others go on until they end. After
+/// `limit` the rest is told to connect again.
+pub(super) async fn drain(node: &Arc<Node>, moves: bool, limit: Duration) {
+    tracing::info!(
+        moves,
+        open = node.open_flows(),
+        "a successor serves: draining"
+    );
+    let until = Instant::now() + limit;
+    let mut looks = interval(LOOK_EVERY);
+    // Flows that were accepted and have not begun are looked for twice.
+    let mut empty = 0;
+    while empty < 2 {
+        looks.tick().await;
+        if moves {
+            node.move_all();
+        }
+        empty = if node.open_flows() == 0 { empty + 1 } else { 0 };
+        if Instant::now() > until {
+            tracing::warn!(
+                open = node.open_flows(),
+                "node.drain_s is over: the rest is told"
+            );
+            return;
+        }
+    }
+    tracing::info!("every flow has moved or ended");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client.into(), listener.accept().unwrap().0.into())
+    }
+
+    #[test]
+    fn a_snapshot_arrives_as_it_was_sent() {
+        let (client, server) = pair();
+        let sent = Moving {
+            client,
+            server,
+            snapshot: vec![7; 100_000],
+        };
+        let there = moving(handed_over(sent).unwrap()).unwrap();
+        assert_eq!(there.snapshot, vec![7; 100_000]);
+    }
+
+    #[test]
+    fn a_file_that_may_still_change_is_refused() {
+        let (client, server) = pair();
+        let file = memfd_create(c"x", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        let session = HandedOver {
+            client,
+            server,
+            snapshot: file,
+        };
+        assert!(moving(session).unwrap_err().to_string().contains("sealed"));
+    }
+}

@@ -1,0 +1,245 @@
+//! A flow leaves for the next node process, or comes from the one before.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, sleep};
+use weir_govern::Event;
+use weir_model::time::Now;
+
+use super::jobs::{Done, Jobs};
+use super::{Connection, START_TIME_MAX};
+use crate::arrival::{MAILBOX_MAX, record_refused};
+use crate::holds::Waiter;
+use crate::host::Moving;
+use crate::moved::{self, Moved, SavedFlow};
+use crate::node::Node;
+use crate::registry::FlowRow;
+use crate::stream::Stream;
+use crate::worker::Pen;
+
+/// A successor that did not take the flow is asked again after this.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+impl Connection {
+    /// Moves to the successor if that is possible now; true when the flow is not ours any more.
+    ///
+    /// Nothing is read or written from the snapshot on until the answer is here. Where it cannot
+    /// move now it is tried again after the next turn.
+    pub(super) async fn hand_over(&mut self) -> bool {
+        let quiet = self.jobs.is_empty()
+            && self.closing.is_none()
+            && !self.client_ended
+            && !self.server_ended;
+        if !quiet || self.session.snapshot().is_none() {
+            return false;
+        }
+        let plain = |stream: &Stream| matches!(stream, Stream::Plain(_));
+        if !plain(&self.client) || !self.server.as_ref().is_some_and(plain) {
+            // What is encrypted ends here.
+            self.leaving = false;
+            return false;
+        }
+        let waits = match self.waiter.take() {
+            Some(waiter) => {
+                waiter.stop().await;
+                true
+            }
+            None => false,
+        };
+        if let Ok(event) = self.mailbox.try_recv() {
+            // The outcome of a hold, perhaps: the session has to hear it first.
+            self.session.handle(event, weir_clock::now());
+            return false;
+        }
+        let Some(moving) = self.moving() else {
+            self.leaving = false;
+            self.wait_again(waits);
+            return false;
+        };
+        match self.node.host.hand_over(moving).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(session = %self.id, %error, "the successor did not take a flow");
+                self.leaving = false;
+                self.wait_again(waits);
+                self.jobs.start(async {
+                    sleep(AGAIN_AFTER).await;
+                    Done::Event(Event::Move)
+                });
+                false
+            }
+        }
+    }
+
+    /// Goes on waiting for the reviewer.
+    fn wait_again(&mut self, waited: bool) {
+        let held = self.session.snapshot().and_then(|snapshot| snapshot.held);
+        if let Some(approval) = held.filter(|_| waited) {
+            let mailbox = self.mailbox_sender.clone();
+            self.waiter = Some(Waiter::again(&self.node, approval, mailbox));
+        }
+    }
+
+    /// Everything of the flow, with its facts made durable. `None` when it cannot move at all.
+    fn moving(&self) -> Option<Moving> {
+        let (client, server) = (socket(&self.client)?, socket(self.server.as_ref()?)?);
+        let snapshot = self.session.snapshot()?;
+        if let Err(error) = self.pen.commit(self.id, weir_clock::now()) {
+            tracing::error!(%error, session = %self.id, "a flow cannot move: nothing is recorded");
+            return None;
+        }
+        let cancel = self.cancel.clone()?;
+        let flow = SavedFlow {
+            id: self.id,
+            workload: Arc::clone(&self.workload),
+            origin: self.origin.clone(),
+            target: Arc::clone(&self.target.name),
+            principal: Arc::clone(self.principal.as_ref()?),
+            base: self.base.clone(),
+            context: Arc::clone(self.context.as_ref()?),
+            cancel: (cancel.pid, cancel.secret),
+            opened_us: self.opened_us,
+            held: snapshot.held,
+            session: snapshot.bytes,
+            client_in: self.client_in.to_vec(),
+            server_in: self.server_in.to_vec(),
+            client_out: moved::all(&self.client_out),
+            server_out: moved::all(&self.server_out),
+        };
+        Some(Moving {
+            client,
+            server,
+            snapshot: flow.encode()?,
+        })
+    }
+
+    /// The flow goes on elsewhere: nothing of it is said or recorded here.
+    pub(super) fn left(self) {
+        self.node.registry.close(self.id, self.cancel.as_ref());
+        self.node
+            .metrics
+            .flows_moved
+            .with_label_values(&["out"])
+            .inc();
+        self.node.metrics.flows_open.dec();
+    }
+}
+
+/// A descriptor of its own, of a socket that is not encrypted.
+fn socket(stream: &Stream) -> Option<OwnedFd> {
+    match stream {
+        Stream::Plain(stream) => stream.as_fd().try_clone_to_owned().ok(),
+        Stream::Tls(_) | Stream::Gone => None,
+    }
+}
+
+fn stream(socket: std::net::TcpStream) -> std::io::Result<Stream> {
+    socket.set_nonblocking(true)?;
+    TcpStream::from_std(socket).map(Stream::Plain)
+}
+
+/// Serves a flow of the process before this one until it is closed.
+pub(crate) async fn serve_moved(node: Arc<Node>, pen: Rc<Pen>, moved: Moved) {
+    let now = weir_clock::now();
+    let (id, base) = (moved.flow.id, moved.flow.base.clone());
+    match take_up(node, Rc::clone(&pen), moved, now) {
+        Ok(connection) => connection.run_to_end().await,
+        Err(why) => {
+            tracing::error!(session = %id, why, "a moved flow is closed");
+            record_refused(&pen, &base, "not_moved", &why, now);
+        }
+    }
+}
+
+fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Connection, String> {
+    let (target, mut session) = moved.session(&node, now).map_err(|why| why.to_string())?;
+    let Moved {
+        flow,
+        client,
+        server,
+        ..
+    } = moved;
+    let sockets = stream(client).and_then(|client| Ok((client, stream(server)?)));
+    let (client, server) = sockets.map_err(|error| error.to_string())?;
+    let mut facts = Vec::new();
+    session.drain_facts(&mut facts);
+    let recorded = pen.push(&facts).and_then(|()| pen.commit(flow.id, now));
+    match recorded {
+        Ok(Some(receipt)) => session.handle(Event::Recorded(receipt), now),
+        Ok(None) => return Err("its move could not be recorded".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    facts.clear();
+    let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX_MAX);
+    let cancel = flow.cancel();
+    let row = FlowRow {
+        session: flow.id,
+        workload: Arc::clone(&flow.workload),
+        target: Arc::clone(&target.name),
+        client_addr: flow.base.client_addr.clone(),
+        server_addr: flow.base.server_addr.clone(),
+        pid: flow.origin.pid,
+        comm: flow.origin.comm.clone(),
+        principal: flow.principal.oid.to_string(),
+        tenant: String::new(),
+        application: String::new(),
+        on_behalf_of: String::new(),
+        cgroup: flow.origin.cgroup.0,
+        opened_us: flow.opened_us,
+    };
+    node.registry.open(row, mailbox_sender.clone());
+    node.registry.register_cancel(cancel.clone(), flow.id);
+    node.metrics.flows_moved.with_label_values(&["in"]).inc();
+    node.metrics.flows_open.inc();
+    let waiter = flow
+        .held
+        .map(|approval| Waiter::again(&node, approval, mailbox_sender.clone()));
+    let mut connection = Connection {
+        pen,
+        id: flow.id,
+        workload: flow.workload,
+        origin: flow.origin,
+        target,
+        base: flow.base,
+        session,
+        client,
+        server: Some(server),
+        client_in: moved::buffer(&flow.client_in),
+        server_in: moved::buffer(&flow.server_in),
+        client_out: moved::outbox(flow.client_out),
+        server_out: moved::outbox(flow.server_out),
+        client_ended: false,
+        server_ended: false,
+        jobs: Jobs::default(),
+        mailbox,
+        mailbox_sender,
+        facts,
+        timer: Box::pin(sleep(START_TIME_MAX)),
+        timer_due_us: None,
+        upgrade: false,
+        closing: None,
+        cancel: Some(cancel),
+        context: Some(flow.context),
+        principal: None,
+        policies: node.policies.clone(),
+        binding_due_us: None,
+        opened_us: flow.opened_us,
+        waiter,
+        leaving: false,
+        refusal: None,
+        node,
+    };
+    // It may have been revoked on the way.
+    connection.node.identified(
+        connection.id,
+        &flow.principal,
+        &connection.workload,
+        &connection.origin,
+    );
+    connection.keep_principal(flow.principal, now);
+    Ok(connection)
+}
