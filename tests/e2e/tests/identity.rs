@@ -180,3 +180,42 @@ fn a_revocation_outlives_the_node() -> Result<()> {
     assert_eq!(lifted.code, 0, "{lifted:?}");
     Ok(())
 }
+
+#[test]
+fn a_password_is_rotated_without_a_restart() -> Result<()> {
+    let lab = Lab::current()?;
+    let file = lab.name("LAB_DB_PASSWORD_FILE")?;
+    let before = std::fs::read_to_string(&file)?;
+    let after = format!("{before}-rotated");
+    let set = |password: &str| -> Result<()> {
+        lab.server(&format!("alter role weir_app password '{password}'"))?;
+        std::fs::write(&file, password).context("the password file")
+    };
+    let served = || {
+        until("the password in use", Duration::from_secs(10), || {
+            Ok((lab.psql("analyst", "select 1;")?.code == 0).then_some(()))
+        })
+    };
+    set(&after)?;
+    let rotated = served();
+    set(&before)?;
+    rotated?;
+    served()
+}
+
+#[test]
+fn members_of_a_group_sign_in_as_another_user_whose_password_a_vault_keeps() -> Result<()> {
+    let lab = Lab::current()?;
+    let reporter = |agent: &str, number: u32| -> Result<bool> {
+        let asked = format!("select {number} as asked");
+        let said = lab.psql(agent, &format!("{asked};"))?;
+        assert_eq!(said.code, 0, "{agent}: {said:?}");
+        let log = lab.server_log()?;
+        let line = log.lines().find(|line| line.contains(&asked));
+        let line = line.context("the statement in the server's log")?;
+        Ok(line.contains("weir_reporter@"))
+    };
+    assert!(reporter("service", 990_017)?, "service is in reporters");
+    assert!(!reporter("analyst", 990_018)?, "analyst is not");
+    Ok(())
+}

@@ -36,6 +36,9 @@ export async function control(entra, req, res, pathname) {
     case 'POST /control/metadata':
       entra.metadataVersion = body.version;
       return json(res, 200, { ok: true });
+    case 'POST /control/vault':
+      entra.vaults.set(body.path, body.value);
+      return json(res, 200, { token: entra.vaults.token });
     case 'GET /control/node-credential':
       return json(res, 200, { token: entra.kubernetes.nodeCredential });
     case 'POST /control/mint':

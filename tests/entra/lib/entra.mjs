@@ -6,6 +6,7 @@ import { control } from './control.mjs';
 import { graph } from './graph.mjs';
 import { Kubernetes } from './kubernetes.mjs';
 import { metadata } from './metadata.mjs';
+import { Vaults } from './vaults.mjs';
 import { Tenant } from './tenant.mjs';
 import { prepareDevice, prepareToken } from './token.mjs';
 
@@ -17,6 +18,7 @@ export class Entra {
     entra.origin = origin;
     entra.counts = { discovery: 0, keys: 0, token: 0, devicecode: 0, graph: 0, k8s_token: 0, metadata: 0 };
     entra.fault = null;
+    entra.vaults = new Vaults();
     entra.kubernetes = await Kubernetes.create(config.kubernetes, origin);
     entra.tenants = new Map();
     for (const tenant of config.tenants) {
@@ -54,6 +56,8 @@ export class Entra {
       this.counts.metadata += 1;
       return metadata(this, req, res, url);
     }
+    if (pathname.startsWith('/vault/v1/')) return this.vaults.vault(req, res, pathname);
+    if (pathname.startsWith('/keyvault/')) return this.vaults.keyVault(this, req, res, url);
     if (pathname === '/devicelogin') {
       res.setHeader('content-type', 'text/plain; charset=utf-8');
       return res.end('POST /control/device {"user_code": …, "user": …} approves a code.\n');
@@ -101,6 +105,8 @@ export class Entra {
         return json(res, 200, { token: await this.kubernetes.token(request) });
       }
       default: {
+        const secret = /^\/k8s\/api\/v1\/namespaces\/([^/]+)\/secrets\/([^/]+)$/.exec(path);
+        if (secret) return this.vaults.kubernetesSecret(req, res, secret[1], secret[2], this.kubernetes.nodeCredential);
         // The API server's TokenRequest; the credential that may ask is any that is not empty.
         const match = /^\/k8s\/api\/v1\/namespaces\/([^/]+)\/serviceaccounts\/([^/]+)\/token$/.exec(path);
         if (!match || req.method !== 'POST') return json(res, 404, { error: 'not_found' });

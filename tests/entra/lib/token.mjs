@@ -44,7 +44,7 @@ async function clientCredentials(tenant, form, clientId, kubernetes) {
     }
     return { answer: await agentAssertion(tenant, app, agentPath) };
   }
-  if (resource === `${tenant.origin}/graph` && app.graph) {
+  if ((resource === `${tenant.origin}/graph` || resource === `${tenant.origin}/keyvault`) && app.graph) {
     await authenticate(tenant, app, form, kubernetes);
     const token = await tenant.mint({ aud: resource, azp: clientId, oid: app.oid, idtyp: 'app' });
     return { answer: { token_type: 'Bearer', expires_in: 3600, access_token: token } };

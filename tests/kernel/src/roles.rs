@@ -55,6 +55,7 @@ pub fn broker(config: &str) -> Result<(), Failure> {
         own_cgroup: text(&value, "own")?,
         governed_cgroup: text(&value, "governed")?,
         workloads,
+        credentials: Vec::new(),
         destinations,
     };
     let stop = AtomicBool::new(false);

@@ -285,6 +285,25 @@ impl NodeLink {
         );
     }
 
+    /// A backend's secret, by its configured name.
+    pub fn credential(
+        &self,
+        name: &str,
+        done: impl FnOnce(Result<String, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Credential {
+                name: name.to_owned(),
+            },
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Token(secret) => Ok(secret),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
     /// Evidence on a process.
     pub fn process(
         &self,

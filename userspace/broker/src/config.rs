@@ -20,6 +20,21 @@ pub struct BrokerConfig {
     pub governed_cgroup: String,
     pub workloads: Vec<WorkloadConfig>,
     pub destinations: Vec<Destination>,
+    pub credentials: Vec<CredentialConfig>,
+}
+
+/// A backend's secret that the node cannot read by itself.
+#[derive(Clone, Debug)]
+pub struct CredentialConfig {
+    pub name: String,
+    pub source: CredentialSource,
+}
+
+#[derive(Clone, Debug)]
+pub enum CredentialSource {
+    File(PathBuf),
+    /// Absolute path and arguments.
+    Exec(Vec<String>),
 }
 
 #[derive(Clone, Debug)]

@@ -14,10 +14,14 @@ mod listeners;
 mod message;
 mod namespace;
 mod nodes;
+mod plugins;
 mod reset;
 mod serve;
 mod tokens;
 
-pub use crate::config::{BrokerConfig, BrokerError, Destination, TokenSource, WorkloadConfig};
+pub use crate::config::{
+    BrokerConfig, BrokerError, CredentialConfig, CredentialSource, Destination, TokenSource,
+    WorkloadConfig,
+};
 pub use crate::message::{ClassReport, Passed, ProcessReport, RefusalReport};
 pub use crate::serve::run;

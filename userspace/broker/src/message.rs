@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of one message.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -41,6 +42,10 @@ pub(crate) enum Ask {
     },
     Token {
         workload: String,
+    },
+    /// A backend's secret, by its configured name.
+    Credential {
+        name: String,
     },
     Process {
         pid: u32,
@@ -150,7 +155,7 @@ pub(crate) fn send<T: Serialize>(
     message: &T,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
+    let bytes = Zeroizing::new(serde_json::to_vec(message).map_err(io::Error::other)?);
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(io::Error::other("a message is larger than 64 KiB"));
     }
@@ -187,9 +192,11 @@ pub(crate) fn receive<T: DeserializeOwned>(
     if count == 0 {
         return Ok(None);
     }
-    let text = bytes.get(..count).unwrap_or_default();
-    let message = serde_json::from_slice(text).map_err(io::Error::other)?;
-    Ok(Some((message, fds)))
+    let text = bytes.get_mut(..count).unwrap_or_default();
+    let message = serde_json::from_slice(text).map_err(io::Error::other);
+    // It may have held a secret.
+    text.zeroize();
+    Ok(Some((message?, fds)))
 }
 
 #[expect(unsafe_code, reason = "the kernel just gave us this descriptor")]

@@ -22,6 +22,7 @@ use crate::listeners::Places;
 use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive};
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
+use crate::plugins::{self, Desk};
 use crate::{evidence, tokens};
 
 /// Version of the messages.
@@ -40,6 +41,7 @@ struct Broker {
     places: Places,
     admin: UnixListener,
     nodes: Nodes,
+    desk: Desk<(NodeId, u64)>,
 }
 
 /// Runs until `stop` turns true. On the way out nothing is detached: protected connects are
@@ -80,6 +82,7 @@ pub fn run(
     let listener = node_socket(&config)?;
     let admin = admin_socket(&config)?;
     let mut broker = Broker {
+        desk: Desk::new(plugins::place(&mount, &config.own_cgroup)),
         places: Places::new(mount)?,
         own_cgroup,
         system: kernel,
@@ -184,6 +187,13 @@ impl Broker {
         }
         if new_node {
             self.node_arrives(listener);
+        }
+        while let Some(((node, id), outcome)) = self.desk.done() {
+            let answer = match outcome {
+                Ok(secret) => Answer::Token(secret.as_str().to_owned()),
+                Err(error) => Answer::Refused(format!("the credential: {error}")),
+            };
+            self.reply(node, id, answer, &[]);
         }
         self.look();
         Ok(())
@@ -336,6 +346,10 @@ impl Broker {
                 self.reply(node, id, answer, &[]);
                 Ok(())
             }
+            Ask::Credential { name } => {
+                self.credential(node, id, &name);
+                Ok(())
+            }
             Ask::Process {
                 pid,
                 start_boottime_ns,
@@ -414,6 +428,22 @@ impl Broker {
             },
             None => Answer::Refused("no such workload".to_owned()),
         }
+    }
+
+    /// Answered when it is there: see [`Broker::turn`].
+    fn credential(&mut self, node: NodeId, id: u64, name: &str) {
+        let mut known = self.config.credentials.iter();
+        let source = known.find(|one| one.name == name);
+        let refusal = match source {
+            Some(one) => {
+                if self.desk.ask((node, id), one.source.clone()) {
+                    return;
+                }
+                "too many credentials are being read"
+            }
+            None => "no such credential",
+        };
+        self.reply(node, id, Answer::Refused(refusal.to_owned()), &[]);
     }
 
     fn workload_of(&self, class: u32) -> String {

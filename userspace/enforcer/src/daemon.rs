@@ -1,6 +1,7 @@
 //! The two long-running processes of a node.
 
 pub(crate) mod broker;
+mod credentials;
 pub(crate) mod host;
 pub(crate) mod identities;
 mod intake;

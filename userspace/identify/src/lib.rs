@@ -20,6 +20,7 @@ pub mod keys;
 mod method;
 mod refusal;
 mod secret;
+mod secret_source;
 mod sign_in;
 mod token_request;
 pub mod validate;
@@ -36,6 +37,7 @@ pub use self::groups::GraphConfig;
 pub use self::method::{AssertionSource, CertificateProblem, ClientCertificate, Method};
 pub use self::refusal::Unidentified;
 pub use self::secret::Secret;
+pub use self::secret_source::SecretSource;
 pub use self::token_request::{TokenRequest, TokenRequestConfig};
 pub use self::verdict::{ClaimsSummary, Verdict};
 

@@ -88,6 +88,17 @@ impl Identify {
         self.token(identity, scope, None, now).await
     }
 
+    /// The same for an identity that needs a token of its own to sign in.
+    pub(crate) async fn token_handed(
+        &self,
+        identity: &WorkloadIdentity,
+        scope: &str,
+        handed: Option<Secret>,
+        now: Now,
+    ) -> Result<Secret, Unidentified> {
+        self.token(identity, scope, handed, now).await
+    }
+
     async fn token(
         &self,
         workload: &WorkloadIdentity,

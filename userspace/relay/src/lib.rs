@@ -10,6 +10,7 @@ mod arrival;
 mod bind;
 mod catalog;
 mod connection;
+mod credentials;
 mod edge;
 mod gate;
 mod holds;
@@ -25,6 +26,7 @@ mod stream;
 mod upstream;
 mod worker;
 
+pub use crate::credentials::{BackendLogin, BackendUser, Credentials};
 pub use crate::host::{Answer, Host, HostError, Moving};
 pub use crate::metrics::Metrics;
 pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};

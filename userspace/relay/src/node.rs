@@ -13,9 +13,9 @@ use weir_mask::{MaskKey, OutputPatterns};
 use weir_model::flow::FlowOrigin;
 use weir_model::ident::{Principal, RevokedKind, SessionId};
 use weir_state::State;
-use zeroize::Zeroizing;
 
 use crate::catalog::CatalogCache;
+use crate::credentials::Credentials;
 use crate::host::Host;
 use crate::killed::{self, KillList};
 use crate::metrics::Metrics;
@@ -38,10 +38,8 @@ pub struct Target {
     pub config_keys: Arc<[String]>,
     /// For SSH only.
     pub ssh: Option<SshTarget>,
-    /// Role of the injected credential; empty for a token.
-    pub user: String,
-    /// Password or token.
-    pub password: Zeroizing<String>,
+    /// What is injected.
+    pub credentials: Credentials,
 }
 
 /// Trusts one CA, for one name.

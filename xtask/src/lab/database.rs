@@ -177,12 +177,19 @@ fn fill(lab: &Lab, binaries: &Path) -> Result<()> {
     let (user, name) = (&lab.database.user, &lab.database.name);
     let password = random_word()?;
     write_private(&lab.database.password_file, password.as_bytes())?;
+    // Whom members of one group sign in as; its password is kept by a vault.
+    let reporter = random_word()?;
+    write_private(
+        &lab.secrets().join("reporter-password"),
+        reporter.as_bytes(),
+    )?;
     let script = lab.secrets().join("role.sql");
     write_private(
         &script,
         format!(
             "set log_statement = none;\n\
              create role {user} login password '{password}';\n\
+             create role weir_reporter login password '{reporter}' in role {user};\n\
              create database {name} owner {user};\n"
         )
         .as_bytes(),

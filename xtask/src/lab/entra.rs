@@ -77,6 +77,13 @@ fn others(lab: &Lab) -> Result<()> {
     )?;
     let keys = get(entra, "/k8s/openid/v1/jwks")?;
     fs::write(secrets.join("cluster-keys.json"), keys).context("the cluster's keys")?;
+    let reporter = fs::read_to_string(secrets.join("reporter-password")).context("its password")?;
+    let kept = json!({ "path": "secret/data/reporter", "value": reporter });
+    let vault = http::post(&entra.origin, "/control/vault", &kept)?;
+    write_private(
+        &secrets.join("vault-token"),
+        text(&vault, "/token")?.as_bytes(),
+    )?;
     let answer = http::post(
         &entra.origin,
         "/control/secret",

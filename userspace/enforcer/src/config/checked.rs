@@ -160,7 +160,13 @@ impl Checker<'_> {
         }
     }
 
-    fn number(&mut self, path: &str, value: Option<u64>, range: (u64, u64), or: u64) -> u64 {
+    pub(super) fn number(
+        &mut self,
+        path: &str,
+        value: Option<u64>,
+        range: (u64, u64),
+        or: u64,
+    ) -> u64 {
         let value = value.unwrap_or(or);
         if value < range.0 || value > range.1 {
             self.say(path, format!("must be from {} to {}", range.0, range.1));

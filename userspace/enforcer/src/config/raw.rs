@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
 use super::read::{Problem, Section};
 use super::sign_in::{RawGraph, RawSignIn};
 
@@ -79,8 +80,10 @@ pub(super) struct RawTarget {
     pub(super) upstream_ca: Option<String>,
     pub(super) upstream_name: Option<String>,
     pub(super) user: Option<String>,
-    pub(super) password_file: Option<String>,
-    pub(super) token_file: Option<String>,
+    pub(super) password: RawSecret,
+    pub(super) token: RawSecret,
+    pub(super) roles: Vec<RawRole>,
+    pub(super) refresh_s: Option<u64>,
     pub(super) server_keys: Option<String>,
     pub(super) config_keys: Vec<String>,
     pub(super) ssh_names: Vec<String>,
@@ -300,8 +303,10 @@ impl RawTarget {
         }
         let mut credential = section.section("credential", problems);
         let user = credential.opt_text("user", problems);
-        let password_file = credential.opt_text("password_file", problems);
-        let token_file = credential.opt_text("token_file", problems);
+        let password = RawSecret::read(&mut credential, PASSWORD, problems);
+        let token = RawSecret::read(&mut credential, TOKEN, problems);
+        let roles = read_roles(&mut credential, problems);
+        let refresh_s = credential.opt_number("refresh_s", problems);
         let key_file = credential.opt_text("key_file", problems);
         let certificate_file = credential.opt_text("certificate_file", problems);
         credential.finish(problems);
@@ -318,8 +323,10 @@ impl RawTarget {
             upstream_ca,
             upstream_name,
             user,
-            password_file,
-            token_file,
+            password,
+            token,
+            roles,
+            refresh_s,
             server_keys,
             config_keys,
             ssh_names,

@@ -44,8 +44,12 @@ fn a_good_file_is_read_with_paths_relative_to_it() {
     let config = parse(GOOD, Path::new("/etc/weir")).unwrap();
     assert_eq!(config.policies, Path::new("/etc/weir/policies"));
     assert_eq!(config.targets[0].matching.nets.len(), 2);
-    let Credential::Password { user, file } = &config.targets[0].credential else {
-        panic!("a password was configured");
+    let Credential::Password {
+        user,
+        from: SecretFrom::File(file),
+    } = &config.targets[0].credential
+    else {
+        panic!("a password of a file was configured");
     };
     assert_eq!(
         (user.as_str(), file.as_path()),

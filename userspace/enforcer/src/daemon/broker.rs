@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 use weir_broker::{BrokerConfig, Destination, WorkloadConfig};
 
-use super::prepare;
+use super::{credentials, prepare};
 use crate::config::{Config, TokenSource};
 use crate::{output, privileges};
 
@@ -62,6 +62,7 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
         governed_cgroup: config.node.governed.clone(),
         workloads,
         destinations,
+        credentials: credentials::of_broker(config),
     })
 }
 

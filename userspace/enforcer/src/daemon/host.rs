@@ -41,10 +41,31 @@ fn host_error(error: LinkError) -> HostError {
 async fn answer<T: Send + 'static>(
     receiver: oneshot::Receiver<Result<T, LinkError>>,
 ) -> Result<T, HostError> {
-    match timeout(ANSWER_TIME_MAX, receiver).await {
+    answer_within(ANSWER_TIME_MAX, receiver).await
+}
+
+async fn answer_within<T: Send + 'static>(
+    limit: Duration,
+    receiver: oneshot::Receiver<Result<T, LinkError>>,
+) -> Result<T, HostError> {
+    match timeout(limit, receiver).await {
         Ok(Ok(outcome)) => outcome.map_err(host_error),
         Ok(Err(_dropped)) => Err(HostError::Gone),
         Err(_elapsed) => Err(HostError::Gone),
+    }
+}
+
+/// A program that prints a credential has ten seconds.
+const CREDENTIAL_TIME_MAX: Duration = Duration::from_secs(15);
+
+impl BrokerHost {
+    /// A backend's secret, by its configured name.
+    pub(crate) fn credential(&self, name: &str) -> Answer<Secret> {
+        let (sender, receiver) = oneshot::channel();
+        self.link.credential(name, move |outcome| {
+            let _gone = sender.send(outcome.map(Secret::new));
+        });
+        Box::pin(answer_within(CREDENTIAL_TIME_MAX, receiver))
     }
 }
 

@@ -156,6 +156,7 @@ async fn serve(parts: Parts) -> Result<()> {
         settings: settings(&config),
     });
     keep_out(&node, &state).await?;
+    secrets.targets.rotation().start(&identify, &link);
     let (workers, intake) = workers(&node, &spool)?;
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));

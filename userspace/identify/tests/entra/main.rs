@@ -3,6 +3,7 @@
 mod fixture;
 mod groups;
 mod methods;
+mod secrets;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -15,11 +15,15 @@ use weir_model::time::Now;
 use super::Connection;
 use crate::bind::{self, BoundFlow, Unbound};
 use crate::catalog::{self, CatalogQuestion};
+use crate::credentials::BackendLogin;
 use crate::holds::Waiter;
 use crate::stream::Stream;
 use crate::upstream;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+const NO_CREDENTIAL: &str =
+    "weir: the credential for this server cannot be had; ask the platform team";
 
 /// A finished job.
 pub(super) enum Done {
@@ -92,7 +96,15 @@ impl Connection {
     }
 
     pub(super) fn start_catalog(&mut self, request: CatalogRequest) {
+        let Some(login) = self.login() else {
+            let failed = Event::CatalogFailed {
+                text: NO_CREDENTIAL,
+            };
+            self.jobs.start(async { Done::Event(failed) });
+            return;
+        };
         let question = CatalogQuestion {
+            login,
             target: Arc::clone(&self.target),
             database: request.database,
             netns: self.origin.netns,
@@ -186,12 +198,7 @@ impl Connection {
             }
             Done::Connected(Ok(stream)) => {
                 self.server = Some(stream);
-                let credential = Credential {
-                    user: self.target.user.clone(),
-                    password: self.target.password.clone(),
-                    server_proven: self.target.upstream_tls.is_some(),
-                };
-                self.session.handle(Event::Connected(credential), now);
+                self.connected(now);
             }
             Done::Connected(Err(error)) => {
                 tracing::warn!(session = %self.id, %error, "the server cannot be reached");
@@ -201,6 +208,28 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    fn connected(&mut self, now: Now) {
+        let event = match self.login() {
+            Some(login) => Event::Connected(Credential {
+                user: login.user,
+                password: login.secret,
+                server_proven: self.target.upstream_tls.is_some(),
+            }),
+            None => {
+                self.refusal = Some(("credential", "its source has not answered".to_owned()));
+                Event::ConnectFailed {
+                    text: NO_CREDENTIAL,
+                }
+            }
+        };
+        self.session.handle(event, now);
+    }
+
+    fn login(&self) -> Option<BackendLogin> {
+        let principal = self.principal.as_ref()?;
+        self.target.credentials.of(principal)
     }
 
     fn identified(&mut self, flow: &BoundFlow, now: Now) {
