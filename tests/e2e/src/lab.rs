@@ -158,6 +158,18 @@ impl Lab {
         serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
     }
 
+    /// What the test Entra says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn entra_get(&self, path: &str) -> Result<Value> {
+        let url = format!("{}{path}", self.name("LAB_AUTHORITY")?);
+        let mut command = Command::new(Self::python_binary()?);
+        command.args(["-B", "-c", crate::wire::GET, &url]);
+        let said = run(command, "")?;
+        serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
+    }
+
     /// The interpreter with the packages that tests need.
     ///
     /// # Errors

@@ -95,3 +95,9 @@ import sys, urllib.request
 request = urllib.request.Request(sys.argv[1], sys.stdin.read().encode(), {'content-type': 'application/json'})
 print(urllib.request.urlopen(request).read().decode())
 ";
+
+/// Prints what the URL in its argument answers.
+pub const GET: &str = "
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1]).read().decode())
+";

@@ -219,3 +219,194 @@ fn members_of_a_group_sign_in_as_another_user_whose_password_a_vault_keeps() -> 
     assert!(!reporter("analyst", 990_018)?, "analyst is not");
     Ok(())
 }
+
+/// `weir run` in the laptop's network, signed in as that user; what its command said.
+fn run_as(lab: &Lab, user: &str, approve: bool, script: &str) -> Result<weir_e2e::lab::Said> {
+    let mut child = std::process::Command::new("nsenter")
+        .arg(format!("--net={}", lab.name("LAB_LAPTOP_NETNS")?))
+        .arg(lab.name("LAB_WEIR_BINARY")?)
+        .args(["run", "--json", "--agent", "laptop", "--user", "nobody"])
+        .args(["--config", &lab.name("LAB_CONFIG")?])
+        .args(["--", "/bin/sh", "-c", script])
+        .env("PGHOST", lab.name("LAB_DB_V4")?)
+        .env("PGUSER", lab.name("LAB_DB_USER")?)
+        .env("PGDATABASE", lab.name("LAB_DB_NAME")?)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .context("starting weir run")?;
+    let mut line = String::new();
+    let mut out = child.stdout.take().context("stdout")?;
+    let mut byte = [0];
+    // To the end of the line and no further: the rest is the command's.
+    while std::io::Read::read(&mut out, &mut byte)? == 1 && byte != *b"\n" {
+        line.push(char::from(byte[0]));
+    }
+    child.stdout = Some(out);
+    let start: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+    let answer = json!({"user_code": start["user_code"], "user": user, "approve": approve});
+    lab.entra("/control/device", &answer)?;
+    finish(child)
+}
+
+#[test]
+fn weir_run_governs_a_persons_process_tree() -> Result<()> {
+    let lab = Lab::current()?;
+    let script = "psql -XAt -c 'select count(*) from customers' && cat /proc/self/cgroup && id -un; \
+                  (setsid sh -c 'psql -XAt -c \"select 11 * 11\"'); exit 7";
+    let said = run_as(&lab, "carol", true, script)?;
+    assert_eq!(said.code, 7, "the command's own exit code: {said:?}");
+    assert!(said.has("/laptop/run-") && said.has("nobody"), "{said:?}");
+    assert!(said.has("121"), "what it starts is governed too: {said:?}");
+    until("the record", Duration::from_secs(20), || {
+        let sql = "select count() > 0 from weir.fact where workload = 'laptop' and \
+                   evidence = 'person' and principal = '0e000000-0000-4000-8000-000000000003'";
+        Ok((lab.store(sql)?.trim() == "1").then_some(()))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn what_a_person_may_not_do_their_agent_may_not_either() -> Result<()> {
+    let lab = Lab::current()?;
+    let said = run_as(
+        &lab,
+        "bob",
+        true,
+        "psql -XAt -c 'select count(*) from customers'",
+    )?;
+    assert!(
+        said.code != 0 && said.has("weir"),
+        "bob is in no group: {said:?}"
+    );
+    let declined = run_as(&lab, "carol", false, "echo started")?;
+    assert!(
+        declined.code != 0 && !declined.has("started"),
+        "{declined:?}"
+    );
+    let binary = lab.name("LAB_WEIR_BINARY")?;
+    let config = lab.name("LAB_CONFIG")?;
+    let again = format!("{binary} approvals ls --config {config}");
+    let said = run_as(&lab, "carol", true, &again)?;
+    assert!(said.code != 0, "no governed process administers: {said:?}");
+    Ok(())
+}
+
+/// Whatever was secret in this lab: tokens that were given out, and files that hold some.
+fn secrets_of(lab: &Lab) -> Result<Vec<String>> {
+    let minted = lab.entra_get("/control/minted")?;
+    let minted = minted.as_array().context("a list")?.clone();
+    anyhow::ensure!(!minted.is_empty(), "no token was given out yet");
+    let mut secrets: Vec<String> = minted
+        .iter()
+        .filter_map(|token| token.as_str())
+        // The signature, or the whole of what is no JWT: either is enough to know it again.
+        .filter_map(|token| token.rsplit('.').next())
+        .map(str::to_owned)
+        .collect();
+    for name in [
+        "LAB_ANALYST_TOKEN_FILE",
+        "LAB_DB_PASSWORD_FILE",
+        "LAB_CLUSTER_TOKEN_FILE",
+    ] {
+        secrets.push(std::fs::read_to_string(lab.name(name)?)?);
+    }
+    let folder = lab.name("LAB_SECRETS")?;
+    for file in [
+        "vault-token",
+        "graph-secret",
+        "node-credential",
+        "reporter-password",
+    ] {
+        secrets.push(std::fs::read_to_string(format!("{folder}/{file}"))?);
+    }
+    for secret in &mut secrets {
+        *secret = secret
+            .trim()
+            .rsplit('.')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        anyhow::ensure!(secret.len() >= 16, "too short to be looked for");
+    }
+    Ok(secrets)
+}
+
+fn files_below(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files_below(&entry.path(), found)?;
+        } else {
+            found.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn holds(bytes: &[u8], secret: &str) -> bool {
+    bytes
+        .windows(secret.len())
+        .any(|part| part == secret.as_bytes())
+}
+
+#[test]
+fn a_token_appears_in_no_log_record_argument_or_core_dump() -> Result<()> {
+    let lab = Lab::current()?;
+    for agent in ["analyst", "service", "machine", "agent"] {
+        lab.psql(agent, "select 1;")?;
+    }
+    let secrets = secrets_of(&lab)?;
+    let canary = &secrets[0];
+    assert!(
+        holds(format!("x{canary}y").as_bytes(), canary),
+        "the search finds what is there"
+    );
+    let state = std::path::PathBuf::from(lab.name("LAB_STATE_DIR")?);
+    let spool = lab
+        .env
+        .pointer("/weir/spool")
+        .and_then(|path| path.as_str());
+    let mut places = Vec::new();
+    files_below(std::path::Path::new(spool.context("a spool")?), &mut places)?;
+    places.extend(["broker", "node"].map(|name| state.join(format!("log/{name}.log"))));
+    let mut looked = 0;
+    for process in ["broker", "node"] {
+        let pid = lab.pid(process)?;
+        places.push(format!("/proc/{pid}/cmdline").into());
+        places.push(format!("/proc/{pid}/environ").into());
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"));
+        let core: Vec<&str> = core.context("a limit")?.split_whitespace().collect();
+        assert_eq!(core[4..6], ["0", "0"], "{process} leaves no core dump");
+    }
+    for place in places {
+        let bytes = std::fs::read(&place).with_context(|| place.display().to_string())?;
+        looked += bytes.len();
+        for secret in &secrets {
+            assert!(
+                !holds(&bytes, secret),
+                "a secret stands in {}",
+                place.display()
+            );
+        }
+    }
+    assert!(looked > 10_000, "there was something to look at: {looked}");
+    let stored = lab.store("select * from weir.fact")?;
+    assert!(stored.contains("analyst"), "there was something to look at");
+    let found = secrets
+        .iter()
+        .filter(|secret| stored.contains(secret.as_str()));
+    assert_eq!(found.count(), 0, "a secret stands in the store");
+    for arguments in [&["flows"][..], &["approvals", "ls"], &["revoke", "ls"]] {
+        let said = lab.weir_json(arguments)?.to_string();
+        assert!(
+            !secrets.iter().any(|secret| said.contains(secret.as_str())),
+            "{arguments:?}"
+        );
+    }
+    Ok(())
+}

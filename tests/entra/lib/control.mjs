@@ -39,6 +39,8 @@ export async function control(entra, req, res, pathname) {
     case 'POST /control/vault':
       entra.vaults.set(body.path, body.value);
       return json(res, 200, { token: entra.vaults.token });
+    case 'GET /control/minted':
+      return json(res, 200, tenant.minted);
     case 'GET /control/node-credential':
       return json(res, 200, { token: entra.kubernetes.nodeCredential });
     case 'POST /control/mint':

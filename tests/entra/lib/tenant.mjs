@@ -24,6 +24,7 @@ export class Tenant {
   #internalSecret = randomBytes(32).toString('hex');
   #disabled = new Set();
   #assertions = new Set();
+  minted = [];
   #provider;
   #callback;
 
@@ -159,9 +160,17 @@ export class Tenant {
   async mint(claims, header = {}) {
     const { kid, privateKey } = this.keyring.signing;
     const now = Math.floor(Date.now() / 1000);
-    return new SignJWT({ iss: this.issuer, iat: now, nbf: now, exp: now + 3600, tid: this.tid, ver: '2.0', ...claims })
+    const token = await new SignJWT({ iss: this.issuer, iat: now, nbf: now, exp: now + 3600, tid: this.tid, ver: '2.0', ...claims })
       .setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid, ...header })
       .sign(privateKey);
+    this.#remember(token);
+    return token;
+  }
+
+  /** The newest tokens that were given out, for the search for leaks. */
+  #remember(...tokens) {
+    this.minted.push(...tokens.filter(Boolean));
+    this.minted.splice(0, Math.max(0, this.minted.length - 500));
   }
 
   #rebuild() {
@@ -180,6 +189,7 @@ export class Tenant {
         const [error, number, text] = REFUSALS[body.error] ?? [body.error, 900144, body.error_description ?? body.error];
         ctx.body = aadstsBody(error, number, text);
       } else if (body.access_token) {
+        this.#remember(body.access_token, body.refresh_token);
         body.ext_expires_in = body.expires_in;
       }
     });

@@ -285,6 +285,27 @@ impl NodeLink {
         );
     }
 
+    /// Governs a process as `workload`; answers with the id of its cgroup, once listeners are there.
+    pub fn enrol(
+        &self,
+        workload: &str,
+        pid: u32,
+        done: impl FnOnce(Result<u64, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Enrol {
+                workload: workload.to_owned(),
+                pid,
+            },
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Enrolled(cgroup) => Ok(cgroup),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
     /// A backend's secret, by its configured name.
     pub fn credential(
         &self,
@@ -373,6 +394,7 @@ fn misfit(answer: Answer) -> LinkError {
         | Answer::Done
         | Answer::Upstream
         | Answer::Token(_)
+        | Answer::Enrolled(_)
         | Answer::Process(_)
         | Answer::Counts(_)
         | Answer::Refusals(_) => LinkError::Confused,

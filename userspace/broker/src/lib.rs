@@ -9,6 +9,7 @@
 mod cgroup;
 pub mod client;
 mod config;
+mod enrol;
 mod evidence;
 mod listeners;
 mod message;

@@ -43,6 +43,11 @@ pub(crate) enum Ask {
     Token {
         workload: String,
     },
+    /// That process becomes the workload's, with all it starts.
+    Enrol {
+        workload: String,
+        pid: u32,
+    },
     /// A backend's secret, by its configured name.
     Credential {
         name: String,
@@ -102,6 +107,8 @@ pub(crate) enum Answer {
     /// Beside it: the socket.
     Upstream,
     Token(String),
+    /// Id of the cgroup.
+    Enrolled(u64),
     Process(Box<ProcessReport>),
     Counts(Vec<ClassReport>),
     Refusals(Vec<RefusalReport>),

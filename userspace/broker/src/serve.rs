@@ -23,7 +23,7 @@ use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, Passed, Refusa
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
 use crate::plugins::{self, Desk};
-use crate::{evidence, tokens};
+use crate::{enrol, evidence, tokens};
 
 /// Version of the messages.
 pub(crate) const MESSAGES_VERSION: u32 = 2;
@@ -346,6 +346,11 @@ impl Broker {
                 self.reply(node, id, answer, &[]);
                 Ok(())
             }
+            Ask::Enrol { workload, pid } => {
+                let answer = self.enrol(&workload, pid);
+                self.reply(node, id, answer, &[]);
+                Ok(())
+            }
             Ask::Credential { name } => {
                 self.credential(node, id, &name);
                 Ok(())
@@ -427,6 +432,23 @@ impl Broker {
                 Err(error) => Answer::Refused(format!("the token: {error}")),
             },
             None => Answer::Refused("no such workload".to_owned()),
+        }
+    }
+
+    fn enrol(&mut self, name: &str, pid: u32) -> Answer {
+        let mut workloads = self.config.workloads.iter();
+        let Some(workload) = workloads.find(|workload| workload.name == name) else {
+            return Answer::Refused("no such workload".to_owned());
+        };
+        let directory = cgroup::directory(self.places.mount(), &workload.cgroup);
+        let governed = cgroup::directory(self.places.mount(), &self.config.governed_cgroup);
+        match enrol::enrol(&directory, &governed, pid) {
+            Ok(id) => {
+                // Its listeners before its first connect.
+                self.look();
+                Answer::Enrolled(id)
+            }
+            Err(error) => Answer::Refused(error.to_string()),
         }
     }
 

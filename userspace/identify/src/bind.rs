@@ -43,6 +43,8 @@ pub struct WorkloadIdentity {
     pub method: Method,
     /// What its service-account token is compared with.
     pub attested: Option<Attested>,
+    /// The process tree of a person; absent for every other method.
+    pub cgroup: Option<u64>,
 }
 
 /// A recreated pod is another one, whatever its name.
@@ -52,6 +54,7 @@ struct Key {
     tenant: String,
     client_id: String,
     pod_uid: Option<String>,
+    cgroup: Option<u64>,
 }
 
 impl WorkloadIdentity {
@@ -62,6 +65,7 @@ impl WorkloadIdentity {
             tenant: self.tenant.clone(),
             client_id: self.client_id.clone(),
             pod_uid: attested.and_then(|attested| attested.pod_uid.clone()),
+            cgroup: self.cgroup,
         }
     }
 }
@@ -216,6 +220,14 @@ impl Identify {
             Ok(left_s) if left_s > 0 => left_s,
             Ok(_) | Err(_) => u64::try_from(overdue_s).unwrap_or(1).max(1),
         }
+    }
+
+    /// A person's binding, right after the sign-in.
+    pub(crate) fn bind_person(&self, identity: &WorkloadIdentity, principal: Principal, now: Now) {
+        let remint_s = self.settings.remint_s.min(BINDING_S_MAX);
+        let refresh_at_s = now.unix_s().saturating_add(remint_s);
+        let slot = self.bindings.slot(identity);
+        slot.accept(&Arc::new(principal), refresh_at_s);
     }
 
     /// Groups that the token left out.

@@ -117,12 +117,14 @@ struct TokenBody {
     token_type: String,
     access_token: String,
     id_token: Option<String>,
+    refresh_token: Option<String>,
 }
 
 /// What a token endpoint gave. Lifetimes are read from the validated token, not from here.
 pub(crate) struct Minted {
     pub(crate) access_token: Secret,
     pub(crate) id_token: Option<Secret>,
+    pub(crate) refresh_token: Option<Secret>,
 }
 
 /// Reads a token endpoint's answer.
@@ -140,6 +142,7 @@ pub(crate) fn minted(answer: &Answer) -> Result<Minted, TokenAnswer> {
         return Ok(Minted {
             access_token: Secret::new(body.access_token),
             id_token: body.id_token.map(Secret::new),
+            refresh_token: body.refresh_token.map(Secret::new),
         });
     }
     if answer.status == 429 {

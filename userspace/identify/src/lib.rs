@@ -18,6 +18,7 @@ mod guid;
 mod http;
 pub mod keys;
 mod method;
+mod people;
 mod refusal;
 mod secret;
 mod secret_source;
@@ -30,7 +31,7 @@ pub use self::attest::{Attested, ClusterKeys};
 pub use self::authority::Authority;
 pub use self::bind::WorkloadIdentity;
 pub use self::config::{IdentityConfig, Problem, Problems, REMINT_S_DEFAULT};
-pub use self::device::{DeviceHandle, DevicePoll, DeviceStart};
+pub use self::device::{DeviceHandle, DevicePoll, DeviceStart, Signed};
 pub use self::entra::{EntraRefusal, RefusalKind};
 pub use self::federated::AssertionProblem;
 pub use self::groups::GraphConfig;
@@ -48,6 +49,7 @@ use self::config::Settings;
 use self::groups::Graph;
 use self::http::HttpClient;
 use self::keys::fetch::KeyStore;
+use self::people::People;
 use self::validate::Rules;
 
 /// Identity for one node: one authority, its tenants, and what is bound.
@@ -59,6 +61,7 @@ pub struct Identify {
     keys: KeyStore,
     bindings: Bindings,
     graph: Option<Graph>,
+    people: People,
 }
 
 impl Identify {
@@ -106,6 +109,7 @@ impl Identify {
             keys,
             bindings: Bindings::default(),
             graph,
+            people: People::default(),
         })
     }
 }

@@ -56,11 +56,15 @@ impl Identify {
         let scope = format!("api://{}/.default", self.settings.audience);
         let token = self.token(workload, &scope, handed, now).await?;
         let accepted = self.validated(&token, &workload.tenant, now).await?;
-        accepted.bound_to(
-            PrincipalKind::Application,
-            &workload.tenant,
-            &workload.client_id,
-        )?;
+        let kind = match &workload.method {
+            Method::Person => PrincipalKind::Person,
+            Method::Federated(_)
+            | Method::Certificate(_)
+            | Method::Secret(_)
+            | Method::Managed
+            | Method::AgentId { .. } => PrincipalKind::Application,
+        };
+        accepted.bound_to(kind, &workload.tenant, &workload.client_id)?;
         if let Method::AgentId { blueprint, .. } = &workload.method {
             // Logged only: a blueprint stands for all its agents.
             if accepted
@@ -132,9 +136,7 @@ impl Identify {
                 self.agent(workload, (blueprint, scope), &assertion, now)
                     .await
             }
-            Method::Person => Err(Unidentified::NotConfigured(
-                "nobody has signed in for this process tree: start it with weir run",
-            )),
+            Method::Person => self.persons_token(workload, now).await,
         }
     }
 
@@ -161,7 +163,11 @@ impl Identify {
         Ok(assertion)
     }
 
-    async fn token_endpoint(&self, tenant: &str, now: Now) -> Result<String, Unidentified> {
+    pub(crate) async fn token_endpoint(
+        &self,
+        tenant: &str,
+        now: Now,
+    ) -> Result<String, Unidentified> {
         let discovery = self.keys.discovery(&self.http, &self.settings, tenant, now);
         Ok(discovery.await?.token_endpoint.clone())
     }

@@ -52,16 +52,9 @@ async fn bind_within(
     workload: Arc<str>,
     origin: FlowOrigin,
 ) -> Result<BoundFlow, Unbound> {
-    let Some(binding) = node.workloads.get(&workload) else {
-        return Err(Unbound {
-            code: "unknown_workload",
-            text: "weir: this workload is not configured",
-            operator: format!("workload {workload} has no identity in the configuration"),
-        });
-    };
     // Evidence never blocks a flow: the identity was captured with the cgroup.
     let process = node.host.process(origin.pid, origin.start_boottime_ns);
-    let principal = sign_in(&node, &workload, &binding.identity).await?;
+    let principal = sign_in(&node, &workload, origin.cgroup.0).await?;
     if node.killed.covers(&principal, &workload, origin.cgroup.0) {
         return Err(Unbound {
             code: "revoked",
@@ -85,8 +78,14 @@ async fn bind_within(
 pub(crate) async fn sign_in(
     node: &Node,
     workload: &str,
-    identity: &weir_identify::WorkloadIdentity,
+    cgroup: u64,
 ) -> Result<Arc<Principal>, Unbound> {
+    let identity = node.identity_in(workload, cgroup).ok_or_else(|| Unbound {
+        code: "unknown_workload",
+        text: "weir: this workload is not configured",
+        operator: format!("workload {workload} has no identity in the configuration"),
+    })?;
+    let identity = &identity;
     let now = weir_clock::now();
     if let Some(principal) = node.identify.cached(identity, now) {
         return Ok(principal);
@@ -120,11 +119,16 @@ pub(crate) async fn sign_in(
 }
 
 /// Seconds after which a live flow asks again whether its workload is still who it was.
-pub(crate) fn look_again_s(node: &Node, workload: &str, principal: &Principal, now: Now) -> u64 {
+pub(crate) fn look_again_s(
+    node: &Node,
+    (workload, cgroup): (&str, u64),
+    principal: &Principal,
+    now: Now,
+) -> u64 {
     let left_s = (principal.valid_until_s - RENEW_BEFORE_S - now.unix_s()).max(1);
     let left_s = u64::try_from(left_s).unwrap_or(1);
-    match node.workloads.get(workload) {
-        Some(binding) => left_s.min(node.identify.look_again_s(&binding.identity, now)),
+    match node.identity_in(workload, cgroup) {
+        Some(identity) => left_s.min(node.identify.look_again_s(&identity, now)),
         None => left_s,
     }
 }

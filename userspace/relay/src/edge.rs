@@ -111,7 +111,12 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
         renewal: Renewal {
             node: Arc::clone(node),
             workload: Arc::clone(&arrival.workload),
-            due: due(node, &arrival.workload, &principal),
+            cgroup: arrival.origin.cgroup.0,
+            due: due(
+                node,
+                (&arrival.workload, arrival.origin.cgroup.0),
+                &principal,
+            ),
         },
     })
 }
@@ -175,26 +180,26 @@ async fn identify(arrival: &Arrival) -> Result<BoundFlow, NoSession> {
 struct Renewal {
     node: Arc<crate::Node>,
     workload: Arc<str>,
+    cgroup: u64,
     due: Instant,
 }
 
-fn due(node: &crate::Node, workload: &str, principal: &Principal) -> Instant {
-    let left_s = bind::look_again_s(node, workload, principal, weir_clock::now());
+fn due(node: &crate::Node, whose: (&str, u64), principal: &Principal) -> Instant {
+    let left_s = bind::look_again_s(node, whose, principal, weir_clock::now());
     Instant::now() + Duration::from_secs(left_s)
 }
 
 impl Renewal {
     async fn renew(&mut self, gate: &FlowGate) -> bool {
         let (node, workload) = (Arc::clone(&self.node), Arc::clone(&self.workload));
-        let task = self.node.control.spawn(async move {
-            let binding = node.workloads.get(&workload)?;
-            bind::sign_in(&node, &workload, &binding.identity)
-                .await
-                .ok()
-        });
+        let cgroup = self.cgroup;
+        let task = self
+            .node
+            .control
+            .spawn(async move { bind::sign_in(&node, &workload, cgroup).await.ok() });
         match task.await {
             Ok(Some(principal)) => {
-                self.due = due(&self.node, &self.workload, &principal);
+                self.due = due(&self.node, (&self.workload, self.cgroup), &principal);
                 gate.renewed(principal);
                 true
             }

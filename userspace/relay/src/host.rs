@@ -20,6 +20,9 @@ pub trait Host: Send + Sync {
     /// The workload's own service-account token.
     fn assertion(&self, workload: &str) -> Answer<Secret>;
 
+    /// Moves a process below the workload's cgroup; returns the id of the cgroup made for it.
+    fn enrol(&self, workload: &str, pid: u32) -> Answer<u64>;
+
     /// Gives a session to the node process that serves now. After an error it is still ours.
     fn hand_over(&self, moving: Moving) -> Answer<()>;
 

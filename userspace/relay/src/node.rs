@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use weir_decide::{PolicySet, TargetRef};
 use weir_govern::CancelKey;
-use weir_identify::{Identify, WorkloadIdentity};
+use weir_identify::{Identify, Method, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
 use weir_model::flow::FlowOrigin;
 use weir_model::ident::{Principal, RevokedKind, SessionId};
@@ -16,7 +16,7 @@ use weir_state::State;
 
 use crate::catalog::CatalogCache;
 use crate::credentials::Credentials;
-use crate::host::Host;
+use crate::host::{Host, HostError};
 use crate::killed::{self, KillList};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
@@ -217,6 +217,31 @@ impl Node {
     /// Lets a subject in again.
     pub fn lift(&self, kind: RevokedKind, value: &str) {
         self.killed.remove(kind, value);
+    }
+
+    /// How a workload signs in.
+    #[must_use]
+    pub fn identity(&self, workload: &str) -> Option<WorkloadIdentity> {
+        self.workloads
+            .get(workload)
+            .map(|binding| binding.identity.clone())
+    }
+
+    /// The same for a flow of that cgroup: people are bound by process tree.
+    pub(crate) fn identity_in(&self, workload: &str, cgroup: u64) -> Option<WorkloadIdentity> {
+        let mut identity = self.identity(workload)?;
+        if matches!(identity.method, Method::Person) {
+            identity.cgroup = Some(cgroup);
+        }
+        Some(identity)
+    }
+
+    /// Governs a process of this host, and what it starts, as `workload`; returns its cgroup's id.
+    ///
+    /// # Errors
+    /// The broker refuses or is gone.
+    pub async fn enrol(&self, workload: &str, pid: u32) -> Result<u64, HostError> {
+        self.host.enrol(workload, pid).await
     }
 
     /// Lists a flow's principal, and ends the flow if it was revoked meanwhile.

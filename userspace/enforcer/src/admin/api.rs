@@ -50,6 +50,12 @@ pub(crate) struct DecideBody {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunBody {
+    /// Workload that the process becomes.
+    pub(crate) agent: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RevokeBody {
     pub(crate) kind: String,
     pub(crate) value: String,

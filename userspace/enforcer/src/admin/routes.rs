@@ -58,7 +58,8 @@ pub(super) fn all(state: Arc<AdminState>) -> Router {
         .with_state(Arc::clone(&state));
     health(Arc::clone(&state))
         .merge(own)
-        .merge(super::revocations::routes(state))
+        .merge(super::revocations::routes(Arc::clone(&state)))
+        .merge(super::run::routes(state))
 }
 
 async fn ready(AxumState(state): Shared) -> Response {

@@ -16,6 +16,7 @@ use crate::{output, privileges};
 /// Runs until a signal.
 pub(crate) fn run(path: &Path) -> Result<ExitCode> {
     super::start_logging();
+    privileges::no_core_dumps()?;
     let config = output::load(path)?;
     if !Uid::effective().is_root() {
         bail!("weir broker needs root: it loads eBPF programs and enters namespaces");

@@ -79,6 +79,14 @@ impl Host for BrokerHost {
         Box::pin(answer(receiver))
     }
 
+    fn enrol(&self, workload: &str, pid: u32) -> Answer<u64> {
+        let (sender, receiver) = oneshot::channel();
+        self.link.enrol(workload, pid, move |outcome| {
+            let _gone = sender.send(outcome);
+        });
+        Box::pin(answer(receiver))
+    }
+
     fn assertion(&self, workload: &str) -> Answer<Secret> {
         let (sender, receiver) = oneshot::channel();
         self.link.token(workload, move |outcome| {

@@ -121,6 +121,7 @@ fn one(
         client_id: sign_in.client_id.clone(),
         method,
         attested,
+        cgroup: None,
     })
 }
 

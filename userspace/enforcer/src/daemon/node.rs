@@ -32,7 +32,7 @@ use super::intake::{self, Incoming};
 use super::prepare::{self, StatePaths};
 use super::targets::TargetSecrets;
 use super::upgrade;
-use crate::admin::{AdminState, PeerRule, SignIns, serve_tcp, serve_unix};
+use crate::admin::{AdminState, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
@@ -60,6 +60,7 @@ struct Secrets {
 /// Runs until a signal; exit 0 on a clean end.
 pub(crate) fn run(path: &std::path::Path) -> Result<ExitCode> {
     super::start_logging();
+    privileges::no_core_dumps()?;
     let config = output::load(path)?;
     let paths = StatePaths::of(&config);
     let (link, welcome) = reach_broker(&config)?;
@@ -173,6 +174,7 @@ async fn serve(parts: Parts) -> Result<()> {
         state,
         identify,
         signins: SignIns::default(),
+        runs: Runs::default(),
         metrics: registry,
         readiness: Box::new(move || {
             let mut pending = Vec::new();

@@ -154,6 +154,7 @@ pub(crate) fn analyst() -> WorkloadIdentity {
         client_id: ANALYST.to_owned(),
         method: Method::Federated(AssertionSource::Handed),
         attested: None,
+        cgroup: None,
     }
 }
 

@@ -243,7 +243,8 @@ impl Connection {
     }
 
     pub(super) fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
-        let left_s = bind::look_again_s(&self.node, &self.workload, &principal, now);
+        let whose = (&*self.workload, self.origin.cgroup.0);
+        let left_s = bind::look_again_s(&self.node, whose, &principal, now);
         let left_us = left_s.saturating_mul(1_000_000);
         self.binding_due_us = Some(now.mono_us.saturating_add(left_us));
         self.principal = Some(principal);
@@ -263,16 +264,11 @@ impl Connection {
         // Not asked again while the answer is on its way; a failed one ends the session.
         self.binding_due_us = Some(now.mono_us.saturating_add(30_000_000));
         let (node, workload) = (Arc::clone(&self.node), Arc::clone(&self.workload));
-        let task = self.node.control.spawn(async move {
-            let Some(binding) = node.workloads.get(&workload) else {
-                return Err(Unbound {
-                    code: "unknown_workload",
-                    text: "weir: this workload is not configured",
-                    operator: "the workload left the configuration".to_owned(),
-                });
-            };
-            bind::sign_in(&node, &workload, &binding.identity).await
-        });
+        let cgroup = self.origin.cgroup.0;
+        let task = self
+            .node
+            .control
+            .spawn(async move { bind::sign_in(&node, &workload, cgroup).await });
         self.jobs.start(async move {
             Done::Renewed(task.await.unwrap_or_else(|_panicked| {
                 Err(Unbound {
