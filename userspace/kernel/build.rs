@@ -1,6 +1,6 @@
-//! Builds the eBPF object with the pinned toolchain and leaves it where `object.rs` embeds it.
+//! Builds the eBPF objects with the pinned toolchain and leaves them where `object.rs` embeds them.
 //!
-//! `WEIR_SKIP_EBPF=1` embeds an empty object, for fast checks without bpf-linker; loading it then
+//! `WEIR_SKIP_EBPF=1` embeds empty objects, for fast checks without bpf-linker; loading one then
 //! fails with a clear error.
 
 #![expect(
@@ -11,22 +11,34 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Packages, each of which is one object.
+const OBJECTS: [&str; 2] = ["weir-programs", "weir-lineage"];
+
 fn main() {
     println!("cargo:rerun-if-env-changed=WEIR_SKIP_EBPF");
     let out = PathBuf::from(variable("OUT_DIR"));
-    let object = out.join("weir-programs.o");
     let crate_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let root = crate_dir.join("../..");
-    for path in ["ebpf/abi", "ebpf/programs", "rust-toolchain.toml"] {
+    for path in [
+        "ebpf/abi",
+        "ebpf/lineage",
+        "ebpf/programs",
+        "rust-toolchain.toml",
+    ] {
         println!("cargo:rerun-if-changed={}", root.join(path).display());
     }
     if std::env::var_os("WEIR_SKIP_EBPF").is_some() {
-        std::fs::write(&object, []).expect("writing the empty object");
+        for name in OBJECTS {
+            std::fs::write(out.join(format!("{name}.o")), []).expect("writing an empty object");
+        }
         return;
     }
     build(&root, &out.join("ebpf"));
-    let built = out.join("ebpf/bpfel-unknown-none/release/weir-programs");
-    std::fs::copy(&built, &object).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+    for name in OBJECTS {
+        let built = out.join("ebpf/bpfel-unknown-none/release").join(name);
+        std::fs::copy(&built, out.join(format!("{name}.o")))
+            .unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+    }
 }
 
 fn variable(name: &str) -> String {
@@ -42,9 +54,10 @@ fn build(root: &Path, target: &Path) {
         "build-std=core",
         "--target",
         "bpfel-unknown-none",
-        "--package",
-        "weir-programs",
     ]);
+    for name in OBJECTS {
+        command.args(["--package", name]);
+    }
     // What this build was started with is for the host, not for BPF.
     for name in [
         "RUSTFLAGS",

@@ -18,10 +18,16 @@ pub enum Counter {
     Missed = 18,
     /// `sock_ops` of Weir's cgroup: an accepted socket got its origin.
     Accepted = 19,
-    /// Accepted without an origin, or with one that was too old.
+    /// Accepted without an origin.
     Orphaned = 20,
-    /// A flow could not be inserted.
+    /// A published flow, or an accepted socket, could not be given its origin: no memory.
     FlowLost = 21,
+    /// A published flow ended before anything was accepted for it.
+    Abandoned = 22,
+    /// Accepted with an origin that was too old.
+    Expired = 23,
+    /// A refusal was counted and not reported: the ring was full.
+    EventLost = 24,
 }
 
 /// Index into the counter array.
@@ -30,5 +36,5 @@ pub const fn counter_index(class: u32, counter: u32) -> u32 {
     class * COUNTERS + counter
 }
 
-const _: () = assert!((Counter::FlowLost as u32) < COUNTERS);
+const _: () = assert!((Counter::EventLost as u32) < COUNTERS);
 const _: () = assert!((crate::Reason::QueueBypass as u32) < Counter::Redirected as u32);

@@ -28,7 +28,7 @@ pub struct Origin {
 
 /// Key of `FLOWS`: the client's end as both ends of a local connection see it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     pub netns_cookie: u64,
     /// IPv4 as `::ffff:a.b.c.d`, network byte order.

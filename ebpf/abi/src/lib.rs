@@ -9,6 +9,7 @@
 
 pub mod count;
 pub mod flow;
+pub mod lineage;
 pub mod names;
 pub mod rule;
 #[cfg(feature = "user")]
@@ -17,6 +18,7 @@ pub mod verdict;
 
 pub use count::{CLASSES_MAX, COUNTERS, Counter, counter_index};
 pub use flow::{Event, FlowKey, Origin};
+pub use lineage::{Process, ProcessKey, Speaker};
 pub use rule::{Destination, Netns, PORT_ANY, PORT_SOME};
 pub use verdict::{Reason, UnknownReason};
 

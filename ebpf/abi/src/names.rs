@@ -25,6 +25,7 @@ pub const OWN_CGROUPS: &str = "OWN_CGROUPS";
 pub const HEARTBEAT: &str = "HEARTBEAT";
 pub const COUNTS: &str = "COUNTS";
 pub const EVENTS: &str = "EVENTS";
+pub const BIRTH: &str = "BIRTH";
 
 /// Offset of `group_leader` in `task_struct`.
 pub const OFF_GROUP_LEADER: &str = "OFF_GROUP_LEADER";

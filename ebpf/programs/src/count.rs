@@ -4,7 +4,8 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_ns,
 };
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
-use weir_abi::{Event, Reason, counter_index};
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use weir_abi::{Counter, Event, Reason, counter_index};
 
 use crate::maps::{COUNTS, EVENTS};
 
@@ -20,9 +21,9 @@ pub(crate) struct Refused<'a> {
 #[inline(always)]
 pub(crate) fn add(class: u32, counter: u32) {
     if let Some(count) = COUNTS.get_ptr_mut(counter_index(class, counter)) {
-        // SAFETY: a per-CPU slot; programs on one CPU do not interleave within this statement
-        // except by interrupt, which can lose a count but not corrupt one.
-        unsafe { *count += 1 };
+        // SAFETY: a per-CPU slot. Atomic, since a packet that arrives interrupts the sending task on
+        // its own CPU, and the ledger must add up.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1) };
     }
 }
 
@@ -31,6 +32,7 @@ pub(crate) fn add(class: u32, counter: u32) {
 pub(crate) fn refused_task(refused: &Refused<'_>) {
     add(refused.class, refused.reason as u32);
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        add(refused.class, Counter::EventLost as u32);
         return;
     };
     let event = entry.as_mut_ptr();
@@ -50,6 +52,7 @@ pub(crate) fn refused_task(refused: &Refused<'_>) {
 pub(crate) fn refused_packet(refused: &Refused<'_>, cgroup_id: u64) {
     add(refused.class, refused.reason as u32);
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        add(refused.class, Counter::EventLost as u32);
         return;
     };
     let event = entry.as_mut_ptr();

@@ -16,7 +16,6 @@ const TCP_CONNECT_CB: u32 = 3;
 const PASSIVE_ESTABLISHED_CB: u32 = 5;
 const STATE_CB: u32 = 10;
 const STATE_CB_FLAG: i32 = 1 << 2;
-const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
 const CREATE: u64 = 1;
 
@@ -60,11 +59,11 @@ fn publish(ops: *mut bpf_sock_ops) {
     // SAFETY: checked; the storage outlives this program.
     let origin = unsafe { &*origin };
     let key = client_key(netns_cookie, &ends);
+    count::add(origin.class, Counter::Published as u32);
     if FLOWS.insert(&key, origin, 0).is_err() {
         count::add(origin.class, Counter::FlowLost as u32);
         return;
     }
-    count::add(origin.class, Counter::Published as u32);
     // SAFETY: asks for state changes, so that an abandoned flow is forgotten at once.
     unsafe { bpf_sock_ops_cb_flags_set(ops, STATE_CB_FLAG) };
 }
@@ -79,22 +78,29 @@ fn missed(netns_cookie: u64, ends: &Ends) {
     }
 }
 
-/// A connect that never completed leaves no origin for somebody else to use.
+/// A connect that nobody accepted leaves no origin for somebody else to use, and is counted: it
+/// failed, or it was established towards a queue that was full.
 #[inline(always)]
 fn abandon(ops: *mut bpf_sock_ops) {
     // SAFETY: args are valid for this op.
-    let (old, new) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const (*ops).__bindgen_anon_1.args[0]),
-            core::ptr::read_volatile(&raw const (*ops).__bindgen_anon_1.args[1]),
-        )
-    };
-    if old != TCP_SYN_SENT || new != TCP_CLOSE {
+    let new = unsafe { core::ptr::read_volatile(&raw const (*ops).__bindgen_anon_1.args[1]) };
+    if new != TCP_CLOSE {
         return;
     }
+    let origin = storage(ops, (&raw const CLIENT).cast_mut().cast(), 0);
+    if origin.is_null() {
+        return;
+    }
+    // SAFETY: checked; the storage outlives this program.
+    let (cookie, class) = unsafe { ((*origin).socket_cookie, (*origin).class) };
     // SAFETY: the hook's own context.
     let netns_cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
-    let _absent = FLOWS.remove(&client_key(netns_cookie, &ends(ops)));
+    let key = client_key(netns_cookie, &ends(ops));
+    // SAFETY: only compared.
+    let is_own = unsafe { FLOWS.get(&key) }.is_some_and(|flow| flow.socket_cookie == cookie);
+    if is_own && FLOWS.remove(&key).is_ok() {
+        count::add(class, Counter::Abandoned as u32);
+    }
 }
 
 /// Runs before `accept(2)` can return the socket.
@@ -117,10 +123,12 @@ fn accept(ops: *mut bpf_sock_ops) {
     // SAFETY: a helper without preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if now.wrapping_sub(flow.ktime_ns) > FLOW_LIFE_NS {
-        count::add(flow.class, Counter::Orphaned as u32);
+        count::add(flow.class, Counter::Expired as u32);
     } else {
         let slot = storage(ops, (&raw const ACCEPTED).cast_mut().cast(), CREATE);
-        if !slot.is_null() {
+        if slot.is_null() {
+            count::add(flow.class, Counter::FlowLost as u32);
+        } else {
             // SAFETY: checked.
             unsafe { *slot = *flow };
             count::add(flow.class, Counter::Accepted as u32);

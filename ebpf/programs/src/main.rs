@@ -4,6 +4,12 @@
 //! empty program, so that the workspace builds as a whole.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// The target has an atomic add, and nothing that `core::sync::atomic` could build its types from.
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(internal_features, reason = "one instruction, see above")
+)]
 
 #[cfg(target_arch = "bpf")]
 mod bind;

@@ -43,6 +43,11 @@ pub(crate) static HEARTBEAT: Array<u64> = Array::pinned(1, 0);
 #[map]
 pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::pinned(CLASSES_MAX * COUNTERS, 0);
 
+/// Index 0: when these counters began, by which user space tells them from later ones. No program
+/// reads it.
+#[map]
+pub(crate) static BIRTH: Array<u64> = Array::pinned(1, 0);
+
 /// Refusals; when full the newest is lost, the counters are not.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::pinned(262_144, 0);

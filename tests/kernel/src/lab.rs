@@ -355,6 +355,13 @@ impl Lab {
         serde_json::from_str(&text).expect("counts are JSON")
     }
 
+    /// The kernel's ledger and what the stand-in took.
+    pub fn ledger(&mut self) -> Value {
+        let node = self.node.as_mut().expect("a node to ask");
+        let text = node.ask("ledger", "LEDGER");
+        serde_json::from_str(&text).expect("the ledger is JSON")
+    }
+
     /// Refusals since the last call.
     pub fn refusals(&mut self) -> Vec<Value> {
         let node = self.node.as_mut().expect("a node to ask");

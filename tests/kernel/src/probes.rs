@@ -36,8 +36,58 @@ pub fn run(kind: &str, to: SocketAddr, other: Option<SocketAddr>) -> io::Result<
         "ping" => ping(to),
         "filter" => filter(to),
         "loop" => Ok(repeat(to)),
+        "mixed" => Ok(mixed(to)),
+        "queue" => queue(to),
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+/// 1,000 connects: served, given up while under way, left at once, and datagrams that are refused.
+fn mixed(to: SocketAddr) -> String {
+    let (mut served, mut left, mut failed, mut refused) = (0, 0, 0, 0);
+    for round in 0..1000 {
+        let outcome = match round % 4 {
+            0 => reach(to).map(|said| served += u32::from(said.starts_with("weir"))),
+            1 => give_up(to).map(|()| left += 1),
+            2 => leave(to).map(|()| left += 1),
+            _ => {
+                let any: SocketAddr = ([0, 0, 0, 0], 0).into();
+                let sent = UdpSocket::bind(any).and_then(|socket| socket.send_to(b"data", to));
+                refused += u32::from(sent.is_err());
+                Ok(())
+            }
+        };
+        failed += u32::from(outcome.is_err());
+    }
+    format!("served={served} left={left} failed={failed} refused={refused}")
+}
+
+/// A connect that is reset before anybody waits for it.
+fn give_up(to: SocketAddr) -> io::Result<()> {
+    let socket = calls::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0)?;
+    let linger = [1_i32.to_ne_bytes(), 0_i32.to_ne_bytes()].concat();
+    calls::set(&socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)?;
+    match calls::connect(&socket, &Addr::of(to)) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn leave(to: SocketAddr) -> io::Result<()> {
+    calls::connect(&stream(to)?, &Addr::of(to)).map(drop)
+}
+
+/// Connections that stay until standard input ends.
+fn queue(to: SocketAddr) -> io::Result<String> {
+    let mut kept = Vec::new();
+    for _ in 0..5 {
+        let socket = stream(to)?;
+        calls::connect(&socket, &Addr::of(to))?;
+        kept.push(socket);
+    }
+    crate::roles::say("QUEUED");
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    Ok(format!("kept {}", kept.len()))
 }
 
 fn stream(to: SocketAddr) -> io::Result<OwnedFd> {

@@ -1,12 +1,13 @@
 //! The child processes: the real broker, and a stand-in for the node that only accepts.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -73,7 +74,7 @@ pub fn say(line: &str) {
 /// The stand-in: heartbeats, accepts on every listener it is given, answers
 /// `weir DESTINATION pid comm` to sockets with an origin and closes the others.
 ///
-/// Lines on standard input: `counts`, `refusals`, `silent` (no more heartbeats), `alive`.
+/// Lines on standard input: `counts`, `ledger`, `refusals`, `silent` (no more heartbeats), `alive`.
 ///
 /// # Errors
 /// No broker.
@@ -108,6 +109,13 @@ pub fn node(socket: &Path) -> Result<(), Failure> {
                 let counts = counts.unwrap_or_default();
                 say(&format!("COUNTS {}", json!(counts)));
             }),
+            "ledger" => link.ledger(|report| {
+                let report = report.unwrap_or_default();
+                say(&format!(
+                    "LEDGER {}",
+                    json!({"report": report, "taken": *taken()})
+                ));
+            }),
             "refusals" => link.refusals(|refusals| {
                 let refusals = refusals.unwrap_or_default();
                 say(&format!("REFUSALS {}", json!(refusals)));
@@ -132,8 +140,8 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
             let stop = Arc::new(AtomicBool::new(false));
             serving.push((netns, Arc::clone(&stop)));
             let origins = Arc::clone(origins);
-            std::thread::spawn(move || accept(&socket, &origins, &stop));
             say(&format!("LISTENER {workload} {addr}"));
+            std::thread::spawn(move || accept(&socket, &origins, (&stop, &workload)));
         }
         Told::ListenerGone { netns } => {
             for (_, stop) in serving.iter().filter(|(cookie, _)| *cookie == netns) {
@@ -167,7 +175,14 @@ fn beat(link: &NodeLink, quiet: &AtomicBool) {
     }
 }
 
-fn accept(socket: &OwnedFd, origins: &Arc<Origins>, stop: &AtomicBool) {
+/// Connections with an origin by workload, as the node counts them.
+static TAKEN: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+
+fn taken() -> MutexGuard<'static, BTreeMap<String, u64>> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accept(socket: &OwnedFd, origins: &Arc<Origins>, (stop, workload): (&AtomicBool, &str)) {
     while !stop.load(Ordering::Relaxed) {
         let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::from(100_u16)).is_err() {
@@ -180,8 +195,14 @@ fn accept(socket: &OwnedFd, origins: &Arc<Origins>, stop: &AtomicBool) {
             continue;
         };
         let stream = TcpStream::from(fd);
+        let origin = origins.lookup(stream.as_fd());
+        // An origin whose other end is gone is one that was accepted.
+        let gone = std::io::ErrorKind::NotConnected;
+        if matches!(&origin, Ok(Some(_))) || origin.as_ref().is_err_and(|e| e.kind() == gone) {
+            *taken().entry(workload.to_owned()).or_default() += 1;
+        }
         // No origin, no flow: dropped here.
-        if let Ok(Some(origin)) = origins.lookup(stream.as_fd()) {
+        if let Ok(Some(origin)) = origin {
             let greeting = format!("weir {} {} {}\n", origin.dst.0, origin.pid, origin.comm);
             std::thread::spawn(move || serve(stream, &greeting));
         }

@@ -14,7 +14,8 @@ pub trait OriginSource: Send + Sync {
     /// redirected by us looks.
     ///
     /// # Errors
-    /// The kernel refused the look-up; the caller treats it as no origin.
+    /// The kernel refused the look-up; the caller treats it as no origin. `NotConnected`: there was
+    /// one, and the other end is gone.
     fn origin(&self, socket: BorrowedFd<'_>) -> std::io::Result<Option<FlowOrigin>>;
 }
 
@@ -53,6 +54,8 @@ impl Accepted {
 pub enum Refused {
     #[error("the connection did not come through the redirect")]
     NoOrigin,
+    #[error("the agent left before it was accepted")]
+    Left,
     #[error("the origin could not be read: {0}")]
     Lookup(std::io::Error),
     #[error("the origin belongs to another network namespace")]
@@ -62,7 +65,7 @@ pub enum Refused {
 impl Fault for Refused {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::NoOrigin | Self::ForeignNamespace => FaultKind::PeerMisbehaved,
+            Self::NoOrigin | Self::Left | Self::ForeignNamespace => FaultKind::PeerMisbehaved,
             Self::Lookup(_) => FaultKind::Kernel,
         }
     }
@@ -79,7 +82,14 @@ pub fn with_origin(
 ) -> Result<Accepted, Refused> {
     let origin = origins
         .origin(stream.as_fd())
-        .map_err(Refused::Lookup)?
+        .map_err(|error| {
+            // Its origin was there, its other end is not.
+            if error.kind() == std::io::ErrorKind::NotConnected {
+                Refused::Left
+            } else {
+                Refused::Lookup(error)
+            }
+        })?
         .ok_or(Refused::NoOrigin)?;
     if origin.netns != listener.netns {
         return Err(Refused::ForeignNamespace);

@@ -18,9 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
+use weir_model::flow::ProcessAsk;
+
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FromBroker, Passed, ProcessReport, RefusalReport, receive,
-    send,
+    AboutIdentity, Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, LedgerReport, Passed,
+    ProcessReport, RefusalReport, receive, send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -82,6 +84,8 @@ pub struct NodeLink {
 pub struct Welcome {
     pub accepted_map: OwnedFd,
     pub admin: OwnedFd,
+    /// Who speaks on clients' sockets; absent where the kernel does not say.
+    pub speakers: Option<OwnedFd>,
     told: Vec<Told>,
 }
 
@@ -134,6 +138,7 @@ impl NodeLink {
                         Welcome {
                             accepted_map,
                             admin,
+                            speakers: fds.next(),
                             told,
                         },
                     ));
@@ -238,6 +243,15 @@ impl NodeLink {
         self.ask_done(Ask::HandOver, &fds, done);
     }
 
+    /// A flow is served: its connections can be reset without us.
+    pub fn flow_opened(&self, note: FlowNote) {
+        self.ask_done(Ask::FlowOpened(note), &[], |_outcome| {});
+    }
+
+    pub fn flow_closed(&self, session: String) {
+        self.ask_done(Ask::FlowClosed { session }, &[], |_outcome| {});
+    }
+
     /// Passes something on to the nodes that drain.
     pub fn pass(&self, passed: Passed, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
         self.ask_done(Ask::Pass(passed), &[], done);
@@ -273,9 +287,9 @@ impl NodeLink {
         done: impl FnOnce(Result<String, LinkError>) + Send + 'static,
     ) {
         self.ask(
-            Ask::Token {
+            Ask::Identity(AboutIdentity::Token {
                 workload: workload.to_owned(),
-            },
+            }),
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Token(token) => Ok(token),
@@ -293,10 +307,10 @@ impl NodeLink {
         done: impl FnOnce(Result<u64, LinkError>) + Send + 'static,
     ) {
         self.ask(
-            Ask::Enrol {
+            Ask::Identity(AboutIdentity::Enrol {
                 workload: workload.to_owned(),
                 pid,
-            },
+            }),
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Enrolled(cgroup) => Ok(cgroup),
@@ -313,9 +327,9 @@ impl NodeLink {
         done: impl FnOnce(Result<String, LinkError>) + Send + 'static,
     ) {
         self.ask(
-            Ask::Credential {
+            Ask::Identity(AboutIdentity::Credential {
                 name: name.to_owned(),
-            },
+            }),
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Token(secret) => Ok(secret),
@@ -328,14 +342,15 @@ impl NodeLink {
     /// Evidence on a process.
     pub fn process(
         &self,
-        pid: u32,
-        start_boottime_ns: u64,
+        ask: ProcessAsk,
         done: impl FnOnce(Result<ProcessReport, LinkError>) + Send + 'static,
     ) {
         self.ask(
             Ask::Process {
-                pid,
-                start_boottime_ns,
+                pid: ask.pid,
+                start_boottime_ns: ask.start_boottime_ns,
+                at_ktime_ns: ask.at_ktime_ns,
+                cgroup_id: ask.cgroup_id,
             },
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
@@ -353,6 +368,19 @@ impl NodeLink {
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Counts(reports) => Ok(reports),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// Kernel counters for the ledger.
+    pub fn ledger(&self, done: impl FnOnce(Result<LedgerReport, LinkError>) + Send + 'static) {
+        self.ask(
+            Ask::Ledger,
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Ledger(report) => Ok(report),
                     other => Err(misfit(other)),
                 }));
             }),
@@ -397,6 +425,7 @@ fn misfit(answer: Answer) -> LinkError {
         | Answer::Enrolled(_)
         | Answer::Process(_)
         | Answer::Counts(_)
+        | Answer::Ledger(_)
         | Answer::Refusals(_) => LinkError::Confused,
     }
 }

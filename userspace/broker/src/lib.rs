@@ -11,12 +11,14 @@ pub mod client;
 mod config;
 mod enrol;
 mod evidence;
+mod ledger;
 mod listeners;
 mod message;
 mod namespace;
 mod nodes;
 mod plugins;
 mod reset;
+mod revoke;
 mod serve;
 mod tokens;
 
@@ -24,5 +26,8 @@ pub use crate::config::{
     BrokerConfig, BrokerError, CredentialConfig, CredentialSource, Destination, TokenSource,
     WorkloadConfig,
 };
-pub use crate::message::{ClassReport, Passed, ProcessReport, RefusalReport};
+pub use crate::message::{
+    ClassReport, FlowNote, LedgerClass, LedgerReport, Passed, ProcessReport, RefusalReport,
+};
+pub use crate::revoke::{Revoked, revoke};
 pub use crate::serve::run;

@@ -33,6 +33,11 @@ pub(crate) enum Ask {
     Serving,
     /// A session for the successor; beside it its sockets and its snapshot.
     HandOver,
+    /// A flow is served, or more is known of it.
+    FlowOpened(FlowNote),
+    FlowClosed {
+        session: String,
+    },
     /// For the nodes that still drain: what concerns a session that we do not have.
     Pass(Passed),
     Heartbeat,
@@ -40,6 +45,21 @@ pub(crate) enum Ask {
         netns: u64,
         ipv6: bool,
     },
+    Identity(AboutIdentity),
+    Process {
+        pid: u32,
+        start_boottime_ns: u64,
+        at_ktime_ns: u64,
+        cgroup_id: u64,
+    },
+    Counts,
+    Ledger,
+    Refusals,
+}
+
+/// Whose, and with what.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum AboutIdentity {
     Token {
         workload: String,
     },
@@ -52,12 +72,6 @@ pub(crate) enum Ask {
     Credential {
         name: String,
     },
-    Process {
-        pid: u32,
-        start_boottime_ns: u64,
-    },
-    Counts,
-    Refusals,
 }
 
 /// From the broker.
@@ -101,7 +115,8 @@ pub enum Passed {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Beside it: the map of accepted sockets, the admin listener.
+    /// Beside it: the map of accepted sockets, the admin listener, and the map of speakers where
+    /// the kernel has one.
     Hello,
     Done,
     /// Beside it: the socket.
@@ -111,8 +126,25 @@ pub(crate) enum Answer {
     Enrolled(u64),
     Process(Box<ProcessReport>),
     Counts(Vec<ClassReport>),
+    Ledger(LedgerReport),
     Refusals(Vec<RefusalReport>),
     Refused(String),
+}
+
+/// By what a flow's connections are found when they have to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowNote {
+    /// Id as 32 hexadecimal digits.
+    pub session: String,
+    /// Cookie of its network namespace.
+    pub netns: u64,
+    /// The agent's end.
+    pub client: SocketAddr,
+    /// Weir's end towards the server, once there is one.
+    pub upstream: Option<SocketAddr>,
+    pub workload: String,
+    /// `oid`.
+    pub principal: String,
 }
 
 /// Evidence on a process.
@@ -124,10 +156,16 @@ pub struct ProcessReport {
     pub comm: String,
     pub exe: String,
     pub exe_id: String,
+    pub exe_sha256: String,
+    /// With whatever secrets stand in it.
     pub argv: Vec<String>,
     pub parents: Vec<String>,
     pub cgroup_path: String,
+    pub container: String,
+    pub pod: String,
     pub netns_inode: u64,
+    /// `kernel`, `seed` or `proc`.
+    pub lineage: String,
 }
 
 /// Kernel counters of one workload.
@@ -142,6 +180,39 @@ pub struct ClassReport {
     pub orphaned: u64,
     pub lost: u64,
     pub refused: Vec<(String, u64)>,
+}
+
+/// What the kernel counted, for the comparison with what was served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerReport {
+    /// Identifies the counters: others begin anew.
+    pub birth: u64,
+    pub classes: Vec<LedgerClass>,
+}
+
+/// One workload's counters. What comes later on a connect's way is read before and after what
+/// comes earlier, so that the truth lies between, however much is under way meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerClass {
+    /// Empty for governed processes that no workload claims.
+    pub workload: String,
+    /// Connects that the connect hook sent to the listener.
+    pub redirected: u64,
+    /// SYNs towards protected destinations, on the independent hook.
+    pub seen: u64,
+    /// Those of them that were not redirected.
+    pub missed: u64,
+    /// Accepted by the kernel with an origin, before and after.
+    pub accepted: [u64; 2],
+    /// Ended before that, before and after: the client gave up, too old, no memory.
+    pub abandoned: [u64; 2],
+    /// Under way between the two, before and after.
+    pub pending: [u64; 2],
+    /// Accepted by the kernel and not by the node.
+    pub queued: u64,
+    pub refused: Vec<(String, u64)>,
+    /// Refusals that were counted and not reported.
+    pub events_lost: u64,
 }
 
 /// One refusal of the kernel programs.

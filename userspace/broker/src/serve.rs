@@ -14,16 +14,21 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::time::{ClockId, clock_gettime};
-use weir_kernel::System;
+use weir_kernel::{Lineage, System};
+use weir_model::flow::ProcessAsk;
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
+use crate::evidence::{Desk as EvidenceDesk, Evidence};
 use crate::listeners::Places;
-use crate::message::{Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive};
+use crate::message::{
+    AboutIdentity, Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive,
+};
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
-use crate::plugins::{self, Desk};
-use crate::{enrol, evidence, tokens};
+use crate::plugins;
+use crate::revoke::{Desk, Flows};
+use crate::{enrol, ledger, tokens};
 
 /// Version of the messages.
 pub(crate) const MESSAGES_VERSION: u32 = 2;
@@ -39,9 +44,14 @@ struct Broker {
     own_cgroup: std::path::PathBuf,
     system: System,
     places: Places,
+    evidence: EvidenceDesk,
+    /// Of the lineage programs: who speaks on a client's socket.
+    speakers: Option<OwnedFd>,
     admin: UnixListener,
     nodes: Nodes,
-    desk: Desk<(NodeId, u64)>,
+    credentials: plugins::Desk<(NodeId, u64)>,
+    flows: Flows,
+    desk: Desk,
 }
 
 /// Runs until `stop` turns true. On the way out nothing is detached: protected connects are
@@ -79,15 +89,29 @@ pub fn run(
     }
     kernel.retain_destinations(&kept);
     kernel.attach(governed_dir.as_fd(), own_dir.as_fd())?;
-    let listener = node_socket(&config)?;
+    let (lineage, speakers) = lineage(&config.pins);
+    let evidence = Evidence::new(
+        lineage,
+        mount.clone(),
+        &config.governed_cgroup,
+        monotonic_ns(),
+    );
+    let evidence =
+        EvidenceDesk::start(evidence).map_err(|source| system("the evidence thread", source))?;
+    let listener = root_socket(&config.run_dir.join("broker.sock"))?;
+    let desk = root_socket(&config.run_dir.join("revoke.sock"))?;
     let admin = admin_socket(&config)?;
     let mut broker = Broker {
-        desk: Desk::new(plugins::place(&mount, &config.own_cgroup)),
+        credentials: plugins::Desk::new(plugins::place(&mount, &config.own_cgroup)),
         places: Places::new(mount)?,
+        evidence,
+        speakers,
         own_cgroup,
         system: kernel,
         admin,
         nodes: Nodes::default(),
+        flows: Flows::default(),
+        desk: Desk::new(desk, vec![config.governed_cgroup.clone()]),
         config,
     };
     broker.look();
@@ -97,6 +121,25 @@ pub fn run(
     }
     broker.system.set_heartbeat(0)?;
     Ok(())
+}
+
+/// Who executed what; the redirect does without. Beside it the map of speakers.
+fn lineage(pins: &Path) -> (Option<Lineage>, Option<OwnedFd>) {
+    let lineage = match Lineage::start(pins) {
+        Ok(lineage) => lineage,
+        Err(error) => {
+            tracing::warn!(%error, "no process lineage: evidence is what /proc says later");
+            return (None, None);
+        }
+    };
+    let speakers = match lineage.speaks() {
+        Ok(()) => lineage.speakers_map().ok(),
+        Err(error) => {
+            tracing::warn!(error, "other processes on a flow's socket are not seen");
+            None
+        }
+    };
+    (Some(lineage), speakers)
 }
 
 /// Mounts the BPF file system when nobody did.
@@ -121,19 +164,19 @@ fn mount_bpffs() -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn node_socket(config: &BrokerConfig) -> Result<OwnedFd, BrokerError> {
-    let path = config.run_dir.join("broker.sock");
-    remove(&path)?;
+/// A listening socket for packets, which only root may connect to.
+fn root_socket(path: &Path) -> Result<OwnedFd, BrokerError> {
+    remove(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let made = || -> nix::Result<OwnedFd> {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-        bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
         listen(&fd, Backlog::new(4)?)?;
         Ok(fd)
     };
-    let fd = made().map_err(|source| file(&path, source))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-        .map_err(|source| file(&path, source))?;
+    let fd = made().map_err(|source| file(path, source))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|source| file(path, source))?;
     Ok(fd)
 }
 
@@ -155,7 +198,7 @@ fn remove(path: &Path) -> Result<(), BrokerError> {
 }
 
 /// `CLOCK_MONOTONIC`, which is what `bpf_ktime_get_ns` reads.
-fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or_else(|_| Duration::ZERO.into());
     let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0)
@@ -163,8 +206,11 @@ fn monotonic_ns() -> u64 {
 
 impl Broker {
     fn turn(&mut self, listener: BorrowedFd<'_>) -> Result<(), BrokerError> {
-        let (new_node, spoken) = {
-            let mut fds = vec![PollFd::new(listener, PollFlags::POLLIN)];
+        let (new_node, revokes, spoken) = {
+            let mut fds = vec![
+                PollFd::new(listener, PollFlags::POLLIN),
+                PollFd::new(self.desk.fd(), PollFlags::POLLIN),
+            ];
             let mut ids = Vec::new();
             for (id, fd) in self.nodes.fds() {
                 ids.push(id);
@@ -177,18 +223,22 @@ impl Broker {
             let readable = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
             let spoken: Vec<NodeId> = ids
                 .into_iter()
-                .zip(fds.iter().skip(1))
+                .zip(fds.iter().skip(2))
                 .filter_map(|(id, fd)| readable(fd).then_some(id))
                 .collect();
-            (fds.first().is_some_and(readable), spoken)
+            let asked = |index: usize| fds.get(index).is_some_and(readable);
+            (asked(0), asked(1), spoken)
         };
+        if revokes {
+            self.desk.serve(&self.flows, &self.places);
+        }
         for id in spoken {
             self.node_message(id)?;
         }
         if new_node {
             self.node_arrives(listener);
         }
-        while let Some(((node, id), outcome)) = self.desk.done() {
+        while let Some(((node, id), outcome)) = self.credentials.done() {
             let answer = match outcome {
                 Ok(secret) => Answer::Token(secret.as_str().to_owned()),
                 Err(error) => Answer::Refused(format!("the credential: {error}")),
@@ -326,6 +376,16 @@ impl Broker {
                 self.hand_over(node, id, &fds);
                 Ok(())
             }
+            Ask::FlowOpened(note) => {
+                self.flows.note(note);
+                self.reply(node, id, Answer::Done, &[]);
+                Ok(())
+            }
+            Ask::FlowClosed { session } => {
+                self.flows.forget(&session);
+                self.reply(node, id, Answer::Done, &[]);
+                Ok(())
+            }
             Ask::Pass(passed) => {
                 self.pass(node, id, &passed);
                 Ok(())
@@ -341,35 +401,34 @@ impl Broker {
                 self.upstream(node, (id, netns), ipv6);
                 Ok(())
             }
-            Ask::Token { workload } => {
-                let answer = self.token(&workload);
-                self.reply(node, id, answer, &[]);
-                Ok(())
-            }
-            Ask::Enrol { workload, pid } => {
-                let answer = self.enrol(&workload, pid);
-                self.reply(node, id, answer, &[]);
-                Ok(())
-            }
-            Ask::Credential { name } => {
-                self.credential(node, id, &name);
+            Ask::Identity(about) => {
+                self.identity(node, id, &about);
                 Ok(())
             }
             Ask::Process {
                 pid,
                 start_boottime_ns,
+                at_ktime_ns,
+                cgroup_id,
             } => {
-                let answer =
-                    match evidence::gather(pid, start_boottime_ns, &self.config.governed_cgroup) {
-                        Some(report) => Answer::Process(Box::new(report)),
-                        None => Answer::Refused("the process is gone".to_owned()),
-                    };
-                self.reply(node, id, answer, &[]);
+                let ask = ProcessAsk {
+                    pid,
+                    start_boottime_ns,
+                    at_ktime_ns,
+                    cgroup_id,
+                };
+                self.process(node, id, ask);
                 Ok(())
             }
             Ask::Counts => {
                 let reports = self.counts();
                 self.reply(node, id, Answer::Counts(reports), &[]);
+                Ok(())
+            }
+            Ask::Ledger => {
+                let names = (0..=self.classes()).map(|class| self.workload_of(class));
+                let report = ledger::read(&self.system, &self.places, names.collect());
+                self.reply(node, id, Answer::Ledger(report), &[]);
                 Ok(())
             }
             Ask::Refusals => {
@@ -401,7 +460,10 @@ impl Broker {
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
-        self.reply(node, id, Answer::Hello, &[map.as_fd(), admin.as_fd()]);
+        let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
+        let mut fds = vec![map.as_fd(), admin.as_fd()];
+        fds.extend(speakers.as_ref().map(AsFd::as_fd));
+        self.reply(node, id, Answer::Hello, &fds);
         let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
         for inode in inodes {
             self.tell_listeners(node, inode);
@@ -420,6 +482,17 @@ impl Broker {
         }
     }
 
+    fn process(&mut self, node: NodeId, id: u64, ask: ProcessAsk) {
+        let taken = match self.nodes.fd(node) {
+            Some(fd) => self.evidence.ask(id, ask, fd),
+            None => return,
+        };
+        if !taken {
+            let text = "too many questions wait".to_owned();
+            self.reply(node, id, Answer::Refused(text), &[]);
+        }
+    }
+
     fn token(&self, name: &str) -> Answer {
         match self
             .config
@@ -433,6 +506,18 @@ impl Broker {
             },
             None => Answer::Refused("no such workload".to_owned()),
         }
+    }
+
+    fn identity(&mut self, node: NodeId, id: u64, about: &AboutIdentity) {
+        let answer = match about {
+            AboutIdentity::Token { workload } => self.token(workload),
+            AboutIdentity::Enrol { workload, pid } => self.enrol(workload, *pid),
+            AboutIdentity::Credential { name } => {
+                self.credential(node, id, name);
+                return;
+            }
+        };
+        self.reply(node, id, answer, &[]);
     }
 
     fn enrol(&mut self, name: &str, pid: u32) -> Answer {
@@ -458,7 +543,7 @@ impl Broker {
         let source = known.find(|one| one.name == name);
         let refusal = match source {
             Some(one) => {
-                if self.desk.ask((node, id), one.source.clone()) {
+                if self.credentials.ask((node, id), one.source.clone()) {
                     return;
                 }
                 "too many credentials are being read"
@@ -478,9 +563,12 @@ impl Broker {
             .unwrap_or_default()
     }
 
+    fn classes(&self) -> u32 {
+        u32::try_from(self.config.workloads.len()).unwrap_or(0)
+    }
+
     fn counts(&self) -> Vec<ClassReport> {
-        let classes = u32::try_from(self.config.workloads.len()).unwrap_or(0);
-        (0..=classes)
+        (0..=self.classes())
             .map(|class| {
                 let counts = self.system.counts(class);
                 ClassReport {

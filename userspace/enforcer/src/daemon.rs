@@ -1,12 +1,15 @@
 //! The two long-running processes of a node.
 
+mod arguments;
 pub(crate) mod broker;
 mod credentials;
 pub(crate) mod host;
 pub(crate) mod identities;
 mod intake;
+mod ledger;
 pub(crate) mod node;
 pub(crate) mod prepare;
+mod serving;
 pub(crate) mod targets;
 mod upgrade;
 

@@ -214,6 +214,19 @@ impl Governor {
         self.context = Arc::new(context);
     }
 
+    /// Another process speaks from here on; the change is a fact of its own. The session, its
+    /// principal and its policy stay what they are.
+    pub fn attribute(&mut self, context: FactContext, now: Now) {
+        let context = FactContext {
+            session_id: self.context.session_id,
+            policy_version: self.context.policy_version,
+            ..context
+        };
+        let process = format!("{} {}", context.pid, context.exe);
+        self.context = Arc::new(context);
+        self.note(FactKind::Flow, "process", &process, now);
+    }
+
     #[must_use]
     pub fn policy_version(&self) -> u32 {
         self.bound.policy_version()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ::bytes::BytesMut;
 use weir_decide::{Bound, HoldNeeded};
-use weir_model::fact::Fact;
+use weir_model::fact::{Fact, FactContext};
 use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
 use weir_spool::Receipt;
@@ -87,6 +87,8 @@ pub enum Event {
     RecordFailed,
     /// A new policy: decide anew from here on.
     Policy(Box<Bound>),
+    /// Another process speaks on the client's socket: the record's columns from here on.
+    Attributed(Arc<FactContext>),
     /// Answer to [`Output::Catalog`]; the protocol knows the type.
     Catalog(Arc<dyn Any + Send + Sync>),
     /// No catalog could be had; the text is fixed and fit for the agent.

@@ -89,18 +89,36 @@ impl<'a> Blob<'a> {
     }
 }
 
+/// Types of a kernel, indexed once for many questions.
+pub(crate) struct Types<'a> {
+    blob: Blob<'a>,
+    starts: Vec<usize>,
+}
+
+impl<'a> Types<'a> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let blob = blob(bytes)?;
+        let starts = blob.index()?;
+        Some(Self { blob, starts })
+    }
+
+    /// Offset of `member` in `struct name`.
+    pub(crate) fn offset(&self, name: &str, member: &str) -> Option<u32> {
+        let blob = &self.blob;
+        for at in &self.starts {
+            let info = word(blob.types, at + 4)?;
+            let is_struct = (info >> 24) & 31 == KIND_STRUCT;
+            if is_struct && blob.name(word(blob.types, *at)?)? == name.as_bytes() {
+                return blob.member(&self.starts, *at, member.as_bytes(), 0);
+            }
+        }
+        None
+    }
+}
+
 /// Offset of `member` in `struct name`.
 pub(crate) fn offset(bytes: &[u8], name: &str, member: &str) -> Option<u32> {
-    let blob = blob(bytes)?;
-    let starts = blob.index()?;
-    for at in &starts {
-        let info = word(blob.types, at + 4)?;
-        let is_struct = (info >> 24) & 31 == KIND_STRUCT;
-        if is_struct && blob.name(word(blob.types, *at)?)? == name.as_bytes() {
-            return blob.member(&starts, *at, member.as_bytes(), 0);
-        }
-    }
-    None
+    Types::read(bytes)?.offset(name, member)
 }
 
 #[cfg(test)]

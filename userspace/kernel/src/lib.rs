@@ -5,15 +5,17 @@
 #![deny(unsafe_code)]
 
 mod btf;
+mod lineage;
 mod object;
 mod origins;
 mod probe;
 mod sys;
 mod system;
 
+pub use crate::lineage::{Lineage, LineageLoss, ProcessId, ProcessRecord, Speakers};
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};
-pub use crate::sys::netns_cookie;
+pub use crate::sys::{accept_queue, netns_cookie};
 pub use crate::system::{
     ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, System, uninstall,
 };

@@ -26,7 +26,8 @@ impl Origins {
     /// `None` when the socket was not redirected by Weir.
     ///
     /// # Errors
-    /// The kernel refused the look-up, or the record is not one of this version.
+    /// The kernel refused the look-up, or the record is not one of this version; `NotConnected` when
+    /// there is an origin and the other end was reset.
     pub fn lookup(&self, socket: BorrowedFd<'_>) -> io::Result<Option<FlowOrigin>> {
         let Some(origin) = sys::socket_value::<Origin>(self.map.as_fd(), socket)? else {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! What this kernel can do, found out by doing it.
 
-use crate::object;
 use crate::system::loader_for_probe;
+use crate::{lineage, object};
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,17 @@ pub fn probe() -> Vec<Probe> {
             detail: match loaded {
                 Ok(()) => "loads".to_owned(),
                 Err(error) => error.to_string(),
+            },
+        });
+    }
+    for (name, tried) in lineage::try_load() {
+        findings.push(Probe {
+            what: format!("program {name}"),
+            works: tried.is_ok(),
+            required: false,
+            detail: match tried {
+                Ok(()) => "loads".to_owned(),
+                Err(error) => format!("process lineage is less: {error}"),
             },
         });
     }

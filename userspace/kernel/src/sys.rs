@@ -159,12 +159,19 @@ pub(crate) fn socket_value<T: aya::Pod>(
     map: BorrowedFd<'_>,
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<T>> {
-    let key = socket.as_raw_fd();
+    value(map, &socket.as_raw_fd())
+}
+
+/// The value of a key; `None` when it has none. `K` and `T` are the map's own types.
+pub(crate) fn value<K: aya::Pod, T: aya::Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+) -> io::Result<Option<T>> {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
     let attr = Elem {
         map_fd: map.as_raw_fd() as u32,
         pad: 0,
-        key: std::ptr::from_ref(&key) as u64,
+        key: std::ptr::from_ref(key) as u64,
         value: value.as_mut_ptr() as u64,
         flags: 0,
     };
@@ -196,6 +203,33 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     };
     if code == 0 {
         Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Connections that wait in a listener's queue.
+///
+/// Source: `tcp_get_info`, which gives `sk_ack_backlog` as `tcpi_unacked` of a listening socket.
+///
+/// # Errors
+/// Not a TCP socket.
+pub fn accept_queue(listener: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `info`, which zeroes are valid for.
+    let (code, info) = unsafe {
+        let code = libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        );
+        (code, info.assume_init())
+    };
+    if code == 0 {
+        Ok(info.tcpi_unacked)
     } else {
         Err(io::Error::last_os_error())
     }

@@ -5,6 +5,7 @@
     reason = "the object holds no other kind of program"
 )]
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,17 +19,19 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::rule::DESTINATION_FIXED_BITS;
 use weir_abi::{
-    ABI_VERSION, Counter, Destination, Event, Netns, PORT_ANY, PORT_SOME, Reason, counter_index,
-    names,
+    ABI_VERSION, Counter, Destination, Event, FlowKey, Netns, Origin, PORT_ANY, PORT_SOME, Reason,
+    counter_index, names,
 };
 use weir_model::fault::{Fault, FaultKind};
 
 use crate::sys::{self, AttachType};
 use crate::{btf, object};
 
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// `BPF_ANY`.
 const ANY: u64 = 0;
+/// Steps of one walk through the flows.
+const WALK_MAX: usize = 200_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -62,7 +65,7 @@ impl Fault for KernelError {
     }
 }
 
-fn file(path: &Path, source: io::Error) -> KernelError {
+pub(crate) fn file(path: &Path, source: io::Error) -> KernelError {
     KernelError::File {
         path: path.display().to_string(),
         source,
@@ -90,6 +93,9 @@ pub struct ClassCounts {
     pub accepted: u64,
     pub orphaned: u64,
     pub lost: u64,
+    pub abandoned: u64,
+    pub expired: u64,
+    pub events_lost: u64,
     /// By reason label.
     pub refused: Vec<(&'static str, u64)>,
 }
@@ -134,6 +140,8 @@ pub struct System {
     heartbeat: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    flows: HashMap<MapData, FlowKey, Origin>,
+    birth: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -207,6 +215,23 @@ where
     T::try_from(map).map_err(|source| KernelError::Map { name, source })
 }
 
+/// When the pinned counters were made, as Unix time in nanoseconds: set once.
+fn birth(ebpf: &mut Ebpf) -> Result<u64, KernelError> {
+    let name = names::BIRTH;
+    let mut map: Array<MapData, u64> = take(ebpf, name)?;
+    let error = |source| KernelError::Map { name, source };
+    let known = map.get(&0, 0).map_err(error)?;
+    if known != 0 {
+        return Ok(known);
+    }
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME)
+        .map_err(|errno| file(Path::new("clock"), errno.into()))?;
+    let now = u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(now.tv_nsec()).unwrap_or(0);
+    map.set(0, now, ANY).map_err(error)?;
+    Ok(now)
+}
+
 impl System {
     /// Loads the object with the pinned maps below `pins`. Nothing is attached yet, so that the
     /// maps can be filled first; of an earlier run, workloads and namespaces are forgotten and the
@@ -227,6 +252,8 @@ impl System {
             heartbeat: take(&mut ebpf, names::HEARTBEAT)?,
             counts: take(&mut ebpf, names::COUNTS)?,
             events: take(&mut ebpf, names::EVENTS)?,
+            flows: take(&mut ebpf, names::FLOWS)?,
+            birth: birth(&mut ebpf)?,
             pins,
             ebpf,
             offsets,
@@ -263,7 +290,7 @@ impl System {
     /// Forgets destinations of an earlier run that are not among `kept` (class, network, prefix
     /// length, port). Call after the kept ones were set: nothing is unprotected in between.
     pub fn retain_destinations(&mut self, kept: &[(u32, IpAddr, u8, u16)]) {
-        let mut wanted = std::collections::HashSet::new();
+        let mut wanted = HashSet::new();
         for (class, net, prefix, port) in kept {
             for (bits, data) in destination_keys(*class, *net, *prefix, *port) {
                 wanted.insert((bits, data));
@@ -482,12 +509,35 @@ impl System {
             accepted: read(Counter::Accepted as u32),
             orphaned: read(Counter::Orphaned as u32),
             lost: read(Counter::FlowLost as u32),
+            abandoned: read(Counter::Abandoned as u32),
+            expired: read(Counter::Expired as u32),
+            events_lost: read(Counter::EventLost as u32),
             refused: Reason::ALL
                 .iter()
                 .map(|reason| (reason.label(), read(*reason as u32)))
                 .filter(|(_, count)| *count > 0)
                 .collect(),
         }
+    }
+
+    /// Identifies the pinned counters: others begin anew.
+    #[must_use]
+    pub const fn birth(&self) -> u64 {
+        self.birth
+    }
+
+    /// Flows that wait for somebody to accept them, by class.
+    #[must_use]
+    pub fn pending(&self) -> BTreeMap<u32, u64> {
+        // A key that vanishes under the walk starts it again: seen ones are counted once.
+        let keys: HashSet<FlowKey> = self.flows.keys().flatten().take(WALK_MAX).collect();
+        let mut pending = BTreeMap::new();
+        for key in keys {
+            if let Ok(flow) = self.flows.get(&key, 0) {
+                *pending.entry(flow.class).or_default() += 1;
+            }
+        }
+        pending
     }
 
     /// Refusals since the last call, at most `max`.
@@ -566,7 +616,10 @@ fn take_over(
     sys::pin(create()?.as_fd(), pin)
 }
 
-fn remove_pins(directory: &Path, which: impl Fn(&str) -> bool) -> Result<(), KernelError> {
+pub(crate) fn remove_pins(
+    directory: &Path,
+    which: impl Fn(&str) -> bool,
+) -> Result<(), KernelError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -68,13 +68,21 @@ pub struct FactContext {
     pub ppid: u32,
     pub comm: String,
     pub exe: String,
+    /// `device:inode`.
     pub exe_id: String,
+    /// SHA-256 of the executable, lower-case hexadecimal; empty when it could not be read.
+    pub exe_sha256: String,
     /// JSON array.
     pub argv: String,
     /// Nearest first, `pid exe`.
     pub parents: Vec<String>,
     pub cgroup_id: u64,
     pub cgroup_path: String,
+    /// Container id and pod uid, where the cgroup's name says them.
+    pub container: String,
+    pub pod: String,
+    /// Where the process is known from: `kernel`, `seed`, `proc`; empty when it is not.
+    pub lineage: String,
     pub netns_inode: u64,
     /// `address:port` of the agent's end.
     pub client_addr: String,

@@ -4,6 +4,7 @@
 //! last one is unproven: whoever holds the node may have cut it, and nothing here can tell.
 
 mod files;
+mod ledger;
 mod row;
 mod segment;
 mod store;

@@ -25,6 +25,7 @@ pub const MIGRATIONS: &[(&str, &str)] = files![
     "007_fact_by_segment.sql",
     "008_views.sql",
     "009_terminal.sql",
+    "010_lineage_ledger.sql",
 ];
 
 /// Roles, row policies and quotas; servers only, the embedded engine has none.

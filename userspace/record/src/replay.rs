@@ -116,7 +116,12 @@ fn header(fact: &Value) -> String {
         ),
     ));
     out.push_str(&line("parents", list(fact, "parents")));
+    out.push_str(&line("binary", binary(fact)));
     out.push_str(&line("cgroup", text(fact, "cgroup_path").to_owned()));
+    let (container, pod) = (text(fact, "container"), text(fact, "pod"));
+    if !container.is_empty() || !pod.is_empty() {
+        out.push_str(&line("container", format!("{container} of pod {pod}")));
+    }
     out.push_str(&line(
         "target",
         format!(
@@ -129,6 +134,33 @@ fn header(fact: &Value) -> String {
     ));
     out.push('\n');
     out
+}
+
+/// Digest and inode of the executable, and from where it is known.
+fn binary(fact: &Value) -> String {
+    let digest = match text(fact, "exe_sha256") {
+        "" => "of unknown digest".to_owned(),
+        digest => format!("sha256 {digest}"),
+    };
+    let known = match text(fact, "lineage") {
+        "kernel" => "seen when it was executed",
+        "seed" => "running before Weir was",
+        "proc" => "looked at later",
+        _ => "not known",
+    };
+    format!("{digest}, inode {}, {known}", text(fact, "exe_id"))
+}
+
+/// The process, whenever it is another one than in the line before.
+fn speaker(fact: &Value) -> String {
+    format!(
+        "    process {} {} {}\n    parents {}\n    binary {}\n",
+        number(fact, "pid"),
+        flat(text(fact, "exe")),
+        flat(text(fact, "argv")),
+        flat(&list(fact, "parents")),
+        flat(&binary(fact))
+    )
 }
 
 fn entry(fact: &Value) -> String {
@@ -150,11 +182,18 @@ fn entry(fact: &Value) -> String {
             number(fact, "held_ms"),
             flat(text(fact, "reason"))
         ),
-        kind => format!(
-            "{time}  {kind} {} {}\n",
-            text(fact, "status"),
-            flat(text(fact, "reason"))
-        ),
+        kind => {
+            let line = format!(
+                "{time}  {kind} {} {}\n",
+                text(fact, "status"),
+                flat(text(fact, "reason"))
+            );
+            if (kind, text(fact, "status")) == ("flow", "process") {
+                line + &speaker(fact)
+            } else {
+                line
+            }
+        }
     }
 }
 
@@ -212,7 +251,10 @@ mod tests {
         let facts = serde_json::json!([
             {"kind": "request", "at": "2026-01-01 10:00:00.000", "seq": 3, "decision": "allow",
              "rule": "read", "statement": "select\n1\u{1b}[31m", "principal": "oid",
-             "workload": "analyst", "node": "n1"},
+             "workload": "analyst", "node": "n1", "exe": "/usr/bin/psql", "pid": 7,
+             "exe_sha256": "ab12", "exe_id": "1:2", "lineage": "kernel", "pod": "p1"},
+            {"kind": "flow", "at": "2026-01-01 10:00:00.000", "status": "process",
+             "reason": "8 /usr/bin/python3", "pid": 8, "exe": "/usr/bin/python3\u{7}", "argv": "[]"},
             {"kind": "reply", "at": "2026-01-01 10:00:00.001", "reply_to": 3, "status": "ok",
              "rows": 1, "response_masked": "[\"***\"]\n", "truncated": true},
         ]);
@@ -222,6 +264,15 @@ mod tests {
             text.contains("10:00:00.000  #3 allow  [read]\n    select 1 [31m\n"),
             "{text}"
         );
+        for line in [
+            "process    /usr/bin/psql pid 7",
+            "binary     sha256 ab12, inode 1:2, seen when it was executed",
+            "container   of pod p1",
+            "flow process 8 /usr/bin/python3\n    process 8 /usr/bin/python3  []\n",
+            "binary of unknown digest, inode , not known",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
         assert!(text.contains("    [\"***\"]\n    … more"), "{text}");
         assert!(!text.contains('\u{1b}'));
     }

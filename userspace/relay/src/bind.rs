@@ -53,7 +53,7 @@ async fn bind_within(
     origin: FlowOrigin,
 ) -> Result<BoundFlow, Unbound> {
     // Evidence never blocks a flow: the identity was captured with the cgroup.
-    let process = node.host.process(origin.pid, origin.start_boottime_ns);
+    let process = node.host.process(origin.process());
     let principal = sign_in(&node, &workload, origin.cgroup.0).await?;
     if node.killed.covers(&principal, &workload, origin.cgroup.0) {
         return Err(Unbound {
@@ -192,21 +192,37 @@ pub(crate) fn governor(
         roles: principal.roles.iter().map(ToString::to_string).collect(),
         token_id: principal.token_id.to_string(),
         evidence: principal.evidence.label().to_owned(),
-        ppid: process.ppid,
-        exe: process.exe.clone(),
-        exe_id: process.exe_id.clone(),
-        argv: json_texts(&process.argv),
-        parents: process.parents.clone(),
-        cgroup_path: process.cgroup_path.clone(),
-        netns_inode: process.netns_inode,
         policy_version: bound.policy_version(),
         ..base.clone()
     };
+    // Number and uid are those of the connect.
+    let context = of_process(context, base.uid, process);
     let session = SessionId(base.session_id);
     let mut governor = Governor::new(session, Arc::new(context), Box::new(bound));
     governor.note(FactKind::Flow, "opened", "", now);
     governor.note(FactKind::Identity, "bound", "", now);
     governor
+}
+
+/// The same columns, of another process.
+pub(crate) fn of_process(context: FactContext, uid: u32, process: &ProcessEvidence) -> FactContext {
+    FactContext {
+        uid,
+        pid: process.pid,
+        ppid: process.ppid,
+        comm: process.comm.clone(),
+        exe: process.exe.clone(),
+        exe_id: process.exe_id.clone(),
+        exe_sha256: process.exe_sha256.clone(),
+        argv: json_texts(&process.argv),
+        parents: process.parents.clone(),
+        cgroup_path: process.cgroup_path.clone(),
+        container: process.container.clone(),
+        pod: process.pod.clone(),
+        lineage: process.lineage.clone(),
+        netns_inode: process.netns_inode,
+        ..context
+    }
 }
 
 /// A JSON array of texts.

@@ -26,6 +26,7 @@ use crate::arrival::{self, Arrival};
 use crate::holds::Waiter;
 use crate::node::{Node, Target};
 use crate::outbox::Outbox;
+use crate::speaker::Speaker;
 use crate::stream::Stream;
 use crate::worker::Pen;
 
@@ -58,6 +59,7 @@ struct Connection {
     mailbox: mpsc::Receiver<Event>,
     mailbox_sender: mpsc::Sender<Event>,
     facts: Vec<Fact>,
+    speaker: Speaker,
     timer: std::pin::Pin<Box<Sleep>>,
     timer_due_us: Option<u64>,
     upgrade: bool,
@@ -104,6 +106,7 @@ pub(crate) async fn serve(arrival: Arrival) {
         pen,
         id,
         workload,
+        speaker: Speaker::new(&origin),
         origin,
         target,
         base,
@@ -350,7 +353,7 @@ impl Connection {
                 .unwrap_or((reason.label(), String::new()));
             arrival::record_refused(&self.pen, &self.base, code, &detail, now);
         }
-        self.node.registry.close(self.id, self.cancel.as_ref());
+        self.node.closed(self.id, self.cancel.as_ref());
         self.node.metrics.closed(reason);
         self.node.metrics.flows_open.dec();
     }

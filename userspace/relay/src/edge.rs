@@ -51,7 +51,7 @@ pub(crate) async fn serve(mut arrival: Arrival) {
             none.reason
         }
     };
-    node.registry.close(id, None);
+    node.closed(id, None);
     node.metrics.closed(reason);
     node.metrics.flows_open.dec();
 }
@@ -76,7 +76,8 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
     let mut governor = bind::governor(node, target, &arrival.base, &bound, now);
     governor.say_refused_as("403");
     let principal = Arc::clone(&bound.principal);
-    node.identified(arrival.id, &principal, &arrival.workload, &arrival.origin);
+    let of = (&arrival.origin, &arrival.workload);
+    node.identified(arrival.id, of, &principal, None);
     let Some(api) = protocol::http_api(node, target, &principal, arrival.id) else {
         return Err(NoSession {
             code: "internal",
@@ -101,7 +102,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
         Arc::clone(node),
         Rc::clone(&arrival.pen),
         Arc::clone(target),
-        Arc::clone(&principal),
+        (Arc::clone(&principal), &arrival.origin),
         governor,
     );
     Ok(HttpSession {

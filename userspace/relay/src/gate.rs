@@ -9,13 +9,15 @@ use weir_decide::PolicySet;
 use weir_govern::{
     Blocked, Cleared, Gate, Governor, Hold, HoldRequest, Refusal, Reply, Ruling, Verdict,
 };
-use weir_model::fact::{Fact, FactKind};
+use weir_model::fact::{Fact, FactContext, FactKind};
+use weir_model::flow::FlowOrigin;
 use weir_model::ident::{ApprovalId, Principal, SessionId};
 use weir_model::request::Request;
 use weir_spool::Receipt;
 
 use crate::holds;
 use crate::node::{Node, Target};
+use crate::speaker::{self, Speaker};
 use crate::worker::Pen;
 
 /// A governor with its end of the spool; shared by the requests of one flow.
@@ -28,6 +30,7 @@ pub(crate) struct FlowGate {
     principal: RefCell<Arc<Principal>>,
     policies: RefCell<watch::Receiver<Arc<PolicySet>>>,
     facts: RefCell<Vec<Fact>>,
+    speaker: RefCell<Speaker>,
 }
 
 impl FlowGate {
@@ -35,7 +38,7 @@ impl FlowGate {
         node: Arc<Node>,
         pen: Rc<Pen>,
         target: Arc<Target>,
-        principal: Arc<Principal>,
+        (principal, origin): (Arc<Principal>, &FlowOrigin),
         governor: Governor,
     ) -> Self {
         Self {
@@ -47,6 +50,7 @@ impl FlowGate {
             governor: RefCell::new(governor),
             principal: RefCell::new(principal),
             facts: RefCell::new(Vec::new()),
+            speaker: RefCell::new(Speaker::new(origin)),
         }
     }
 
@@ -60,6 +64,23 @@ impl FlowGate {
         let policies = Arc::clone(&self.policies.borrow_mut().borrow_and_update());
         let bound = policies.bind(&self.principal.borrow(), &self.target.reference());
         self.governor.borrow_mut().rebind(Box::new(bound));
+    }
+
+    /// Asks who sends on the flow now. A request that another one overtakes meanwhile has the
+    /// speaker's number, and not yet what is known of it.
+    async fn attribute(&self) {
+        let Some(speaker) = self.speaker.borrow_mut().changed(&self.node) else {
+            return;
+        };
+        let context = Arc::clone(self.governor.borrow().context());
+        let unknown = speaker::unknown(&context, &speaker);
+        let attribute = |context: &FactContext| {
+            self.governor
+                .borrow_mut()
+                .attribute(context.clone(), weir_clock::now());
+        };
+        attribute(&unknown);
+        attribute(&*speaker::attributed(&self.node, &context, &speaker).await);
     }
 
     /// Notes the end of the flow.
@@ -210,6 +231,7 @@ impl Gate for FlowGate {
         if self.policies.borrow().has_changed().unwrap_or(false) {
             self.rebind();
         }
+        self.attribute().await;
         let ruling = self
             .governor
             .borrow_mut()

@@ -1,13 +1,18 @@
 //! What the relay needs from the privileged side of the node.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use weir_govern::CancelKey;
 use weir_identify::Secret;
-use weir_model::addr::NetnsCookie;
+use weir_model::addr::{NetnsCookie, SocketCookie};
 use weir_model::fault::{Fault, FaultKind};
-use weir_model::flow::ProcessEvidence;
+use weir_model::flow::{ProcessAsk, ProcessEvidence};
+use weir_model::ident::SessionId;
+
+use crate::speaker::NewSpeaker;
 
 /// A future that the control runtime can run.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, HostError>> + Send>>;
@@ -23,15 +28,36 @@ pub trait Host: Send + Sync {
     /// Moves a process below the workload's cgroup; returns the id of the cgroup made for it.
     fn enrol(&self, workload: &str, pid: u32) -> Answer<u64>;
 
+    /// Who sent last on a client's socket, when that is another process than the one that
+    /// connected; `None` also where the kernel does not say.
+    fn speaker(&self, socket: SocketCookie) -> Option<NewSpeaker>;
+
     /// Gives a session to the node process that serves now. After an error it is still ours.
     fn hand_over(&self, moving: Moving) -> Answer<()>;
+
+    /// A flow is served, or its server is reached: the privileged side can reset it from now on.
+    fn flow_opened(&self, note: FlowNote);
+
+    fn flow_closed(&self, session: SessionId);
 
     /// Tells processes that still drain that an agent of this workload cancels what the session
     /// with this key runs: it may be theirs.
     fn pass_cancel(&self, key: &CancelKey, workload: &str);
 
     /// Evidence on the process behind a flow; fails when it is gone or is another one by now.
-    fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence>;
+    fn process(&self, ask: ProcessAsk) -> Answer<ProcessEvidence>;
+}
+
+/// By what a flow's connections are found when they have to end.
+#[derive(Clone, Debug)]
+pub struct FlowNote {
+    pub session: SessionId,
+    pub netns: NetnsCookie,
+    pub client: SocketAddr,
+    /// Our end towards the server, once there is one.
+    pub upstream: Option<SocketAddr>,
+    pub workload: Arc<str>,
+    pub principal: Arc<str>,
 }
 
 /// A session on its way to the next node process.

@@ -22,17 +22,19 @@ mod node;
 mod outbox;
 mod protocol;
 mod registry;
+mod speaker;
 mod stream;
 mod upstream;
 mod worker;
 
 pub use crate::credentials::{BackendLogin, BackendUser, Credentials};
-pub use crate::host::{Answer, Host, HostError, Moving};
+pub use crate::host::{Answer, FlowNote, Host, HostError, Moving};
 pub use crate::metrics::Metrics;
 pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};
 pub use crate::node::{
     Node, NodeParts, Settings, SshTarget, Target, Targets, UpstreamTls, WorkloadBinding,
 };
 pub use crate::protocol::Protocol;
-pub use crate::registry::{FlowRow, KillOutcome};
+pub use crate::registry::{FlowRow, KillOutcome, Owner};
+pub use crate::speaker::NewSpeaker;
 pub use crate::worker::{Intake, WeakIntake, Workers};

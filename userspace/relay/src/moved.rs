@@ -18,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::protocol::Protocol;
 
 /// Of this form; the conversation inside has a version of its own.
-const FLOW_VERSION: u32 = 1;
+const FLOW_VERSION: u32 = 2;
 
 /// Both versions: a session moves only to a process with the same number.
 pub const SNAPSHOT_VERSION: u32 = FLOW_VERSION * 1000 + Protocol::SNAPSHOTS;

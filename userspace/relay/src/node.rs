@@ -16,7 +16,7 @@ use weir_state::State;
 
 use crate::catalog::CatalogCache;
 use crate::credentials::Credentials;
-use crate::host::{Host, HostError};
+use crate::host::{FlowNote, Host, HostError};
 use crate::killed::{self, KillList};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
@@ -191,6 +191,35 @@ impl Node {
         })
     }
 
+    /// A flow is whose it is from here on: for lists, and for those who have to end it.
+    pub(crate) fn identified(
+        &self,
+        id: SessionId,
+        (origin, workload): (&FlowOrigin, &Arc<str>),
+        principal: &Principal,
+        upstream: Option<SocketAddr>,
+    ) {
+        self.registry.identified(id, principal, origin.cgroup.0);
+        if self.killed.covers(principal, workload, origin.cgroup.0) {
+            // Revoked since it was bound.
+            let _asked = self.registry.kill(id, killed::TEXT);
+        }
+        self.host.flow_opened(FlowNote {
+            session: id,
+            netns: origin.netns,
+            client: origin.client.0,
+            upstream,
+            workload: Arc::clone(workload),
+            principal: Arc::clone(&principal.oid),
+        });
+    }
+
+    /// A flow has ended.
+    pub(crate) fn closed(&self, id: SessionId, cancel: Option<&CancelKey>) {
+        self.registry.close(id, cancel);
+        self.host.flow_closed(id);
+    }
+
     /// Live flows, oldest first.
     #[must_use]
     pub fn flows(&self) -> Vec<FlowRow> {
@@ -242,20 +271,6 @@ impl Node {
     /// The broker refuses or is gone.
     pub async fn enrol(&self, workload: &str, pid: u32) -> Result<u64, HostError> {
         self.host.enrol(workload, pid).await
-    }
-
-    /// Lists a flow's principal, and ends the flow if it was revoked meanwhile.
-    pub(crate) fn identified(
-        &self,
-        session: SessionId,
-        principal: &Principal,
-        workload: &str,
-        origin: &FlowOrigin,
-    ) {
-        self.registry.identified(session, principal);
-        if self.killed.covers(principal, workload, origin.cgroup.0) {
-            let _asked = self.registry.kill(session, killed::TEXT);
-        }
     }
 
     /// Flows that are open.

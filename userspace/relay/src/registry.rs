@@ -17,13 +17,19 @@ pub struct FlowRow {
     pub server_addr: String,
     pub pid: u32,
     pub comm: String,
-    /// `oid` once identified.
+    pub owner: Owner,
+    pub opened_us: i64,
+}
+
+/// Whose flow it is; empty until that is known.
+#[derive(Clone, Debug, Default)]
+pub struct Owner {
+    /// `oid`.
     pub principal: String,
     pub tenant: String,
     pub application: String,
     pub on_behalf_of: String,
     pub cgroup: u64,
-    pub opened_us: i64,
 }
 
 /// What a kill request met.
@@ -62,14 +68,16 @@ impl Registry {
         locked(&self.flows).insert(live.row.session, live);
     }
 
-    pub(crate) fn identified(&self, session: SessionId, principal: &Principal) {
+    pub(crate) fn identified(&self, session: SessionId, principal: &Principal, cgroup: u64) {
         if let Some(live) = locked(&self.flows).get_mut(&session) {
-            let row = &mut live.row;
-            row.principal = principal.oid.to_string();
-            row.tenant = principal.tenant.to_string();
-            row.application = principal.app.to_string();
             let person = principal.on_behalf_of.as_deref().unwrap_or_default();
-            person.clone_into(&mut row.on_behalf_of);
+            live.row.owner = Owner {
+                principal: principal.oid.to_string(),
+                tenant: principal.tenant.to_string(),
+                application: principal.app.to_string(),
+                on_behalf_of: person.to_owned(),
+                cgroup,
+            };
         }
     }
 

@@ -1,6 +1,7 @@
 //! The two ends of a flow, encrypted or not, behind one type.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -28,6 +29,15 @@ fn gone() -> io::Error {
 }
 
 impl Stream {
+    /// Our own end.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            Self::Gone => None,
+        }
+    }
+
     /// The socket, when it is not encrypted yet; leaves [`Stream::Gone`].
     pub(crate) fn take_plain(&mut self) -> Option<TcpStream> {
         match std::mem::replace(self, Self::Gone) {

@@ -53,12 +53,14 @@ pub(crate) fn context(out: &mut Vec<u8>, c: &FactContext) {
     for value in [c.uid, c.pid, c.ppid] {
         out.extend_from_slice(&value.to_le_bytes());
     }
-    for value in [&c.comm, &c.exe, &c.exe_id, &c.argv] {
+    for value in [&c.comm, &c.exe, &c.exe_id, &c.exe_sha256, &c.argv] {
         text(out, value);
     }
     texts(out, &c.parents);
     out.extend_from_slice(&c.cgroup_id.to_le_bytes());
-    text(out, &c.cgroup_path);
+    for value in [&c.cgroup_path, &c.container, &c.pod, &c.lineage] {
+        text(out, value);
+    }
     out.extend_from_slice(&c.netns_inode.to_le_bytes());
     text(out, &c.client_addr);
     text(out, &c.server_addr);

@@ -11,7 +11,13 @@ use crate::say::Step;
 use crate::{place, run};
 
 /// One set of packages in every tier, so that cargo builds once.
-pub(super) const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "weir-programs"];
+pub(super) const PACKAGES: [&str; 5] = [
+    "--workspace",
+    "--exclude",
+    "weir-programs",
+    "--exclude",
+    "weir-lineage",
+];
 
 pub(super) fn log(name: &str) -> PathBuf {
     place::target().join(format!("xtask-logs/test-{name}.log"))

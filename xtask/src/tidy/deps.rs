@@ -1,8 +1,9 @@
 //! Who may use whom within the workspace. A change of the architecture changes this table first.
 
 /// Folder → names of workspace crates, without `weir-`, in `[dependencies]`.
-pub(super) const TABLE: [(&str, &str); 27] = [
+pub(super) const TABLE: [(&str, &str); 28] = [
     ("ebpf/abi", ""),
+    ("ebpf/lineage", "abi"),
     ("ebpf/programs", "abi"),
     ("userspace/model", ""),
     ("userspace/clock", "model"),
@@ -44,12 +45,13 @@ pub(super) const TABLE: [(&str, &str); 27] = [
 ];
 
 /// Crates that cannot forbid unsafe code, and why.
-pub(super) const UNSAFE: [(&str, &str); 6] = [
+pub(super) const UNSAFE: [(&str, &str); 7] = [
     (
         "userspace/broker",
         "adopts descriptors that the kernel passed",
     ),
     ("ebpf/abi", "plain-data markers for map values"),
+    ("ebpf/lineage", "eBPF"),
     ("ebpf/programs", "eBPF"),
     ("userspace/kernel", "system calls that have no safe wrapper"),
     ("tests/kernel", "system calls that recipes make by number"),

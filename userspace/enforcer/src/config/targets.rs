@@ -118,15 +118,7 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
             );
         }
         let matching = check_match(item, &mut places, checker);
-        let agent_tls = match item.agent_tls.as_deref() {
-            None | Some("optional") => AgentTls::Optional,
-            Some("off") => AgentTls::Off,
-            Some("required") => AgentTls::Required,
-            Some(_) => {
-                checker.say(at("tls.agent"), "must be off, optional or required");
-                AgentTls::Required
-            }
-        };
+        let agent_tls = check_agent_tls(item, checker);
         let Some(protocol) = protocol else {
             continue;
         };
@@ -167,6 +159,19 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
         });
     }
     targets
+}
+
+fn check_agent_tls(item: &RawTarget, checker: &mut Checker<'_>) -> AgentTls {
+    match item.agent_tls.as_deref() {
+        None | Some("optional") => AgentTls::Optional,
+        Some("off") => AgentTls::Off,
+        Some("required") => AgentTls::Required,
+        Some(_) => {
+            let path = format!("{}.tls.agent", item.path);
+            checker.say(path, "must be off, optional or required");
+            AgentTls::Required
+        }
+    }
 }
 
 fn check_target_roles(

@@ -6,11 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use weir_broker::client::NodeLink;
 use weir_identify::{Authority, Identify, Secret, SecretSource};
-use weir_relay::{BackendUser, Credentials, Host, WorkloadBinding};
+use weir_relay::{BackendUser, Credentials, WorkloadBinding};
 use zeroize::Zeroizing;
 
-use super::host::BrokerHost;
-use super::prepare;
+use super::{host, prepare};
 use crate::config::{Config, Credential, Remote, SecretFrom, Target};
 
 /// Names a target's own credential, and those of its roles.
@@ -119,11 +118,10 @@ impl Rotation {
 
 impl Followed {
     async fn follow(self, identify: Arc<Identify>, link: Arc<NodeLink>) {
-        let host = BrokerHost::new(link);
         let mut said = String::new();
         let mut known = false;
         loop {
-            match self.ask(&identify, &host).await {
+            match self.ask(&identify, &link).await {
                 Ok(secret) => {
                     known = true;
                     said.clear();
@@ -147,12 +145,18 @@ impl Followed {
         }
     }
 
-    async fn ask(&self, identify: &Identify, host: &BrokerHost) -> Result<Secret> {
+    async fn ask(&self, identify: &Identify, link: &NodeLink) -> Result<Secret> {
         let Some(remote) = &self.remote else {
-            return host.credential(&self.name).await.context("the broker");
+            return host::credential(link, &self.name)
+                .await
+                .context("the broker");
         };
         let handed = match remote.wants_assertion_of() {
-            Some(workload) => Some(host.assertion(workload).await.context("the broker")?),
+            Some(workload) => Some(
+                host::assertion(link, workload)
+                    .await
+                    .context("the broker")?,
+            ),
             None => None,
         };
         identify

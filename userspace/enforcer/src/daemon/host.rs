@@ -9,10 +9,13 @@ use weir_broker::client::{LinkError, NodeLink};
 use weir_broker::{Passed, ProcessReport};
 use weir_govern::CancelKey;
 use weir_identify::Secret;
-use weir_model::addr::NetnsCookie;
-use weir_model::flow::ProcessEvidence;
-use weir_relay::{Answer, Host, HostError, Moving};
+use weir_kernel::Speakers;
+use weir_model::addr::{NetnsCookie, SocketCookie};
+use weir_model::flow::{ProcessAsk, ProcessEvidence};
+use weir_model::ident::SessionId;
+use weir_relay::{Answer, FlowNote, Host, HostError, Moving, NewSpeaker};
 
+use super::arguments::Arguments;
 use super::upgrade::handed_over;
 
 /// The broker answers from memory and short system calls; longer means that it hangs.
@@ -21,11 +24,21 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// A [`Host`] over the broker's socket.
 pub(crate) struct BrokerHost {
     link: Arc<NodeLink>,
+    arguments: Arc<Arguments>,
+    speakers: Option<Speakers>,
 }
 
 impl BrokerHost {
-    pub(crate) const fn new(link: Arc<NodeLink>) -> Self {
-        Self { link }
+    pub(crate) fn new(
+        link: Arc<NodeLink>,
+        arguments: Arguments,
+        speakers: Option<Speakers>,
+    ) -> Self {
+        Self {
+            link,
+            arguments: Arc::new(arguments),
+            speakers,
+        }
     }
 }
 
@@ -58,15 +71,22 @@ async fn answer_within<T: Send + 'static>(
 /// A program that prints a credential has ten seconds.
 const CREDENTIAL_TIME_MAX: Duration = Duration::from_secs(15);
 
-impl BrokerHost {
-    /// A backend's secret, by its configured name.
-    pub(crate) fn credential(&self, name: &str) -> Answer<Secret> {
-        let (sender, receiver) = oneshot::channel();
-        self.link.credential(name, move |outcome| {
-            let _gone = sender.send(outcome.map(Secret::new));
-        });
-        Box::pin(answer_within(CREDENTIAL_TIME_MAX, receiver))
-    }
+/// A backend's secret, by its configured name.
+pub(super) fn credential(link: &NodeLink, name: &str) -> Answer<Secret> {
+    let (sender, receiver) = oneshot::channel();
+    link.credential(name, move |outcome| {
+        let _gone = sender.send(outcome.map(Secret::new));
+    });
+    Box::pin(answer_within(CREDENTIAL_TIME_MAX, receiver))
+}
+
+/// What proves a workload.
+pub(super) fn assertion(link: &NodeLink, workload: &str) -> Answer<Secret> {
+    let (sender, receiver) = oneshot::channel();
+    link.token(workload, move |outcome| {
+        let _gone = sender.send(outcome.map(Secret::new));
+    });
+    Box::pin(answer(receiver))
 }
 
 impl Host for BrokerHost {
@@ -88,11 +108,26 @@ impl Host for BrokerHost {
     }
 
     fn assertion(&self, workload: &str) -> Answer<Secret> {
-        let (sender, receiver) = oneshot::channel();
-        self.link.token(workload, move |outcome| {
-            let _gone = sender.send(outcome.map(Secret::new));
-        });
-        Box::pin(answer(receiver))
+        assertion(&self.link, workload)
+    }
+
+    fn speaker(&self, socket: SocketCookie) -> Option<NewSpeaker> {
+        let speakers = self.speakers.as_ref()?;
+        match speakers.last(socket.0) {
+            Ok(found) => found.map(|(id, uid, since_ns)| NewSpeaker {
+                process: ProcessAsk {
+                    pid: id.pid,
+                    start_boottime_ns: id.start_boottime_ns,
+                    at_ktime_ns: since_ns,
+                    cgroup_id: 0,
+                },
+                uid,
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "the kernel does not say who speaks");
+                None
+            }
+        }
     }
 
     fn hand_over(&self, moving: Moving) -> Answer<()> {
@@ -108,6 +143,21 @@ impl Host for BrokerHost {
         Box::pin(answer(receiver))
     }
 
+    fn flow_opened(&self, note: FlowNote) {
+        self.link.flow_opened(weir_broker::FlowNote {
+            session: format!("{:032x}", note.session.0),
+            netns: note.netns.0,
+            client: note.client,
+            upstream: note.upstream,
+            workload: note.workload.to_string(),
+            principal: note.principal.to_string(),
+        });
+    }
+
+    fn flow_closed(&self, session: SessionId) {
+        self.link.flow_closed(format!("{:032x}", session.0));
+    }
+
     fn pass_cancel(&self, key: &CancelKey, workload: &str) {
         let passed = Passed::Cancel {
             pid: key.pid,
@@ -118,16 +168,17 @@ impl Host for BrokerHost {
         self.link.pass(passed, |_outcome| {});
     }
 
-    fn process(&self, pid: u32, start_boottime_ns: u64) -> Answer<ProcessEvidence> {
+    fn process(&self, ask: ProcessAsk) -> Answer<ProcessEvidence> {
         let (sender, receiver) = oneshot::channel();
-        self.link.process(pid, start_boottime_ns, move |outcome| {
-            let _gone = sender.send(outcome.map(evidence));
+        let arguments = Arc::clone(&self.arguments);
+        self.link.process(ask, move |outcome| {
+            let _gone = sender.send(outcome.map(|report| evidence(report, &arguments)));
         });
         Box::pin(answer(receiver))
     }
 }
 
-fn evidence(report: ProcessReport) -> ProcessEvidence {
+fn evidence(report: ProcessReport, arguments: &Arguments) -> ProcessEvidence {
     ProcessEvidence {
         pid: report.pid,
         ppid: report.ppid,
@@ -135,7 +186,11 @@ fn evidence(report: ProcessReport) -> ProcessEvidence {
         comm: report.comm,
         exe: report.exe,
         exe_id: report.exe_id,
-        argv: report.argv,
+        exe_sha256: report.exe_sha256,
+        container: report.container,
+        pod: report.pod,
+        lineage: report.lineage,
+        argv: arguments.hide(&report.argv),
         parents: report.parents,
         cgroup_path: report.cgroup_path,
         netns_inode: report.netns_inode,

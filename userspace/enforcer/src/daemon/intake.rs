@@ -8,10 +8,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use weir_accept::origin::with_origin;
-use weir_accept::{Listener, OriginSource};
+use weir_accept::{Listener, OriginSource, Refused};
 use weir_model::addr::NetnsCookie;
 use weir_model::fault::Fault;
 use weir_relay::Intake;
+
+use super::ledger::Taken;
 
 /// Announcements that may wait.
 const QUEUE_MAX: usize = 1024;
@@ -57,6 +59,7 @@ pub(crate) async fn accept_all(
     mut changes: mpsc::Receiver<Change>,
     origins: Arc<dyn OriginSource>,
     intake: Intake,
+    taken: Arc<Taken>,
 ) {
     // Dropped with this future, which ends every task in it.
     let mut accepting = JoinSet::new();
@@ -65,7 +68,12 @@ pub(crate) async fn accept_all(
         match change {
             Change::Opened(listener) => {
                 let cookie = listener.netns.0;
-                let work = accept(listener, Arc::clone(&origins), intake.clone());
+                let work = accept(
+                    listener,
+                    Arc::clone(&origins),
+                    intake.clone(),
+                    Arc::clone(&taken),
+                );
                 tasks.entry(cookie).or_default().push(accepting.spawn(work));
             }
             Change::Gone(cookie) => {
@@ -77,7 +85,12 @@ pub(crate) async fn accept_all(
     }
 }
 
-async fn accept(listener: Listener, origins: Arc<dyn OriginSource>, intake: Intake) {
+async fn accept(
+    listener: Listener,
+    origins: Arc<dyn OriginSource>,
+    intake: Intake,
+    taken: Arc<Taken>,
+) {
     let socket = listener
         .socket
         .try_clone()
@@ -96,7 +109,7 @@ async fn accept(listener: Listener, origins: Arc<dyn OriginSource>, intake: Inta
             .await
             .and_then(|(stream, _peer)| stream.into_std())
         {
-            Ok(stream) => take(stream, &listener, &*origins, &intake),
+            Ok(stream) => take(stream, &listener, &*origins, (&intake, &taken)),
             Err(error) => {
                 // Out of descriptors or the like: not a reason to spin.
                 tracing::warn!(%error, "accept");
@@ -110,15 +123,19 @@ fn take(
     stream: std::net::TcpStream,
     listener: &Listener,
     origins: &dyn OriginSource,
-    intake: &Intake,
+    (intake, taken): (&Intake, &Taken),
 ) {
     match with_origin(stream, listener, origins) {
         Ok(accepted) => {
+            taken.note(&listener.workload);
             if !intake.offer(accepted) {
                 tracing::warn!("a flow was closed: the workers are full");
             }
         }
         Err(refused) => {
+            if matches!(refused, Refused::Left) {
+                taken.left(&listener.workload);
+            }
             tracing::warn!(
                 workload = %listener.workload, fault = refused.kind().label(), %refused,
                 "a connection to the listener was closed"

@@ -15,21 +15,24 @@ use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
 use weir_identify::GraphConfig;
-use weir_kernel::Origins;
+use weir_kernel::{Origins, Speakers};
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
 use weir_relay::{
-    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Targets, WeakIntake, Workers,
+    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, WeakIntake, Workers,
     WorkloadBinding,
 };
 use weir_state::State;
 use zeroize::Zeroizing;
 
+use super::arguments::Arguments;
 use super::host::BrokerHost;
 use super::identities;
 use super::intake::{self, Incoming};
+use super::ledger::{Ledger, Place, Taken};
 use super::prepare::{self, StatePaths};
+use super::serving::{Ending, Serving, Shipping};
 use super::targets::TargetSecrets;
 use super::upgrade;
 use crate::admin::{AdminState, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
@@ -41,8 +44,6 @@ use crate::{output, policies};
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Tables that are not right yet are looked at again.
 const TABLES_EVERY: Duration = Duration::from_secs(2);
-/// Flows are given this long to end on their own at shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
 /// A broker that is just starting is waited for.
 const BROKER_TRIES: u32 = 50;
 const BROKER_TRY_EVERY: Duration = Duration::from_millis(200);
@@ -144,10 +145,10 @@ async fn serve(parts: Parts) -> Result<()> {
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let targets = secrets.targets.all(&config)?;
     let node = Node::new(NodeParts {
-        host: Arc::new(BrokerHost::new(Arc::clone(&link))),
+        host: host(&link, &config, &secrets, &mut welcome),
         identify: Arc::clone(&identify),
         state: state.clone(),
-        targets: Targets::new(targets),
+        targets,
         workloads: std::mem::take(&mut secrets.workloads),
         policies: policy_receiver,
         mask_key: secrets.mask_key.clone(),
@@ -163,12 +164,14 @@ async fn serve(parts: Parts) -> Result<()> {
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
     let told = welcome.take_told();
     let (incoming, listeners) = intake::channel();
-    let (follower, mut changes) = Follower::new(&node, &intake);
+    let (follower, changes) = Follower::new(&node, &intake);
     let broker_there = Arc::clone(&follower.there);
     follower.follow(&link, told, incoming)?;
-    let origins: Arc<dyn OriginSource> =
-        Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
-    let accepting = tokio::spawn(intake::accept_all(listeners, origins, intake.clone()));
+    let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
+    let taken = Arc::new(taken(&config, &paths, spool.epoch())?);
+    let ledger = ledger(&config, &paths, &spool, &link, &taken, &registry)?;
+    let accept = intake::accept_all(listeners, origins, intake.clone(), taken);
+    let accepting = tokio::spawn(accept);
     let admin = Arc::new(AdminState {
         node: Arc::clone(&node),
         state,
@@ -176,38 +179,27 @@ async fn serve(parts: Parts) -> Result<()> {
         signins: SignIns::default(),
         runs: Runs::default(),
         metrics: registry,
-        readiness: Box::new(move || {
-            let mut pending = Vec::new();
-            if !broker_there.load(Ordering::Relaxed) {
-                pending.push("broker".to_owned());
-            }
-            pending
-        }),
+        readiness: readiness(broker_there),
         config: config.clone(),
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
+    let (stop_ledger, receiver) = watch::channel(false);
+    let ledger = tokio::spawn(ledger.run(receiver));
     drop(tokio::spawn(heartbeat(Arc::clone(&link))));
     output::line("READY");
-    let ending = tokio::select! {
-        signal = wait_for_signal() => signal.map(|()| Ending::Signalled)?,
-        Ok(()) = changes.changed() => *changes.borrow(),
+    let serving = Serving {
+        node,
+        intake,
+        workers,
+        accepting,
+        administration,
+        shipping: (stop_shipper, shipping),
+        ledger: (stop_ledger, ledger),
+        changes,
+        drain_s: config.node.drain_s,
     };
-    // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
-    accepting.abort();
-    if let Ending::Succeeded { moves } = ending {
-        for task in administration {
-            task.abort();
-        }
-        // From here on the successor ships what we record.
-        let _told = stop_shipper.send(true);
-        let limit = Duration::from_secs(u64::from(config.node.drain_s));
-        upgrade::drain(&node, moves, limit).await;
-    }
-    stop(&node, intake, workers, &stop_shipper, shipping).await;
-    // Its supervisor starts it again, and it meets the new broker.
-    anyhow::ensure!(ending != Ending::BrokerGone, "the broker is gone");
-    Ok(())
+    serving.until_the_end().await
 }
 
 /// Who was revoked before this start stays out.
@@ -219,15 +211,22 @@ async fn keep_out(node: &Node, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Why a node stops serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Signalled,
-    BrokerGone,
-    /// A successor takes new flows; ours move there if it reads our snapshots.
-    Succeeded {
-        moves: bool,
-    },
+fn host(
+    link: &Arc<NodeLink>,
+    config: &Config,
+    secrets: &Secrets,
+    welcome: &mut Welcome,
+) -> Arc<BrokerHost> {
+    let arguments = Arguments::new(secrets.mask_key.clone(), config.patterns.clone());
+    let speakers = welcome.speakers.take().map(Speakers::new);
+    Arc::new(BrokerHost::new(Arc::clone(link), arguments, speakers))
+}
+
+fn readiness(broker_there: Arc<AtomicBool>) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
+    Box::new(move || {
+        let there = broker_there.load(Ordering::Relaxed);
+        (!there).then(|| "broker".to_owned()).into_iter().collect()
+    })
 }
 
 /// New flows are ours once the broker says so.
@@ -241,30 +240,6 @@ async fn serve_from_now_on(link: &NodeLink) -> Result<()> {
         .await
         .context("the broker is gone")?
         .context("the broker does not let this node serve")
-}
-
-/// No new flows, live ones are told, the rest of the record is shipped.
-async fn stop(
-    node: &Node,
-    intake: Intake,
-    workers: Workers,
-    stop_shipper: &watch::Sender<bool>,
-    shipping: Option<Shipping>,
-) {
-    tracing::info!("stopping: no new flows, live ones are told");
-    node.kill_all();
-    drop(intake);
-    let ended = tokio::task::spawn_blocking(move || workers.join());
-    if tokio::time::timeout(DRAIN, ended).await.is_err() {
-        tracing::warn!("some flows did not end in time");
-    }
-    // Nobody waits for it: the shipper also watches this value.
-    let _told = stop_shipper.send(true);
-    if let Some(shipping) = shipping
-        && tokio::time::timeout(DRAIN, shipping).await.is_err()
-    {
-        tracing::warn!("the rest of the record stays in the spool until the next start");
-    }
 }
 
 fn open_spool(config: &Config, paths: &StatePaths) -> Result<SpoolDir> {
@@ -294,6 +269,40 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
     Workers::start(node, lanes).context("starting the workers")
 }
 
+/// One number per workload of the configuration.
+fn taken(config: &Config, paths: &StatePaths, epoch: u32) -> Result<Taken> {
+    let names: Vec<String> = config
+        .workloads
+        .iter()
+        .map(|workload| workload.name.to_string())
+        .collect();
+    Taken::open(&paths.node_dir.join("ledger"), epoch, &names)
+        .context("opening the ledger's counts")
+}
+
+#[expect(clippy::too_many_arguments, reason = "what the ledger stands between")]
+fn ledger(
+    config: &Config,
+    paths: &StatePaths,
+    spool: &SpoolDir,
+    link: &Arc<NodeLink>,
+    taken: &Arc<Taken>,
+    registry: &Registry,
+) -> Result<Ledger> {
+    // A lane of its own, behind those of the workers.
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let index = u32::try_from(count).context("too many processors")?;
+    let lane = spool
+        .lane(index, weir_clock::now())
+        .context("opening the ledger's lane")?;
+    let place = Place {
+        cluster: config.node.cluster.clone(),
+        node: config.node.name.clone(),
+        directory: paths.node_dir.join("ledger"),
+    };
+    Ledger::new(Arc::clone(link), Arc::clone(taken), lane, place, registry)
+}
+
 fn settings(config: &Config) -> Settings {
     Settings {
         cluster: config.node.cluster.clone(),
@@ -304,8 +313,6 @@ fn settings(config: &Config) -> Settings {
         shape_seed: 0,
     }
 }
-
-type Shipping = tokio::task::JoinHandle<()>;
 
 fn start_shipper(
     config: &Config,
@@ -468,17 +475,6 @@ async fn heartbeat(link: Arc<NodeLink>) {
             }
         });
     }
-}
-
-async fn wait_for_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signal handler")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {

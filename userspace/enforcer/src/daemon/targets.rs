@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustls::pki_types::ServerName;
 use weir_accept::{authority, tls};
-use weir_relay::{Credentials, Protocol, SshTarget, Target, UpstreamTls};
+use weir_relay::{Credentials, Protocol, SshTarget, Target, Targets, UpstreamTls};
 use weir_ssh::{Backend, HostIdentity, Login, ServerKeys};
 use zeroize::Zeroizing;
 
@@ -123,9 +123,13 @@ impl TargetSecrets {
     }
 
     /// All targets, ready to serve. Their secrets are moved out.
-    pub(super) fn all(&mut self, config: &Config) -> Result<Vec<Arc<Target>>> {
-        let targets = config.targets.iter();
-        targets.map(|one| self.target(one).map(Arc::new)).collect()
+    pub(super) fn all(&mut self, config: &Config) -> Result<Targets> {
+        let targets = config
+            .targets
+            .iter()
+            .map(|target| self.target(target).map(Arc::new))
+            .collect::<Result<_>>()?;
+        Ok(Targets::new(targets))
     }
 
     fn target(&mut self, config: &config::Target) -> Result<Target> {

@@ -106,14 +106,14 @@ pub(super) fn passed(node: &Node, passed: &Passed) {
 }
 
 /// Waits until no flow is left: those that can move do so, the others go on until they end. After
-/// `limit` the rest is told to connect again.
-pub(super) async fn drain(node: &Arc<Node>, moves: bool, limit: Duration) {
+/// `limit_s` the rest is told to connect again.
+pub(super) async fn drain(node: &Arc<Node>, moves: bool, limit_s: u32) {
     tracing::info!(
         moves,
         open = node.open_flows(),
         "a successor serves: draining"
     );
-    let until = Instant::now() + limit;
+    let until = Instant::now() + Duration::from_secs(u64::from(limit_s));
     let mut looks = interval(LOOK_EVERY);
     // Flows that were accepted and have not begun are looked for twice.
     let mut empty = 0;

@@ -15,7 +15,7 @@ use weir_govern::{
     ServerBytes, Session, Side, Snapshot,
 };
 use weir_mask::MaskKey;
-use weir_model::fact::{Fact, FactKind};
+use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
@@ -356,6 +356,11 @@ impl Session for PostgresSession {
             Event::Policy(bound) => {
                 if let Some(governor) = &mut self.governor {
                     governor.rebind(bound);
+                }
+            }
+            Event::Attributed(context) => {
+                if let Some(governor) = &mut self.governor {
+                    governor.attribute(FactContext::clone(&context), now);
                 }
             }
             Event::Catalog(answer) => self.catalog_here(answer, now),

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use weir_spool::{BlockReader, Next, SegmentId, chain_start, end_is_signed, read_header, schema};
 
+use super::ledger;
 use super::row::{self, Row};
 use super::segment::Walk;
 use super::{Report, name, unhex};
@@ -101,6 +102,7 @@ pub async fn verify_store(client: &Client, scope: &Scope<'_>) -> Result<Report, 
 async fn look(client: &Client, scope: &Scope<'_>) -> Result<Report, String> {
     let mut report = Report::default();
     strangers(client, &mut report).await?;
+    ledger::verify(client, scope, &mut report).await?;
     let batches = batches(client, scope).await?;
     acknowledged(&mut report, scope, &batches)?;
     let mut counts = counts(client, scope).await?;

@@ -22,6 +22,12 @@ fn the_table_has_exactly_the_columns_that_rows_are_encoded_in() {
                 let (name, ty) = change.trim_end_matches(';').split_once(' ').unwrap();
                 found.iter_mut().find(|column| column.0 == name).unwrap().1 = ty;
             }
+            let added = "ALTER TABLE fact ADD COLUMN IF NOT EXISTS ";
+            if let Some(change) = change.strip_prefix(added) {
+                let (column, after) = change.trim_end_matches(';').split_once(" AFTER ").unwrap();
+                let at = found.iter().position(|column| column.0 == after).unwrap();
+                found.insert(at + 1, column.split_once(' ').unwrap());
+            }
         }
     }
     let expected: Vec<(&str, &str)> = weir_spool::schema::COLUMNS

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
-use weir_govern::Event;
+use weir_govern::{Event, Session};
+use weir_model::ident::SessionId;
 use weir_model::time::Now;
 
 use super::jobs::{Done, Jobs};
@@ -17,7 +18,8 @@ use crate::holds::Waiter;
 use crate::host::Moving;
 use crate::moved::{self, Moved, SavedFlow};
 use crate::node::Node;
-use crate::registry::FlowRow;
+use crate::registry::{FlowRow, Owner};
+use crate::speaker::Speaker;
 use crate::stream::Stream;
 use crate::worker::Pen;
 
@@ -155,6 +157,23 @@ pub(crate) async fn serve_moved(node: Arc<Node>, pen: Rc<Pen>, moved: Moved) {
     }
 }
 
+/// The session noted the move: its receipt covers everything that was recorded before.
+fn record_move(
+    pen: &Pen,
+    session: &mut dyn Session,
+    id: SessionId,
+    now: Now,
+) -> Result<(), String> {
+    let mut facts = Vec::new();
+    session.drain_facts(&mut facts);
+    match pen.push(&facts).and_then(|()| pen.commit(id, now)) {
+        Ok(Some(receipt)) => session.handle(Event::Recorded(receipt), now),
+        Ok(None) => return Err("its move could not be recorded".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    Ok(())
+}
+
 fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Connection, String> {
     let (target, mut session) = moved.session(&node, now).map_err(|why| why.to_string())?;
     let Moved {
@@ -165,15 +184,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
     } = moved;
     let sockets = stream(client).and_then(|client| Ok((client, stream(server)?)));
     let (client, server) = sockets.map_err(|error| error.to_string())?;
-    let mut facts = Vec::new();
-    session.drain_facts(&mut facts);
-    let recorded = pen.push(&facts).and_then(|()| pen.commit(flow.id, now));
-    match recorded {
-        Ok(Some(receipt)) => session.handle(Event::Recorded(receipt), now),
-        Ok(None) => return Err("its move could not be recorded".to_owned()),
-        Err(error) => return Err(error.to_string()),
-    }
-    facts.clear();
+    record_move(&pen, &mut *session, flow.id, now)?;
     let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX_MAX);
     let cancel = flow.cancel();
     let row = FlowRow {
@@ -184,11 +195,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         server_addr: flow.base.server_addr.clone(),
         pid: flow.origin.pid,
         comm: flow.origin.comm.clone(),
-        principal: flow.principal.oid.to_string(),
-        tenant: String::new(),
-        application: String::new(),
-        on_behalf_of: String::new(),
-        cgroup: flow.origin.cgroup.0,
+        owner: Owner::default(),
         opened_us: flow.opened_us,
     };
     node.registry.open(row, mailbox_sender.clone());
@@ -202,6 +209,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         pen,
         id: flow.id,
         workload: flow.workload,
+        speaker: Speaker::again(&flow.origin, flow.context.pid),
         origin: flow.origin,
         target,
         base: flow.base,
@@ -217,7 +225,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         jobs: Jobs::default(),
         mailbox,
         mailbox_sender,
-        facts,
+        facts: Vec::new(),
         timer: Box::pin(sleep(START_TIME_MAX)),
         timer_due_us: None,
         upgrade: false,
@@ -233,13 +241,8 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         refusal: None,
         node,
     };
-    // It may have been revoked on the way.
-    connection.node.identified(
-        connection.id,
-        &flow.principal,
-        &connection.workload,
-        &connection.origin,
-    );
+    let upstream = connection.server.as_ref().and_then(Stream::local_addr);
+    connection.announce(&flow.principal, upstream);
     connection.keep_principal(flow.principal, now);
     Ok(connection)
 }

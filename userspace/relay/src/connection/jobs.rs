@@ -1,5 +1,6 @@
 //! What a flow has running on the control runtime: sign-in, upstream, catalog.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -197,6 +198,9 @@ impl Connection {
                 );
             }
             Done::Connected(Ok(stream)) => {
+                if let Some(principal) = self.principal.clone() {
+                    self.announce(&principal, stream.local_addr());
+                }
                 self.server = Some(stream);
                 self.connected(now);
             }
@@ -236,10 +240,14 @@ impl Connection {
         let governor = bind::governor(&self.node, &self.target, &self.base, flow, now);
         self.context = Some(Arc::clone(governor.context()));
         self.keep_principal(Arc::clone(&flow.principal), now);
-        self.node
-            .identified(self.id, &flow.principal, &self.workload, &self.origin);
+        self.announce(&flow.principal, None);
         self.session
             .handle(Event::Identified(Box::new(governor)), now);
+    }
+
+    pub(super) fn announce(&self, principal: &Principal, upstream: Option<SocketAddr>) {
+        let of = (&self.origin, &self.workload);
+        self.node.identified(self.id, of, principal, upstream);
     }
 
     pub(super) fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {

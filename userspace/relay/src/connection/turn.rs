@@ -10,6 +10,7 @@ use weir_govern::{CloseReason, Event};
 
 use super::jobs::Done;
 use super::{Connection, START_TIME_MAX};
+use crate::speaker;
 use crate::stream::Stream;
 
 /// Bytes asked for in one read.
@@ -71,6 +72,8 @@ impl Connection {
         }
         if woken.client {
             if !self.client_in.is_empty() {
+                self.attribute().await;
+                let now = weir_clock::now();
                 self.session.handle_client(&mut self.client_in, now);
                 release(&mut self.client_in);
             }
@@ -79,6 +82,19 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Asks who sent what just came in. Before the session is bound the next bytes will tell.
+    async fn attribute(&mut self) {
+        let Some(context) = self.context.clone() else {
+            return;
+        };
+        if let Some(speaker) = self.speaker.changed(&self.node) {
+            let context = speaker::attributed(&self.node, &context, &speaker).await;
+            self.context = Some(Arc::clone(&context));
+            self.session
+                .handle(Event::Attributed(context), weir_clock::now());
+        }
     }
 
     /// The session's own deadline, else the start-up limit, else the end of the binding.

@@ -45,14 +45,15 @@ pub(crate) async fn serve(mut arrival: Arrival) {
                 let mut governor =
                     bind::governor(&node, &arrival.target, &arrival.base, &bound, now);
                 governor.say_refused_as("denied");
-                node.identified(id, &bound.principal, &arrival.workload, &arrival.origin);
+                let of = (&arrival.origin, &arrival.workload);
+                node.identified(id, of, &bound.principal, None);
                 run(&mut arrival, stream, target, governor, bound.principal).await
             }
             Err(none) => turn_away(&arrival, stream, &target, none).await,
         },
         (_, _) => CloseReason::Internal,
     };
-    node.registry.close(id, None);
+    node.closed(id, None);
     node.metrics.closed(reason);
     node.metrics.flows_open.dec();
 }
@@ -78,7 +79,7 @@ async fn run(
         Arc::clone(&arrival.node),
         Rc::clone(&arrival.pen),
         Arc::clone(&arrival.target),
-        principal,
+        (principal, &arrival.origin),
         governor,
     );
     let connect = TargetConnect {
