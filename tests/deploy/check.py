@@ -123,10 +123,36 @@ def _():
     assert all(mount in names for each in mounts.values() for mount in each)
 
 
-@check("RBAC reads pods and nothing else")
+@check("RBAC reads pods, Services and their endpoints, and nothing else")
 def _():
     rules = render({})["ClusterRole"][0]["rules"]
-    assert rules == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    verbs = ["get", "list", "watch"]
+    assert rules == [
+        {"apiGroups": [""], "resources": ["pods", "services"], "verbs": verbs},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": verbs},
+    ]
+
+
+@check("only a node that follows pods has a token of the API, and it knows its own name")
+def _():
+    def node(values):
+        objects = render(values)
+        pod = objects["DaemonSet"][0]["spec"]["template"]["spec"]
+        node = next(c for c in pod["containers"] if c["name"] == "node")
+        text = next(c for c in objects["ConfigMap"] if "weir.yaml" in c["data"])["data"]["weir.yaml"]
+        return pod, node, yaml.safe_load(text)
+
+    pod, container, config = node(SAMPLE)
+    assert "kubernetes" not in config and "securityContext" not in pod
+    assert "api" not in {v["name"] for v in pod["volumes"]}
+    values = copy.deepcopy(SAMPLE)
+    values["kubernetes"] = {"follow": True}
+    pod, container, config = node(values)
+    folder = next(m for m in container["volumeMounts"] if m["name"] == "api")["mountPath"]
+    assert config["kubernetes"]["token_file"] == folder + "/token"
+    assert container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"
+    broker = next(c for c in pod["containers"] if c["name"] == "broker")
+    assert "api" not in {m["name"] for m in broker["volumeMounts"]}
 
 
 @check("values.schema.json refuses plain http, the tag latest, unknown names, bad policies")
@@ -157,7 +183,8 @@ def _():
         parsed = yaml.load(text, Loader=Strict)
         assert parsed["version"] == 1, name
         assert set(parsed) <= {"version", "node", "identity", "workloads", "targets", "policies",
-                               "masking", "record", "approvals", "admin"}, name
+                               "exempt", "kubernetes", "dns", "masking", "record", "approvals",
+                               "admin"}, name
 
 
 @check("systemd units")

@@ -37,4 +37,4 @@ pub const fn counter_index(class: u32, counter: u32) -> u32 {
 }
 
 const _: () = assert!((Counter::EventLost as u32) < COUNTERS);
-const _: () = assert!((crate::Reason::QueueBypass as u32) < Counter::Redirected as u32);
+const _: () = assert!((crate::Reason::Unlisted as u32) < Counter::Redirected as u32);

@@ -32,6 +32,25 @@ pub const AF_INET6: u32 = 10;
 /// The class of a governed process that no workload claims: it has every protected destination.
 pub const CLASS_NONE: u32 = 0;
 
+/// The class of cgroups that lie below a governed one and are known not to be governed: no
+/// destination is protected from them.
+pub const CLASS_EXEMPT: u32 = CLASSES_MAX - 1;
+
+/// Largest class of a workload.
+pub const CLASS_WORKLOAD_MAX: u32 = CLASS_EXEMPT - 1;
+
+/// Never in a map: no ancestor of the cgroup is governed.
+pub const CLASS_OUTSIDE: u32 = u32::MAX;
+
+/// Of the host's namespace and devices, which workloads share: the class is the process's or the
+/// packet's own.
+pub const CLASS_HOST: u32 = u32::MAX - 1;
+
+/// Bits of a `MARKS` entry. Inbound: the socket was accepted, so it may answer whoever came.
+pub const MARK_INBOUND: u32 = 1;
+/// The socket was connected by an exempt process, so the ledger does not miss it.
+pub const MARK_EXEMPT: u32 = 2;
+
 /// Ancestors of a cgroup that the programs look at, counted from the root.
 pub const CGROUP_DEPTH_MAX: u32 = 12;
 

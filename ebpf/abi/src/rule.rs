@@ -21,7 +21,8 @@ pub struct Destination {
 /// Bits of [`Destination`] before the address.
 pub const DESTINATION_FIXED_BITS: u32 = 64;
 
-/// Value of `NETNS`: the listeners of one namespace. A port of 0 means none: refuse.
+/// Value of `NETNS`: the listeners of one namespace, and of `HOSTS`: those of one class in the
+/// host's. A port of 0 means none: refuse.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Netns {

@@ -32,10 +32,12 @@ pub enum Reason {
     Unparsable = 13,
     /// A socket option that sends frames past the device's queue, where nothing of ours looks.
     QueueBypass = 14,
+    /// The workload's egress is listed, and the destination is not on the list.
+    Unlisted = 15,
 }
 
 impl Reason {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NoHeartbeat,
         Self::NoListener,
         Self::NotTcp,
@@ -50,6 +52,7 @@ impl Reason {
         Self::DeviceEgress,
         Self::Unparsable,
         Self::QueueBypass,
+        Self::Unlisted,
     ];
 
     /// Label for metrics and facts.
@@ -70,6 +73,7 @@ impl Reason {
             Self::DeviceEgress => "device_egress",
             Self::Unparsable => "unparsable",
             Self::QueueBypass => "queue_bypass",
+            Self::Unlisted => "unlisted",
         }
     }
 }

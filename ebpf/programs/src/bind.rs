@@ -2,12 +2,12 @@
 
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::{SockAddrContext, SockContext, SockoptContext};
-use weir_abi::Reason;
+use weir_abi::{CLASS_EXEMPT, CLASS_HOST, Reason};
 
 use crate::class;
 use crate::context::{field, set_field};
 use crate::count::{self, Refused};
-use crate::maps::NETNS;
+use crate::maps::{HOSTS, NETNS};
 
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
@@ -33,6 +33,14 @@ pub(crate) fn bind(ctx: &SockAddrContext) -> i32 {
     let Some(netns) = (unsafe { NETNS.get(&cookie) }) else {
         return ALLOW;
     };
+    let mut netns = *netns;
+    if netns.class == CLASS_HOST {
+        // SAFETY: copied at once.
+        match unsafe { HOSTS.get(&class::of_task()) } {
+            Some(own) => netns = *own,
+            None => return ALLOW,
+        }
+    }
     if port != netns.port4 && port != netns.port6 {
         return ALLOW;
     }
@@ -50,6 +58,10 @@ pub(crate) fn bind(ctx: &SockAddrContext) -> i32 {
 pub(crate) fn create(ctx: &SockContext) -> i32 {
     let kind = field!(ctx.sock, type_);
     let protocol = field!(ctx.sock, protocol);
+    let class = class::of_task();
+    if class == CLASS_EXEMPT {
+        return ALLOW;
+    }
     let ping = protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
     let reason = if protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP {
         Reason::Protocol
@@ -60,7 +72,7 @@ pub(crate) fn create(ctx: &SockContext) -> i32 {
     };
     count::refused_task(&Refused {
         reason,
-        class: class::of_task(),
+        class,
         addr: &[0; 4],
         port: 0,
         protocol,
@@ -75,14 +87,15 @@ pub(crate) fn set_option(ctx: &SockoptContext) -> i32 {
     let raw = ctx.sockopt;
     let level = field!(raw, level);
     let direct = level == SOL_PACKET && field!(raw, optname) == PACKET_QDISC_BYPASS;
-    if !direct && level != SOL_XDP {
+    let class = class::of_task();
+    if class == CLASS_EXEMPT || (!direct && level != SOL_XDP) {
         // Zero: the kernel takes the caller's own buffer, whatever its size.
         set_field!(raw, optlen = 0);
         return ALLOW;
     }
     count::refused_task(&Refused {
         reason: Reason::QueueBypass,
-        class: class::of_task(),
+        class,
         addr: &[0; 4],
         port: 0,
         protocol: level as u32,

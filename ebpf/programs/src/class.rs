@@ -6,9 +6,9 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::maps::lpm_trie::Key;
 use weir_abi::rule::DESTINATION_FIXED_BITS;
-use weir_abi::{CGROUP_DEPTH_MAX, CLASS_NONE, Destination, PORT_ANY, PORT_SOME};
+use weir_abi::{CGROUP_DEPTH_MAX, CLASS_NONE, CLASS_OUTSIDE, Destination, PORT_ANY, PORT_SOME};
 
-use crate::maps::{CLASSES, DESTINATIONS, OWN_CGROUPS};
+use crate::maps::{ALLOWED, CLASSES, DESTINATIONS, LISTED, OWN_CGROUPS};
 
 /// Class of the deepest claimed ancestor of the current task's cgroup.
 #[inline(always)]
@@ -30,10 +30,11 @@ pub(crate) fn of_task() -> u32 {
     class
 }
 
-/// Class of the deepest claimed ancestor of the packet's socket's cgroup.
+/// Class of the deepest claimed ancestor of the packet's socket's cgroup; [`CLASS_OUTSIDE`] where
+/// none is governed, and without a full socket.
 #[inline(always)]
 pub(crate) fn of_packet(skb: *mut __sk_buff) -> u32 {
-    let mut class = CLASS_NONE;
+    let mut class = CLASS_OUTSIDE;
     let mut level = 1;
     while level <= CGROUP_DEPTH_MAX {
         // SAFETY: the packet comes from the kernel; 0 without a full socket.
@@ -69,8 +70,37 @@ pub(crate) fn is_protected_somewhere(class: u32, addr: &[u32; 4]) -> bool {
     lookup(class, addr, PORT_SOME)
 }
 
+/// Does the class reach nothing but what is on its list.
+#[inline(always)]
+pub(crate) fn is_listed(class: u32) -> bool {
+    LISTED.get(class).is_some_and(|listed| *listed != 0)
+}
+
+/// `port` in host order.
+#[inline(always)]
+pub(crate) fn is_allowed(class: u32, addr: &[u32; 4], port: u32) -> bool {
+    ALLOWED.get(&key(class, addr, port)).is_some() || is_allowed_whole(class, addr)
+}
+
+/// Is every port of the address on the list.
+#[inline(always)]
+pub(crate) fn is_allowed_whole(class: u32, addr: &[u32; 4]) -> bool {
+    ALLOWED.get(&key(class, addr, PORT_ANY)).is_some()
+}
+
+/// Is some port of the address on the list.
+#[inline(always)]
+pub(crate) fn is_allowed_somewhere(class: u32, addr: &[u32; 4]) -> bool {
+    ALLOWED.get(&key(class, addr, PORT_SOME)).is_some()
+}
+
 #[inline(always)]
 fn lookup(class: u32, addr: &[u32; 4], port: u32) -> bool {
+    DESTINATIONS.get(&key(class, addr, port)).is_some()
+}
+
+#[inline(always)]
+fn key(class: u32, addr: &[u32; 4], port: u32) -> Key<Destination> {
     let mut bytes = [0_u8; 16];
     for (index, word) in addr.iter().enumerate() {
         bytes[index * 4..index * 4 + 4].copy_from_slice(&word.to_ne_bytes());
@@ -80,7 +110,5 @@ fn lookup(class: u32, addr: &[u32; 4], port: u32) -> bool {
         port,
         addr: bytes,
     };
-    DESTINATIONS
-        .get(&Key::new(DESTINATION_FIXED_BITS + 128, data))
-        .is_some()
+    Key::new(DESTINATION_FIXED_BITS + 128, data)
 }

@@ -11,12 +11,15 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use aya_ebpf::programs::SockAddrContext;
-use weir_abi::{AF_INET, AF_INET6, CLASS_NONE, Counter, Netns, Origin, Reason};
+use weir_abi::{
+    AF_INET, AF_INET6, CLASS_EXEMPT, CLASS_HOST, CLASS_NONE, Counter, MARK_EXEMPT, Netns, Origin,
+    Reason,
+};
 
 use crate::class;
 use crate::context::{field, is_mapped, mapped, set_field};
 use crate::count::{self, Refused};
-use crate::maps::{CLIENT, HEARTBEAT, NETNS, OFF_GROUP_LEADER, OFF_START_BOOTTIME};
+use crate::maps::{CLIENT, HEARTBEAT, HOSTS, MARKS, NETNS, OFF_GROUP_LEADER, OFF_START_BOOTTIME};
 
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
@@ -38,6 +41,8 @@ struct Call {
     /// All zero when the namespace is not served: an `Option` would leave bytes unwritten, which the
     /// verifier refuses to copy.
     netns: Netns,
+    /// Not 0 in the host's namespace.
+    host: u32,
 }
 
 pub(crate) fn connect4(ctx: &SockAddrContext) -> i32 {
@@ -108,10 +113,37 @@ pub(crate) fn sendmsg6(ctx: &SockAddrContext) -> i32 {
 }
 
 fn sendmsg(call: &Call) -> i32 {
+    if call.class == CLASS_EXEMPT {
+        return ALLOW;
+    }
     if class::is_protected(call.class, &call.addr, call.port) {
         return refuse(call, Reason::Datagram);
     }
+    if class::is_listed(call.class) && !is_on_list(call) {
+        return refuse(call, Reason::Unlisted);
+    }
     ALLOW
+}
+
+/// Within its own namespace a workload may talk to itself; the host's loopback is everybody's.
+#[inline(always)]
+fn is_on_list(call: &Call) -> bool {
+    (call.host == 0 && is_own_address(call)) || class::is_allowed(call.class, &call.addr, call.port)
+}
+
+#[inline(always)]
+fn is_own_address(call: &Call) -> bool {
+    let [first, second, third, last] = call.addr;
+    if is_mapped(&call.addr) {
+        // 127.0.0.0/8, and 0.0.0.0 which Linux takes for it.
+        return last.to_ne_bytes()[0] == 127
+            || last == 0
+            || (call.netns.v4 != 0 && last == call.netns.v4);
+    }
+    let zero = first == 0 && second == 0 && third == 0;
+    let v6 = &call.netns.v6;
+    let own = v6[0] != 0 && first == v6[0] && second == v6[1] && third == v6[2] && last == v6[3];
+    own || (zero && (last == 0 || last == 1_u32.to_be()))
 }
 
 enum Verdict {
@@ -122,6 +154,11 @@ enum Verdict {
 
 #[inline(always)]
 fn decide(ctx: &SockAddrContext, call: &Call) -> Verdict {
+    if call.class == CLASS_EXEMPT {
+        forget(ctx);
+        exempt(ctx, call);
+        return Verdict::Pass;
+    }
     if is_listener(&call.netns, call) {
         refuse(call, Reason::DirectToListener);
         return Verdict::Refuse;
@@ -129,6 +166,10 @@ fn decide(ctx: &SockAddrContext, call: &Call) -> Verdict {
     if !class::is_protected(call.class, &call.addr, call.port) {
         // A socket that was redirected once and goes elsewhere now must not keep its old answer.
         forget(ctx);
+        if class::is_listed(call.class) && !is_on_list(call) {
+            refuse(call, Reason::Unlisted);
+            return Verdict::Refuse;
+        }
         return Verdict::Pass;
     }
     match redirect(ctx, call) {
@@ -140,6 +181,21 @@ fn decide(ctx: &SockAddrContext, call: &Call) -> Verdict {
             forget(ctx);
             refuse(call, reason);
             Verdict::Refuse
+        }
+    }
+}
+
+/// The ledger would count an exempt process's connect as missed.
+#[inline(always)]
+fn exempt(ctx: &SockAddrContext, call: &Call) {
+    if !class::is_protected(CLASS_NONE, &call.addr, call.port) {
+        return;
+    }
+    // SAFETY: the context's own socket; null when there is no memory.
+    unsafe {
+        let mark = MARKS.get_or_insert_ptr_mut(ctx, None);
+        if !mark.is_null() {
+            *mark |= MARK_EXEMPT;
         }
     }
 }
@@ -254,18 +310,20 @@ fn call(ctx: &SockAddrContext, addr: [u32; 4], family: u32) -> Call {
     // SAFETY: the hook's own context.
     let netns_cookie = unsafe { bpf_get_netns_cookie(raw.cast()) };
     // SAFETY: copied at once.
-    let netns = match unsafe { NETNS.get(&netns_cookie) } {
+    let mut netns = match unsafe { NETNS.get(&netns_cookie) } {
         Some(netns) => *netns,
-        None => Netns {
-            v6: [0; 4],
-            v4: 0,
-            port4: 0,
-            port6: 0,
-            class: CLASS_NONE,
-        },
+        None => nowhere(),
     };
     let mut class = class::of_task();
-    if class == CLASS_NONE {
+    let mut host = 0;
+    if netns.class == CLASS_HOST {
+        host = 1;
+        // SAFETY: copied at once.
+        netns = match unsafe { HOSTS.get(&class) } {
+            Some(own) => *own,
+            None => nowhere(),
+        };
+    } else if class == CLASS_NONE {
         // The socket is governed, its present holder is not: the namespace decides.
         class = netns.class;
     }
@@ -277,6 +335,18 @@ fn call(ctx: &SockAddrContext, addr: [u32; 4], family: u32) -> Call {
         class,
         netns_cookie,
         netns,
+        host,
+    }
+}
+
+#[inline(always)]
+const fn nowhere() -> Netns {
+    Netns {
+        v6: [0; 4],
+        v4: 0,
+        port4: 0,
+        port6: 0,
+        class: CLASS_NONE,
     }
 }
 

@@ -5,12 +5,15 @@ use aya_ebpf::helpers::generated::{
     bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_sk_storage_get, bpf_sock_ops_cb_flags_set,
 };
 use aya_ebpf::programs::SockOpsContext;
-use weir_abi::{AF_INET, CLASS_NONE, Counter, FLOW_LIFE_NS, FlowKey, Origin};
+use weir_abi::{
+    AF_INET, CLASS_HOST, CLASS_NONE, Counter, FLOW_LIFE_NS, FlowKey, MARK_EXEMPT, MARK_INBOUND,
+    Origin,
+};
 
 use crate::class;
 use crate::context::{MAPPED, field, mapped};
 use crate::count;
-use crate::maps::{ACCEPTED, CLIENT, FLOWS, NETNS};
+use crate::maps::{ACCEPTED, CLIENT, FLOWS, MARKS, NETNS};
 
 const TCP_CONNECT_CB: u32 = 3;
 const PASSIVE_ESTABLISHED_CB: u32 = 5;
@@ -31,6 +34,7 @@ struct Ends {
 pub(crate) fn governed(ctx: &SockOpsContext) -> u32 {
     match field!(ctx.ops, op) {
         TCP_CONNECT_CB => publish(ctx.ops),
+        PASSIVE_ESTABLISHED_CB => inbound(ctx.ops),
         STATE_CB => abandon(ctx.ops),
         _ => {}
     }
@@ -51,9 +55,13 @@ fn publish(ops: *mut bpf_sock_ops) {
     let ends = ends(ops);
     // SAFETY: the hook's own context.
     let netns_cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
-    let origin = storage(ops, (&raw const CLIENT).cast_mut().cast(), 0);
+    let origin: *mut Origin = storage(ops, (&raw const CLIENT).cast_mut().cast(), 0);
     if origin.is_null() {
-        missed(netns_cookie, &ends);
+        let mark: *mut u32 = storage(ops, (&raw const MARKS).cast_mut().cast(), 0);
+        // SAFETY: checked.
+        if mark.is_null() || unsafe { *mark } & MARK_EXEMPT == 0 {
+            missed(netns_cookie, &ends);
+        }
         return;
     }
     // SAFETY: checked; the storage outlives this program.
@@ -68,11 +76,25 @@ fn publish(ops: *mut bpf_sock_ops) {
     unsafe { bpf_sock_ops_cb_flags_set(ops, STATE_CB_FLAG) };
 }
 
+/// What came from outside is answered, whoever asked; only what a listed class opens is held to
+/// its list.
+#[inline(always)]
+fn inbound(ops: *mut bpf_sock_ops) {
+    let mark: *mut u32 = storage(ops, (&raw const MARKS).cast_mut().cast(), CREATE);
+    if !mark.is_null() {
+        // SAFETY: checked.
+        unsafe { *mark |= MARK_INBOUND };
+    }
+}
+
 /// The ledger: a SYN towards a protected destination that the connect hook did not see.
 #[inline(always)]
 fn missed(netns_cookie: u64, ends: &Ends) {
     // SAFETY: read at once.
-    let class = unsafe { NETNS.get(&netns_cookie) }.map_or(CLASS_NONE, |netns| netns.class);
+    let mut class = unsafe { NETNS.get(&netns_cookie) }.map_or(CLASS_NONE, |netns| netns.class);
+    if class == CLASS_HOST {
+        class = CLASS_NONE;
+    }
     if class::is_protected(class, &ends.remote, ends.remote_port) {
         count::add(class, Counter::Missed as u32);
     }
@@ -87,7 +109,7 @@ fn abandon(ops: *mut bpf_sock_ops) {
     if new != TCP_CLOSE {
         return;
     }
-    let origin = storage(ops, (&raw const CLIENT).cast_mut().cast(), 0);
+    let origin: *mut Origin = storage(ops, (&raw const CLIENT).cast_mut().cast(), 0);
     if origin.is_null() {
         return;
     }
@@ -125,7 +147,7 @@ fn accept(ops: *mut bpf_sock_ops) {
     if now.wrapping_sub(flow.ktime_ns) > FLOW_LIFE_NS {
         count::add(flow.class, Counter::Expired as u32);
     } else {
-        let slot = storage(ops, (&raw const ACCEPTED).cast_mut().cast(), CREATE);
+        let slot: *mut Origin = storage(ops, (&raw const ACCEPTED).cast_mut().cast(), CREATE);
         if slot.is_null() {
             count::add(flow.class, Counter::FlowLost as u32);
         } else {
@@ -138,7 +160,7 @@ fn accept(ops: *mut bpf_sock_ops) {
 }
 
 #[inline(always)]
-fn storage(ops: *mut bpf_sock_ops, map: *mut core::ffi::c_void, flags: u64) -> *mut Origin {
+fn storage<T>(ops: *mut bpf_sock_ops, map: *mut core::ffi::c_void, flags: u64) -> *mut T {
     // SAFETY: the context's socket, checked for null as the verifier demands.
     unsafe {
         let sk = (*ops).__bindgen_anon_2.sk;

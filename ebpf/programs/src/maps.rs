@@ -23,13 +23,30 @@ pub(crate) static FLOWS: LruHashMap<FlowKey, Origin> = LruHashMap::pinned(65_536
 #[map]
 pub(crate) static DESTINATIONS: LpmTrie<Destination, u32> = LpmTrie::pinned(65_536, 0);
 
-/// cgroup id to class; full means that the workload cannot be registered.
+/// cgroup id to class, governed roots (class 0) and exempt cgroups included; full means that the
+/// workload cannot be registered.
 #[map]
-pub(crate) static CLASSES: HashMap<u64, u32> = HashMap::pinned(1024, 0);
+pub(crate) static CLASSES: HashMap<u64, u32> = HashMap::pinned(4096, 0);
 
 /// Namespace cookie to its listeners; no entry means refuse.
 #[map]
 pub(crate) static NETNS: HashMap<u64, Netns> = HashMap::pinned(1024, 0);
+
+/// Class to its listeners in the host's namespace.
+#[map]
+pub(crate) static HOSTS: HashMap<u32, Netns> = HashMap::pinned(CLASSES_MAX, 0);
+
+/// Is the egress of a class listed: 0 or 1.
+#[map]
+pub(crate) static LISTED: Array<u32> = Array::pinned(CLASSES_MAX, 0);
+
+/// What a listed class may reach beside its targets: (class, port, prefix).
+#[map]
+pub(crate) static ALLOWED: LpmTrie<Destination, u32> = LpmTrie::pinned(65_536, 0);
+
+/// Bits of [`weir_abi::MARK_INBOUND`] and its like; lives and dies with the socket.
+#[btf_map]
+pub(crate) static MARKS: SkStorage<u32> = SkStorage::new();
 
 /// Weir's own cgroups: the only ones whose packets reach a protected destination.
 #[map]

@@ -1,13 +1,15 @@
 //! Packets that leave: the cgroup's egress and the device's allow-list.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_skb_cgroup_id, bpf_skb_load_bytes};
-use weir_abi::Reason;
+use aya_ebpf::helpers::generated::{
+    bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_cgroup_id, bpf_skb_load_bytes,
+};
+use weir_abi::{CLASS_EXEMPT, CLASS_HOST, CLASS_NONE, CLASS_OUTSIDE, MARK_INBOUND, Reason};
 
 use crate::class;
 use crate::context::{field, mapped};
 use crate::count::{self, Refused};
-use crate::maps::{DEVICE_CLASS, DEVICE_LINK_BYTES};
+use crate::maps::{DEVICE_CLASS, DEVICE_LINK_BYTES, MARKS};
 
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_SHOT: i32 = 2;
@@ -23,6 +25,12 @@ const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
 const IPV6_ROUTING: u8 = 43;
 const IPV6_FRAGMENT: u8 = 44;
+const ICMPV6: u8 = 58;
+const IPPROTO_TCP: u32 = 6;
+const TCP_LISTEN: u32 = 10;
+const TCP_NEW_SYN_RECV: u32 = 12;
+/// Of protocols without ports.
+const NO_PORT: u32 = 0x1_0000;
 
 /// What a packet says about where it goes.
 struct Packet {
@@ -32,6 +40,8 @@ struct Packet {
     port: Option<u32>,
     /// A bare ACK or RST: carries nothing and opens nothing.
     empty: bool,
+    /// What IPv6 finds its neighbours and routers with; it does not leave the link.
+    neighbour: bool,
 }
 
 enum Parsed {
@@ -46,10 +56,20 @@ pub(crate) fn cgroup_egress(skb: *mut __sk_buff) -> i32 {
     if field!(skb, ifindex) == LOOPBACK {
         return 1;
     }
-    let class = class::of_packet(skb);
+    let mut class = class::of_packet(skb);
+    if class == CLASS_EXEMPT {
+        return 1;
+    }
+    if class == CLASS_OUTSIDE {
+        class = CLASS_NONE;
+    }
     match network(skb, 0) {
         Parsed::Ip(packet) if is_protected(class, &packet) => {
             report(skb, class, Reason::CgroupEgress, &packet);
+            0
+        }
+        Parsed::Ip(packet) if class::is_listed(class) && !is_on_list(skb, class, &packet) => {
+            report(skb, class, Reason::Unlisted, &packet);
             0
         }
         Parsed::Ip(_) | Parsed::Other => 1,
@@ -60,22 +80,38 @@ pub(crate) fn cgroup_egress(skb: *mut __sk_buff) -> i32 {
     }
 }
 
-/// The workload's device: to a protected destination only Weir's own sockets.
+/// The workload's device: to a protected destination only Weir's own sockets. On the host's
+/// devices ([`CLASS_HOST`]) only packets whose full socket is governed are looked at.
 pub(crate) fn device_egress(skb: *mut __sk_buff) -> i32 {
     // SAFETY: the hook's own packet; 0 without a full socket.
     let cgroup = unsafe { bpf_skb_cgroup_id(skb) };
     if class::is_own(cgroup) {
         return TC_ACT_OK;
     }
-    let class = DEVICE_CLASS.load();
+    let sender = class::of_packet(skb);
+    let mut class = DEVICE_CLASS.load();
+    if sender == CLASS_EXEMPT || (class == CLASS_HOST && sender == CLASS_OUTSIDE) {
+        return TC_ACT_OK;
+    }
+    if class == CLASS_HOST {
+        class = sender;
+    }
     match frame(skb) {
         Parsed::Ip(packet) => {
             // Time-wait answers and resets of Weir's own flows have no full socket.
-            if !is_protected(class, &packet) || (cgroup == 0 && packet.empty) {
+            if cgroup == 0 && packet.empty {
                 return TC_ACT_OK;
             }
-            report(skb, class, Reason::DeviceEgress, &packet);
-            TC_ACT_SHOT
+            if is_protected(class, &packet) {
+                report(skb, class, Reason::DeviceEgress, &packet);
+                return TC_ACT_SHOT;
+            }
+            let kernels_own = sender == CLASS_OUTSIDE && packet.neighbour;
+            if class::is_listed(class) && !kernels_own && !is_on_list(skb, class, &packet) {
+                report(skb, class, Reason::Unlisted, &packet);
+                return TC_ACT_SHOT;
+            }
+            TC_ACT_OK
         }
         Parsed::Other => TC_ACT_OK,
         Parsed::Unparsable => {
@@ -90,6 +126,40 @@ fn is_protected(class: u32, packet: &Packet) -> bool {
     match packet.port {
         Some(port) => class::is_protected(class, &packet.dst, port),
         None => class::is_protected_somewhere(class, &packet.dst),
+    }
+}
+
+/// What is on the list, or answers a connection that came from outside.
+#[inline(always)]
+fn is_on_list(skb: *mut __sk_buff, class: u32, packet: &Packet) -> bool {
+    let listed = match packet.port {
+        Some(NO_PORT) => class::is_allowed_somewhere(class, &packet.dst),
+        Some(port) => class::is_allowed(class, &packet.dst, port),
+        None => class::is_allowed_whole(class, &packet.dst),
+    };
+    listed || (packet.protocol == IPPROTO_TCP && is_answer(skb))
+}
+
+#[inline(always)]
+fn is_answer(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the hook's own packet; every pointer is checked as the verifier demands.
+    unsafe {
+        let sk = core::ptr::read_volatile(&raw const (*skb).__bindgen_anon_2.sk);
+        if sk.is_null() {
+            return false;
+        }
+        // A half-open connection (or the listener, whose answers the cgroup's hook sees as its own).
+        let state = core::ptr::read_volatile(&raw const (*sk).state);
+        if state == TCP_NEW_SYN_RECV || state == TCP_LISTEN {
+            return true;
+        }
+        let full = bpf_sk_fullsock(sk);
+        if full.is_null() {
+            return false;
+        }
+        let map = (&raw const MARKS).cast_mut().cast();
+        let mark: *mut u32 = bpf_sk_storage_get(map, full.cast(), core::ptr::null_mut(), 0).cast();
+        !mark.is_null() && *mark & MARK_INBOUND != 0
     }
 }
 
@@ -230,6 +300,9 @@ fn ipv6(skb: *mut __sk_buff, offset: u32) -> Parsed {
             return Parsed::Unparsable;
         }
         // Hop-by-hop and destination options: a length in units of eight bytes.
+        if next == ICMPV6 {
+            return icmpv6(skb, at, header[7], dst);
+        }
         if next != 0 && next != 60 {
             return transport(skb, at, u32::from(next), false, dst, payload);
         }
@@ -243,6 +316,23 @@ fn ipv6(skb: *mut __sk_buff, offset: u32) -> Parsed {
         walked += 1;
     }
     Parsed::Unparsable
+}
+
+/// Neighbour discovery is sent with a hop limit of 255 and answered by whoever sees it unchanged
+/// (RFC 4861, section 7.1); reports on groups with one of 1 (RFC 3810, section 5).
+#[inline(always)]
+fn icmpv6(skb: *mut __sk_buff, offset: u32, hop_limit: u8, dst: [u32; 4]) -> Parsed {
+    let Some([kind]) = load::<1>(skb, offset) else {
+        return Parsed::Unparsable;
+    };
+    let neighbour = matches!((kind, hop_limit), (133..=136, 255) | (130..=132 | 143, 1));
+    Parsed::Ip(Packet {
+        dst,
+        protocol: u32::from(ICMPV6),
+        port: Some(NO_PORT),
+        empty: false,
+        neighbour,
+    })
 }
 
 /// TCP, UDP, DCCP, SCTP and UDP-Lite have the destination port at the same place. Fragments and
@@ -261,6 +351,7 @@ fn transport(
         protocol,
         port: None,
         empty: false,
+        neighbour: false,
     };
     if fragment {
         return Parsed::Ip(hidden);
@@ -268,7 +359,7 @@ fn transport(
     match protocol {
         // No port is ever protected as 65536: these pass.
         1 | 2 | 58 => Parsed::Ip(Packet {
-            port: Some(0x1_0000),
+            port: Some(NO_PORT),
             ..hidden
         }),
         6 => {

@@ -127,6 +127,13 @@ pub(crate) const ALL: &[Resource] = &[
     kept(NET, "networkpolicies", "NetworkPolicy", true, "netpol"),
     kept("coordination.k8s.io", "leases", "Lease", true, ""),
     kept(
+        "discovery.k8s.io",
+        "endpointslices",
+        "EndpointSlice",
+        true,
+        "",
+    ),
+    kept(
         ADMISSION,
         "mutatingwebhookconfigurations",
         "MutatingWebhookConfiguration",

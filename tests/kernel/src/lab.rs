@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use weir_broker::World;
 
 use crate::jail;
 use crate::role::Role;
@@ -48,7 +49,11 @@ pub struct Lab {
     pub node: Option<Role>,
     protected: bool,
     wanderer: bool,
+    changes: Vec<Change>,
+    host: &'static str,
 }
+
+type Change = Box<dyn Fn(&Lab, &mut Value)>;
 
 fn ip(arguments: &str) {
     let output = Command::new("ip")
@@ -140,6 +145,8 @@ impl Lab {
             node: None,
             protected: false,
             wanderer: false,
+            changes: Vec::new(),
+            host: "",
         };
         lab.wait_for_links();
         lab
@@ -197,21 +204,80 @@ impl Lab {
             let cgroup = self.below_mount(&self.root.join("governed/c"));
             workloads.push(json!({"name": "c", "cgroup": cgroup}));
         }
-        json!({
+        let mut config = json!({
             "run_dir": self.run_dir,
             "pins": self.pins,
             "own": self.below_mount(&self.own),
-            "governed": self.below_mount(&self.root.join("governed")),
+            "governed": [self.below_mount(&self.root.join("governed"))],
             "workloads": workloads,
             "destinations": destinations,
-        })
+        });
+        for change in &self.changes {
+            change(self, &mut config);
+        }
+        config
+    }
+
+    /// Changes the configuration of each broker that is started from here on.
+    pub fn change(&mut self, change: impl Fn(&Self, &mut Value) + 'static) {
+        self.changes.push(Box::new(change));
+    }
+
+    /// Brokers are started in this pod's namespace, which is the host's to them.
+    pub fn set_host(&mut self, pod: &'static str) {
+        self.host = pod;
+    }
+
+    /// A cgroup below the governed root, as the configuration names it.
+    #[must_use]
+    pub fn governed(&self, name: &str) -> String {
+        let path = self.below_mount(&self.root.join("governed").join(name));
+        path.trim_end_matches('/').to_owned()
+    }
+
+    /// Makes a cgroup below the governed root.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn make_cgroup(&self, name: &str) {
+        fs::create_dir_all(self.cgroup(name)).expect("cgroups can be made");
+    }
+
+    /// Tells the broker, as a node does; empty when it was taken.
+    ///
+    /// # Panics
+    /// There is no node.
+    pub fn tell(&mut self, world: &World) -> String {
+        let node = self.node.as_mut().expect("a node that tells");
+        node.ask(&json!(world).to_string(), "TOLD")
+    }
+
+    /// A flood of frames from a container that just starts; what it said.
+    ///
+    /// # Panics
+    /// It could not be started.
+    #[must_use]
+    pub fn flood(&self, (cgroup, space): (&str, &str), port: u16) -> String {
+        let output = Command::new(&self.binary)
+            .args(["flood", "packet_syn_v4"])
+            .args([self.cgroup(cgroup), self.space(space)])
+            .args([&port.to_string(), "10.99.0.99", "fd99::99"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("a flood");
+        spoken("flood", &output.stdout, &output.stderr)
     }
 
     /// Starts the broker; back once everything is attached.
     pub fn start_broker(&mut self) {
         self.protected = true;
         let config = self.config().to_string();
-        let mut broker = Role::start(&self.binary, &["broker", &config]);
+        let mut broker = if self.host.is_empty() {
+            Role::start(&self.binary, &["broker", &config])
+        } else {
+            let host = format!("--net={}", self.space(self.host).display());
+            Role::start("nsenter", &[&host, &self.binary, "broker", &config])
+        };
         broker.expect("READY");
         self.broker = Some(broker);
     }

@@ -33,6 +33,15 @@ pub fn run(kind: &str, to: SocketAddr, other: Option<SocketAddr>) -> io::Result<
             Ok("sent".to_owned())
         }
         "hold" => hold(to),
+        "serve" => serve(to),
+        "raw" => {
+            drop(calls::socket(
+                libc::AF_INET,
+                libc::SOCK_RAW,
+                libc::IPPROTO_TCP,
+            )?);
+            Ok("made".to_owned())
+        }
         "ping" => ping(to),
         "filter" => filter(to),
         "loop" => Ok(repeat(to)),
@@ -154,6 +163,16 @@ fn hold(to: SocketAddr) -> io::Result<String> {
     io::copy(&mut io::stdin(), &mut io::sink())?;
     let written = nix::unistd::write(&socket, b"late data")?;
     Ok(format!("wrote {written}"))
+}
+
+/// Greets one client, as a service of the workload's own; ends when its parent says so.
+fn serve(at: SocketAddr) -> io::Result<String> {
+    let listener = std::net::TcpListener::bind(at)?;
+    let (mut client, from) = listener.accept()?;
+    io::Write::write_all(&mut client, b"service\n")?;
+    drop(client);
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    Ok(format!("served {from}"))
 }
 
 /// One echo request by a raw ICMP socket, and its answer.

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+pub use frames::flood;
 pub use handed::give;
 pub use streams::{exchange, reach};
 

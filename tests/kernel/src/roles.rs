@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
-use weir_broker::client::{NodeLink, Told};
-use weir_broker::{BrokerConfig, Destination, WorkloadConfig};
+use weir_broker::client::{NodeLink, NodePulse, Told};
+use weir_broker::{BrokerConfig, Destination, Egress, Members, WorkloadConfig, World};
 use weir_kernel::Origins;
 
 type Failure = Box<dyn Error>;
@@ -34,34 +34,67 @@ pub fn broker(config: &str) -> Result<(), Failure> {
     for workload in list("workloads").unwrap_or_default() {
         workloads.push(WorkloadConfig {
             name: text(&workload, "name")?,
-            cgroup: text(&workload, "cgroup")?,
+            members: match text(&workload, "cgroup") {
+                Ok(path) => Members::Cgroup(path),
+                Err(_) => Members::Told,
+            },
             netns: text(&workload, "netns").ok().map(PathBuf::from),
             token: weir_broker::TokenSource::None,
+            egress: egress(workload.get("allow"))?,
         });
     }
     let mut destinations = Vec::new();
     for destination in list("destinations").unwrap_or_default() {
-        let net: IpAddr = text(&destination, "net")?.parse()?;
-        let port = destination.get("port").and_then(Value::as_u64).unwrap_or(0);
-        destinations.push(Destination {
-            net,
-            prefix: if net.is_ipv4() { 32 } else { 128 },
-            port: u16::try_from(port)?,
-        });
+        destinations.push(place(&destination)?);
     }
+    let texts = |name: &str| -> Vec<String> {
+        let all = list(name).unwrap_or_default();
+        let texts = all.iter().filter_map(Value::as_str);
+        texts.map(ToOwned::to_owned).collect()
+    };
     let config = BrokerConfig {
         node_uid: 0,
         run_dir: text(&value, "run_dir")?.into(),
         pins: text(&value, "pins")?.into(),
         own_cgroup: text(&value, "own")?,
-        governed_cgroup: text(&value, "governed")?,
+        governed: texts("governed"),
+        exempt: texts("exempt"),
+        pods_root: text(&value, "pods_root").unwrap_or_else(|_| "/".to_owned()),
         workloads,
         credentials: Vec::new(),
         destinations,
+        found_targets: texts("found_targets"),
+        guard_ms: value
+            .get("guard_ms")
+            .and_then(Value::as_u64)
+            .unwrap_or(30_000),
     };
     let stop = AtomicBool::new(false);
     weir_broker::run(config, &stop, || say("READY"))?;
     Ok(())
+}
+
+fn place(value: &Value) -> Result<Destination, Failure> {
+    let net: IpAddr = text(value, "net")?.parse()?;
+    let port = value.get("port").and_then(Value::as_u64).unwrap_or(0);
+    let whole = if net.is_ipv4() { 32 } else { 128 };
+    let prefix = value.get("prefix").and_then(Value::as_u64);
+    Ok(Destination {
+        net,
+        prefix: u8::try_from(prefix.unwrap_or(whole))?,
+        port: u16::try_from(port)?,
+    })
+}
+
+fn egress(list: Option<&Value>) -> Result<Option<Egress>, Failure> {
+    let Some(list) = list.and_then(Value::as_array) else {
+        return Ok(None);
+    };
+    let allow: Result<Vec<Destination>, Failure> = list.iter().map(place).collect();
+    Ok(Some(Egress {
+        allow: allow?,
+        named: true,
+    }))
 }
 
 /// One line to whoever started us.
@@ -74,7 +107,8 @@ pub fn say(line: &str) {
 /// The stand-in: heartbeats, accepts on every listener it is given, answers
 /// `weir DESTINATION pid comm` to sockets with an origin and closes the others.
 ///
-/// Lines on standard input: `counts`, `ledger`, `refusals`, `silent` (no more heartbeats), `alive`.
+/// Lines on standard input: `counts`, `ledger`, `refusals`, `silent` (no more heartbeats), `alive`, and
+/// JSON of what a node tells of the world.
 ///
 /// # Errors
 /// No broker.
@@ -93,8 +127,8 @@ pub fn node(socket: &Path) -> Result<(), Failure> {
         let _gone = sender.send(done);
     });
     serving.recv_timeout(Duration::from_secs(2))??;
-    let (beating, quiet) = (Arc::clone(&link), Arc::clone(&silent));
-    std::thread::spawn(move || beat(&beating, &quiet));
+    let (pulse, quiet) = (welcome.pulse, Arc::clone(&silent));
+    std::thread::spawn(move || beat(&pulse, &quiet));
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
             "silent" => {
@@ -120,7 +154,13 @@ pub fn node(socket: &Path) -> Result<(), Failure> {
                 let refusals = refusals.unwrap_or_default();
                 say(&format!("REFUSALS {}", json!(refusals)));
             }),
-            other => say(&format!("UNKNOWN {other}")),
+            told => {
+                let world: World = serde_json::from_str(told)?;
+                link.world(world, |done| match done {
+                    Ok(()) => say("TOLD"),
+                    Err(error) => say(&format!("TOLD {error}")),
+                });
+            }
         }
     }
     Ok(())
@@ -143,7 +183,7 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
             say(&format!("LISTENER {workload} {addr}"));
             std::thread::spawn(move || accept(&socket, &origins, (&stop, &workload)));
         }
-        Told::ListenerGone { netns } => {
+        Told::ListenerGone { netns, .. } => {
             for (_, stop) in serving.iter().filter(|(cookie, _)| *cookie == netns) {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -157,19 +197,12 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
 }
 
 /// Heartbeats, unless told to be quiet; says `ALIVE` after the first.
-fn beat(link: &NodeLink, quiet: &AtomicBool) {
+fn beat(pulse: &NodePulse, quiet: &AtomicBool) {
     let mut first = true;
     loop {
-        if !quiet.load(Ordering::Relaxed) {
-            let (sender, answer) = mpsc::channel();
-            link.heartbeat(move |done| {
-                // Nobody waits any more when the first answer was late.
-                let _late = sender.send(done.is_ok());
-            });
-            if answer.recv_timeout(Duration::from_secs(2)) == Ok(true) && first {
-                first = false;
-                say("ALIVE");
-            }
+        if !quiet.load(Ordering::Relaxed) && pulse.beat().is_ok() && first {
+            first = false;
+            say("ALIVE");
         }
         std::thread::sleep(Duration::from_millis(100));
     }

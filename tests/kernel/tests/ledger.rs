@@ -1,10 +1,6 @@
 //! Every connect that the kernel saw is served, abandoned or in flight, each counted on its own;
 //! refusals are counted by their reason.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests wait by the wall clock, with limits"
-)]
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

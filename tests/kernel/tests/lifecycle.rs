@@ -231,10 +231,10 @@ fn stop_for_a_while(lab: &Lab, pid: Pid) {
     });
     untouched(lab, "without a heartbeat");
     kill(pid, Signal::SIGCONT).unwrap();
-    // The heartbeat is good for two seconds; one look takes up to 0.4 s against a full stop.
+    // The heartbeat is good for half a second; one look takes up to 0.4 s against a full stop.
     let within = refused.expect("never refused");
     assert!(
-        within < Duration::from_millis(2600),
+        within < Duration::from_millis(1000),
         "refused after {within:?}"
     );
     let back = until(4 * SECOND, || {

@@ -40,6 +40,11 @@ pub(crate) fn make(path: &Path) -> Result<u64, BrokerError> {
     id(path)
 }
 
+/// Makes a cgroup when it is not there; one that somebody else manages stays as it is.
+pub(crate) fn ensure(path: &Path) -> Result<u64, BrokerError> {
+    if path.is_dir() { id(path) } else { make(path) }
+}
+
 /// The cgroup id: its directory's inode number.
 pub(crate) fn id(path: &Path) -> Result<u64, BrokerError> {
     Ok(fs::metadata(path)
@@ -53,18 +58,27 @@ pub(crate) fn enter(path: &Path, pid: u32) -> Result<(), BrokerError> {
     fs::write(&procs, pid.to_string()).map_err(|source| file(&procs, source))
 }
 
-/// Every process in a cgroup and below.
-pub(crate) fn processes(path: &Path) -> Vec<u32> {
+/// Every process in a cgroup and below, but for cgroups that are not `wanted`, by id.
+pub(crate) fn processes(path: &Path, wanted: impl Fn(u64) -> bool) -> Vec<u32> {
     let mut found = Vec::new();
-    let mut left = vec![path.to_owned()];
-    let mut walked = 0;
-    while let Some(directory) = left.pop() {
-        walked += 1;
-        if walked > WALK_MAX {
-            break;
-        }
+    for directory in tree(path, wanted) {
         if let Ok(text) = fs::read_to_string(directory.join("cgroup.procs")) {
             found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        }
+    }
+    found
+}
+
+/// A cgroup and those below it, limited.
+pub(crate) fn tree(path: &Path, wanted: impl Fn(u64) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![path.to_owned()];
+    while let Some(directory) = left.pop() {
+        if found.len() >= WALK_MAX {
+            break;
+        }
+        if !id(&directory).is_ok_and(&wanted) {
+            continue;
         }
         let Ok(entries) = fs::read_dir(&directory) else {
             continue;
@@ -74,6 +88,7 @@ pub(crate) fn processes(path: &Path) -> Vec<u32> {
                 left.push(entry.path());
             }
         }
+        found.push(directory);
     }
     found
 }

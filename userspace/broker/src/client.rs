@@ -22,7 +22,7 @@ use weir_model::flow::ProcessAsk;
 
 use crate::message::{
     AboutIdentity, Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, LedgerReport, Passed,
-    ProcessReport, RefusalReport, receive, send,
+    ProcessReport, RefusalReport, World, receive, send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -46,6 +46,7 @@ pub enum Told {
         socket: OwnedFd,
     },
     ListenerGone {
+        workload: String,
         netns: u64,
     },
     /// A successor serves, which reads session snapshots of this version.
@@ -86,6 +87,7 @@ pub struct Welcome {
     pub admin: OwnedFd,
     /// Who speaks on clients' sockets; absent where the kernel does not say.
     pub speakers: Option<OwnedFd>,
+    pub pulse: NodePulse,
     told: Vec<Told>,
 }
 
@@ -125,7 +127,9 @@ impl NodeLink {
                     ..
                 } => {
                     let mut fds = fds.into_iter();
-                    let (Some(accepted_map), Some(admin)) = (fds.next(), fds.next()) else {
+                    let (Some(accepted_map), Some(admin), Some(pulse)) =
+                        (fds.next(), fds.next(), fds.next())
+                    else {
                         return Err(io::Error::other("the broker's hello lacks descriptors"));
                     };
                     let link = Self {
@@ -139,6 +143,7 @@ impl NodeLink {
                             accepted_map,
                             admin,
                             speakers: fds.next(),
+                            pulse: NodePulse(pulse),
                             told,
                         },
                     ));
@@ -257,9 +262,11 @@ impl NodeLink {
         self.ask_done(Ask::Pass(passed), &[], done);
     }
 
-    /// The node lives. Send every 250 ms or so; each is good for 2 s.
-    pub fn heartbeat(&self, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
-        self.ask_done(Ask::Heartbeat, &[], done);
+    /// Tells of pods, containers and addresses. Addresses are done once they stand in the kernel's
+    /// maps, members within some milliseconds. Of a node that drains nothing is taken, which is no
+    /// error: its successor tells.
+    pub fn world(&self, world: World, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
+        self.ask_done(Ask::World(world), &[], done);
     }
 
     /// An unconnected TCP socket made in that namespace.
@@ -404,6 +411,22 @@ impl NodeLink {
     }
 }
 
+/// The node's sign of life, once it serves.
+pub struct NodePulse(OwnedFd);
+
+impl NodePulse {
+    /// The node lives. Say so every 100 ms; each is good for 500 ms.
+    ///
+    /// # Errors
+    /// The broker is gone. A broker that does not read is none: it was told already.
+    pub fn beat(&self) -> io::Result<()> {
+        match nix::unistd::write(&self.0, &[1]) {
+            Ok(_) | Err(nix::errno::Errno::EAGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 impl Welcome {
     /// Listeners that were announced before the answer.
     pub fn take_told(&mut self) -> Vec<Told> {
@@ -445,7 +468,9 @@ fn unpack(message: FromBroker, fds: Vec<OwnedFd>) -> Option<Told> {
                 socket,
             })
         }
-        FromBroker::ListenerGone { netns } => Some(Told::ListenerGone { netns }),
+        FromBroker::ListenerGone { workload, netns } => {
+            Some(Told::ListenerGone { workload, netns })
+        }
         FromBroker::Drain { snapshots } => Some(Told::Drain { snapshots }),
         FromBroker::Passed(passed) => Some(Told::Passed(passed)),
         FromBroker::Session => {

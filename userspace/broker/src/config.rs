@@ -16,11 +16,20 @@ pub struct BrokerConfig {
     pub pins: PathBuf,
     /// Weir's own cgroup, below the mount.
     pub own_cgroup: String,
-    /// Root of the governed subtree.
-    pub governed_cgroup: String,
+    /// Roots of the governed subtrees; none lies in another.
+    pub governed: Vec<String>,
+    /// Cgroups below them that are not governed.
+    pub exempt: Vec<String>,
+    /// The kubelet's `--cgroup-root`.
+    pub pods_root: String,
     pub workloads: Vec<WorkloadConfig>,
     pub destinations: Vec<Destination>,
     pub credentials: Vec<CredentialConfig>,
+    /// Targets whose addresses the node finds.
+    pub found_targets: Vec<String>,
+    /// How long a namespace without a process stays guarded, milliseconds: the next process in it
+    /// finds the guard in place.
+    pub guard_ms: u64,
 }
 
 /// A backend's secret that the node cannot read by itself.
@@ -40,10 +49,12 @@ pub enum CredentialSource {
 #[derive(Clone, Debug)]
 pub struct WorkloadConfig {
     pub name: String,
-    pub cgroup: String,
+    pub members: Members,
     /// Found from the cgroup's processes when absent.
     pub netns: Option<PathBuf>,
     pub token: TokenSource,
+    /// Reaches nothing but its targets and this list, when there is one.
+    pub egress: Option<Egress>,
 }
 
 /// Where the broker finds what proves a workload.
@@ -55,6 +66,22 @@ pub enum TokenSource {
     InContainer(PathBuf),
     /// The workload needs none.
     None,
+}
+
+/// Which cgroups are a workload's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// This one, by its path, and all below it.
+    Cgroup(String),
+    /// Those that the node tells of.
+    Told,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    pub allow: Vec<Destination>,
+    /// The node finds more, by their names.
+    pub named: bool,
 }
 
 /// One protected place.

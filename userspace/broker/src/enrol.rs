@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup;
 
@@ -13,11 +13,12 @@ const PREFIX: &str = "run-";
 const TREES_MAX: usize = 1024;
 
 /// Makes a cgroup below the workload's for the process and what it starts. Returns its id.
-pub(crate) fn enrol(workload: &Path, governed: &Path, pid: u32) -> io::Result<u64> {
+pub(crate) fn enrol(workload: &Path, governed: &[PathBuf], pid: u32) -> io::Result<u64> {
     if pid <= 1 {
         return Err(io::Error::other("that is no process of a person"));
     }
-    if cgroup::processes(governed).contains(&pid) {
+    let inside = |root: &PathBuf| cgroup::processes(root, |_| true).contains(&pid);
+    if governed.iter().any(inside) {
         return Err(io::Error::other("the process is governed already"));
     }
     cgroup::make(workload).map_err(io::Error::other)?;

@@ -23,7 +23,7 @@ use weir_model::limit::PARENTS_MAX;
 
 pub(crate) use self::desk::Desk;
 use self::digest::{Digests, Moment};
-use self::place::{Cgroups, container_and_pod, is_below};
+use self::place::{Cgroups, container_and_pod};
 use self::process::NS_PER_TICK;
 use self::seed::Seeds;
 use crate::message::ProcessReport;
@@ -82,11 +82,11 @@ impl Link {
 
 impl Evidence {
     /// `lineage` must see everything already; without it `/proc` is all there is. `mount` is that
-    /// of cgroup v2, `governed` the path below it.
+    /// of cgroup v2, `governed` the paths below it.
     pub(crate) fn new(
         lineage: Option<Lineage>,
         mount: PathBuf,
-        governed: &str,
+        governed: &[String],
         now_ns: u64,
     ) -> Self {
         let seeds = lineage.as_ref().map(|_| Seeds::read()).unwrap_or_default();
@@ -298,18 +298,17 @@ impl Evidence {
     }
 
     fn is_governed(&mut self, link: &Link, now_ns: u64) -> bool {
-        let root = self.cgroups.governed().to_owned();
         if let Some(path) = process::cgroup(link.pid)
             && process::lives(link.pid, link.ticks)
         {
-            return is_below(&path, &root);
+            return self.cgroups.is_governed(&path);
         }
         match self.record(link) {
             Some(record) => self.cgroups.path(record.cgroup_id, now_ns).is_some(),
             None => self
                 .seeds
                 .get(link.pid, link.ticks)
-                .is_some_and(|seed| is_below(&seed.cgroup, &root)),
+                .is_some_and(|seed| self.cgroups.is_governed(&seed.cgroup)),
         }
     }
 }
@@ -371,7 +370,7 @@ mod tests {
     use super::*;
 
     fn evidence() -> Evidence {
-        Evidence::new(None, PathBuf::from("/sys/fs/cgroup"), "/", 0)
+        Evidence::new(None, PathBuf::from("/sys/fs/cgroup"), &["/".to_owned()], 0)
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(crate) fn read(system: &System, places: &Places, names: Vec<String>) -> Ledg
 
 fn queued(places: &Places) -> BTreeMap<&str, u64> {
     let mut queued = BTreeMap::new();
-    for place in places.by_inode.values() {
+    for place in places.by_id.values() {
         let waiting = place.sockets.iter().filter_map(|socket| {
             let length = weir_kernel::accept_queue(socket.fd.as_fd()).ok()?;
             Some(u64::from(length))

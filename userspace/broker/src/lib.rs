@@ -9,25 +9,31 @@
 mod cgroup;
 pub mod client;
 mod config;
+mod destinations;
 mod enrol;
 mod evidence;
+mod layout;
 mod ledger;
 mod listeners;
+mod members;
 mod message;
 mod namespace;
 mod nodes;
 mod plugins;
+mod pulse;
 mod reset;
 mod revoke;
 mod serve;
 mod tokens;
+mod watch;
 
 pub use crate::config::{
-    BrokerConfig, BrokerError, CredentialConfig, CredentialSource, Destination, TokenSource,
-    WorkloadConfig,
+    BrokerConfig, BrokerError, CredentialConfig, CredentialSource, Destination, Egress, Members,
+    TokenSource, WorkloadConfig,
 };
 pub use crate::message::{
-    ClassReport, FlowNote, LedgerClass, LedgerReport, Passed, ProcessReport, RefusalReport,
+    ClassReport, FlowNote, Found, LedgerClass, LedgerReport, MemberKind, MemberReport, Passed,
+    ProcessReport, RefusalReport, World,
 };
 pub use crate::revoke::{Revoked, revoke};
 pub use crate::serve::run;

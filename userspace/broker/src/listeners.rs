@@ -1,22 +1,29 @@
 //! Workloads, their namespaces, and the listeners in them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use weir_kernel::{ClassId, ListenerEntry, System};
 
 use crate::cgroup;
-use crate::config::{BrokerConfig, BrokerError, WorkloadConfig};
-use crate::namespace::{Device, Listening, Namespace, devices_here, listen_here};
+use crate::config::{BrokerConfig, BrokerError, Members as Selector, WorkloadConfig};
+use crate::members::{Members, settle};
+use crate::namespace::{
+    Device, Listening, Namespace, devices_here, drain_links, links_here, listen_here,
+    listen_loopback,
+};
 
 /// Namespaces of one workload; a workload with more is not one that was thought of.
 const NAMESPACES_MAX: usize = 256;
 
-/// A namespace without a process stays guarded for this many looks (30 s), so that the next
-/// process in it finds the guard in place.
-const UNSEEN_MAX: u32 = 150;
+/// Bytes of an Ethernet header.
+const ETHERNET_BYTES: u32 = 14;
+
+/// Key of the pinned links of the host's devices.
+const HOST_KEY: &str = "host";
 
 /// One listening socket.
 pub(crate) struct Socket {
@@ -24,69 +31,96 @@ pub(crate) struct Socket {
     pub(crate) addr: SocketAddr,
 }
 
-/// One namespace that is being served.
+/// One namespace that is being served; the host's once for each workload in it.
 pub(crate) struct Place {
     pub(crate) workload: String,
     pub(crate) cookie: u64,
     pub(crate) sockets: Vec<Socket>,
-    pub(crate) namespace: Namespace,
-    class: ClassId,
-    devices: BTreeSet<u32>,
-    /// Looks in which nothing was seen of it.
-    unseen: u32,
+    seen_ns: u64,
 }
 
-/// All of them, by the namespace's inode.
+/// A namespace whose devices are guarded.
+struct Guarded {
+    namespace: Namespace,
+    cookie: u64,
+    /// Of its pinned links.
+    key: String,
+    class: ClassId,
+    devices: BTreeSet<u32>,
+    /// When listeners were last opened in it, or tried to be.
+    tried_ns: u64,
+    /// Says when a device comes; without it devices are looked for now and then.
+    links: Option<OwnedFd>,
+}
+
+/// A place is one class in one namespace (by inode); only the host's has several.
+pub(crate) type PlaceId = (u64, ClassId);
+
+/// All of them.
 pub(crate) struct Places {
     mount: PathBuf,
-    own_inode: u64,
-    pub(crate) by_inode: BTreeMap<u64, Place>,
-    classed: BTreeSet<(String, u64)>,
+    host: Namespace,
+    host_cookie: u64,
+    pub(crate) by_id: BTreeMap<PlaceId, Place>,
+    guarded: BTreeMap<u64, Guarded>,
+    /// As last written to the kernel's map.
+    classes: BTreeMap<u64, ClassId>,
+    /// Claims that differ, said once.
+    disputed: BTreeSet<u64>,
 }
 
 /// What changed in one look.
 #[derive(Default)]
 pub(crate) struct Changes {
-    pub(crate) added: Vec<u64>,
-    /// Cookies.
-    pub(crate) removed: Vec<u64>,
+    pub(crate) added: Vec<PlaceId>,
+    /// Workload and cookie.
+    pub(crate) removed: Vec<(String, u64)>,
+}
+
+/// What a look needs to know.
+pub(crate) struct Scene<'a> {
+    pub(crate) config: &'a BrokerConfig,
+    pub(crate) members: &'a Members,
+    pub(crate) now_ns: u64,
+    /// Devices as well, of every namespace.
+    pub(crate) thorough: bool,
 }
 
 impl Places {
-    pub(crate) fn new(mount: PathBuf) -> Result<Self, BrokerError> {
-        let own = Namespace::open(Path::new("/proc/self/ns/net"))
-            .map_err(|source| crate::config::system("opening our namespace", source))?;
+    pub(crate) fn new(mount: PathBuf, system: &mut System) -> Result<Self, BrokerError> {
+        let own = |source| crate::config::system("our own namespace", source);
+        let host = Namespace::open(Path::new("/proc/self/ns/net")).map_err(own)?;
+        let host_cookie = crate::namespace::cookie_here().map_err(own)?;
+        system.set_host_namespace(host_cookie)?;
         Ok(Self {
             mount,
-            own_inode: own.inode,
-            by_inode: BTreeMap::new(),
-            classed: BTreeSet::new(),
+            host,
+            host_cookie,
+            by_id: BTreeMap::new(),
+            guarded: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            disputed: BTreeSet::new(),
         })
     }
 
-    /// Looks for new and gone namespaces. Errors of one workload do not stop another: its
-    /// protected connects stay refused, and the next look tries again.
-    pub(crate) fn look(&mut self, config: &BrokerConfig, system: &mut System) -> Changes {
+    /// Looks for new and gone cgroups and namespaces. Errors of one workload do not stop another:
+    /// its protected connects stay refused, and the next look tries again.
+    pub(crate) fn look(&mut self, scene: &Scene<'_>, system: &mut System) -> Changes {
         let mut changes = Changes::default();
-        let mut present = BTreeSet::new();
-        for (index, workload) in config.workloads.iter().enumerate() {
-            let class = ClassId(u32::try_from(index + 1).unwrap_or(u32::MAX));
-            self.register_class(workload, class, system);
-            for namespace in self.namespaces(workload) {
-                if namespace.inode == self.own_inode {
-                    // The host's namespace: its listeners would be everybody's.
+        // Classes first: until a cgroup has one it is nobody's, which is refused.
+        self.classify(scene, system);
+        for (class, workload) in classes(&scene.config.workloads) {
+            for namespace in self.namespaces(workload, class, scene) {
+                let id = (namespace.inode, class);
+                if let Some(place) = self.place_of(id) {
+                    place.seen_ns = scene.now_ns;
                     continue;
                 }
-                present.insert(namespace.inode);
-                if let Some(place) = self.by_inode.get_mut(&namespace.inode) {
-                    place.watch_devices(system);
-                    continue;
-                }
-                match serve_namespace(workload, class, namespace, system) {
+                let served = self.serve(workload, (class, scene.now_ns), namespace, system);
+                match served {
                     Ok(place) => {
-                        let inode = place.namespace.inode;
-                        changes.added.push(inode);
-                        self.by_inode.insert(inode, place);
+                        changes.added.push(id);
+                        self.by_id.insert(id, place);
                     }
                     Err(error) => tracing::error!(
                         workload = %workload.name, %error,
@@ -95,60 +129,158 @@ impl Places {
                 }
             }
         }
-        let mut gone = Vec::new();
-        for (inode, place) in &mut self.by_inode {
-            if present.contains(inode) {
-                place.unseen = 0;
-                continue;
-            }
-            place.unseen += 1;
-            if place.unseen > UNSEEN_MAX {
-                gone.push(*inode);
-            }
-        }
-        for inode in gone {
-            if let Some(place) = self.by_inode.remove(&inode) {
-                system.remove_listeners(place.cookie);
-                if let Err(error) = system.detach_devices(&place.cookie.to_string()) {
-                    tracing::warn!(%error, "links of a gone namespace stay until uninstall");
-                }
-                tracing::info!(workload = %place.workload, "a namespace is gone");
-                changes.removed.push(place.cookie);
+        self.forget(scene, system, &mut changes);
+        for guarded in self.guarded.values_mut() {
+            let told = guarded.links.as_ref().is_some_and(drain_links);
+            if told || scene.thorough {
+                guarded.watch_devices(system);
             }
         }
         changes
     }
 
-    fn register_class(&mut self, workload: &WorkloadConfig, class: ClassId, system: &mut System) {
-        let path = cgroup::directory(&self.mount, &workload.cgroup);
-        // A cgroup that does not exist yet is looked for again.
-        let Ok(id) = cgroup::id(&path) else { return };
-        let key = (workload.name.clone(), id);
-        if self.classed.contains(&key) {
-            return;
+    /// A namespace is one workload's: the first that was seen in it. The kernel refuses the others'
+    /// connects there. The host's is shared.
+    fn place_of(&mut self, (inode, class): PlaceId) -> Option<&mut Place> {
+        if inode == self.host.inode {
+            return self.by_id.get_mut(&(inode, class));
         }
-        match system.set_class(id, class) {
-            Ok(()) => {
-                self.classed.insert(key);
+        let mut all = self
+            .by_id
+            .range_mut((inode, ClassId(0))..=(inode, ClassId(u32::MAX)));
+        all.next().map(|(_, place)| place)
+    }
+
+    fn forget(&mut self, scene: &Scene<'_>, system: &mut System, changes: &mut Changes) {
+        let unseen_max = scene.config.guard_ms * 1_000_000;
+        let gone: Vec<PlaceId> = self
+            .by_id
+            .iter()
+            .filter(|(_, place)| scene.now_ns.saturating_sub(place.seen_ns) > unseen_max)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            let Some(place) = self.by_id.remove(&id) else {
+                continue;
+            };
+            let (inode, class) = id;
+            if inode == self.host.inode {
+                system.remove_host_listeners(class);
+            } else {
+                system.remove_listeners(place.cookie);
             }
-            Err(error) => tracing::error!(workload = %workload.name, %error, "not registered"),
+            tracing::info!(workload = %place.workload, "a namespace is gone");
+            changes.removed.push((place.workload, place.cookie));
+        }
+        // The host's devices stay guarded while another workload is there.
+        let by_id = &self.by_id;
+        self.guarded.retain(|inode, guarded| {
+            let used = by_id.keys().any(|(other, _)| other == inode);
+            let keep = used || scene.now_ns.saturating_sub(guarded.tried_ns) <= unseen_max;
+            if !keep && let Err(error) = system.detach_devices(&guarded.key) {
+                tracing::warn!(%error, "links of a gone namespace stay until uninstall");
+            }
+            keep
+        });
+        if scene.thorough || !changes.removed.is_empty() {
+            let keys: BTreeSet<&str> = self.guarded.values().map(|one| one.key.as_str()).collect();
+            if let Err(error) = system.sweep_devices(|key| keys.contains(key)) {
+                tracing::warn!(%error, "links of gone devices stay until uninstall");
+            }
         }
     }
 
-    fn namespaces(&self, workload: &WorkloadConfig) -> Vec<Namespace> {
+    /// Writes the class of every claimed cgroup that is there, and forgets the others.
+    fn classify(&mut self, scene: &Scene<'_>, system: &mut System) {
+        let (wanted, disputed) = settle(self.claims(scene));
+        for cgroup in disputed.difference(&self.disputed) {
+            tracing::error!(
+                cgroup,
+                "two claim this cgroup differently: its protected connects are refused"
+            );
+        }
+        self.disputed = disputed;
+        // Of gone cgroups first: the map has room for so many.
+        for cgroup in self.classes.keys().filter(|id| !wanted.contains_key(id)) {
+            system.remove_class(*cgroup);
+        }
+        for (cgroup, class) in &wanted {
+            if self.classes.get(cgroup) == Some(class) {
+                continue;
+            }
+            if let Err(error) = system.set_class(*cgroup, *class) {
+                tracing::error!(cgroup, %error, "a cgroup is not registered: nobody's, so refused");
+            }
+            // Its first device will not have to wait.
+            let warm = (1..=ClassId::WORKLOAD_MAX).contains(&class.0);
+            if warm && let Err(error) = system.warm_device(*class, ETHERNET_BYTES) {
+                tracing::error!(%error, "the program for devices cannot be loaded");
+            }
+        }
+        self.classes = wanted;
+    }
+
+    /// Cgroup ids and classes, of those that are there. A root that a workload claims is the
+    /// workload's.
+    fn claims(&self, scene: &Scene<'_>) -> Vec<(u64, ClassId)> {
+        let config = scene.config;
+        let mut claims = Vec::new();
+        let mut claim = |path: &str, class: ClassId| {
+            // A cgroup that does not exist yet is looked for again.
+            if let Ok(id) = cgroup::id(&cgroup::directory(&self.mount, path)) {
+                claims.push((id, class));
+            }
+        };
+        for (class, workload) in classes(&config.workloads) {
+            if let Selector::Cgroup(path) = &workload.members {
+                claim(path, class);
+            }
+        }
+        for path in &config.exempt {
+            claim(path, ClassId::EXEMPT);
+        }
+        for (path, class) in scene.members.claims() {
+            claim(&below(&config.pods_root, path), class);
+        }
+        let claimed: BTreeSet<u64> = claims.iter().map(|(id, _)| *id).collect();
+        for path in &config.governed {
+            let id = cgroup::id(&cgroup::directory(&self.mount, path));
+            if let Some(id) = id.ok().filter(|id| !claimed.contains(id)) {
+                claims.push((id, ClassId::NONE));
+            }
+        }
+        claims
+    }
+
+    fn namespaces(
+        &self,
+        workload: &WorkloadConfig,
+        class: ClassId,
+        scene: &Scene<'_>,
+    ) -> Vec<Namespace> {
         if let Some(path) = &workload.netns {
             return Namespace::open(path).into_iter().collect();
         }
-        let directory = cgroup::directory(&self.mount, &workload.cgroup);
-        let mut found: BTreeMap<u64, Namespace> = BTreeMap::new();
-        for pid in cgroup::processes(&directory) {
-            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-            if let Ok(namespace) = Namespace::open(&path) {
-                found.entry(namespace.inode).or_insert(namespace);
+        let mut directories = Vec::new();
+        match &workload.members {
+            Selector::Cgroup(path) => directories.push(path.clone()),
+            Selector::Told => {
+                let told = scene.members.claims().filter(|(_, of)| *of == class);
+                directories.extend(told.map(|(path, _)| below(&scene.config.pods_root, path)));
             }
-            if found.len() > NAMESPACES_MAX {
-                tracing::error!(workload = %workload.name, "has too many network namespaces");
-                break;
+        }
+        let mut found: BTreeMap<u64, Namespace> = BTreeMap::new();
+        for directory in directories {
+            let directory = cgroup::directory(&self.mount, &directory);
+            for pid in cgroup::processes(&directory, |id| self.is_of(id, class)) {
+                let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                if let Ok(namespace) = Namespace::open(&path) {
+                    found.entry(namespace.inode).or_insert(namespace);
+                }
+                if found.len() > NAMESPACES_MAX {
+                    tracing::error!(workload = %workload.name, "has too many network namespaces");
+                    return found.into_values().collect();
+                }
             }
         }
         found.into_values().collect()
@@ -158,79 +290,150 @@ impl Places {
         &self.mount
     }
 
-    pub(crate) fn by_cookie(&self, cookie: u64) -> Option<&Place> {
-        self.by_inode.values().find(|place| place.cookie == cookie)
+    /// Exempt cgroups and those of another workload below this one are not looked into.
+    fn is_of(&self, cgroup: u64, class: ClassId) -> bool {
+        self.classes.get(&cgroup).is_none_or(|of| *of == class)
+    }
+
+    /// An unconnected socket's namespace, by cookie.
+    pub(crate) fn namespace(&self, cookie: u64) -> Option<&Namespace> {
+        if cookie == self.host_cookie {
+            return Some(&self.host);
+        }
+        let mut all = self.guarded.values();
+        all.find(|guarded| guarded.cookie == cookie)
+            .map(|guarded| &guarded.namespace)
+    }
+
+    /// Every descriptor that says when a device comes.
+    pub(crate) fn link_fds(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.guarded.values().filter_map(|one| one.links.as_ref())
+    }
+
+    /// Guards the devices, opens listeners, and registers last: until then connects are refused.
+    fn serve(
+        &mut self,
+        workload: &WorkloadConfig,
+        (class, now_ns): (ClassId, u64),
+        namespace: Namespace,
+        system: &mut System,
+    ) -> Result<Place, BrokerError> {
+        let failed = |source| crate::config::system("entering a namespace", source);
+        let inode = namespace.inode;
+        let is_host = inode == self.host.inode;
+        let cookie = namespace
+            .visit(crate::namespace::cookie_here)
+            .map_err(failed)?;
+        let guarded = match self.guarded.entry(inode) {
+            Entry::Occupied(guarded) => guarded.into_mut(),
+            Entry::Vacant(free) => free.insert(guard(namespace, cookie, (class, is_host), system)?),
+        };
+        guarded.tried_ns = now_ns;
+        let listen = if is_host {
+            listen_loopback
+        } else {
+            listen_here
+        };
+        let Listening { v4, v6 } = guarded.namespace.visit(listen).map_err(failed)?;
+        let entry = ListenerEntry {
+            class,
+            v4: v4.as_ref().map(|(_, addr, own)| (*own, addr.port())),
+            v6: v6.as_ref().map(|(_, addr, own)| (*own, addr.port())),
+        };
+        let mut sockets = Vec::new();
+        sockets.extend(v4.map(|(fd, addr, _)| Socket { fd, addr }));
+        sockets.extend(v6.map(|(fd, addr, _)| Socket { fd, addr }));
+        if is_host {
+            system.set_host_listeners(&entry)?;
+        } else {
+            system.set_listeners(cookie, &entry)?;
+        }
+        tracing::info!(workload = %workload.name, ?entry, is_host, "listening in a namespace");
+        Ok(Place {
+            workload: workload.name.clone(),
+            cookie,
+            sockets,
+            seen_ns: now_ns,
+        })
     }
 }
 
-impl Place {
+/// A path below the kubelet's root.
+fn below(root: &str, path: &str) -> String {
+    format!("{}{path}", root.trim_end_matches('/'))
+}
+
+fn classes(workloads: &[WorkloadConfig]) -> impl Iterator<Item = (ClassId, &WorkloadConfig)> {
+    (1..).map(ClassId).zip(workloads)
+}
+
+fn guard(
+    namespace: Namespace,
+    cookie: u64,
+    (class, is_host): (ClassId, bool),
+    system: &System,
+) -> Result<Guarded, BrokerError> {
+    let failed = |source| crate::config::system("guarding a namespace", source);
+    let mut guarded = Guarded {
+        cookie,
+        key: if is_host {
+            HOST_KEY.to_owned()
+        } else {
+            cookie.to_string()
+        },
+        class: if is_host { ClassId::HOST } else { class },
+        devices: BTreeSet::new(),
+        tried_ns: 0,
+        // Before the devices are listed: one that comes in between is told.
+        links: namespace.visit(links_here).ok(),
+        namespace,
+    };
+    for device in guarded.namespace.visit(devices_here).map_err(failed)? {
+        guarded.attach(&device, system).map_err(failed)?;
+        guarded.devices.insert(device.index);
+    }
+    Ok(guarded)
+}
+
+impl Guarded {
     /// A device that was added later gets the allow-list as well.
     fn watch_devices(&mut self, system: &System) {
         let Ok(devices) = self.namespace.visit(devices_here) else {
             return;
         };
+        self.devices
+            .retain(|index| devices.iter().any(|device| device.index == *index));
         for device in devices {
             if self.devices.contains(&device.index) {
                 continue;
             }
-            match attach(&self.namespace, self.class, self.cookie, &device, system) {
+            match self.attach(&device, system) {
                 Ok(()) => {
                     self.devices.insert(device.index);
                 }
                 Err(error) => {
-                    tracing::error!(workload = %self.workload, %error, "device not guarded");
+                    tracing::error!(device = %device.name, %error, "a device is not guarded");
                 }
             }
         }
     }
-}
 
-fn attach(
-    namespace: &Namespace,
-    class: ClassId,
-    cookie: u64,
-    device: &Device,
-    system: &System,
-) -> std::io::Result<()> {
-    let key = cookie.to_string();
-    namespace.visit(|| {
-        system
-            .attach_device(class, &key, &device.name, device.index, device.link_bytes)
-            .map_err(std::io::Error::other)
-    })
-}
-
-/// Guards the devices, opens listeners, and registers last: until then connects are refused.
-fn serve_namespace(
-    workload: &WorkloadConfig,
-    class: ClassId,
-    namespace: Namespace,
-    system: &mut System,
-) -> Result<Place, BrokerError> {
-    let failed = |source| crate::config::system("entering a namespace", source);
-    let Listening { cookie, v4, v6 } = namespace.visit(listen_here).map_err(failed)?;
-    let mut guarded = BTreeSet::new();
-    for device in namespace.visit(devices_here).map_err(failed)? {
-        attach(&namespace, class, cookie, &device, system).map_err(failed)?;
-        guarded.insert(device.index);
+    fn attach(&self, device: &Device, system: &System) -> std::io::Result<()> {
+        self.namespace.visit(|| {
+            system
+                .attach_device(
+                    self.class,
+                    &self.key,
+                    &device.name,
+                    device.index,
+                    device.link_bytes,
+                )
+                .map_err(std::io::Error::other)
+        })
     }
-    let entry = ListenerEntry {
-        class,
-        v4: v4.as_ref().map(|(_, addr, own)| (*own, addr.port())),
-        v6: v6.as_ref().map(|(_, addr, own)| (*own, addr.port())),
-    };
-    let mut sockets = Vec::new();
-    sockets.extend(v4.map(|(fd, addr, _)| Socket { fd, addr }));
-    sockets.extend(v6.map(|(fd, addr, _)| Socket { fd, addr }));
-    system.set_listeners(cookie, &entry)?;
-    tracing::info!(workload = %workload.name, ?entry, "listening in a namespace");
-    Ok(Place {
-        workload: workload.name.clone(),
-        cookie,
-        sockets,
-        namespace,
-        class,
-        devices: guarded,
-        unseen: 0,
-    })
+}
+
+/// A namespace's links socket is readable.
+pub(crate) fn as_poll(fd: &OwnedFd) -> nix::poll::PollFd<'_> {
+    nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)
 }

@@ -2,7 +2,7 @@
 //! packet, descriptors beside it.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
@@ -40,7 +40,6 @@ pub(crate) enum Ask {
     },
     /// For the nodes that still drain: what concerns a session that we do not have.
     Pass(Passed),
-    Heartbeat,
     Upstream {
         netns: u64,
         ipv6: bool,
@@ -55,6 +54,60 @@ pub(crate) enum Ask {
     Counts,
     Ledger,
     Refusals,
+    World(World),
+}
+
+/// What the node knows of the world, and the broker writes into the kernel's maps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum World {
+    /// A pod or container that runs here, or runs differently now.
+    Member(MemberReport),
+    MemberGone {
+        id: String,
+    },
+    /// Every member was told; those of an earlier node that were not are gone.
+    MembersComplete,
+    /// Where a target is; replaces what was told before. Until it is complete, what an earlier run
+    /// protected stays.
+    Target {
+        name: String,
+        found: Vec<Found>,
+        complete: bool,
+    },
+    /// The same for what a listed workload may reach.
+    Allowed {
+        workload: String,
+        found: Vec<Found>,
+        complete: bool,
+    },
+}
+
+/// Who runs where, as the authority on it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Unique among what this node tells.
+    pub id: String,
+    pub kind: MemberKind,
+    /// `None`: known, and not governed.
+    pub workload: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberKind {
+    /// `uid` as the kubelet names its cgroup; ids of containers without the runtime's prefix.
+    Pod {
+        uid: String,
+        containers: Vec<String>,
+    },
+    /// 64 hex digits.
+    Container { id: String },
+}
+
+/// One address and port (0: any) of something that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Found {
+    pub addr: IpAddr,
+    pub port: u16,
 }
 
 /// Whose, and with what.
@@ -88,6 +141,7 @@ pub(crate) enum FromBroker {
         addr: SocketAddr,
     },
     ListenerGone {
+        workload: String,
         netns: u64,
     },
     /// A successor serves. It reads snapshots of this version.

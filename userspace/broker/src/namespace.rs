@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, getsockname, listen,
-    setsockopt, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrIn,
+    SockaddrIn6, bind, getsockname, listen, recv, setsockopt, socket, sockopt,
 };
 
 /// A network namespace, kept by descriptor.
@@ -23,7 +24,6 @@ pub(crate) struct Namespace {
 
 /// What a visit for listening brought back.
 pub(crate) struct Listening {
-    pub(crate) cookie: u64,
     pub(crate) v4: Option<(OwnedFd, SocketAddr, Ipv4Addr)>,
     pub(crate) v6: Option<(OwnedFd, SocketAddr, Ipv6Addr)>,
 }
@@ -78,32 +78,77 @@ pub(crate) fn tcp_socket(ipv6: bool) -> io::Result<OwnedFd> {
 /// Listeners for both families, and the addresses they are reached by.
 pub(crate) fn listen_here() -> io::Result<Listening> {
     let (own4, own6) = own_addresses()?;
-    let first = tcp_socket(false)?;
-    let cookie = weir_kernel::netns_cookie(first.as_fd())?;
     let v4 = match own4 {
-        Some(own) => {
-            setsockopt(&first, sockopt::ReuseAddr, &true)?;
-            bind(first.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, 0))?;
-            listen(&first, backlog()?)?;
-            let bound: SockaddrIn = getsockname(first.as_raw_fd())?;
-            let addr = SocketAddr::new(IpAddr::V4(own), bound.port());
-            Some((first, addr, own))
-        }
+        Some(own) => Some(listen4(Ipv4Addr::UNSPECIFIED, own)?),
         None => None,
     };
     let v6 = match own6 {
-        Some(own) => Some(listen6(own)?),
+        Some(own) => Some(listen6(Ipv6Addr::UNSPECIFIED, own)?),
         None => None,
     };
-    Ok(Listening { cookie, v4, v6 })
+    Ok(Listening { v4, v6 })
 }
 
-fn listen6(own: Ipv6Addr) -> io::Result<(OwnedFd, SocketAddr, Ipv6Addr)> {
+/// The same on loopback alone: the host's own addresses are reached from elsewhere. A host without
+/// IPv6 has one family.
+pub(crate) fn listen_loopback() -> io::Result<Listening> {
+    let (own4, own6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+    Ok(Listening {
+        v4: Some(listen4(own4, own4)?),
+        v6: listen6(own6, own6).ok(),
+    })
+}
+
+/// `SO_NETNS_COOKIE` of the calling thread's namespace.
+pub(crate) fn cookie_here() -> io::Result<u64> {
+    weir_kernel::netns_cookie(tcp_socket(false)?.as_fd())
+}
+
+/// A socket that says when a device comes or goes (rtnetlink(7), `RTMGRP_LINK`).
+pub(crate) fn links_here() -> io::Result<OwnedFd> {
+    const RTMGRP_LINK: u32 = 1;
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkRoute,
+    )?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, RTMGRP_LINK))?;
+    Ok(socket)
+}
+
+/// Takes what it said; true when it said something. The contents do not matter, and what was lost
+/// (`ENOBUFS`) counts as said.
+pub(crate) fn drain_links(socket: &OwnedFd) -> bool {
+    let mut bytes = [0; 4096];
+    let mut told = false;
+    loop {
+        match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => told = true,
+            Err(_empty) => return told,
+        }
+    }
+}
+
+fn listen4(at: Ipv4Addr, own: Ipv4Addr) -> io::Result<(OwnedFd, SocketAddr, Ipv4Addr)> {
+    let socket = tcp_socket(false)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(
+        socket.as_raw_fd(),
+        &SockaddrIn::from(SocketAddrV4::new(at, 0)),
+    )?;
+    listen(&socket, backlog()?)?;
+    let bound: SockaddrIn = getsockname(socket.as_raw_fd())?;
+    let addr = SocketAddr::new(IpAddr::V4(own), bound.port());
+    Ok((socket, addr, own))
+}
+
+fn listen6(at: Ipv6Addr, own: Ipv6Addr) -> io::Result<(OwnedFd, SocketAddr, Ipv6Addr)> {
     let socket = tcp_socket(true)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
-    let any = std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0);
-    bind(socket.as_raw_fd(), &SockaddrIn6::from(any))?;
+    let at = SocketAddrV6::new(at, 0, 0, 0);
+    bind(socket.as_raw_fd(), &SockaddrIn6::from(at))?;
     listen(&socket, backlog()?)?;
     let bound: SockaddrIn6 = getsockname(socket.as_raw_fd())?;
     let addr = SocketAddr::new(IpAddr::V6(own), bound.port());

@@ -33,6 +33,8 @@ struct Peer {
     fd: OwnedFd,
     pid: u32,
     role: Role,
+    /// Its pulse, until it serves.
+    pulse: Option<OwnedFd>,
     /// Version of the session snapshots that it reads and writes.
     snapshots: u32,
 }
@@ -44,6 +46,15 @@ pub(crate) enum Sent {
     /// Its socket is full: it is slow or stopped.
     Busy,
     Gone,
+}
+
+/// A node serves from now on.
+pub(crate) struct Succession {
+    /// Those that did so far.
+    pub(crate) before: Vec<NodeId>,
+    /// Version of snapshots that it reads.
+    pub(crate) snapshots: u32,
+    pub(crate) pulse: OwnedFd,
 }
 
 /// All of them.
@@ -89,6 +100,7 @@ impl Nodes {
             fd,
             pid,
             role: Role::Joining,
+            pulse: None,
             snapshots: 0,
         });
         Some((id, pid))
@@ -132,19 +144,23 @@ impl Nodes {
             .collect()
     }
 
-    pub(crate) fn reads_snapshots(&mut self, id: NodeId, version: u32) {
+    /// What a node says of itself at first: the version of snapshots that it reads; and the end of
+    /// its pulse that we watch.
+    pub(crate) fn introduced(&mut self, id: NodeId, snapshots: u32, pulse: OwnedFd) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
-            peer.snapshots = version;
+            peer.snapshots = snapshots;
+            peer.pulse = Some(pulse);
         }
     }
 
     /// A node says that it serves. Those that did so far are to drain, which they are told by the
     /// returned version of snapshots that their successor reads.
-    pub(crate) fn serves(&mut self, id: NodeId) -> Option<(Vec<NodeId>, u32)> {
-        let snapshots = self
-            .peer(id)
-            .filter(|peer| peer.role == Role::Joining)?
-            .snapshots;
+    pub(crate) fn serves(&mut self, id: NodeId) -> Option<Succession> {
+        let peer = self
+            .peers
+            .iter_mut()
+            .find(|peer| peer.id == id && peer.role == Role::Joining)?;
+        let (snapshots, pulse) = (peer.snapshots, peer.pulse.take()?);
         let mut before = Vec::new();
         for peer in &mut self.peers {
             if peer.id == id {
@@ -156,7 +172,11 @@ impl Nodes {
                 tracing::info!(pid = peer.pid, "a node drains: it has a successor");
             }
         }
-        Some((before, snapshots))
+        Some(Succession {
+            before,
+            snapshots,
+            pulse,
+        })
     }
 
     pub(crate) fn send(&self, id: NodeId, message: &FromBroker, fds: &[BorrowedFd<'_>]) -> Sent {

@@ -75,7 +75,7 @@ impl Flows {
     /// Resets what is meant; the number of ends.
     fn reset(&self, whose: &Revoked, places: &Places) -> io::Result<usize> {
         let mut ended = 0;
-        for place in places.by_inode.values() {
+        for place in places.by_id.values() {
             let (clients, upstreams): (Vec<_>, Vec<_>) = self
                 .of(whose)
                 .filter(|flow| flow.netns == place.cookie)
@@ -86,7 +86,10 @@ impl Flows {
                 continue;
             }
             let ports: Vec<u16> = place.sockets.iter().map(|one| one.addr.port()).collect();
-            ended += place.namespace.visit(|| {
+            let Some(namespace) = places.namespace(place.cookie) else {
+                continue;
+            };
+            ended += namespace.visit(|| {
                 reset_here(&|end: End| {
                     let ours =
                         ports.contains(&end.local.port()) || ports.contains(&end.peer.port());

@@ -1,55 +1,71 @@
 //! The broker's loop.
 
+mod look;
+
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::time::{ClockId, clock_gettime};
-use weir_kernel::{Lineage, System};
+use weir_kernel::{Lineage, Refusal, System};
 use weir_model::flow::ProcessAsk;
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
+use crate::destinations::Destinations;
 use crate::evidence::{Desk as EvidenceDesk, Evidence};
-use crate::listeners::Places;
+use crate::listeners::{PlaceId, Places, as_poll};
+use crate::members::Members;
 use crate::message::{
-    AboutIdentity, Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, receive,
+    AboutIdentity, Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, World,
+    receive,
 };
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
 use crate::plugins;
+use crate::pulse::{self, Pulse};
 use crate::revoke::{Desk, Flows};
+use crate::watch::Watch;
 use crate::{enrol, ledger, tokens};
 
 /// Version of the messages.
-pub(crate) const MESSAGES_VERSION: u32 = 2;
-/// A heartbeat is good for this long.
-const HEARTBEAT_NS: u64 = 2_000_000_000;
-/// How often namespaces are looked for.
-const LOOK_EVERY_MS: u16 = 200;
+pub(crate) const MESSAGES_VERSION: u32 = 3;
 /// Refusals given out at once.
 const REFUSALS_MAX: usize = 256;
 
 struct Broker {
     config: BrokerConfig,
-    own_cgroup: std::path::PathBuf,
+    mount: PathBuf,
+    own_cgroup: PathBuf,
     system: System,
     places: Places,
+    members: Members,
+    destinations: Destinations,
+    watch: Watch,
+    /// Ids of the roots that programs are attached to.
+    attached: Vec<u64>,
+    refusals: VecDeque<Refusal>,
+    /// Something was said since the last look.
+    due: bool,
+    looked_ns: u64,
+    thorough_ns: u64,
     evidence: EvidenceDesk,
     /// Of the lineage programs: who speaks on a client's socket.
     speakers: Option<OwnedFd>,
     admin: UnixListener,
     nodes: Nodes,
     credentials: plugins::Desk<(NodeId, u64)>,
+    pulse: Pulse,
     flows: Flows,
     desk: Desk,
 }
@@ -68,58 +84,53 @@ pub fn run(
 ) -> Result<(), BrokerError> {
     let mount = cgroup::mount()?;
     let own_cgroup = cgroup::directory(&mount, &config.own_cgroup);
-    let governed = cgroup::directory(&mount, &config.governed_cgroup);
     let own_id = cgroup::make(&own_cgroup)?;
-    cgroup::make(&governed)?;
     // Before the first socket: sockets keep the cgroup that they were born in.
     cgroup::enter(&own_cgroup, std::process::id())?;
     mount_bpffs()?;
-    let open = |path: &Path| fs::File::open(path).map_err(|source| file(path, source));
-    let (own_dir, governed_dir) = (open(&own_cgroup)?, open(&governed)?);
     fs::create_dir_all(&config.pins).map_err(|source| file(&config.pins, source))?;
     let mut kernel = System::load(&config.pins)?;
     kernel.set_own(own_id)?;
-    let classes = u32::try_from(config.workloads.len()).unwrap_or(u32::MAX);
-    let mut kept = Vec::new();
-    for destination in &config.destinations {
-        for class in 0..=classes {
-            kernel.protect(class, destination.net, destination.prefix, destination.port)?;
-            kept.push((class, destination.net, destination.prefix, destination.port));
-        }
-    }
-    kernel.retain_destinations(&kept);
-    kernel.attach(governed_dir.as_fd(), own_dir.as_fd())?;
+    let destinations = Destinations::new(&config);
+    destinations.apply(&mut kernel)?;
     let (lineage, speakers) = lineage(&config.pins);
-    let evidence = Evidence::new(
-        lineage,
-        mount.clone(),
-        &config.governed_cgroup,
-        monotonic_ns(),
-    );
+    let evidence = Evidence::new(lineage, mount.clone(), &config.governed, monotonic_ns());
     let evidence =
         EvidenceDesk::start(evidence).map_err(|source| system("the evidence thread", source))?;
     let listener = root_socket(&config.run_dir.join("broker.sock"))?;
     let desk = root_socket(&config.run_dir.join("revoke.sock"))?;
     let admin = admin_socket(&config)?;
+    let pulse =
+        Pulse::start(kernel.heartbeat()?).map_err(|source| system("the pulse thread", source))?;
     let mut broker = Broker {
         credentials: plugins::Desk::new(plugins::place(&mount, &config.own_cgroup)),
-        places: Places::new(mount)?,
+        places: Places::new(mount.clone(), &mut kernel)?,
         evidence,
         speakers,
+        mount,
         own_cgroup,
         system: kernel,
+        members: Members::default(),
+        destinations,
+        watch: Watch::new()?,
+        attached: Vec::new(),
+        refusals: VecDeque::new(),
+        due: true,
+        looked_ns: 0,
+        thorough_ns: 0,
         admin,
         nodes: Nodes::default(),
+        pulse,
         flows: Flows::default(),
-        desk: Desk::new(desk, vec![config.governed_cgroup.clone()]),
+        desk: Desk::new(desk, config.governed.clone()),
         config,
     };
-    broker.look();
+    broker.look()?;
     ready();
     while !stop.load(Ordering::Relaxed) {
         broker.turn(listener.as_fd())?;
     }
-    broker.system.set_heartbeat(0)?;
+    broker.pulse.stop();
     Ok(())
 }
 
@@ -216,11 +227,19 @@ impl Broker {
                 ids.push(id);
                 fds.push(PollFd::new(fd, PollFlags::POLLIN));
             }
-            match poll(&mut fds, PollTimeout::from(LOOK_EVERY_MS)) {
+            let told = fds.len();
+            fds.push(PollFd::new(self.system.refusals_fd(), PollFlags::POLLIN));
+            if !self.due {
+                // They say so until somebody looks.
+                fds.push(PollFd::new(self.watch.fd(), PollFlags::POLLIN));
+                fds.extend(self.places.link_fds().map(as_poll));
+            }
+            match poll(&mut fds, self.patience()) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(source) => return Err(system("waiting", source)),
             }
             let readable = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+            self.due |= fds.iter().skip(told + 1).any(readable);
             let spoken: Vec<NodeId> = ids
                 .into_iter()
                 .zip(fds.iter().skip(2))
@@ -229,6 +248,7 @@ impl Broker {
             let asked = |index: usize| fds.get(index).is_some_and(readable);
             (asked(0), asked(1), spoken)
         };
+        self.take_refusals();
         if revokes {
             self.desk.serve(&self.flows, &self.places);
         }
@@ -245,27 +265,15 @@ impl Broker {
             };
             self.reply(node, id, answer, &[]);
         }
-        self.look();
+        if self.patience_ns(monotonic_ns()) == 0 {
+            self.look()?;
+        }
         Ok(())
     }
 
-    fn look(&mut self) {
-        let changes = self.places.look(&self.config, &mut self.system);
-        for cookie in changes.removed {
-            for id in self.nodes.accepting() {
-                self.tell(id, &FromBroker::ListenerGone { netns: cookie }, &[]);
-            }
-        }
-        for inode in changes.added {
-            for id in self.nodes.accepting() {
-                self.tell_listeners(id, inode);
-            }
-        }
-    }
-
-    fn tell_listeners(&mut self, id: NodeId, inode: u64) {
+    fn tell_listeners(&mut self, id: NodeId, place: PlaceId) {
         let mut failed = false;
-        if let Some(place) = self.places.by_inode.get(&inode) {
+        if let Some(place) = self.places.by_id.get(&place) {
             for socket in &place.sockets {
                 let message = FromBroker::Listener {
                     workload: place.workload.clone(),
@@ -304,9 +312,7 @@ impl Broker {
             return;
         }
         tracing::warn!("the node is gone: protected connects are refused");
-        if let Err(error) = self.system.set_heartbeat(0) {
-            tracing::error!(%error, "the heartbeat cannot be stopped; it runs out by itself");
-        }
+        self.pulse.stop();
     }
 
     fn node_message(&mut self, id: NodeId) -> Result<(), BrokerError> {
@@ -325,14 +331,16 @@ impl Broker {
 
     /// From here on new flows are this node's.
     fn serves(&mut self, node: NodeId, id: u64) -> Result<(), BrokerError> {
-        let Some((before, snapshots)) = self.nodes.serves(node) else {
+        let Some(succession) = self.nodes.serves(node) else {
             let text = "a node says once that it serves, and after its hello".to_owned();
             self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         };
-        self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
+        self.members.begin();
+        self.pulse.follow(succession.pulse);
         self.reply(node, id, Answer::Done, &[]);
-        for predecessor in before {
+        let snapshots = succession.snapshots;
+        for predecessor in succession.before {
             self.tell(predecessor, &FromBroker::Drain { snapshots }, &[]);
         }
         Ok(())
@@ -390,13 +398,6 @@ impl Broker {
                 self.pass(node, id, &passed);
                 Ok(())
             }
-            Ask::Heartbeat => {
-                if self.nodes.role(node) == Some(Role::Serving) {
-                    self.system.set_heartbeat(monotonic_ns() + HEARTBEAT_NS)?;
-                }
-                self.reply(node, id, Answer::Done, &[]);
-                Ok(())
-            }
             Ask::Upstream { netns, ipv6 } => {
                 self.upstream(node, (id, netns), ipv6);
                 Ok(())
@@ -436,6 +437,25 @@ impl Broker {
                 self.reply(node, id, Answer::Refusals(reports), &[]);
                 Ok(())
             }
+            Ask::World(world) => {
+                let answer = self.world(node, world);
+                self.reply(node, id, answer, &[]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Of a node that drains nothing is taken: its successor tells.
+    fn world(&mut self, node: NodeId, world: World) -> Answer {
+        if self.nodes.role(node) != Some(Role::Serving) {
+            return Answer::Done;
+        }
+        match self.told(world) {
+            Ok(()) => Answer::Done,
+            Err(text) => {
+                tracing::warn!(text, "what the node told was not taken");
+                Answer::Refused(text)
+            }
         }
     }
 
@@ -449,31 +469,32 @@ impl Broker {
         id: u64,
         (abi, snapshots): (u32, u32),
     ) -> Result<(), BrokerError> {
-        self.nodes.reads_snapshots(node, snapshots);
         if abi != MESSAGES_VERSION {
             let text = format!("the node speaks version {abi}, the broker {MESSAGES_VERSION}");
             self.reply(node, id, Answer::Refused(text), &[]);
             return Ok(());
         }
+        let (watched, pulse) = pulse::pair().map_err(|source| system("a pulse", source))?;
+        self.nodes.introduced(node, snapshots, watched);
         let map = self.system.accepted_map()?;
         let admin = self
             .admin
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
         let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
-        let mut fds = vec![map.as_fd(), admin.as_fd()];
+        let mut fds = vec![map.as_fd(), admin.as_fd(), pulse.as_fd()];
         fds.extend(speakers.as_ref().map(AsFd::as_fd));
         self.reply(node, id, Answer::Hello, &fds);
-        let inodes: Vec<u64> = self.places.by_inode.keys().copied().collect();
-        for inode in inodes {
-            self.tell_listeners(node, inode);
+        let places: Vec<PlaceId> = self.places.by_id.keys().copied().collect();
+        for place in places {
+            self.tell_listeners(node, place);
         }
         Ok(())
     }
 
     fn upstream(&mut self, node: NodeId, (id, netns): (u64, u64), ipv6: bool) {
-        let made = match self.places.by_cookie(netns) {
-            Some(place) => place.namespace.visit(|| tcp_socket(ipv6)),
+        let made = match self.places.namespace(netns) {
+            Some(namespace) => namespace.visit(|| tcp_socket(ipv6)),
             None => Err(io::Error::other("that namespace is not served")),
         };
         match made {
@@ -525,13 +546,20 @@ impl Broker {
         let Some(workload) = workloads.find(|workload| workload.name == name) else {
             return Answer::Refused("no such workload".to_owned());
         };
-        let directory = cgroup::directory(self.places.mount(), &workload.cgroup);
-        let governed = cgroup::directory(self.places.mount(), &self.config.governed_cgroup);
+        let crate::config::Members::Cgroup(path) = &workload.members else {
+            return Answer::Refused("that workload has no cgroup of its own".to_owned());
+        };
+        let mount = self.places.mount();
+        let directory = cgroup::directory(mount, path);
+        let roots = self.config.governed.iter();
+        let governed: Vec<_> = roots.map(|root| cgroup::directory(mount, root)).collect();
         match enrol::enrol(&directory, &governed, pid) {
             Ok(id) => {
                 // Its listeners before its first connect.
-                self.look();
-                Answer::Enrolled(id)
+                match self.look() {
+                    Ok(()) => Answer::Enrolled(id),
+                    Err(error) => Answer::Refused(error.to_string()),
+                }
             }
             Err(error) => Answer::Refused(error.to_string()),
         }
@@ -590,7 +618,8 @@ impl Broker {
     }
 
     fn refusals(&mut self) -> Vec<RefusalReport> {
-        let found = self.system.refusals(REFUSALS_MAX);
+        let count = self.refusals.len().min(REFUSALS_MAX);
+        let found: Vec<Refusal> = self.refusals.drain(..count).collect();
         found
             .into_iter()
             .map(|refusal| RefusalReport {

@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
 use crate::cgroup;
-use crate::config::{TokenSource, WorkloadConfig};
+use crate::config::{Members, TokenSource, WorkloadConfig};
 
 const TOKEN_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes of `/proc/PID/cgroup`.
@@ -23,13 +23,16 @@ pub(crate) fn of(workload: &WorkloadConfig, mount: &Path) -> io::Result<String> 
     match &workload.token {
         TokenSource::File(path) => read(path),
         TokenSource::InContainer(path) => {
-            let directory = cgroup::directory(mount, &workload.cgroup);
+            let Members::Cgroup(governed) = &workload.members else {
+                return Err(io::Error::other("that workload has no cgroup of its own"));
+            };
+            let directory = cgroup::directory(mount, governed);
             let mut last = io::Error::other("the workload has no process");
-            for pid in cgroup::processes(&directory)
+            for pid in cgroup::processes(&directory, |_| true)
                 .into_iter()
                 .take(PROCESSES_MAX)
             {
-                match in_process(pid, &workload.cgroup, path) {
+                match in_process(pid, governed, path) {
                     Ok(token) => return Ok(token),
                     Err(error) => last = error,
                 }

@@ -53,12 +53,21 @@ pub(crate) struct ConfigArg {
     pub(crate) config: PathBuf,
 }
 
+#[derive(Args)]
+pub(crate) struct NodeArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// This node's name in the cluster, instead of kubernetes.node
+    #[arg(long, env = "WEIR_KUBERNETES_NODE", value_name = "NAME")]
+    kubernetes_node: Option<String>,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the privileged side: eBPF, namespaces, listeners, heartbeat (root)
     Broker(ConfigArg),
     /// Run the enforcer: identity, policy, masking, recording (drops to node.user)
-    Node(ConfigArg),
+    Node(NodeArgs),
     /// Check configuration and policies; reports every problem
     Check(check::CheckArgs),
     /// Look at what this host offers and whether the parts answer
@@ -101,7 +110,7 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Broker(arg) => daemon::broker::run(&arg.config),
-        Command::Node(arg) => daemon::node::run(&arg.config),
+        Command::Node(arg) => daemon::node::run(&arg.config.config, arg.kubernetes_node.as_deref()),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Login(args) => login::login(&args),

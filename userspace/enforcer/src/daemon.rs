@@ -3,12 +3,14 @@
 mod arguments;
 pub(crate) mod broker;
 mod credentials;
+mod discovery;
 pub(crate) mod host;
 pub(crate) mod identities;
 mod intake;
 mod ledger;
 pub(crate) mod node;
 pub(crate) mod prepare;
+mod pulse;
 mod serving;
 pub(crate) mod targets;
 mod upgrade;

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod btf;
+mod heartbeat;
 mod lineage;
 mod object;
 mod origins;
@@ -12,10 +13,14 @@ mod probe;
 mod sys;
 mod system;
 
+/// Names the pin directory.
+pub use weir_abi::ABI_VERSION;
+
+pub use crate::heartbeat::Heartbeat;
 pub use crate::lineage::{Lineage, LineageLoss, ProcessId, ProcessRecord, Speakers};
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};
 pub use crate::sys::{accept_queue, netns_cookie};
 pub use crate::system::{
-    ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, System, uninstall,
+    ClassCounts, ClassId, KernelError, ListenerEntry, Refusal, Root, System, uninstall,
 };

@@ -17,6 +17,7 @@ use std::path::Path;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 
@@ -143,6 +144,38 @@ pub(crate) fn get(path: &Path) -> io::Result<OwnedFd> {
         flags: 0,
     };
     bpf(OBJ_GET, &attr).map(owned)
+}
+
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// Head of `struct bpf_link_info`, as it is for tcx links.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    pad: u32,
+    ifindex: u32,
+    attach_type: u32,
+    rest: [u64; 4],
+}
+
+/// The device that a tcx link sits on; 0 once that is gone.
+pub(crate) fn link_device_index(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = LinkInfo::default();
+    let attr = InfoByFd {
+        fd: link.as_raw_fd() as u32,
+        length: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &attr)?;
+    Ok(info.ifindex)
 }
 
 #[repr(C)]

@@ -5,25 +5,29 @@
     reason = "the object holds no other kind of program"
 )]
 
+mod sets;
+
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{SchedClassifier, TcAttachType, qdisc_add_clsact};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_abi::rule::DESTINATION_FIXED_BITS;
 use weir_abi::{
-    ABI_VERSION, Counter, Destination, Event, FlowKey, Netns, Origin, PORT_ANY, PORT_SOME, Reason,
-    counter_index, names,
+    ABI_VERSION, CLASS_EXEMPT, CLASS_HOST, CLASS_NONE, CLASS_WORKLOAD_MAX, Counter, Destination,
+    Event, FlowKey, Netns, Origin, PORT_ANY, PORT_SOME, Reason, counter_index, names,
 };
 use weir_model::fault::{Fault, FaultKind};
 
+use crate::heartbeat::Heartbeat;
 use crate::sys::{self, AttachType};
 use crate::{btf, object};
 
@@ -75,6 +79,17 @@ pub(crate) fn file(path: &Path, source: io::Error) -> KernelError {
 /// Number of a workload in the kernel's maps, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(pub u32);
+
+impl ClassId {
+    /// Of what lies below a governed cgroup and is known not to be governed.
+    pub const EXEMPT: Self = Self(CLASS_EXEMPT);
+    /// Of governed cgroups that nobody claims.
+    pub const NONE: Self = Self(CLASS_NONE);
+    /// For the host's devices: a packet's class is its sender's.
+    pub const HOST: Self = Self(CLASS_HOST);
+    /// Largest class of a workload.
+    pub const WORKLOAD_MAX: u32 = CLASS_WORKLOAD_MAX;
+}
 
 /// Listeners of one namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +143,16 @@ const GOVERNED: &[(&str, AttachType)] = &[
     (names::CGROUP_EGRESS, AttachType::CgroupEgress),
 ];
 
+const LINK_PIN: &str = "link_";
+
+/// A cgroup that programs are attached to.
+#[derive(Clone, Copy, Debug)]
+pub struct Root<'a> {
+    /// Its directory's inode number.
+    pub id: u64,
+    pub directory: BorrowedFd<'a>,
+}
+
 /// Everything in the kernel. Dropping it changes nothing there: links and maps are pinned.
 pub struct System {
     pins: PathBuf,
@@ -136,10 +161,15 @@ pub struct System {
     classes: HashMap<MapData, u64, u32>,
     destinations: LpmTrie<MapData, Destination, u32>,
     netns: HashMap<MapData, u64, Netns>,
+    hosts: HashMap<MapData, u32, Netns>,
+    listed: Array<MapData, u32>,
+    allowed: LpmTrie<MapData, Destination, u32>,
     own: HashMap<MapData, u64, u32>,
     heartbeat: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    /// Device programs by class and bytes of the link header, loaded.
+    devices: Mutex<BTreeMap<(u32, u32), OwnedFd>>,
     flows: HashMap<MapData, FlowKey, Origin>,
     birth: u64,
 }
@@ -181,6 +211,7 @@ fn load_object(
         loader.default_map_pin_directory(pins);
         loader.map_pin_path(names::CLIENT, pins.join(names::CLIENT));
         loader.map_pin_path(names::ACCEPTED, pins.join(names::ACCEPTED));
+        loader.map_pin_path(names::MARKS, pins.join(names::MARKS));
     }
     Ok(loader.load(object::bytes())?)
 }
@@ -205,6 +236,16 @@ pub(crate) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
         Program::SchedClassifier(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+/// Loaded.
+fn device_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
+    let name = names::DEVICE_EGRESS;
+    let failed = |source| KernelError::Program { name, source };
+    let program = ebpf.program_mut(name).ok_or(KernelError::Missing(name))?;
+    let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    Ok(program)
 }
 
 fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
@@ -248,10 +289,14 @@ impl System {
             classes: take(&mut ebpf, names::CLASSES)?,
             destinations: take(&mut ebpf, names::DESTINATIONS)?,
             netns: take(&mut ebpf, names::NETNS)?,
+            hosts: take(&mut ebpf, names::HOSTS)?,
+            listed: take(&mut ebpf, names::LISTED)?,
+            allowed: take(&mut ebpf, names::ALLOWED)?,
             own: take(&mut ebpf, names::OWN_CGROUPS)?,
             heartbeat: take(&mut ebpf, names::HEARTBEAT)?,
             counts: take(&mut ebpf, names::COUNTS)?,
             events: take(&mut ebpf, names::EVENTS)?,
+            devices: Mutex::new(BTreeMap::new()),
             flows: take(&mut ebpf, names::FLOWS)?,
             birth: birth(&mut ebpf)?,
             pins,
@@ -262,6 +307,9 @@ impl System {
         for cookie in system.netns.keys().flatten().collect::<Vec<_>>() {
             system.remove_listeners(cookie);
         }
+        for class in system.hosts.keys().flatten().collect::<Vec<_>>() {
+            let _gone = system.hosts.remove(&class);
+        }
         for cgroup in system.classes.keys().flatten().collect::<Vec<_>>() {
             let _gone = system.classes.remove(&cgroup);
         }
@@ -271,64 +319,55 @@ impl System {
         Ok(system)
     }
 
-    /// Attaches every program, or takes over the pinned links of an earlier run. Call once
-    /// destinations and Weir's own cgroup are set.
+    /// Attaches every program to every governed root, or takes over the pinned links of an earlier
+    /// run; roots that are not governed any more are let go. Call once destinations and Weir's own
+    /// cgroup are set. Roots must not lie in one another: the programs would run twice.
     ///
     /// # Errors
     /// See [`KernelError`]; what was attached before stays attached.
-    pub fn attach(
-        &mut self,
-        governed: BorrowedFd<'_>,
-        own: BorrowedFd<'_>,
-    ) -> Result<(), KernelError> {
-        for (name, kind) in GOVERNED {
-            self.attach_cgroup(name, *kind, governed)?;
-        }
-        self.attach_cgroup(names::OWN_OPS, AttachType::SockOps, own)
-    }
-
-    /// Forgets destinations of an earlier run that are not among `kept` (class, network, prefix
-    /// length, port). Call after the kept ones were set: nothing is unprotected in between.
-    pub fn retain_destinations(&mut self, kept: &[(u32, IpAddr, u8, u16)]) {
-        let mut wanted = HashSet::new();
-        for (class, net, prefix, port) in kept {
-            for (bits, data) in destination_keys(*class, *net, *prefix, *port) {
-                wanted.insert((bits, data));
+    pub fn attach(&mut self, governed: &[Root<'_>], own: &Root<'_>) -> Result<(), KernelError> {
+        let mut wanted = vec![self.attach_cgroup(names::OWN_OPS, AttachType::SockOps, own)?];
+        for root in governed {
+            // A root may be a workload's own cgroup.
+            if self.classes.get(&root.id, 0).is_err() {
+                self.set_class(root.id, ClassId::NONE)?;
+            }
+            for (name, kind) in GOVERNED {
+                wanted.push(self.attach_cgroup(name, *kind, root)?);
             }
         }
-        let stale: Vec<_> = self
-            .destinations
-            .keys()
-            .flatten()
-            .filter(|key| !wanted.contains(&(key.prefix_len(), key.data())))
-            .collect();
-        for key in stale {
-            let _gone = self.destinations.remove(&key);
-        }
+        remove_pins(&self.pins, |pin| {
+            pin.starts_with(LINK_PIN) && !wanted.iter().any(|name| name == pin)
+        })
     }
 
     fn attach_cgroup(
         &mut self,
         name: &'static str,
         kind: AttachType,
-        cgroup: BorrowedFd<'_>,
-    ) -> Result<(), KernelError> {
+        cgroup: &Root<'_>,
+    ) -> Result<String, KernelError> {
         let program = self
             .ebpf
             .program_mut(name)
             .ok_or(KernelError::Missing(name))?;
-        load_program(program).map_err(|source| KernelError::Program { name, source })?;
+        match load_program(program) {
+            // For an earlier root.
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(source) => return Err(KernelError::Program { name, source }),
+        }
         let fd = program
             .fd()
             .map_err(|source| KernelError::Program { name, source })?;
-        let pin = self.pins.join(format!("link_{name}"));
-        take_over(&pin, fd.as_fd(), || {
-            sys::link_cgroup(fd.as_fd(), cgroup, kind)
+        let pin = format!("{LINK_PIN}{name}_{}", cgroup.id);
+        take_over(&self.pins.join(&pin), fd.as_fd(), || {
+            sys::link_cgroup(fd.as_fd(), cgroup.directory, kind)
         })
         .map_err(|source| KernelError::Attach {
             name: name.to_owned(),
             source,
-        })
+        })?;
+        Ok(pin)
     }
 
     /// Puts the allow-list on a device of the calling thread's network namespace.
@@ -344,56 +383,62 @@ impl System {
         ifindex: u32,
         link_bytes: u32,
     ) -> Result<(), KernelError> {
-        let mut ebpf = load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))?;
-        let name = names::DEVICE_EGRESS;
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(name)
-            .ok_or(KernelError::Missing(name))?
-            .try_into()
-            .map_err(|source| KernelError::Program { name, source })?;
-        program
-            .load()
-            .map_err(|source| KernelError::Program { name, source })?;
-        let fd = program
-            .fd()
-            .map_err(|source| KernelError::Program { name, source })?;
-        let fd: OwnedFd =
-            fd.as_fd()
-                .try_clone_to_owned()
-                .map_err(|source| KernelError::Attach {
-                    name: device.to_owned(),
-                    source,
-                })?;
+        let named = |source: io::Error| KernelError::Attach {
+            name: device.to_owned(),
+            source,
+        };
+        self.warm_device(class, link_bytes)?;
+        let programs = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = programs
+            .get(&(class.0, link_bytes))
+            .ok_or(KernelError::Missing(names::DEVICE_EGRESS))?;
         let pin = self.pins.join(format!("device_{key}_{ifindex}"));
-        match take_over(&pin, fd.as_fd(), || sys::link_device(fd.as_fd(), ifindex)) {
+        let create = || sys::link_device(program.as_fd(), ifindex);
+        match take_over(&pin, program.as_fd(), create) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 // Before 6.6 there is no tcx: clsact, which the namespace's own administrator
                 // could remove.
                 tracing::warn!(device, "no tcx on this kernel: falling back to clsact");
-                let attach = |source: io::Error| KernelError::Attach {
-                    name: device.to_owned(),
-                    source,
-                };
                 match qdisc_add_clsact(device) {
                     Ok(()) => {}
                     Err(error) => tracing::debug!(device, %error, "clsact"),
                 }
+                let mut ebpf = self.device_object(class, link_bytes)?;
+                let program = device_program(&mut ebpf)?;
                 let id = program
                     .attach(device, TcAttachType::Egress)
-                    .map_err(|error| attach(io::Error::other(error)))?;
+                    .map_err(|error| named(io::Error::other(error)))?;
                 let link = program
                     .take_link(id)
-                    .map_err(|error| attach(io::Error::other(error)))?;
+                    .map_err(|error| named(io::Error::other(error)))?;
                 // The filter outlives us, as a pinned link does.
                 std::mem::forget(link);
                 Ok(())
             }
-            Err(source) => Err(KernelError::Attach {
-                name: device.to_owned(),
-                source,
-            }),
+            Err(source) => Err(named(source)),
         }
+    }
+
+    /// Loads the device program of a class ahead of its first device: loading takes some
+    /// milliseconds, attaching almost nothing.
+    ///
+    /// # Errors
+    /// See [`KernelError`].
+    pub fn warm_device(&self, class: ClassId, link_bytes: u32) -> Result<(), KernelError> {
+        let mut programs = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Vacant(free) = programs.entry((class.0, link_bytes)) {
+            let mut ebpf = self.device_object(class, link_bytes)?;
+            let fd = device_program(&mut ebpf)?.fd();
+            let fd = fd.and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
+            let name = names::DEVICE_EGRESS;
+            free.insert(fd.map_err(|source| KernelError::Program { name, source })?);
+        }
+        Ok(())
+    }
+
+    fn device_object(&self, class: ClassId, link_bytes: u32) -> Result<Ebpf, KernelError> {
+        load_object(Some(&self.pins), self.offsets, (class.0, link_bytes))
     }
 
     /// Forgets the pinned device links of one namespace.
@@ -407,14 +452,6 @@ impl System {
 
     /// # Errors
     /// The map is full.
-    pub fn set_class(&mut self, cgroup: u64, class: ClassId) -> Result<(), KernelError> {
-        let name = names::CLASSES;
-        let set = self.classes.insert(cgroup, class.0, ANY);
-        set.map_err(|source| KernelError::Map { name, source })
-    }
-
-    /// # Errors
-    /// The map is full.
     pub fn set_own(&mut self, cgroup: u64) -> Result<(), KernelError> {
         let name = names::OWN_CGROUPS;
         self.own
@@ -422,47 +459,12 @@ impl System {
             .map_err(|source| KernelError::Map { name, source })
     }
 
-    /// Protects `net/prefix` at `port` (0: any) for a class. Class 0 is governed processes that no
-    /// workload claims.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn protect(
-        &mut self,
-        class: u32,
-        net: IpAddr,
-        prefix: u8,
-        port: u16,
-    ) -> Result<(), KernelError> {
-        for (bits, data) in destination_keys(class, net, prefix, port) {
-            let name = names::DESTINATIONS;
-            self.destinations
-                .insert(&Key::new(bits, data), 1, ANY)
-                .map_err(|source| KernelError::Map { name, source })?;
-        }
-        Ok(())
-    }
-
     /// Registers a namespace's listeners; from here on its protected connects are redirected.
     ///
     /// # Errors
     /// The map is full.
     pub fn set_listeners(&mut self, cookie: u64, entry: &ListenerEntry) -> Result<(), KernelError> {
-        let mut netns = Netns {
-            class: entry.class.0,
-            ..Netns::default()
-        };
-        if let Some((addr, port)) = entry.v4 {
-            netns.v4 = u32::from_ne_bytes(addr.octets());
-            netns.port4 = u32::from(port);
-        }
-        if let Some((addr, port)) = entry.v6 {
-            let octets = addr.octets();
-            for (word, bytes) in netns.v6.iter_mut().zip(octets.chunks_exact(4)) {
-                *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            }
-            netns.port6 = u32::from(port);
-        }
+        let netns = listeners(entry);
         let name = names::NETNS;
         self.netns
             .insert(cookie, netns, ANY)
@@ -482,6 +484,14 @@ impl System {
         let name = names::HEARTBEAT;
         let set = self.heartbeat.set(0, deadline_ns, ANY);
         set.map_err(|source| KernelError::Map { name, source })
+    }
+
+    /// Another handle on the heartbeat.
+    ///
+    /// # Errors
+    /// Its pin is gone.
+    pub fn heartbeat(&self) -> Result<Heartbeat, KernelError> {
+        Heartbeat::open(&self.pins)
     }
 
     /// The map of accepted sockets' origins, to be passed to the node.
@@ -551,6 +561,25 @@ impl System {
         }
         found
     }
+}
+
+fn listeners(entry: &ListenerEntry) -> Netns {
+    let mut netns = Netns {
+        class: entry.class.0,
+        ..Netns::default()
+    };
+    if let Some((addr, port)) = entry.v4 {
+        netns.v4 = u32::from_ne_bytes(addr.octets());
+        netns.port4 = u32::from(port);
+    }
+    if let Some((addr, port)) = entry.v6 {
+        let octets = addr.octets();
+        for (word, bytes) in netns.v6.iter_mut().zip(octets.chunks_exact(4)) {
+            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        netns.port6 = u32::from(port);
+    }
+    netns
 }
 
 /// The entries of one destination: its port, and the one that says that some port is protected.

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use weir_kernel::{ClassId, ListenerEntry, Origins, System, uninstall};
+use weir_kernel::{ClassId, ListenerEntry, Origins, Root, System, uninstall};
 
 const CLASS: ClassId = ClassId(1);
 
@@ -107,6 +107,13 @@ fn greeter() -> SocketAddr {
     addr
 }
 
+fn root(directory: &fs::File) -> Root<'_> {
+    Root {
+        id: directory.metadata().unwrap().ino(),
+        directory: directory.as_fd(),
+    }
+}
+
 fn monotonic_ns() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
@@ -144,7 +151,7 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
         .protect(CLASS.0, protected.ip(), 32, protected.port())
         .unwrap();
 
-    system.attach(governed.as_fd(), own.as_fd()).unwrap();
+    system.attach(&[root(&governed)], &root(&own)).unwrap();
     assert!(
         !ground.connect(protected).status.success(),
         "direct without an enforcer"
@@ -222,7 +229,7 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
     system
         .set_class(governed.metadata().unwrap().ino(), CLASS)
         .unwrap();
-    system.attach(governed.as_fd(), own.as_fd()).unwrap();
+    system.attach(&[root(&governed)], &root(&own)).unwrap();
     assert!(
         !ground.connect(protected).status.success(),
         "direct after a take-over"

@@ -12,6 +12,7 @@ mod catalog;
 mod connection;
 mod credentials;
 mod edge;
+mod found;
 mod gate;
 mod holds;
 mod host;
@@ -28,6 +29,7 @@ mod upstream;
 mod worker;
 
 pub use crate::credentials::{BackendLogin, BackendUser, Credentials};
+pub use crate::found::FoundPlaces;
 pub use crate::host::{Answer, FlowNote, Host, HostError, Moving};
 pub use crate::metrics::Metrics;
 pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};

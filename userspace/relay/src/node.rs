@@ -16,6 +16,7 @@ use weir_state::State;
 
 use crate::catalog::CatalogCache;
 use crate::credentials::Credentials;
+use crate::found::FoundPlaces;
 use crate::host::{FlowNote, Host, HostError};
 use crate::killed::{self, KillList};
 use crate::metrics::Metrics;
@@ -30,6 +31,8 @@ pub struct Target {
     pub nets: Vec<(IpAddr, u8)>,
     /// Empty means any.
     pub ports: Vec<u16>,
+    /// Where it was found to be by name.
+    pub found: FoundPlaces,
     pub tls: Option<TlsAcceptor>,
     pub tls_required: bool,
     /// How the server is proven, where its protocol does not do that itself.
@@ -82,6 +85,13 @@ impl Targets {
         let ip = dst.ip().to_canonical();
         let mut best: Option<((bool, u8), &Arc<Target>)> = None;
         for target in &self.0 {
+            if let Some(exact) = target.found.covers(ip, dst.port()) {
+                // A whole address: nothing is longer.
+                let rank = (exact, if ip.is_ipv4() { 32 } else { 128 });
+                if best.is_none_or(|(have, _)| rank > have) {
+                    best = Some((rank, target));
+                }
+            }
             let exact = target.ports.contains(&dst.port());
             if !exact && !target.ports.is_empty() {
                 continue;

@@ -33,7 +33,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 15] = [
+pub(super) const ALL: [Tier; 16] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -50,6 +50,7 @@ pub(super) const ALL: [Tier; 15] = [
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
     tests("ssh", |step| in_lab(step, "ssh", SSH)),
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
+    tests("sets", sets),
     tests("upgrade", upgrade),
 ];
 
@@ -62,13 +63,14 @@ const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
 const E2E: &str =
-    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(upgrade) - binary(identity)";
+    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity)$/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
+const SETS: &str = "package(weir-e2e) & binary(sets)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE,
+        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
     ]
     .join(" | ")
 }
@@ -149,6 +151,15 @@ fn upgrade(step: &Step) -> Result<Outcome> {
     in_lab_of(step, "upgrade", UPGRADE, |args| UpArgs {
         plain_database: true,
         policies: Some(policies),
+        ..args
+    })
+}
+
+/// Pods, names and Services come from servers of the tests.
+fn sets(step: &Step) -> Result<Outcome> {
+    let config = place::root().join("tests/e2e/config/sets.yaml");
+    in_lab_of(step, "sets", SETS, |args| UpArgs {
+        config: Some(config),
         ..args
     })
 }

@@ -1,7 +1,7 @@
 //! Who may use whom within the workspace. A change of the architecture changes this table first.
 
 /// Folder → names of workspace crates, without `weir-`, in `[dependencies]`.
-pub(super) const TABLE: [(&str, &str); 28] = [
+pub(super) const TABLE: [(&str, &str); 29] = [
     ("ebpf/abi", ""),
     ("ebpf/lineage", "abi"),
     ("ebpf/programs", "abi"),
@@ -11,6 +11,7 @@ pub(super) const TABLE: [(&str, &str); 28] = [
     ("userspace/broker", "kernel model clock"),
     ("userspace/accept", "model clock"),
     ("userspace/identify", "model clock"),
+    ("userspace/discover", "model clock"),
     ("userspace/decide", "model"),
     ("userspace/mask", "decide model"),
     ("userspace/shell", ""),
@@ -34,7 +35,7 @@ pub(super) const TABLE: [(&str, &str); 28] = [
     ),
     (
         "userspace/enforcer",
-        "kernel broker accept identify decide mask spool govern kubernetes postgres ssh record state relay model clock",
+        "kernel broker accept identify discover decide mask spool govern kubernetes postgres ssh record state relay model clock",
     ),
     ("userspace/store", ""),
     ("xtask", ""),

@@ -54,7 +54,7 @@ const TASKS: [&str; 4] = [
     "mpsc::channel(",
     "spawn_local(",
 ];
-const TASK_CRATES: [&str; 13] = [
+const TASK_CRATES: [&str; 14] = [
     "userspace/relay/",
     "userspace/protocols/http/",
     "userspace/protocols/ssh/",
@@ -64,6 +64,7 @@ const TASK_CRATES: [&str; 13] = [
     "userspace/state/",
     "userspace/broker/",
     "userspace/identify/",
+    "userspace/discover/",
     "userspace/testkit/",
     "xtask/",
     "tests/",

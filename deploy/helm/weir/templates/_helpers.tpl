@@ -16,6 +16,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $_ := set $config "version" 1 -}}
 {{- $_ := set $config "node" (merge $node $config.node) -}}
 {{- $_ := set $config "policies" (merge (dict "directory" "/etc/weir/policies") ($config.policies | default dict)) -}}
+{{- if .Values.kubernetes.follow -}}
+{{- $_ := set $config "kubernetes" (dict "server" .Values.kubernetes.server "cgroup_root" .Values.kubernetes.cgroupRoot "ca_file" "/run/secrets/weir-api/ca.crt" "token_file" "/run/secrets/weir-api/token") -}}
+{{- end -}}
 {{- $_ := set $config "admin" (dict "http" (printf "127.0.0.1:%d" (int .Values.admin.port))) -}}
 {{ toYaml $config }}
 {{- end }}

@@ -39,6 +39,14 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
             report((recipe.attack)(&scene, carry));
             Ok(())
         }
+        // The same arguments: a container's first process floods as soon as it is one.
+        "flood" => {
+            let scene = scene(arguments)?;
+            jail::enter_namespace(Path::new(word(3)?))?;
+            let cgroup = Path::new(word(2)?);
+            report(recipes::flood(&scene, || jail::enter_cgroup(cgroup)));
+            Ok(())
+        }
         // probe KIND CGROUP NETNS TO [OTHER]; an empty cgroup is none.
         "probe" => {
             jail::enter_namespace(Path::new(word(3)?))?;

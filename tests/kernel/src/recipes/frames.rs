@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use super::Expect::{Dropped, Refused};
 use super::datagrams::sent;
@@ -19,6 +20,33 @@ const ARP: u16 = 0x0806;
 const DEVICE: super::Expect = Dropped(&["device_egress"]);
 const UNREADABLE: super::Expect = Dropped(&["unparsable"]);
 const DIRECT: super::Expect = Refused(&["queue_bypass"]);
+
+/// SYNs from a packet socket for half a second; when the last of them went out, since `join` began.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn flood(scene: &Scene, join: impl FnOnce() -> io::Result<()>) -> io::Result<String> {
+    let start = Instant::now();
+    join()?;
+    let socket = calls::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    let frame = packets::frame(scene, &[], IPV4, &syn4(scene, &[]));
+    let to = link(scene, IPV4)?;
+    let (mut out, mut dropped, mut last) = (0, 0, Duration::ZERO);
+    while start.elapsed() < Duration::from_millis(500) {
+        match calls::send_to(&socket, &frame, 0, &to) {
+            Ok(_) => {
+                out += 1;
+                last = start.elapsed();
+            }
+            Err(_) => dropped += 1,
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(format!(
+        "out={out} dropped={dropped} last_us={}",
+        last.as_micros()
+    ))
+}
 
 pub(super) const TABLE: &[Recipe] = &[
     recipe("packet_syn_v4", "AF_PACKET, a SYN", DEVICE, |s, _| {

@@ -11,7 +11,7 @@ const WALK_MAX: usize = 4096;
 const WALK_EVERY_NS: u64 = 200_000_000;
 
 /// `/agents2` is not below `/agents`.
-pub(super) fn is_below(path: &str, root: &str) -> bool {
+fn is_below(path: &str, root: &str) -> bool {
     let rest = path.strip_prefix(root.trim_end_matches('/'));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -19,24 +19,27 @@ pub(super) fn is_below(path: &str, root: &str) -> bool {
 /// Paths of the governed cgroups by their ids; what was removed is still known.
 pub(super) struct Cgroups {
     mount: PathBuf,
-    governed: String,
+    governed: Vec<String>,
     by_id: HashMap<u64, String>,
     walked_ns: Option<u64>,
 }
 
 impl Cgroups {
-    pub(super) fn new(mount: PathBuf, governed: &str) -> Self {
+    pub(super) fn new(mount: PathBuf, governed: &[String]) -> Self {
         Self {
             mount,
-            governed: format!("/{}", governed.trim_matches('/')),
+            governed: governed
+                .iter()
+                .map(|root| format!("/{}", root.trim_matches('/')))
+                .collect(),
             by_id: HashMap::new(),
             walked_ns: None,
         }
     }
 
-    /// Root of the governed subtree, below the mount.
-    pub(super) fn governed(&self) -> &str {
-        &self.governed
+    /// Is a path, below the mount, in a governed subtree.
+    pub(super) fn is_governed(&self, path: &str) -> bool {
+        self.governed.iter().any(|root| is_below(path, root))
     }
 
     /// `None` for one that is not governed, or was gone before it was looked at.
@@ -55,7 +58,7 @@ impl Cgroups {
         if self.by_id.len() > 4 * WALK_MAX {
             self.by_id.clear();
         }
-        let mut left = vec![self.governed.clone()];
+        let mut left = self.governed.clone();
         let mut walked = 0;
         while let Some(path) = left.pop() {
             walked += 1;

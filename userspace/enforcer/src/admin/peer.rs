@@ -5,8 +5,8 @@ use std::io;
 /// Peers that are let in: uid 0, outside the governed subtree.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerRule {
-    /// Path below the cgroup v2 mount, starting with `/`.
-    pub(crate) governed: String,
+    /// Paths below the cgroup v2 mount, starting with `/`.
+    pub(crate) governed: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,9 +32,10 @@ impl PeerRule {
     }
 
     fn admit_cgroup(&self, cgroup: &str) -> Result<(), PeerRefused> {
-        let below = cgroup
-            .strip_prefix(&self.governed)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = self.governed.iter().any(|root| {
+            let rest = cgroup.strip_prefix(root.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
         // `..` means another cgroup namespace than ours: the path says nothing then.
         if below || cgroup.contains("..") {
             return Err(PeerRefused::Governed);
@@ -58,7 +59,7 @@ mod tests {
 
     fn rule() -> PeerRule {
         PeerRule {
-            governed: "/agents".to_owned(),
+            governed: vec!["/other".to_owned(), "/agents".to_owned()],
         }
     }
 

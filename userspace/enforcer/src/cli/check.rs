@@ -27,6 +27,7 @@ pub(crate) struct CheckArgs {
 struct Report {
     ok: bool,
     problems: Vec<String>,
+    warnings: Vec<String>,
     workloads: usize,
     targets: usize,
     policy_version: Option<u32>,
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
     let mut report = Report {
         ok: false,
         problems: Vec::new(),
+        warnings: Vec::new(),
         workloads: 0,
         targets: 0,
         policy_version: None,
@@ -46,6 +48,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
         Ok(config) => {
             report.workloads = config.workloads.len();
             report.targets = config.targets.len();
+            report.warnings = config::warnings(&config);
             match policies::load(&config) {
                 Ok(set) => report.policy_version = Some(set.version()),
                 Err(error) => report.problems.push(format!("policies: {error:#}")),
@@ -61,6 +64,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
             "ok: {} workloads, {} targets, policy version {version:08x}",
             report.workloads, report.targets
         ));
+        for warning in &report.warnings {
+            output::line(&format!("  warning: {warning}"));
+        }
     } else {
         output::line(&format!("{}: not usable", args.config.config.display()));
         for problem in &report.problems {

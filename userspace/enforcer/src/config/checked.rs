@@ -9,6 +9,10 @@ use weir_mask::{Detector, OutputPatterns};
 
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
+use super::sets::{
+    Dns, Egress, Exempt, Kubernetes, Members, WORKLOADS_MAX, check_dns, check_egress, check_exempt,
+    check_found, check_kubernetes, check_members, is_within,
+};
 use super::sign_in::{Cluster, Graph, SignIn, check_graph, check_sign_in};
 use super::targets::{Target, check_targets};
 
@@ -18,6 +22,9 @@ pub(crate) struct Config {
     pub(crate) node: NodeSettings,
     pub(crate) identity: Identity,
     pub(crate) workloads: Vec<Workload>,
+    pub(crate) exempt: Exempt,
+    pub(crate) kubernetes: Option<Kubernetes>,
+    pub(crate) dns: Dns,
     pub(crate) targets: Vec<Target>,
     pub(crate) policies: PathBuf,
     /// Readable group name → Entra object id.
@@ -41,7 +48,8 @@ pub(crate) struct NodeSettings {
     pub(crate) user: String,
     /// Starts with `/`, below the cgroup v2 mount.
     pub(crate) cgroup: String,
-    pub(crate) governed: String,
+    /// None lies in another.
+    pub(crate) governed: Vec<String>,
     pub(crate) pins: PathBuf,
     pub(crate) drain_s: u32,
 }
@@ -65,7 +73,9 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub(crate) name: Arc<str>,
-    pub(crate) cgroup: String,
+    pub(crate) members: Members,
+    /// `egress: listed`.
+    pub(crate) egress: Option<Egress>,
     pub(crate) netns: Option<PathBuf>,
     pub(crate) sign_in: SignIn,
 }
@@ -147,10 +157,11 @@ impl Checker<'_> {
         }
     }
 
-    fn cgroup(&mut self, path: &str, text: &str) {
+    pub(super) fn cgroup(&mut self, path: &str, text: &str) {
         let plain = text.starts_with('/')
             && text.len() > 1
             && !text.ends_with('/')
+            && !text.contains("//")
             && !text.split('/').any(|part| part == ".." || part == ".");
         if !plain {
             self.say(
@@ -198,6 +209,9 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     let node = check_node(&raw, &mut checker);
     let identity = check_identity(&raw, &mut checker);
     let workloads = check_workloads(&raw.workloads, &node, &identity, &mut checker);
+    let exempt = check_exempt(&raw.exempt, &node, &cgroups(&workloads), &mut checker);
+    let kubernetes = check_kubernetes(raw.kubernetes.as_ref(), &node.name, &mut checker);
+    let dns = check_dns(&raw.dns, &mut checker);
     let targets = check_targets(&raw.targets, &mut checker);
     let admin_groups = check_groups("admin.groups", raw.admin_groups, &mut checker);
     let groups = check_groups("policies.groups", raw.groups, &mut checker);
@@ -228,10 +242,13 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         None => node.state_dir.join("mask.key"),
     };
     let policies = checker.file(&raw.policies);
-    Some(Config {
+    let config = Config {
         node,
         identity,
         workloads,
+        exempt,
+        kubernetes,
+        dns,
         targets,
         policies,
         groups,
@@ -241,17 +258,44 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         approvals,
         admin_http,
         admin_groups,
-    })
+    };
+    check_found(&config, &mut checker);
+    Some(config)
+}
+
+/// Those that the file names.
+fn cgroups(workloads: &[Workload]) -> BTreeSet<String> {
+    workloads
+        .iter()
+        .filter_map(|workload| match &workload.members {
+            Members::Cgroup(path) => Some(path.clone()),
+            Members::Pods(_) => None,
+        })
+        .collect()
 }
 
 fn check_node(raw: &Raw, checker: &mut Checker<'_>) -> NodeSettings {
     checker.name("node.name", &raw.node.name);
     checker.name("node.cluster", &raw.node.cluster);
     checker.cgroup("node.cgroup", &raw.node.cgroup);
-    checker.cgroup("node.governed", &raw.node.governed);
-    let inside = format!("{}/", raw.node.governed);
-    if raw.node.cgroup == raw.node.governed || raw.node.cgroup.starts_with(&inside) {
-        checker.say("node.cgroup", "must not lie in the governed subtree");
+    let governed = &raw.node.governed;
+    for (index, root) in governed.iter().enumerate() {
+        let path = match governed.len() {
+            1 => "node.governed".to_owned(),
+            _ => format!("node.governed[{index}]"),
+        };
+        checker.cgroup(&path, root);
+        if is_within(&raw.node.cgroup, root) {
+            checker.say("node.cgroup", "must not lie in the governed subtree");
+        }
+        let others = governed
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
+        // Programs on both would see each connect twice.
+        if others.into_iter().any(|(_, other)| is_within(root, other)) {
+            checker.say(&path, "lies in another governed subtree");
+        }
     }
     let drain = checker.number("node.drain_s", raw.node.drain_s, (1, 604_800), 3600);
     NodeSettings {
@@ -329,6 +373,12 @@ fn check_workloads(
             "needs at least one workload: otherwise nobody is governed",
         );
     }
+    if raw.len() > WORKLOADS_MAX {
+        checker.say(
+            "workloads",
+            format!("has more than {WORKLOADS_MAX} workloads"),
+        );
+    }
     let mut names = BTreeSet::new();
     let mut cgroups = BTreeSet::new();
     let mut workloads = Vec::with_capacity(raw.len());
@@ -341,18 +391,18 @@ fn check_workloads(
                 format!("{} is taken by another workload", item.name),
             );
         }
-        checker.cgroup(&at("cgroup"), &item.cgroup);
-        if !cgroups.insert(item.cgroup.clone()) {
+        let members = check_members(&item.members, &item.path, node, checker);
+        if let Some(Members::Cgroup(cgroup)) = &members
+            && !cgroups.insert(cgroup.clone())
+        {
             checker.say(at("cgroup"), "is taken by another workload");
         }
-        if !item.cgroup.starts_with(&format!("{}/", node.governed)) {
-            let message = format!("must lie below node.governed ({})", node.governed);
-            checker.say(at("cgroup"), message);
-        }
+        let egress = check_egress(&item.egress, &item.path, checker);
         let sign_in = check_sign_in(&item.sign_in, &at("identity"), identity, checker);
         workloads.push(Workload {
             name: Arc::from(item.name.as_str()),
-            cgroup: item.cgroup.clone(),
+            members: members.unwrap_or(Members::Cgroup(String::new())),
+            egress,
             netns: item.netns.as_deref().map(|path| checker.file(path)),
             sign_in,
         });

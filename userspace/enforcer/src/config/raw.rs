@@ -1,5 +1,11 @@
 //! The names of the file, as they are written. No rule is applied here.
 
+mod sets;
+
+pub(super) use self::sets::{
+    RawAllow, RawDns, RawEgress, RawExempt, RawKubernetes, RawMembers, RawPods, RawService,
+};
+
 use serde_json::Value;
 
 use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
@@ -12,6 +18,9 @@ pub(super) struct Raw {
     pub(super) node: RawNode,
     pub(super) identity: RawIdentity,
     pub(super) workloads: Vec<RawWorkload>,
+    pub(super) exempt: RawExempt,
+    pub(super) kubernetes: Option<RawKubernetes>,
+    pub(super) dns: RawDns,
     pub(super) targets: Vec<RawTarget>,
     /// `policies.directory`: every `*.cedar` file in it.
     pub(super) policies: String,
@@ -37,8 +46,8 @@ pub(super) struct RawNode {
     pub(super) user: String,
     /// Weir's own cgroup, below the cgroup v2 mount.
     pub(super) cgroup: String,
-    /// Root of the governed subtree.
-    pub(super) governed: String,
+    /// Roots of the governed subtrees: one, or a list.
+    pub(super) governed: Vec<String>,
     pub(super) pins: String,
     /// How long sessions that cannot move to a successor may go on.
     pub(super) drain_s: Option<u64>,
@@ -63,7 +72,8 @@ pub(super) struct RawIdentity {
 pub(super) struct RawWorkload {
     pub(super) path: String,
     pub(super) name: String,
-    pub(super) cgroup: String,
+    pub(super) members: RawMembers,
+    pub(super) egress: RawEgress,
     pub(super) netns: Option<String>,
     pub(super) sign_in: RawSignIn,
 }
@@ -73,6 +83,8 @@ pub(super) struct RawTarget {
     pub(super) name: String,
     pub(super) protocol: String,
     pub(super) hosts: Vec<String>,
+    pub(super) dns_names: Vec<String>,
+    pub(super) services: Vec<RawService>,
     pub(super) ports: Vec<u64>,
     pub(super) agent_tls: Option<String>,
     pub(super) names: Vec<String>,
@@ -152,6 +164,10 @@ impl Raw {
             .into_iter()
             .map(|item| RawWorkload::read(item, problems))
             .collect();
+        let exempt = RawExempt::read(root.opt_section("exempt", problems), problems);
+        let kubernetes = root.opt_section("kubernetes", problems);
+        let kubernetes = kubernetes.map(|section| RawKubernetes::read(section, problems));
+        let dns = RawDns::read(root.opt_section("dns", problems), problems);
         let targets = root.sections("targets", problems);
         let targets = targets
             .into_iter()
@@ -176,6 +192,9 @@ impl Raw {
             node,
             identity,
             workloads,
+            exempt,
+            kubernetes,
+            dns,
             targets,
             policies,
             groups,
@@ -202,7 +221,7 @@ impl RawNode {
         let cgroup = or("cgroup", "/weir", problems);
         let pins = or("pins", "/sys/fs/bpf/weir", problems);
         let name = section.text("name", problems);
-        let governed = section.text("governed", problems);
+        let governed = section.text_or_texts("governed", problems);
         let drain_s = section.opt_number("drain_s", problems);
         section.finish(problems);
         Self {
@@ -252,14 +271,16 @@ impl RawWorkload {
     fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
         let path = section.path_of("");
         let name = section.text("name", problems);
-        let cgroup = section.text("cgroup", problems);
+        let members = RawMembers::read(&mut section, problems);
+        let egress = RawEgress::read(&mut section, problems);
         let netns = section.opt_text("netns", problems);
         let sign_in = RawSignIn::read(section.section("identity", problems), problems);
         section.finish(problems);
         Self {
             path: path.trim_end_matches('.').to_owned(),
             name,
-            cgroup,
+            members,
+            egress,
             netns,
             sign_in,
         }
@@ -273,6 +294,8 @@ impl RawTarget {
         let protocol = section.text("protocol", problems);
         let mut matching = section.section("match", problems);
         let hosts = matching.texts("hosts", problems);
+        let dns_names = matching.texts("names", problems);
+        let services = RawService::read_all(&mut matching, problems);
         let ports = matching.numbers("ports", problems);
         matching.finish(problems);
         let (mut agent_tls, mut names) = (None, Vec::new());
@@ -316,6 +339,8 @@ impl RawTarget {
             name,
             protocol,
             hosts,
+            dns_names,
+            services,
             ports,
             agent_tls,
             names,

@@ -99,7 +99,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.fields
             .is_some_and(|fields| fields.get(name).is_some_and(|value| !value.is_null()))
     }
@@ -164,6 +164,21 @@ impl<'a> Section<'a> {
             }
         }
         texts
+    }
+
+    /// One text, or a list of them; at least one.
+    pub(super) fn text_or_texts(
+        &mut self,
+        name: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<String> {
+        if let Some(Value::String(text)) = self.value(name) {
+            return vec![text.clone()];
+        }
+        if !self.has(name) {
+            self.missing(name, problems);
+        }
+        self.texts(name, problems)
     }
 
     pub(super) fn numbers(&mut self, name: &'static str, problems: &mut Vec<Problem>) -> Vec<u64> {

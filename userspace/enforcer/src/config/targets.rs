@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use weir_discover::ServiceName;
+
 use super::checked::Checker;
 use super::credential::{Role, SecretFrom, check_roles, check_secret};
 use super::raw::RawTarget;
+use super::sets::check_services;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -80,8 +83,19 @@ pub(crate) struct SshFiles {
 pub(crate) struct Match {
     /// Address and prefix length, host bits zero.
     pub(crate) nets: Vec<(IpAddr, u8)>,
-    /// Empty means any port.
+    /// Found by the node, of DNS.
+    pub(crate) names: Vec<String>,
+    /// Found by the node, with their own ports.
+    pub(crate) services: Vec<ServiceName>,
+    /// Of hosts and names; empty means any port.
     pub(crate) ports: Vec<u16>,
+}
+
+impl Match {
+    /// Does the node find some of it.
+    pub(crate) fn is_found(&self) -> bool {
+        !self.names.is_empty() || !self.services.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,9 +219,16 @@ fn check_match(
     checker: &mut Checker<'_>,
 ) -> Match {
     let at = |field: &str| format!("{}.{field}", item.path);
-    if item.hosts.is_empty() {
-        checker.say(at("match.hosts"), "needs at least one address or network");
+    if item.hosts.is_empty() && item.dns_names.is_empty() && item.services.is_empty() {
+        checker.say(
+            at("match"),
+            "needs at least one of hosts, names and services",
+        );
     }
+    for (index, name) in item.dns_names.iter().enumerate() {
+        checker.dns_name(&at(&format!("match.names[{index}]")), name);
+    }
+    let services = check_services(&item.services, checker);
     let mut nets = Vec::with_capacity(item.hosts.len());
     for (index, host) in item.hosts.iter().enumerate() {
         match net(host) {
@@ -215,16 +236,7 @@ fn check_match(
             Err(message) => checker.say(at(&format!("match.hosts[{index}]")), message),
         }
     }
-    let mut ports = Vec::with_capacity(item.ports.len());
-    for (index, port) in item.ports.iter().enumerate() {
-        match u16::try_from(*port) {
-            Ok(port) if port > 0 => ports.push(port),
-            _ => checker.say(
-                at(&format!("match.ports[{index}]")),
-                "must be from 1 to 65535",
-            ),
-        }
-    }
+    let ports = checker.ports(&at("match.ports"), &item.ports);
     for (addr, prefix) in &nets {
         for port in ports.iter().copied().chain(ports.is_empty().then_some(0)) {
             if !places.insert((*addr, *prefix, port)) {
@@ -233,17 +245,22 @@ fn check_match(
             }
         }
     }
-    Match { nets, ports }
+    Match {
+        nets,
+        names: item.dns_names.clone(),
+        services,
+        ports,
+    }
 }
 
 /// `address` or `address/prefix`, host bits zero.
-fn net(text: &str) -> Result<(IpAddr, u8), String> {
+pub(super) fn net(text: &str) -> Result<(IpAddr, u8), String> {
     let (addr, prefix) = match text.split_once('/') {
         Some((addr, prefix)) => (addr, Some(prefix)),
         None => (text, None),
     };
     let addr: IpAddr = addr.parse().map_err(|_| {
-        format!("'{text}' is not an address or network; names and services are not built yet")
+        format!("'{text}' is not an address or network; names and services have lists of their own")
     })?;
     let bits: u8 = if addr.is_ipv4() { 32 } else { 128 };
     let prefix = match prefix {

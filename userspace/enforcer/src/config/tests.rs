@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::*;
 
-const GOOD: &str = r#"
+mod sets;
+
+pub(super) const GOOD: &str = r#"
 version: 1
 node: { name: n1, cluster: lab, user: nobody, cgroup: /weir, governed: /agents }
 identity:
@@ -30,7 +32,7 @@ targets:
 policies: { directory: policies }
 "#;
 
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     parse(text, Path::new("/etc/weir"))
         .err()
         .unwrap_or_default()

@@ -1,5 +1,6 @@
 //! `weir broker` and `weir uninstall`.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,11 +8,14 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
-use weir_broker::{BrokerConfig, Destination, WorkloadConfig};
+use weir_broker::{BrokerConfig, Destination, Egress, Members, WorkloadConfig};
 
 use super::{credentials, prepare};
-use crate::config::{Config, TokenSource};
+use crate::config::{self, Config, TokenSource};
 use crate::{output, privileges};
+
+/// A namespace that lost its last process is guarded for this long.
+const GUARD_MS: u64 = 30_000;
 
 /// Runs until a signal.
 pub(crate) fn run(path: &Path) -> Result<ExitCode> {
@@ -37,9 +41,16 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
         .iter()
         .map(|workload| WorkloadConfig {
             name: workload.name.to_string(),
-            cgroup: workload.cgroup.clone(),
+            members: match &workload.members {
+                config::Members::Cgroup(path) => Members::Cgroup(path.clone()),
+                config::Members::Pods(_) => Members::Told,
+            },
             netns: workload.netns.clone(),
             token: token_source(workload.sign_in.token()),
+            egress: workload.egress.as_ref().map(|egress| Egress {
+                allow: egress.nets.iter().map(destination).collect(),
+                named: !egress.names.is_empty(),
+            }),
         })
         .collect();
     let mut destinations = Vec::new();
@@ -47,11 +58,7 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
         for (net, prefix) in &target.matching.nets {
             let any = target.matching.ports.is_empty().then_some(0);
             for port in target.matching.ports.iter().copied().chain(any) {
-                destinations.push(Destination {
-                    net: *net,
-                    prefix: *prefix,
-                    port,
-                });
+                destinations.push(destination(&(*net, *prefix, port)));
             }
         }
     }
@@ -60,10 +67,22 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
         run_dir: config.node.run_dir.clone(),
         pins: config.node.pins.clone(),
         own_cgroup: config.node.cgroup.clone(),
-        governed_cgroup: config.node.governed.clone(),
+        governed: config.node.governed.clone(),
+        exempt: config.exempt.cgroups.clone(),
+        pods_root: match &config.kubernetes {
+            Some(kubernetes) => kubernetes.cgroup_root.clone(),
+            None => "/".to_owned(),
+        },
         workloads,
         destinations,
         credentials: credentials::of_broker(config),
+        found_targets: config
+            .targets
+            .iter()
+            .filter(|target| target.matching.is_found())
+            .map(|target| target.name.to_string())
+            .collect(),
+        guard_ms: GUARD_MS,
     })
 }
 
@@ -75,6 +94,14 @@ fn token_source(token: Option<&TokenSource>) -> weir_broker::TokenSource {
             weir_broker::TokenSource::File(request.credential_file.clone())
         }
         None => weir_broker::TokenSource::None,
+    }
+}
+
+const fn destination((net, prefix, port): &(IpAddr, u8, u16)) -> Destination {
+    Destination {
+        net: *net,
+        prefix: *prefix,
+        port: *port,
     }
 }
 

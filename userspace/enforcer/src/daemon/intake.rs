@@ -21,7 +21,8 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 
 pub(crate) enum Change {
     Opened(Listener),
-    Gone(u64),
+    /// Workload and namespace.
+    Gone(Arc<str>, u64),
 }
 
 /// The sending end, used from the broker link's thread.
@@ -43,8 +44,8 @@ impl Incoming {
         self.send(Change::Opened(listener));
     }
 
-    pub(crate) fn gone(&self, netns: u64) {
-        self.send(Change::Gone(netns));
+    pub(crate) fn gone(&self, workload: &str, netns: u64) {
+        self.send(Change::Gone(Arc::from(workload), netns));
     }
 
     fn send(&self, change: Change) {
@@ -63,21 +64,21 @@ pub(crate) async fn accept_all(
 ) {
     // Dropped with this future, which ends every task in it.
     let mut accepting = JoinSet::new();
-    let mut tasks: HashMap<u64, Vec<AbortHandle>> = HashMap::new();
+    let mut tasks: HashMap<(Arc<str>, u64), Vec<AbortHandle>> = HashMap::new();
     while let Some(change) = changes.recv().await {
         match change {
             Change::Opened(listener) => {
-                let cookie = listener.netns.0;
+                let key = (Arc::clone(&listener.workload), listener.netns.0);
                 let work = accept(
                     listener,
                     Arc::clone(&origins),
                     intake.clone(),
                     Arc::clone(&taken),
                 );
-                tasks.entry(cookie).or_default().push(accepting.spawn(work));
+                tasks.entry(key).or_default().push(accepting.spawn(work));
             }
-            Change::Gone(cookie) => {
-                for task in tasks.remove(&cookie).unwrap_or_default() {
+            Change::Gone(workload, cookie) => {
+                for task in tasks.remove(&(workload, cookie)).unwrap_or_default() {
                     task.abort();
                 }
             }

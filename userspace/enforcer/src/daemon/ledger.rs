@@ -9,22 +9,24 @@ mod reckoning;
 mod taken;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, timeout};
 use weir_broker::client::NodeLink;
 use weir_broker::{LedgerReport, RefusalReport};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::time::Now;
-use weir_record::FileSegment;
+use weir_record::{FileSegment, SpoolDir};
 use weir_spool::Lane;
 
 use self::reckoning::{Line, Mark, Status, reckon};
 pub(crate) use self::taken::Taken;
+use crate::config::Config;
 
 /// Looks before a difference is believed: a connect may be between two counters.
 const LOOKS: u32 = 3;
@@ -35,15 +37,96 @@ const EVERY_S: i64 = 60;
 const REFUSALS_EVERY: Duration = Duration::from_millis(500);
 
 /// Who and where, for the rows.
-pub(crate) struct Place {
-    pub(crate) cluster: String,
-    pub(crate) node: String,
+struct Place {
+    cluster: String,
+    node: String,
     /// Holds the mark.
-    pub(crate) directory: PathBuf,
+    directory: PathBuf,
+}
+
+/// The ledger before the node serves: counting, and writing nothing yet.
+pub(crate) struct Books {
+    taken: Arc<Taken>,
+    ledger: Ledger,
+}
+
+/// The ledger of a serving node.
+pub(crate) struct Kept {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Books {
+    /// `directory` is the node's own.
+    ///
+    /// # Errors
+    /// Its files cannot be made, or the spool is full.
+    pub(crate) fn open(
+        config: &Config,
+        directory: &Path,
+        spool: &SpoolDir,
+        link: &Arc<NodeLink>,
+        registry: &Registry,
+    ) -> Result<Self> {
+        let directory = directory.join("ledger");
+        let names = config.workloads.iter();
+        let names: Vec<String> = names.map(|workload| workload.name.to_string()).collect();
+        let taken = Taken::open(&directory, spool.epoch(), &names)
+            .context("opening the ledger's counts")?;
+        let taken = Arc::new(taken);
+        // A lane of its own, behind those of the workers.
+        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let index = u32::try_from(count).context("too many processors")?;
+        let lane = spool
+            .lane(index, weir_clock::now())
+            .context("opening the ledger's lane")?;
+        let ledger = Ledger {
+            link: Arc::clone(link),
+            taken: Arc::clone(&taken),
+            lane,
+            place: Place {
+                cluster: config.node.cluster.clone(),
+                node: config.node.name.clone(),
+                directory,
+            },
+            mark: None,
+            seq: 0,
+            metrics: Metrics::register(registry).context("metrics")?,
+        };
+        Ok(Self { taken, ledger })
+    }
+
+    pub(crate) fn taken(&self) -> Arc<Taken> {
+        Arc::clone(&self.taken)
+    }
+
+    /// The node serves: rows are written from here on.
+    pub(crate) fn keep(self) -> Kept {
+        let (stop, receiver) = watch::channel(false);
+        Kept {
+            stop,
+            task: tokio::spawn(self.ledger.run(receiver)),
+        }
+    }
+}
+
+impl Kept {
+    /// A successor's first row covers what has none yet.
+    pub(crate) fn leave(self) {
+        self.task.abort();
+    }
+
+    /// The last row, while the broker still answers and the record is still shipped.
+    pub(crate) async fn close(self, within: Duration) {
+        let _told = self.stop.send(true);
+        if timeout(within, self.task).await.is_err() {
+            tracing::warn!("the last row of the ledger comes with the next start");
+        }
+    }
 }
 
 /// The task's own things.
-pub(crate) struct Ledger {
+struct Ledger {
     link: Arc<NodeLink>,
     taken: Arc<Taken>,
     lane: Lane<FileSegment>,
@@ -84,29 +167,8 @@ impl Metrics {
 }
 
 impl Ledger {
-    /// # Errors
-    /// The metric exists already.
-    pub(crate) fn new(
-        link: Arc<NodeLink>,
-        taken: Arc<Taken>,
-        lane: Lane<FileSegment>,
-        place: Place,
-        registry: &Registry,
-    ) -> Result<Self> {
-        let metrics = Metrics::register(registry).context("metrics")?;
-        Ok(Self {
-            mark: None,
-            link,
-            taken,
-            lane,
-            place,
-            seq: 0,
-            metrics,
-        })
-    }
-
     /// Writes a row per workload each minute, and a last one when told to stop.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
         // Not before: until now another process may have written it.
         self.mark = Mark::read(&self.place.directory);
         let mut status = Status::Restart;

@@ -1,7 +1,8 @@
 //! `weir node`: reads secrets, joins the broker, gives privileges up, then serves.
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use tokio::task::AbortHandle;
 use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
+use weir_discover::ApiConfig;
 use weir_identify::GraphConfig;
 use weir_kernel::{Origins, Speakers};
 use weir_mask::MaskKey;
@@ -27,11 +29,13 @@ use weir_state::State;
 use zeroize::Zeroizing;
 
 use super::arguments::Arguments;
+use super::discovery::{self, Finder};
 use super::host::BrokerHost;
 use super::identities;
 use super::intake::{self, Incoming};
-use super::ledger::{Ledger, Place, Taken};
+use super::ledger::Books;
 use super::prepare::{self, StatePaths};
+use super::pulse;
 use super::serving::{Ending, Serving, Shipping};
 use super::targets::TargetSecrets;
 use super::upgrade;
@@ -40,8 +44,6 @@ use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
-/// The broker takes each heartbeat for 2 s.
-const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Tables that are not right yet are looked at again.
 const TABLES_EVERY: Duration = Duration::from_secs(2);
 /// A broker that is just starting is waited for.
@@ -56,13 +58,19 @@ struct Secrets {
     reader_token: Option<Zeroizing<String>>,
     workloads: HashMap<Arc<str>, WorkloadBinding>,
     graph: Option<GraphConfig>,
+    /// Of the Kubernetes API, when pods or Services are asked for.
+    cluster: Option<ApiConfig>,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
-pub(crate) fn run(path: &std::path::Path) -> Result<ExitCode> {
+pub(crate) fn run(path: &Path, kubernetes_node: Option<&str>) -> Result<ExitCode> {
     super::start_logging();
     privileges::no_core_dumps()?;
-    let config = output::load(path)?;
+    let mut config = output::load(path)?;
+    if let (Some(kubernetes), Some(name)) = (&mut config.kubernetes, kubernetes_node) {
+        let known = kubernetes.set_node(name);
+        anyhow::ensure!(known, "{name} is no name of a node (WEIR_KUBERNETES_NODE)");
+    }
     let paths = StatePaths::of(&config);
     let (link, welcome) = reach_broker(&config)?;
     let secrets = read_secrets(&config, &paths)?;
@@ -143,9 +151,11 @@ async fn serve(parts: Parts) -> Result<()> {
     let state = State::open(&paths.database).context("opening the state database")?;
     let identify = Arc::new(identities::identify_with(&config, secrets.graph.take())?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
-    let targets = secrets.targets.all(&config)?;
+    let made = secrets.targets.all(&config)?;
+    let finder = Finder::new(&config, &made, secrets.cluster.take(), Arc::clone(&link))?;
+    let targets = weir_relay::Targets::new(made);
     let node = Node::new(NodeParts {
-        host: host(&link, &config, &secrets, &mut welcome),
+        host: host(&config, &secrets, &link, welcome.speakers.take()),
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets,
@@ -162,15 +172,13 @@ async fn serve(parts: Parts) -> Result<()> {
     let (workers, intake) = workers(&node, &spool)?;
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
-    let told = welcome.take_told();
     let (incoming, listeners) = intake::channel();
     let (follower, changes) = Follower::new(&node, &intake);
-    let broker_there = Arc::clone(&follower.there);
-    follower.follow(&link, told, incoming)?;
+    let readiness = follower.readiness();
+    follower.follow(&link, welcome.take_told(), incoming)?;
     let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
-    let taken = Arc::new(taken(&config, &paths, spool.epoch())?);
-    let ledger = ledger(&config, &paths, &spool, &link, &taken, &registry)?;
-    let accept = intake::accept_all(listeners, origins, intake.clone(), taken);
+    let books = Books::open(&config, &paths.node_dir, &spool, &link, &registry)?;
+    let accept = intake::accept_all(listeners, origins, intake.clone(), books.taken());
     let accepting = tokio::spawn(accept);
     let admin = Arc::new(AdminState {
         node: Arc::clone(&node),
@@ -179,14 +187,13 @@ async fn serve(parts: Parts) -> Result<()> {
         signins: SignIns::default(),
         runs: Runs::default(),
         metrics: registry,
-        readiness: readiness(broker_there),
+        readiness,
         config: config.clone(),
     });
     let administration = start_admin(&config, welcome.admin, &admin)?;
     serve_from_now_on(&link).await?;
-    let (stop_ledger, receiver) = watch::channel(false);
-    let ledger = tokio::spawn(ledger.run(receiver));
-    drop(tokio::spawn(heartbeat(Arc::clone(&link))));
+    finder.start();
+    pulse::start(welcome.pulse)?;
     output::line("READY");
     let serving = Serving {
         node,
@@ -195,7 +202,7 @@ async fn serve(parts: Parts) -> Result<()> {
         accepting,
         administration,
         shipping: (stop_shipper, shipping),
-        ledger: (stop_ledger, ledger),
+        books: books.keep(),
         changes,
         drain_s: config.node.drain_s,
     };
@@ -211,22 +218,18 @@ async fn keep_out(node: &Node, state: &State) -> Result<()> {
     Ok(())
 }
 
+/// The broker as the relay sees it.
 fn host(
-    link: &Arc<NodeLink>,
     config: &Config,
     secrets: &Secrets,
-    welcome: &mut Welcome,
+    link: &Arc<NodeLink>,
+    speakers: Option<OwnedFd>,
 ) -> Arc<BrokerHost> {
-    let arguments = Arguments::new(secrets.mask_key.clone(), config.patterns.clone());
-    let speakers = welcome.speakers.take().map(Speakers::new);
-    Arc::new(BrokerHost::new(Arc::clone(link), arguments, speakers))
-}
-
-fn readiness(broker_there: Arc<AtomicBool>) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
-    Box::new(move || {
-        let there = broker_there.load(Ordering::Relaxed);
-        (!there).then(|| "broker".to_owned()).into_iter().collect()
-    })
+    Arc::new(BrokerHost::new(
+        Arc::clone(link),
+        Arguments::new(secrets.mask_key.clone(), config.patterns.clone()),
+        speakers.map(Speakers::new),
+    ))
 }
 
 /// New flows are ours once the broker says so.
@@ -267,40 +270,6 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
         );
     }
     Workers::start(node, lanes).context("starting the workers")
-}
-
-/// One number per workload of the configuration.
-fn taken(config: &Config, paths: &StatePaths, epoch: u32) -> Result<Taken> {
-    let names: Vec<String> = config
-        .workloads
-        .iter()
-        .map(|workload| workload.name.to_string())
-        .collect();
-    Taken::open(&paths.node_dir.join("ledger"), epoch, &names)
-        .context("opening the ledger's counts")
-}
-
-#[expect(clippy::too_many_arguments, reason = "what the ledger stands between")]
-fn ledger(
-    config: &Config,
-    paths: &StatePaths,
-    spool: &SpoolDir,
-    link: &Arc<NodeLink>,
-    taken: &Arc<Taken>,
-    registry: &Registry,
-) -> Result<Ledger> {
-    // A lane of its own, behind those of the workers.
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let index = u32::try_from(count).context("too many processors")?;
-    let lane = spool
-        .lane(index, weir_clock::now())
-        .context("opening the ledger's lane")?;
-    let place = Place {
-        cluster: config.node.cluster.clone(),
-        node: config.node.name.clone(),
-        directory: paths.node_dir.join("ledger"),
-    };
-    Ledger::new(Arc::clone(link), Arc::clone(taken), lane, place, registry)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -405,6 +374,15 @@ impl Follower {
         (follower, changes)
     }
 
+    /// What keeps the node from being ready.
+    fn readiness(&self) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
+        let there = Arc::clone(&self.there);
+        Box::new(move || {
+            let there = there.load(Ordering::Relaxed);
+            (!there).then(|| "broker".to_owned()).into_iter().collect()
+        })
+    }
+
     fn follow(self, link: &NodeLink, told: Vec<Told>, incoming: Incoming) -> Result<()> {
         link.listen(told, move |told| self.told(told, &incoming))
             .context("following the broker")
@@ -418,7 +396,7 @@ impl Follower {
                 addr,
                 socket,
             } => incoming.opened(workload, netns, addr, socket),
-            Told::ListenerGone { netns } => incoming.gone(netns),
+            Told::ListenerGone { workload, netns } => incoming.gone(&workload, netns),
             Told::Session(session) => upgrade::take_up(*session, &self.intake),
             Told::Passed(passed) => upgrade::passed(&self.node, &passed),
             Told::Drain { snapshots } => {
@@ -436,7 +414,7 @@ impl Follower {
 
 fn start_admin(
     config: &Config,
-    socket: std::os::fd::OwnedFd,
+    socket: OwnedFd,
     state: &Arc<AdminState>,
 ) -> Result<Vec<AbortHandle>> {
     let listener = std::os::unix::net::UnixListener::from(socket);
@@ -464,19 +442,6 @@ fn start_admin(
     Ok(tasks)
 }
 
-/// From the control runtime, so that a hung node goes silent.
-async fn heartbeat(link: Arc<NodeLink>) {
-    let mut beats = tokio::time::interval(HEARTBEAT_EVERY);
-    loop {
-        beats.tick().await;
-        link.heartbeat(|outcome| {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "heartbeat");
-            }
-        });
-    }
-}
-
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
     let mut read_only: Vec<std::path::PathBuf> =
         ["/etc", "/proc", "/dev", "/usr", "/lib", "/lib64"]
@@ -484,6 +449,10 @@ fn reach(config: &Config, paths: &StatePaths) -> Reach {
             .map(std::path::PathBuf::from)
             .collect();
     read_only.push(config.policies.clone());
+    if let Some(kubernetes) = &config.kubernetes {
+        // The kubelet replaces the token by another file in this folder.
+        read_only.extend(kubernetes.token_file.parent().map(Path::to_owned));
+    }
     Reach {
         read_write: vec![paths.node_dir.clone()],
         read_only,
@@ -516,5 +485,6 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         reader_token,
         workloads: identities::read(config)?,
         graph: identities::graph(config)?,
+        cluster: discovery::read_secrets(config)?,
     })
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use weir_relay::{Intake, Node, Workers};
 
+use super::ledger::Kept;
 use super::upgrade;
 
 /// Flows are given this long to end on their own at shutdown.
@@ -34,7 +35,7 @@ pub(super) struct Serving {
     pub(super) accepting: JoinHandle<()>,
     pub(super) administration: Vec<AbortHandle>,
     pub(super) shipping: (watch::Sender<bool>, Option<Shipping>),
-    pub(super) ledger: (watch::Sender<bool>, JoinHandle<()>),
+    pub(super) books: Kept,
     pub(super) changes: watch::Receiver<Ending>,
     pub(super) drain_s: u32,
 }
@@ -48,21 +49,15 @@ impl Serving {
         };
         // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
         self.accepting.abort();
-        let (stop_ledger, ledger) = self.ledger;
         let (stop_shipper, shipping) = self.shipping;
         if let Ending::Succeeded { moves } = ending {
             self.administration.iter().for_each(AbortHandle::abort);
-            // The successor's first row covers what has none yet.
-            ledger.abort();
+            self.books.leave();
             // From here on the successor ships what we record.
             let _told = stop_shipper.send(true);
             upgrade::drain(&self.node, moves, self.drain_s).await;
         } else {
-            // The last row, while the broker still answers and the record is still shipped.
-            let _told = stop_ledger.send(true);
-            if tokio::time::timeout(DRAIN, ledger).await.is_err() {
-                tracing::warn!("the last row of the ledger comes with the next start");
-            }
+            self.books.close(DRAIN).await;
         }
         let shipper = (&stop_shipper, shipping);
         stop(&self.node, self.intake, self.workers, shipper).await;

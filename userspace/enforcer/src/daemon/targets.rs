@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustls::pki_types::ServerName;
 use weir_accept::{authority, tls};
-use weir_relay::{Credentials, Protocol, SshTarget, Target, Targets, UpstreamTls};
+use weir_relay::{Credentials, FoundPlaces, Protocol, SshTarget, Target, UpstreamTls};
 use weir_ssh::{Backend, HostIdentity, Login, ServerKeys};
 use zeroize::Zeroizing;
 
@@ -123,13 +123,11 @@ impl TargetSecrets {
     }
 
     /// All targets, ready to serve. Their secrets are moved out.
-    pub(super) fn all(&mut self, config: &Config) -> Result<Targets> {
-        let targets = config
-            .targets
-            .iter()
+    pub(super) fn all(&mut self, config: &Config) -> Result<Vec<Arc<Target>>> {
+        let targets = config.targets.iter();
+        targets
             .map(|target| self.target(target).map(Arc::new))
-            .collect::<Result<_>>()?;
-        Ok(Targets::new(targets))
+            .collect()
     }
 
     fn target(&mut self, config: &config::Target) -> Result<Target> {
@@ -165,6 +163,7 @@ impl TargetSecrets {
             protocol,
             nets: config.matching.nets.clone(),
             ports: config.matching.ports.clone(),
+            found: FoundPlaces::default(),
             tls,
             tls_required: config.agent_tls == AgentTls::Required,
             upstream_tls,

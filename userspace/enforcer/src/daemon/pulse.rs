@@ -1,0 +1,53 @@
+//! The node's sign of life.
+//!
+//! A thread of its own writes it, so that load does not make a live node look dead; it falls silent
+//! when the control runtime hangs, on which every new flow depends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::time::{MissedTickBehavior, interval};
+use weir_broker::client::NodePulse;
+
+/// The broker takes each for 500 ms.
+const BEAT_EVERY: Duration = Duration::from_millis(100);
+/// A control runtime that did nothing for this long hangs.
+const HUNG_US: u64 = 2_000_000;
+
+/// Beats for as long as the process lives and its control runtime turns.
+pub(super) fn start(pulse: NodePulse) -> Result<()> {
+    let turned = Arc::new(AtomicU64::new(weir_clock::now().mono_us));
+    let turning = Arc::clone(&turned);
+    drop(tokio::spawn(async move {
+        let mut ticks = interval(BEAT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            turning.store(weir_clock::now().mono_us, Ordering::Relaxed);
+        }
+    }));
+    std::thread::Builder::new()
+        .name("weir-pulse".to_owned())
+        .spawn(move || beat(&pulse, &turned))
+        .context("the pulse thread")?;
+    Ok(())
+}
+
+fn beat(pulse: &NodePulse, turned: &AtomicU64) {
+    loop {
+        let since = turned.load(Ordering::Relaxed);
+        let idle_us = weir_clock::now().mono_us.saturating_sub(since);
+        if idle_us > HUNG_US {
+            tracing::error!(
+                idle_us,
+                "the control runtime hangs: protected connects are refused"
+            );
+        } else if let Err(error) = pulse.beat() {
+            tracing::debug!(%error, "the broker does not listen any more");
+            return;
+        }
+        std::thread::sleep(BEAT_EVERY);
+    }
+}
