@@ -132,6 +132,44 @@ impl Lab {
         start(self.exec_command(agent, &PSQL), script)
     }
 
+    /// `psql` inside an agent, whose input stays open: one value a line comes out.
+    ///
+    /// # Errors
+    /// As [`Lab::exec`].
+    pub fn psql_open(&self, agent: &str) -> Result<Child> {
+        let mut command = self.exec_command(agent, &PSQL);
+        command.args(["--no-align", "--tuples-only"]);
+        spawn(command)
+    }
+
+    /// Tells the test Entra what happens in its directory.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn entra(&self, path: &str, body: &Value) -> Result<Value> {
+        let python = Self::python_binary()?;
+        let mut command = Command::new(python);
+        let url = format!("{}{path}", self.name("LAB_AUTHORITY")?);
+        command.args(["-B", "-c", crate::wire::POST, &url]);
+        let said = run(command, &body.to_string())?;
+        if said.code != 0 {
+            bail!("{path}: {said:?}");
+        }
+        serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
+    }
+
+    /// What the test Entra says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn entra_get(&self, path: &str) -> Result<Value> {
+        let url = format!("{}{path}", self.name("LAB_AUTHORITY")?);
+        let mut command = Command::new(Self::python_binary()?);
+        command.args(["-B", "-c", crate::wire::GET, &url]);
+        let said = run(command, "")?;
+        serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
+    }
+
     /// The interpreter with the packages that tests need.
     ///
     /// # Errors

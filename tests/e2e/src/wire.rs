@@ -88,3 +88,16 @@ while more(): pass
 sys.stdout.buffer.write(shown)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 ";
+
+/// Posts standard input as JSON to the URL in its argument; prints the answer.
+pub const POST: &str = "
+import sys, urllib.request
+request = urllib.request.Request(sys.argv[1], sys.stdin.read().encode(), {'content-type': 'application/json'})
+print(urllib.request.urlopen(request).read().decode())
+";
+
+/// Prints what the URL in its argument answers.
+pub const GET: &str = "
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1]).read().decode())
+";

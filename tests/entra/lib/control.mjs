@@ -1,5 +1,6 @@
 // What a test does to the directory. Bodies and answers are JSON; `tid` defaults to the first tenant.
 
+import { randomBytes } from 'node:crypto';
 import { json, readBody } from './entra.mjs';
 
 export async function control(entra, req, res, pathname) {
@@ -18,6 +19,30 @@ export async function control(entra, req, res, pathname) {
     }
     case 'POST /control/device':
       return device(tenant, body, res);
+    case 'POST /control/certificate': {
+      const app = tenant.find(body.app);
+      app.certificates = [...(app.certificates ?? []), body.certificate];
+      return json(res, 200, { ok: true });
+    }
+    case 'POST /control/secret': {
+      const app = tenant.find(body.app);
+      app.secret = randomBytes(24).toString('hex');
+      return json(res, 200, { secret: app.secret });
+    }
+    case 'POST /control/groups': {
+      Object.assign(tenant.find(body.app ?? body.user), body.set);
+      return json(res, 200, { ok: true });
+    }
+    case 'POST /control/metadata':
+      entra.metadataVersion = body.version;
+      return json(res, 200, { ok: true });
+    case 'POST /control/vault':
+      entra.vaults.set(body.path, body.value);
+      return json(res, 200, { token: entra.vaults.token });
+    case 'GET /control/minted':
+      return json(res, 200, tenant.minted);
+    case 'GET /control/node-credential':
+      return json(res, 200, { token: entra.kubernetes.nodeCredential });
     case 'POST /control/mint':
       return json(res, 200, { token: await tenant.mint(body.claims ?? {}, body.header ?? {}) });
     case 'POST /control/fault':

@@ -5,6 +5,8 @@ import { Aadsts, aadstsBody } from './aadsts.mjs';
 import { control } from './control.mjs';
 import { graph } from './graph.mjs';
 import { Kubernetes } from './kubernetes.mjs';
+import { metadata } from './metadata.mjs';
+import { Vaults } from './vaults.mjs';
 import { Tenant } from './tenant.mjs';
 import { prepareDevice, prepareToken } from './token.mjs';
 
@@ -14,8 +16,9 @@ export class Entra {
   static async create(config, origin) {
     const entra = new Entra();
     entra.origin = origin;
-    entra.counts = { discovery: 0, keys: 0, token: 0, devicecode: 0, graph: 0, k8s_token: 0 };
+    entra.counts = { discovery: 0, keys: 0, token: 0, devicecode: 0, graph: 0, k8s_token: 0, metadata: 0 };
     entra.fault = null;
+    entra.vaults = new Vaults();
     entra.kubernetes = await Kubernetes.create(config.kubernetes, origin);
     entra.tenants = new Map();
     for (const tenant of config.tenants) {
@@ -40,14 +43,21 @@ export class Entra {
   }
 
   async #route(req, res) {
-    const { pathname } = new URL(req.url, this.origin);
+    const url = new URL(req.url, this.origin);
+    const { pathname } = url;
     if (pathname.startsWith('/control/')) return control(this, req, res, pathname);
     if (this.fault && pathname.includes(this.fault.path)) return fail(this.fault, res);
     if (pathname.startsWith('/k8s/')) return this.#kubernetes(req, res, pathname);
     if (pathname.startsWith('/graph/v1.0/')) {
       this.counts.graph += 1;
-      return graph(this, req, res, pathname);
+      return graph(this, req, res, url);
     }
+    if (pathname.startsWith('/imds/')) {
+      this.counts.metadata += 1;
+      return metadata(this, req, res, url);
+    }
+    if (pathname.startsWith('/vault/v1/')) return this.vaults.vault(req, res, pathname);
+    if (pathname.startsWith('/keyvault/')) return this.vaults.keyVault(this, req, res, url);
     if (pathname === '/devicelogin') {
       res.setHeader('content-type', 'text/plain; charset=utf-8');
       return res.end('POST /control/device {"user_code": …, "user": …} approves a code.\n');
@@ -70,7 +80,8 @@ export class Entra {
       case '/oauth2/v2.0/token': {
         this.counts.token += 1;
         const form = new URLSearchParams(await readBody(req));
-        return tenant.pass(req, res, await prepareToken(tenant, form, this.kubernetes));
+        const prepared = await prepareToken(tenant, form, this.kubernetes);
+        return prepared.answer ? json(res, 200, prepared.answer) : tenant.pass(req, res, prepared);
       }
       case '/oauth2/v2.0/devicecode': {
         this.counts.devicecode += 1;
@@ -93,8 +104,23 @@ export class Entra {
         const request = JSON.parse(await readBody(req));
         return json(res, 200, { token: await this.kubernetes.token(request) });
       }
-      default:
-        return json(res, 404, { error: 'not_found' });
+      default: {
+        const secret = /^\/k8s\/api\/v1\/namespaces\/([^/]+)\/secrets\/([^/]+)$/.exec(path);
+        if (secret) return this.vaults.kubernetesSecret(req, res, secret[1], secret[2], this.kubernetes.nodeCredential);
+        // The API server's TokenRequest; the credential that may ask is any that is not empty.
+        const match = /^\/k8s\/api\/v1\/namespaces\/([^/]+)\/serviceaccounts\/([^/]+)\/token$/.exec(path);
+        if (!match || req.method !== 'POST') return json(res, 404, { error: 'not_found' });
+        this.counts.k8s_token += 1;
+        if (req.headers.authorization !== `Bearer ${this.kubernetes.nodeCredential}`) {
+          return json(res, 403, { kind: 'Status', status: 'Failure', reason: 'Forbidden' });
+        }
+        const { spec } = JSON.parse(await readBody(req));
+        const [, namespace, serviceaccount] = match;
+        const pod = spec.boundObjectRef && { name: spec.boundObjectRef.name, uid: spec.boundObjectRef.uid };
+        const { audiences: audience, expirationSeconds } = spec;
+        const token = await this.kubernetes.token({ namespace, serviceaccount, pod, audience, expirationSeconds });
+        return json(res, 201, { kind: 'TokenRequest', status: { token } });
+      }
     }
   }
 }

@@ -1,6 +1,6 @@
 // A Kubernetes service-account issuer: discovery, keys and a TokenRequest-like endpoint (no RBAC).
 
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { Keyring } from './keyring.mjs';
 
@@ -18,6 +18,7 @@ export class Kubernetes {
     const issuer = new Kubernetes();
     issuer.#config = config;
     issuer.issuer = `${origin}/k8s`;
+    issuer.nodeCredential = randomBytes(24).toString('hex');
     issuer.#ring = await Keyring.create();
     return issuer;
   }

@@ -23,6 +23,8 @@ const REFUSALS = {
 export class Tenant {
   #internalSecret = randomBytes(32).toString('hex');
   #disabled = new Set();
+  #assertions = new Set();
+  minted = [];
   #provider;
   #callback;
 
@@ -71,6 +73,13 @@ export class Tenant {
 
   isDisabled(principal) {
     return this.#disabled.has(principal.oid ?? principal.client_id);
+  }
+
+  /** False for an assertion's id that was seen before. */
+  firstUse(jti) {
+    if (this.#assertions.has(jti)) return false;
+    this.#assertions.add(jti);
+    return true;
   }
 
   get internalSecret() {
@@ -151,9 +160,17 @@ export class Tenant {
   async mint(claims, header = {}) {
     const { kid, privateKey } = this.keyring.signing;
     const now = Math.floor(Date.now() / 1000);
-    return new SignJWT({ iss: this.issuer, iat: now, nbf: now, exp: now + 3600, tid: this.tid, ver: '2.0', ...claims })
+    const token = await new SignJWT({ iss: this.issuer, iat: now, nbf: now, exp: now + 3600, tid: this.tid, ver: '2.0', ...claims })
       .setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid, ...header })
       .sign(privateKey);
+    this.#remember(token);
+    return token;
+  }
+
+  /** The newest tokens that were given out, for the search for leaks. */
+  #remember(...tokens) {
+    this.minted.push(...tokens.filter(Boolean));
+    this.minted.splice(0, Math.max(0, this.minted.length - 500));
   }
 
   #rebuild() {
@@ -172,6 +189,7 @@ export class Tenant {
         const [error, number, text] = REFUSALS[body.error] ?? [body.error, 900144, body.error_description ?? body.error];
         ctx.body = aadstsBody(error, number, text);
       } else if (body.access_token) {
+        this.#remember(body.access_token, body.refresh_token);
         body.ext_expires_in = body.expires_in;
       }
     });
@@ -288,6 +306,7 @@ export class Tenant {
   #appOnly(common, app) {
     const payload = { ...common, azpacr: '2', idtyp: 'app', oid: app.oid, sub: app.oid };
     if (app.roles?.length) payload.roles = app.roles;
+    if (app.blueprint) Object.assign(payload, { xms_par_app_azp: app.blueprint, xms_act_fct: '11 3', xms_sub_fct: '9 11' });
     const groups = this.groupsOf(app);
     // Above the limit an app-only token says nothing at all.
     if (app.groups_in_token && groups.length <= GROUPS_MAX) payload.groups = groups;

@@ -1,6 +1,8 @@
 // The token endpoint in front of oidc-provider: what Entra checks and oidc-provider does not.
 
 import { Aadsts } from './aadsts.mjs';
+import { AGENT_AUDIENCE, agentAssertion, checkAgentAssertion } from './agent.mjs';
+import { checkCertificate, isSelfIssued } from './certificate.mjs';
 import { ASSERTION_TYPE, checkAssertion } from './federation.mjs';
 
 /** Checks and rewrites a token request; the result is oidc-provider's form body. */
@@ -34,12 +36,25 @@ async function clientCredentials(tenant, form, clientId, kubernetes) {
       `The provided value for scope ${scope} is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.`);
   }
   const resource = scope.slice(0, -'/.default'.length);
+  const agentPath = form.get('fmi_path');
+  if (resource === AGENT_AUDIENCE && agentPath) {
+    await authenticate(tenant, app, form, kubernetes);
+    if (tenant.isDisabled(app)) {
+      throw new Aadsts(400, 'unauthorized_client', 7000112, `Application '${clientId}' is disabled.`);
+    }
+    return { answer: await agentAssertion(tenant, app, agentPath) };
+  }
+  if ((resource === `${tenant.origin}/graph` || resource === `${tenant.origin}/keyvault`) && app.graph) {
+    await authenticate(tenant, app, form, kubernetes);
+    const token = await tenant.mint({ aud: resource, azp: clientId, oid: app.oid, idtyp: 'app' });
+    return { answer: { token_type: 'Bearer', expires_in: 3600, access_token: token } };
+  }
   const api = tenant.api(resource);
   if (!api) {
     throw new Aadsts(400, 'invalid_resource', 500011,
       `The resource principal named ${resource} was not found in the tenant.`);
   }
-  await authenticate(app, form, kubernetes);
+  await authenticate(tenant, app, form, kubernetes);
   if (tenant.isDisabled(app)) {
     throw new Aadsts(400, 'unauthorized_client', 7000112, `Application '${clientId}' is disabled.`);
   }
@@ -54,12 +69,14 @@ async function clientCredentials(tenant, form, clientId, kubernetes) {
   };
 }
 
-async function authenticate(app, form, kubernetes) {
+async function authenticate(tenant, app, form, kubernetes) {
   const assertion = form.get('client_assertion');
   if (assertion) {
     if (form.get('client_assertion_type') !== ASSERTION_TYPE) {
       throw new Aadsts(400, 'invalid_request', 900144, "The request body must contain the parameter 'client_assertion_type'.");
     }
+    if (app.blueprint) return checkAgentAssertion(tenant, app, assertion);
+    if (isSelfIssued(app, assertion)) return checkCertificate(tenant, app, assertion);
     await checkAssertion(app, assertion, kubernetes);
     return;
   }

@@ -39,7 +39,7 @@ pub fn broker(config: &str) -> Result<(), Failure> {
                 Err(_) => Members::Told,
             },
             netns: text(&workload, "netns").ok().map(PathBuf::from),
-            token_file: PathBuf::from("/dev/null"),
+            token: weir_broker::TokenSource::None,
             egress: egress(workload.get("allow"))?,
         });
     }
@@ -61,6 +61,7 @@ pub fn broker(config: &str) -> Result<(), Failure> {
         exempt: texts("exempt"),
         pods_root: text(&value, "pods_root").unwrap_or_else(|_| "/".to_owned()),
         workloads,
+        credentials: Vec::new(),
         destinations,
         found_targets: texts("found_targets"),
         guard_ms: value

@@ -21,8 +21,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use weir_model::flow::ProcessAsk;
 
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, LedgerReport, Passed, ProcessReport,
-    RefusalReport, World, receive, send,
+    AboutIdentity, Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, LedgerReport, Passed,
+    ProcessReport, RefusalReport, World, receive, send,
 };
 use crate::serve::MESSAGES_VERSION;
 
@@ -294,12 +294,52 @@ impl NodeLink {
         done: impl FnOnce(Result<String, LinkError>) + Send + 'static,
     ) {
         self.ask(
-            Ask::Token {
+            Ask::Identity(AboutIdentity::Token {
                 workload: workload.to_owned(),
-            },
+            }),
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
                     Answer::Token(token) => Ok(token),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// Governs a process as `workload`; answers with the id of its cgroup, once listeners are there.
+    pub fn enrol(
+        &self,
+        workload: &str,
+        pid: u32,
+        done: impl FnOnce(Result<u64, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Identity(AboutIdentity::Enrol {
+                workload: workload.to_owned(),
+                pid,
+            }),
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Enrolled(cgroup) => Ok(cgroup),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// A backend's secret, by its configured name.
+    pub fn credential(
+        &self,
+        name: &str,
+        done: impl FnOnce(Result<String, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Identity(AboutIdentity::Credential {
+                name: name.to_owned(),
+            }),
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Token(secret) => Ok(secret),
                     other => Err(misfit(other)),
                 }));
             }),
@@ -405,6 +445,7 @@ fn misfit(answer: Answer) -> LinkError {
         | Answer::Done
         | Answer::Upstream
         | Answer::Token(_)
+        | Answer::Enrolled(_)
         | Answer::Process(_)
         | Answer::Counts(_)
         | Answer::Ledger(_)

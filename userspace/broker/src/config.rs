@@ -24,11 +24,26 @@ pub struct BrokerConfig {
     pub pods_root: String,
     pub workloads: Vec<WorkloadConfig>,
     pub destinations: Vec<Destination>,
+    pub credentials: Vec<CredentialConfig>,
     /// Targets whose addresses the node finds.
     pub found_targets: Vec<String>,
     /// How long a namespace without a process stays guarded, milliseconds: the next process in it
     /// finds the guard in place.
     pub guard_ms: u64,
+}
+
+/// A backend's secret that the node cannot read by itself.
+#[derive(Clone, Debug)]
+pub struct CredentialConfig {
+    pub name: String,
+    pub source: CredentialSource,
+}
+
+#[derive(Clone, Debug)]
+pub enum CredentialSource {
+    File(PathBuf),
+    /// Absolute path and arguments.
+    Exec(Vec<String>),
 }
 
 #[derive(Clone, Debug)]
@@ -37,9 +52,20 @@ pub struct WorkloadConfig {
     pub members: Members,
     /// Found from the cgroup's processes when absent.
     pub netns: Option<PathBuf>,
-    pub token_file: PathBuf,
+    pub token: TokenSource,
     /// Reaches nothing but its targets and this list, when there is one.
     pub egress: Option<Egress>,
+}
+
+/// Where the broker finds what proves a workload.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// A file of root's: the workload's own token, or a credential that may ask for it.
+    File(PathBuf),
+    /// An absolute path inside the workload's own root. What is there is the workload's choice.
+    InContainer(PathBuf),
+    /// The workload needs none.
+    None,
 }
 
 /// Which cgroups are a workload's.

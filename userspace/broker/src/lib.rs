@@ -10,6 +10,7 @@ mod cgroup;
 pub mod client;
 mod config;
 mod destinations;
+mod enrol;
 mod evidence;
 mod layout;
 mod ledger;
@@ -18,6 +19,7 @@ mod members;
 mod message;
 mod namespace;
 mod nodes;
+mod plugins;
 mod pulse;
 mod reset;
 mod revoke;
@@ -25,7 +27,10 @@ mod serve;
 mod tokens;
 mod watch;
 
-pub use crate::config::{BrokerConfig, BrokerError, Destination, Egress, Members, WorkloadConfig};
+pub use crate::config::{
+    BrokerConfig, BrokerError, CredentialConfig, CredentialSource, Destination, Egress, Members,
+    TokenSource, WorkloadConfig,
+};
 pub use crate::message::{
     ClassReport, FlowNote, Found, LedgerClass, LedgerReport, MemberKind, MemberReport, Passed,
     ProcessReport, RefusalReport, World,

@@ -286,6 +286,10 @@ impl Places {
         found.into_values().collect()
     }
 
+    pub(crate) fn mount(&self) -> &Path {
+        &self.mount
+    }
+
     /// Exempt cgroups and those of another workload below this one are not looked into.
     fn is_of(&self, cgroup: u64, class: ClassId) -> bool {
         self.classes.get(&cgroup).is_none_or(|of| *of == class)

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of one message.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -43,9 +44,7 @@ pub(crate) enum Ask {
         netns: u64,
         ipv6: bool,
     },
-    Token {
-        workload: String,
-    },
+    Identity(AboutIdentity),
     Process {
         pid: u32,
         start_boottime_ns: u64,
@@ -111,6 +110,23 @@ pub struct Found {
     pub port: u16,
 }
 
+/// Whose, and with what.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum AboutIdentity {
+    Token {
+        workload: String,
+    },
+    /// That process becomes the workload's, with all it starts.
+    Enrol {
+        workload: String,
+        pid: u32,
+    },
+    /// A backend's secret, by its configured name.
+    Credential {
+        name: String,
+    },
+}
+
 /// From the broker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromBroker {
@@ -160,6 +176,8 @@ pub(crate) enum Answer {
     /// Beside it: the socket.
     Upstream,
     Token(String),
+    /// Id of the cgroup.
+    Enrolled(u64),
     Process(Box<ProcessReport>),
     Counts(Vec<ClassReport>),
     Ledger(LedgerReport),
@@ -269,7 +287,7 @@ pub(crate) fn send<T: Serialize>(
     message: &T,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
+    let bytes = Zeroizing::new(serde_json::to_vec(message).map_err(io::Error::other)?);
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(io::Error::other("a message is larger than 64 KiB"));
     }
@@ -306,9 +324,11 @@ pub(crate) fn receive<T: DeserializeOwned>(
     if count == 0 {
         return Ok(None);
     }
-    let text = bytes.get(..count).unwrap_or_default();
-    let message = serde_json::from_slice(text).map_err(io::Error::other)?;
-    Ok(Some((message, fds)))
+    let text = bytes.get_mut(..count).unwrap_or_default();
+    let message = serde_json::from_slice(text).map_err(io::Error::other);
+    // It may have held a secret.
+    text.zeroize();
+    Ok(Some((message?, fds)))
 }
 
 #[expect(unsafe_code, reason = "the kernel just gave us this descriptor")]

@@ -27,14 +27,16 @@ use crate::evidence::{Desk as EvidenceDesk, Evidence};
 use crate::listeners::{PlaceId, Places, as_poll};
 use crate::members::Members;
 use crate::message::{
-    Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, World, receive,
+    AboutIdentity, Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, World,
+    receive,
 };
 use crate::namespace::tcp_socket;
 use crate::nodes::{NodeId, Nodes, Role, Sent};
+use crate::plugins;
 use crate::pulse::{self, Pulse};
 use crate::revoke::{Desk, Flows};
 use crate::watch::Watch;
-use crate::{ledger, tokens};
+use crate::{enrol, ledger, tokens};
 
 /// Version of the messages.
 pub(crate) const MESSAGES_VERSION: u32 = 3;
@@ -62,6 +64,7 @@ struct Broker {
     speakers: Option<OwnedFd>,
     admin: UnixListener,
     nodes: Nodes,
+    credentials: plugins::Desk<(NodeId, u64)>,
     pulse: Pulse,
     flows: Flows,
     desk: Desk,
@@ -100,6 +103,7 @@ pub fn run(
     let pulse =
         Pulse::start(kernel.heartbeat()?).map_err(|source| system("the pulse thread", source))?;
     let mut broker = Broker {
+        credentials: plugins::Desk::new(plugins::place(&mount, &config.own_cgroup)),
         places: Places::new(mount.clone(), &mut kernel)?,
         evidence,
         speakers,
@@ -255,6 +259,13 @@ impl Broker {
         if new_node {
             self.node_arrives(listener);
         }
+        while let Some(((node, id), outcome)) = self.credentials.done() {
+            let answer = match outcome {
+                Ok(secret) => Answer::Token(secret.as_str().to_owned()),
+                Err(error) => Answer::Refused(format!("the credential: {error}")),
+            };
+            self.reply(node, id, answer, &[]);
+        }
         if self.patience_ns(monotonic_ns()) == 0 {
             self.look();
         }
@@ -392,9 +403,9 @@ impl Broker {
                 self.upstream(node, (id, netns), ipv6);
                 Ok(())
             }
-            Ask::Token { workload } => {
-                let answer = self.token(&workload);
-                self.answered(node, id, answer)
+            Ask::Identity(about) => {
+                self.identity(node, id, &about);
+                Ok(())
             }
             Ask::Process {
                 pid,
@@ -512,12 +523,62 @@ impl Broker {
             .iter()
             .find(|workload| workload.name == name)
         {
-            Some(workload) => match tokens::read(&workload.token_file) {
+            Some(workload) => match tokens::of(workload, self.places.mount()) {
                 Ok(token) => Answer::Token(token),
-                Err(error) => Answer::Refused(format!("the token file: {error}")),
+                Err(error) => Answer::Refused(format!("the token: {error}")),
             },
             None => Answer::Refused("no such workload".to_owned()),
         }
+    }
+
+    fn identity(&mut self, node: NodeId, id: u64, about: &AboutIdentity) {
+        let answer = match about {
+            AboutIdentity::Token { workload } => self.token(workload),
+            AboutIdentity::Enrol { workload, pid } => self.enrol(workload, *pid),
+            AboutIdentity::Credential { name } => {
+                self.credential(node, id, name);
+                return;
+            }
+        };
+        self.reply(node, id, answer, &[]);
+    }
+
+    fn enrol(&mut self, name: &str, pid: u32) -> Answer {
+        let mut workloads = self.config.workloads.iter();
+        let Some(workload) = workloads.find(|workload| workload.name == name) else {
+            return Answer::Refused("no such workload".to_owned());
+        };
+        let crate::config::Members::Cgroup(path) = &workload.members else {
+            return Answer::Refused("that workload has no cgroup of its own".to_owned());
+        };
+        let mount = self.places.mount();
+        let directory = cgroup::directory(mount, path);
+        let roots = self.config.governed.iter();
+        let governed: Vec<_> = roots.map(|root| cgroup::directory(mount, root)).collect();
+        match enrol::enrol(&directory, &governed, pid) {
+            Ok(id) => {
+                // Its listeners before its first connect.
+                self.look();
+                Answer::Enrolled(id)
+            }
+            Err(error) => Answer::Refused(error.to_string()),
+        }
+    }
+
+    /// Answered when it is there: see [`Broker::turn`].
+    fn credential(&mut self, node: NodeId, id: u64, name: &str) {
+        let mut known = self.config.credentials.iter();
+        let source = known.find(|one| one.name == name);
+        let refusal = match source {
+            Some(one) => {
+                if self.credentials.ask((node, id), one.source.clone()) {
+                    return;
+                }
+                "too many credentials are being read"
+            }
+            None => "no such credential",
+        };
+        self.reply(node, id, Answer::Refused(refusal.to_owned()), &[]);
     }
 
     fn workload_of(&self, class: u32) -> String {

@@ -8,10 +8,13 @@
 pub(crate) mod api;
 pub(crate) mod client;
 mod peer;
+mod revocations;
 mod routes;
+mod run;
 mod server;
 mod signin;
 
 pub(crate) use self::peer::PeerRule;
+pub(crate) use self::run::Runs;
 pub(crate) use self::server::{AdminState, serve_tcp, serve_unix};
 pub(crate) use self::signin::SignIns;

@@ -8,6 +8,8 @@ mod db;
 mod doctor;
 mod flows;
 mod login;
+mod revoke;
+mod run;
 mod sessions;
 mod token;
 
@@ -82,6 +84,10 @@ enum Command {
     Sessions(sessions::SessionsArgs),
     /// Show live flows, or end one
     Flows(flows::FlowsArgs),
+    /// Sign in and run a command under governance, on a laptop or VM
+    Run(run::RunArgs),
+    /// End live sessions of a principal, workload or session, and keep it out
+    Revoke(revoke::RevokeArgs),
     /// Check tokens
     Token(token::TokenArgs),
     /// Verify the record
@@ -113,6 +119,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Approvals(args) => approvals::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Flows(args) => flows::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Revoke(args) => revoke::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Db(args) => db::run(&args),

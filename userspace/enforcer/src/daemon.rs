@@ -2,8 +2,10 @@
 
 mod arguments;
 pub(crate) mod broker;
+mod credentials;
 mod discovery;
 pub(crate) mod host;
+pub(crate) mod identities;
 mod intake;
 mod ledger;
 pub(crate) mod node;

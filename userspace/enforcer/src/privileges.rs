@@ -37,6 +37,13 @@ pub(crate) fn user(name: &str) -> Result<(Uid, Gid)> {
     Ok((user.uid, user.gid))
 }
 
+/// Memory that holds secrets is never written to a file by the kernel, nor read by another process.
+pub(crate) fn no_core_dumps() -> Result<()> {
+    use nix::sys::resource::{Resource, setrlimit};
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("refusing core dumps")?;
+    nix::sys::prctl::set_dumpable(false).context("refusing core dumps")
+}
+
 /// Gives everything up, for good. Call before any thread is started.
 pub(crate) fn drop_all(user_name: &str, reach: &Reach) -> Result<()> {
     if Uid::effective().is_root() {

@@ -81,6 +81,15 @@ impl Authority {
         })
     }
 
+    /// A plain http URL on loopback.
+    pub(crate) fn parse_local(text: &str) -> Result<Url, String> {
+        let url = Url::parse(text).map_err(|_| "must be a URL".to_owned())?;
+        if url.scheme() != "http" {
+            return Err("must be http".to_owned());
+        }
+        plain_allowed(&url, true).map(|_| url)
+    }
+
     /// `iss` of the tenant's v2 tokens.
     #[must_use]
     pub fn issuer(&self, tenant: &str) -> String {

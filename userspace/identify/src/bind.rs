@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use weir_model::ident::{EvidenceKind, Principal, PrincipalKind};
+use weir_model::ident::{EvidenceKind, Groups, Principal};
 use weir_model::time::Now;
 
 use crate::Identify;
-use crate::federated::{check_assertion, exchange};
+use crate::attest::Attested;
+use crate::groups::Member;
 use crate::keys::fetch::Wanted;
+use crate::method::Method;
 use crate::refusal::Unidentified;
 use crate::secret::Secret;
 use crate::validate::{Accepted, open};
@@ -20,15 +22,17 @@ use crate::validate::{Accepted, open};
 const BINDING_S_MAX: i64 = 3600;
 /// Share of a token's life after which it is minted anew, at the latest.
 const REFRESH_PERCENT: i64 = 80;
-/// An active identity is minted anew after 10 to 15 min: revocation has no push.
-const REMINT_S: (i64, i64) = (600, 900);
+/// The cadence of minting varies by this, so that nodes do not ask in step.
+const REMINT_SPREAD_PERCENT: i64 = 20;
 /// A refusal is repeated without asking Entra for this long.
 const NEGATIVE_MS: u64 = 30_000;
+/// While a new token is due and cannot be had, it is asked for this often.
+const RETRY_S: i64 = 30;
 /// Workload identities held at once; more than a node can have.
 const BINDINGS_MAX: usize = 4096;
 
-/// Who a workload signs in as.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Who a workload signs in as, and how.
+#[derive(Clone, Debug)]
 pub struct WorkloadIdentity {
     /// Name of the workload as configured.
     pub name: String,
@@ -36,6 +40,34 @@ pub struct WorkloadIdentity {
     pub tenant: String,
     /// Client-id GUID of the workload's own application or managed identity.
     pub client_id: String,
+    pub method: Method,
+    /// What its service-account token is compared with.
+    pub attested: Option<Attested>,
+    /// The process tree of a person; absent for every other method.
+    pub cgroup: Option<u64>,
+}
+
+/// A recreated pod is another one, whatever its name.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    name: String,
+    tenant: String,
+    client_id: String,
+    pod_uid: Option<String>,
+    cgroup: Option<u64>,
+}
+
+impl WorkloadIdentity {
+    fn key(&self) -> Key {
+        let attested = self.attested.as_ref();
+        Key {
+            name: self.name.clone(),
+            tenant: self.tenant.clone(),
+            client_id: self.client_id.clone(),
+            pod_uid: attested.and_then(|attested| attested.pod_uid.clone()),
+            cgroup: self.cgroup,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -50,7 +82,7 @@ struct Binding {
 /// All bindings of the node.
 #[derive(Default)]
 pub(crate) struct Bindings {
-    slots: Mutex<HashMap<WorkloadIdentity, Arc<Slot>>>,
+    slots: Mutex<HashMap<Key, Arc<Slot>>>,
 }
 
 #[derive(Default)]
@@ -66,14 +98,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Bindings {
     fn slot(&self, workload: &WorkloadIdentity) -> Arc<Slot> {
+        let key = workload.key();
         let mut slots = locked(&self.slots);
-        if let Some(slot) = slots.get(workload) {
+        if let Some(slot) = slots.get(&key) {
             return Arc::clone(slot);
         }
         if slots.len() >= BINDINGS_MAX {
             slots.clear();
         }
-        Arc::clone(slots.entry(workload.clone()).or_default())
+        Arc::clone(slots.entry(key).or_default())
     }
 }
 
@@ -136,7 +169,8 @@ impl Identify {
 
     /// Signs in as the workload, or returns the binding that is still good.
     ///
-    /// `assertion` is the workload's service-account token; it is used once and wiped.
+    /// `handed` is what the broker handed over for a method that needs it: the workload's
+    /// service-account token, or a credential that may ask for one. It is used once and wiped.
     ///
     /// # Errors
     /// Every reason of [`Unidentified`]. Repeated calls within 30 s of a refusal repeat it
@@ -144,7 +178,7 @@ impl Identify {
     pub async fn bind(
         &self,
         workload: &WorkloadIdentity,
-        assertion: Secret,
+        handed: impl Into<Option<Secret>>,
         now: Now,
     ) -> Result<Arc<Principal>, Unidentified> {
         let slot = self.bindings.slot(workload);
@@ -155,12 +189,16 @@ impl Identify {
         if let Some(answer) = slot.standing(now) {
             return answer;
         }
-        match self.sign_in(workload, &assertion, now).await {
-            Ok(accepted) => {
-                let refresh_at_s = refresh_at(&accepted, now);
+        match self.sign_in(workload, handed.into(), now).await {
+            Ok(mut accepted) => {
+                accepted.groups = match self.completed(&accepted, now).await {
+                    Ok(groups) => groups,
+                    Err(refusal) => return slot.refuse(refusal, now),
+                };
+                let refresh_at_s = refresh_at(&accepted, self.settings.remint_s, now);
                 let principal = Arc::new(self.principal(
                     accepted,
-                    EvidenceKind::Federated,
+                    workload.method.evidence(),
                     &workload.name,
                     now,
                 ));
@@ -171,42 +209,39 @@ impl Identify {
         }
     }
 
-    async fn sign_in(
-        &self,
-        workload: &WorkloadIdentity,
-        assertion: &Secret,
-        now: Now,
-    ) -> Result<Accepted, Unidentified> {
-        let settings = &self.settings;
-        if !settings
-            .tenants
-            .iter()
-            .any(|tenant| **tenant == *workload.tenant)
-        {
-            return Err(Unidentified::TenantNotAllowed);
+    /// Seconds until a live session of the workload should ask again: when a new token is due, or,
+    /// while none can be had, soon.
+    #[must_use]
+    pub fn look_again_s(&self, workload: &WorkloadIdentity, now: Now) -> u64 {
+        let slot = self.bindings.slot(workload);
+        let refresh_at_s = locked(&slot.binding).refresh_at_s;
+        let overdue_s = self.settings.remint_s.min(RETRY_S);
+        match u64::try_from(refresh_at_s.saturating_sub(now.unix_s())) {
+            Ok(left_s) if left_s > 0 => left_s,
+            Ok(_) | Err(_) => u64::try_from(overdue_s).unwrap_or(1).max(1),
         }
-        check_assertion(assertion, &settings.authority.exchange_audience, None, now)
-            .map_err(Unidentified::Assertion)?;
-        let discovery = self
-            .keys
-            .discovery(&self.http, settings, &workload.tenant, now)
-            .await?;
-        let endpoint = &discovery.token_endpoint;
-        let token = exchange(
-            &self.http,
-            settings,
-            endpoint,
-            &workload.client_id,
-            assertion,
-        )
-        .await?;
-        let accepted = self.validated(&token, &workload.tenant, now).await?;
-        accepted.bound_to(
-            PrincipalKind::Application,
-            &workload.tenant,
-            &workload.client_id,
-        )?;
-        Ok(accepted)
+    }
+
+    /// A person's binding, right after the sign-in.
+    pub(crate) fn bind_person(&self, identity: &WorkloadIdentity, principal: Principal, now: Now) {
+        let remint_s = self.settings.remint_s.min(BINDING_S_MAX);
+        let refresh_at_s = now.unix_s().saturating_add(remint_s);
+        let slot = self.bindings.slot(identity);
+        slot.accept(&Arc::new(principal), refresh_at_s);
+    }
+
+    /// Groups that the token left out.
+    pub(crate) async fn completed(
+        &self,
+        accepted: &Accepted,
+        now: Now,
+    ) -> Result<Groups, Unidentified> {
+        let member = Member {
+            tenant: Arc::clone(&accepted.tenant),
+            oid: Arc::clone(&accepted.oid),
+            kind: accepted.kind,
+        };
+        self.groups_of(member, accepted.groups.clone(), now).await
     }
 
     /// Validates a token that Weir asked `tenant` for.
@@ -254,10 +289,11 @@ impl Identify {
     }
 }
 
-/// When to mint anew: at 80 % of the token's life at the latest, else after 10 to 15 min.
-fn refresh_at(accepted: &Accepted, now: Now) -> i64 {
+/// When to mint anew: at 80 % of the token's life at the latest, else at the configured cadence.
+fn refresh_at(accepted: &Accepted, remint_s: i64, now: Now) -> i64 {
     let life_s = accepted.expires_s.saturating_sub(now.unix_s()).max(0);
-    let cadence_s = rand::random_range(REMINT_S.0..=REMINT_S.1);
+    let spread_s = remint_s * REMINT_SPREAD_PERCENT / 100;
+    let cadence_s = rand::random_range(remint_s - spread_s..=remint_s + spread_s);
     now.unix_s()
         .saturating_add(cadence_s.min(life_s * REFRESH_PERCENT / 100))
 }

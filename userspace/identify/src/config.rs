@@ -25,7 +25,19 @@ pub struct IdentityConfig {
     pub reviewer_scope: String,
     /// Seconds that the authority's clock may differ; at most 300.
     pub clock_skew_s: u32,
+    /// Seconds after which an active identity is minted anew, ± 20 %; 1 to 3600.
+    pub remint_s: u32,
+    /// Origin of the machine's metadata service; its well-known address when absent.
+    pub metadata: Option<String>,
+    /// Where groups are asked for that a token leaves out.
+    pub graph: Option<crate::groups::GraphConfig>,
 }
+
+/// Revocation has no push: this bounds how late Entra's word is heard.
+pub const REMINT_S_DEFAULT: u32 = 750;
+const REMINT_S_MAX: u32 = 3600;
+/// Link-local, the same on every machine of the cloud.
+const METADATA: &str = "http://169.254.169.254";
 
 /// One thing that is wrong, with the key it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) reviewer_client_id: Option<Arc<str>>,
     pub(crate) reviewer_scope: Arc<str>,
     pub(crate) clock_skew_s: i64,
+    pub(crate) remint_s: i64,
+    pub(crate) metadata: Arc<str>,
 }
 
 const TENANTS_MAX: usize = 64;
@@ -125,6 +139,16 @@ impl Settings {
         if config.clock_skew_s > CLOCK_SKEW_S_MAX {
             say("clock_skew_s".to_owned(), "must be at most 300");
         }
+        if !(1..=REMINT_S_MAX).contains(&config.remint_s) {
+            say("remint_s".to_owned(), "must be from 1 to 3600");
+        }
+        let metadata = config.metadata.as_deref().unwrap_or(METADATA);
+        if metadata != METADATA && Authority::parse_local(metadata).is_err() {
+            say(
+                "metadata".to_owned(),
+                "must be a plain http origin on loopback (tests), or absent",
+            );
+        }
         match authority {
             Some(authority) if problems.is_empty() => Ok(Self {
                 authority,
@@ -138,6 +162,8 @@ impl Settings {
                 reviewer_client_id: config.reviewer_client_id.as_deref().map(Arc::from),
                 reviewer_scope: config.reviewer_scope.as_str().into(),
                 clock_skew_s: i64::from(config.clock_skew_s),
+                remint_s: i64::from(config.remint_s),
+                metadata: metadata.trim_end_matches('/').into(),
             }),
             Some(_) | None => Err(Problems(problems)),
         }
@@ -166,6 +192,9 @@ mod tests {
             reviewer_client_id: Some("nobody".to_owned()),
             reviewer_scope: "two words".to_owned(),
             clock_skew_s: 301,
+            remint_s: 0,
+            metadata: Some("http://10.0.0.1".to_owned()),
+            graph: None,
         };
         let problems = Settings::check(&config).unwrap_err();
         let keys: Vec<&str> = problems
@@ -182,7 +211,9 @@ mod tests {
                 "required_role",
                 "reviewer_client_id",
                 "reviewer_scope",
-                "clock_skew_s"
+                "clock_skew_s",
+                "remint_s",
+                "metadata",
             ]
         );
     }

@@ -50,6 +50,14 @@ pub enum DevicePoll {
     Refused(Unidentified),
 }
 
+/// A person who has signed in.
+#[derive(Debug)]
+pub struct Signed {
+    pub principal: Arc<Principal>,
+    /// Only where the sign-in asked for one.
+    pub(crate) refresh: Option<Secret>,
+}
+
 #[derive(Deserialize)]
 struct DeviceBody {
     device_code: String,
@@ -74,6 +82,24 @@ impl Identify {
     /// The same.
     pub async fn device_begin_at(&self, now: Now) -> Result<DeviceStart, Unidentified> {
         let settings = &self.settings;
+        let scope = format!(
+            "api://{}/{} openid profile",
+            settings.audience, settings.reviewer_scope
+        );
+        self.device_begin_for(&scope, now).await
+    }
+
+    /// As [`Self::device_begin`], for a sign-in that is renewed while a process tree lives.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn device_begin_offline(&self) -> Result<DeviceStart, Unidentified> {
+        self.device_begin_for(&self.persons_scope(), weir_clock::now())
+            .await
+    }
+
+    async fn device_begin_for(&self, scope: &str, now: Now) -> Result<DeviceStart, Unidentified> {
+        let settings = &self.settings;
         let client_id = settings
             .reviewer_client_id
             .as_ref()
@@ -91,11 +117,7 @@ impl Identify {
         let endpoint = discovery.device_authorization_endpoint.as_deref().ok_or(
             Unidentified::NotConfigured("this authority offers no device code sign-in"),
         )?;
-        let scope = format!(
-            "api://{}/{} openid profile",
-            settings.audience, settings.reviewer_scope
-        );
-        let fields = [("client_id", &**client_id), ("scope", scope.as_str())];
+        let fields = [("client_id", &**client_id), ("scope", scope)];
         let answer = self.http.post_form(endpoint, &fields).await?;
         if answer.status != 200 {
             return Err(match minted(&answer) {
@@ -130,13 +152,32 @@ impl Identify {
     /// A network failure is [`DevicePoll::Pending`]: the code lives on.
     pub async fn device_poll(&self, handle: &DeviceHandle, now: Now) -> DevicePoll {
         match self.poll_once(handle, now).await {
-            Ok(poll) => poll,
+            Ok(Polled::Done(signed)) => DevicePoll::Done(signed.principal),
+            Ok(Polled::Pending) => DevicePoll::Pending,
+            Ok(Polled::SlowDown) => DevicePoll::SlowDown,
             Err(refusal) if refusal.is_transient() => DevicePoll::Pending,
             Err(refusal) => DevicePoll::Refused(refusal),
         }
     }
 
-    async fn poll_once(&self, handle: &DeviceHandle, now: Now) -> Result<DevicePoll, Unidentified> {
+    /// As [`Self::device_poll`], with what renews the sign-in; `None` while it is pending.
+    ///
+    /// # Errors
+    /// The sign-in was refused.
+    pub async fn device_poll_signed(
+        &self,
+        handle: &DeviceHandle,
+        now: Now,
+    ) -> Result<Option<Signed>, Unidentified> {
+        match self.poll_once(handle, now).await {
+            Ok(Polled::Done(signed)) => Ok(Some(signed)),
+            Ok(Polled::Pending | Polled::SlowDown) => Ok(None),
+            Err(refusal) if refusal.is_transient() => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn poll_once(&self, handle: &DeviceHandle, now: Now) -> Result<Polled, Unidentified> {
         let settings = &self.settings;
         let discovery = self
             .keys
@@ -152,16 +193,15 @@ impl Identify {
             .post_form(&discovery.token_endpoint, &fields)
             .await?;
         match minted(&answer) {
-            Ok(tokens) => self
-                .person(handle, &tokens, now)
-                .await
-                .map(DevicePoll::Done),
+            Ok(tokens) => {
+                let principal = self.person(handle, &tokens, now).await?;
+                let refresh = tokens.refresh_token;
+                Ok(Polled::Done(Signed { principal, refresh }))
+            }
             Err(TokenAnswer::Refused(body)) if body.error == "authorization_pending" => {
-                Ok(DevicePoll::Pending)
+                Ok(Polled::Pending)
             }
-            Err(TokenAnswer::Refused(body)) if body.error == "slow_down" => {
-                Ok(DevicePoll::SlowDown)
-            }
+            Err(TokenAnswer::Refused(body)) if body.error == "slow_down" => Ok(Polled::SlowDown),
             Err(other) => Err(other.into()),
         }
     }
@@ -173,7 +213,7 @@ impl Identify {
         tokens: &Minted,
         now: Now,
     ) -> Result<Arc<Principal>, Unidentified> {
-        let accepted = self
+        let mut accepted = self
             .validated(&tokens.access_token, &handle.tenant, now)
             .await?;
         accepted.bound_to(PrincipalKind::Person, &handle.tenant, &handle.client_id)?;
@@ -192,6 +232,7 @@ impl Identify {
             &expected,
             now.unix_s(),
         )?;
+        accepted.groups = self.completed(&accepted, now).await?;
         Ok(Arc::new(self.principal(
             accepted,
             EvidenceKind::Person,
@@ -199,6 +240,12 @@ impl Identify {
             now,
         )))
     }
+}
+
+enum Polled {
+    Pending,
+    SlowDown,
+    Done(Signed),
 }
 
 /// Printable ASCII only: it goes to a person's terminal.

@@ -102,6 +102,42 @@ fn advice(number: u32) -> (RefusalKind, &'static str) {
             RefusalKind::NoCredential,
             "no federated credential has this audience; it must be the assertion's own audience",
         ),
+        700_024 => (
+            RefusalKind::AssertionTime,
+            "the service-account token is outside its time range; check that the token file is \
+             renewed and that this node's clock is right",
+        ),
+        700_027 | 7_000_272 | 50027 => (
+            RefusalKind::AssertionSignature,
+            "the service-account token's signature was refused; check that the issuer publishes \
+             its current keys where Entra can read them",
+        ),
+        53_000..=53_004 | 530_001..=530_099 => (
+            RefusalKind::Revoked,
+            "Conditional Access blocked the sign-in; see its log (device codes are often blocked: \
+             sign in by the browser)",
+        ),
+        7_000_112 => (
+            RefusalKind::Revoked,
+            "the application is disabled; enable its service principal if that was not meant",
+        ),
+        50105 | 501_051 => (
+            RefusalKind::Revoked,
+            "the application is not assigned to the enforcer; assign it the required app role",
+        ),
+        50057 => (RefusalKind::Revoked, "the account is disabled"),
+        70018 => (RefusalKind::SignInEnded, "the sign-in was declined"),
+        70020 | 70019 | 70000 => (
+            RefusalKind::SignInEnded,
+            "the code is no longer good; start `weir login` again",
+        ),
+        _ => set_up(number),
+    }
+}
+
+/// What somebody has to put right in a registration or in the configuration.
+fn set_up(number: u32) -> (RefusalKind, &'static str) {
+    match number {
         700_016 => (
             RefusalKind::SetUp,
             "the application is not in this tenant; check the workload's client_id and tenant",
@@ -118,33 +154,14 @@ fn advice(number: u32) -> (RefusalKind, &'static str) {
             RefusalKind::SetUp,
             "the scope was refused; this is a defect of Weir",
         ),
-        700_024 => (
-            RefusalKind::AssertionTime,
-            "the service-account token is outside its time range; check that the token file is \
-             renewed and that this node's clock is right",
+        7_000_215 | 7_000_222 => (
+            RefusalKind::SetUp,
+            "the client secret is wrong or has expired; put a new one into the workload's \
+             secret_file, or better use a certificate or federation",
         ),
-        700_027 | 7_000_272 | 50027 => (
-            RefusalKind::AssertionSignature,
-            "the service-account token's signature was refused; check that the issuer publishes \
-             its current keys where Entra can read them",
-        ),
-        7_000_112 => (
-            RefusalKind::Revoked,
-            "the application is disabled; enable its service principal if that was not meant",
-        ),
-        50105 | 501_051 => (
-            RefusalKind::Revoked,
-            "the application is not assigned to the enforcer; assign it the required app role",
-        ),
-        53003 => (
-            RefusalKind::Revoked,
-            "Conditional Access blocked the sign-in; see its log",
-        ),
-        50057 => (RefusalKind::Revoked, "the account is disabled"),
-        70018 => (RefusalKind::SignInEnded, "the sign-in was declined"),
-        70020 | 70019 | 70000 => (
-            RefusalKind::SignInEnded,
-            "the code is no longer good; start `weir login` again",
+        7_000_229 => (
+            RefusalKind::SetUp,
+            "the blueprint has no such agent identity; check the workload's client_id and blueprint",
         ),
         0 => (
             RefusalKind::Other,

@@ -1,4 +1,4 @@
-//! Signs in as the workload: client credentials with its service-account token as assertion.
+//! Service-account tokens that may leave the node, and what token endpoints answer.
 //!
 //! Source: the vendor's client-credentials flow, third case (federated credential); RFC 7523.
 
@@ -7,13 +7,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use weir_model::time::Now;
 
-use crate::config::Settings;
 use crate::entra::{EntraRefusal, ErrorBody};
-use crate::http::{Answer, HttpClient};
+use crate::http::Answer;
 use crate::refusal::Unidentified;
 use crate::secret::Secret;
 
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// As the token file's own cap.
 const ASSERTION_BYTES_MAX: usize = 16 * 1024;
 
@@ -31,6 +30,17 @@ pub enum AssertionProblem {
     Expired,
     #[error("is of another subject than is configured for the workload")]
     Subject,
+    #[error("is of another issuer than identity.cluster.issuer")]
+    Issuer,
+    #[error(
+        "is not bound to the pod that the kernel saw connecting: another pod's token may have been \
+         planted there"
+    )]
+    Pod,
+    #[error("is bound to another node")]
+    Node,
+    #[error("is not signed with a key of identity.cluster.keys_file")]
+    Signature,
 }
 
 impl AssertionProblem {
@@ -42,6 +52,10 @@ impl AssertionProblem {
             Self::Audience => "assertion_audience",
             Self::Expired => "assertion_expired",
             Self::Subject => "assertion_subject",
+            Self::Issuer => "assertion_issuer",
+            Self::Pod => "assertion_pod",
+            Self::Node => "assertion_node",
+            Self::Signature => "assertion_forged",
         }
     }
 }
@@ -103,12 +117,14 @@ struct TokenBody {
     token_type: String,
     access_token: String,
     id_token: Option<String>,
+    refresh_token: Option<String>,
 }
 
 /// What a token endpoint gave. Lifetimes are read from the validated token, not from here.
 pub(crate) struct Minted {
     pub(crate) access_token: Secret,
     pub(crate) id_token: Option<Secret>,
+    pub(crate) refresh_token: Option<Secret>,
 }
 
 /// Reads a token endpoint's answer.
@@ -126,6 +142,7 @@ pub(crate) fn minted(answer: &Answer) -> Result<Minted, TokenAnswer> {
         return Ok(Minted {
             access_token: Secret::new(body.access_token),
             id_token: body.id_token.map(Secret::new),
+            refresh_token: body.refresh_token.map(Secret::new),
         });
     }
     if answer.status == 429 {
@@ -157,26 +174,6 @@ impl From<TokenAnswer> for Unidentified {
             TokenAnswer::Other(other) => other,
         }
     }
-}
-
-/// The exchange itself; the token is not validated yet.
-pub(crate) async fn exchange(
-    http: &HttpClient,
-    settings: &Settings,
-    endpoint: &str,
-    client_id: &str,
-    assertion: &Secret,
-) -> Result<Secret, Unidentified> {
-    let scope = format!("api://{}/.default", settings.audience);
-    let fields = [
-        ("client_id", client_id),
-        ("grant_type", "client_credentials"),
-        ("scope", scope.as_str()),
-        ("client_assertion_type", ASSERTION_TYPE),
-        ("client_assertion", assertion.expose()),
-    ];
-    let answer = http.post_form(endpoint, &fields).await?;
-    Ok(minted(&answer)?.access_token)
 }
 
 #[cfg(test)]

@@ -75,6 +75,10 @@ struct RawKey {
 }
 
 impl KeySet {
+    pub(crate) fn get(&self, kid: &str) -> Option<&Arc<PublicKey>> {
+        self.keys.get(kid)
+    }
+
     /// Reads a JWKS document. Keys that cannot sign RS256 are skipped.
     ///
     /// # Errors

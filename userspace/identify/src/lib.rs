@@ -6,36 +6,50 @@
 
 #![forbid(unsafe_code)]
 
+mod attest;
 mod authority;
 mod bind;
 mod config;
 mod device;
 mod entra;
 mod federated;
+mod groups;
 mod guid;
 mod http;
 pub mod keys;
+mod method;
+mod people;
 mod refusal;
 mod secret;
+mod secret_source;
+mod sign_in;
+mod token_request;
 pub mod validate;
 mod verdict;
 
+pub use self::attest::{Attested, ClusterKeys};
 pub use self::authority::Authority;
 pub use self::bind::WorkloadIdentity;
-pub use self::config::{IdentityConfig, Problem, Problems};
-pub use self::device::{DeviceHandle, DevicePoll, DeviceStart};
+pub use self::config::{IdentityConfig, Problem, Problems, REMINT_S_DEFAULT};
+pub use self::device::{DeviceHandle, DevicePoll, DeviceStart, Signed};
 pub use self::entra::{EntraRefusal, RefusalKind};
 pub use self::federated::AssertionProblem;
+pub use self::groups::GraphConfig;
+pub use self::method::{AssertionSource, CertificateProblem, ClientCertificate, Method};
 pub use self::refusal::Unidentified;
 pub use self::secret::Secret;
+pub use self::secret_source::SecretSource;
+pub use self::token_request::{TokenRequest, TokenRequestConfig};
 pub use self::verdict::{ClaimsSummary, Verdict};
 
 use std::sync::Arc;
 
 use self::bind::Bindings;
 use self::config::Settings;
+use self::groups::Graph;
 use self::http::HttpClient;
 use self::keys::fetch::KeyStore;
+use self::people::People;
 use self::validate::Rules;
 
 /// Identity for one node: one authority, its tenants, and what is bound.
@@ -43,8 +57,11 @@ pub struct Identify {
     settings: Settings,
     rules: Rules,
     http: HttpClient,
+    metadata: HttpClient,
     keys: KeyStore,
     bindings: Bindings,
+    graph: Option<Graph>,
+    people: People,
 }
 
 impl Identify {
@@ -60,6 +77,12 @@ impl Identify {
                 text,
             }])
         })?;
+        let metadata = HttpClient::beside(None, "the metadata service").map_err(|text| {
+            Problems(vec![Problem {
+                key: "metadata".to_owned(),
+                text,
+            }])
+        })?;
         let rules = Rules {
             authority: settings.authority.clone(),
             tenants: settings.tenants.clone(),
@@ -68,13 +91,25 @@ impl Identify {
             scope: Arc::clone(&settings.reviewer_scope),
             skew_s: settings.clock_skew_s,
         };
+        let graph = match config.graph {
+            None => None,
+            Some(graph) => Some(Graph::new(graph, &settings.authority).map_err(|text| {
+                Problems(vec![Problem {
+                    key: "graph".to_owned(),
+                    text,
+                }])
+            })?),
+        };
         let keys = KeyStore::new(&settings);
         Ok(Self {
             settings,
             rules,
             http,
+            metadata,
             keys,
             bindings: Bindings::default(),
+            graph,
+            people: People::default(),
         })
     }
 }

@@ -19,6 +19,14 @@ pub enum Unidentified {
     /// The service-account token was not sent to Entra.
     #[error("service-account token: {0}")]
     Assertion(AssertionProblem),
+    /// The API server did not let the credential ask for the token.
+    #[error(
+        "the API server refused the TokenRequest: grant create on serviceaccounts/token for this \
+         service account (a node credential: only for pods of this node, with this audience)"
+    )]
+    TokenRequestDenied,
+    #[error("the API server knows no such service account or pod")]
+    TokenRequestGone,
     /// Entra said no.
     #[error("Entra refused: {}", .0.operator_text())]
     Refused(EntraRefusal),
@@ -65,6 +73,8 @@ impl Unidentified {
             Self::NotConfigured(_) => "identity_not_configured",
             Self::TenantNotAllowed => "tenant_not_allowed",
             Self::Assertion(problem) => problem.code(),
+            Self::TokenRequestDenied => "token_request_denied",
+            Self::TokenRequestGone => "token_request_gone",
             Self::Refused(refusal) => match refusal.kind {
                 RefusalKind::NoCredential => "entra_no_credential",
                 RefusalKind::SetUp => "entra_set_up",
@@ -98,6 +108,8 @@ impl Unidentified {
             Self::NotConfigured(_)
             | Self::TenantNotAllowed
             | Self::Assertion(_)
+            | Self::TokenRequestDenied
+            | Self::TokenRequestGone
             | Self::Refused(_)
             | Self::Malformed { .. }
             | Self::Status { .. }
@@ -126,6 +138,8 @@ impl Unidentified {
             Self::NotConfigured(_)
             | Self::TenantNotAllowed
             | Self::Assertion(_)
+            | Self::TokenRequestDenied
+            | Self::TokenRequestGone
             | Self::Throttled {
                 retry_after_s: None,
             }

@@ -68,6 +68,8 @@ pub struct Accepted {
     pub groups: Groups,
     /// `uti`; empty when the token has none.
     pub token_id: Arc<str>,
+    /// Blueprint of an agent identity, for the log only.
+    pub blueprint: Option<Arc<str>>,
     /// Unix seconds.
     pub expires_s: i64,
 }
@@ -153,6 +155,7 @@ impl Opened<'_> {
                 .collect(),
             groups,
             token_id: claims.uti.as_deref().unwrap_or_default().into(),
+            blueprint: claims.xms_par_app_azp.as_deref().map(Arc::from),
             expires_s,
         })
     }

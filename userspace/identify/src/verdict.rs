@@ -42,6 +42,22 @@ pub struct ClaimsSummary {
 }
 
 impl Identify {
+    /// Asks every tenant for its endpoints and keys, for `weir doctor`.
+    ///
+    /// # Errors
+    /// Per tenant, what could not be had.
+    pub async fn reach(&self, now: Now) -> Vec<(String, Result<(), Unidentified>)> {
+        let mut outcomes = Vec::with_capacity(self.settings.tenants.len());
+        for tenant in &self.settings.tenants {
+            let discovery = self
+                .keys
+                .discovery(&self.http, &self.settings, tenant, now)
+                .await;
+            outcomes.push((tenant.to_string(), discovery.map(drop)));
+        }
+        outcomes
+    }
+
     /// Runs steps 1 to 17 on a token of any configured tenant.
     pub async fn verify(&self, token: &str, now: Now) -> Verdict {
         let opened = match open(token) {

@@ -59,13 +59,69 @@ impl ApprovalId {
     }
 }
 
+/// What an entry of the kill list names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RevokedKind {
+    /// Tenant GUID.
+    Tenant,
+    /// Object id of a service principal or person.
+    Principal,
+    /// Client id.
+    Application,
+    /// Name as configured.
+    Workload,
+    /// Cgroup id in decimal.
+    Cgroup,
+    /// Session id; ends it and keeps nobody out.
+    Session,
+}
+
+impl RevokedKind {
+    const ALL: [Self; 6] = [
+        Self::Tenant,
+        Self::Principal,
+        Self::Application,
+        Self::Workload,
+        Self::Cgroup,
+        Self::Session,
+    ];
+
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Principal => "principal",
+            Self::Application => "application",
+            Self::Workload => "workload",
+            Self::Cgroup => "cgroup",
+            Self::Session => "session",
+        }
+    }
+
+    /// By its label.
+    #[must_use]
+    pub fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.label() == label)
+    }
+}
+
 /// How the principal was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EvidenceKind {
     /// Client credentials with the workload's service-account token as assertion.
     Federated,
+    /// Client credentials signed with a certificate's key.
+    Certificate,
+    /// Client credentials with a shared secret.
+    ClientSecret,
+    /// A token of the machine's metadata service: proves the machine.
+    Managed,
+    /// An agent identity, through its blueprint.
+    AgentId,
     /// A person who signed in.
     Person,
+    /// A token that the client presented in its protocol.
+    Presented,
 }
 
 impl EvidenceKind {
@@ -73,7 +129,12 @@ impl EvidenceKind {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Federated => "federated",
+            Self::Certificate => "certificate",
+            Self::ClientSecret => "client_secret",
+            Self::Managed => "managed",
+            Self::AgentId => "agent_id",
             Self::Person => "person",
+            Self::Presented => "presented",
         }
     }
 }

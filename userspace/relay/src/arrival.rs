@@ -14,7 +14,7 @@ use weir_model::time::Now;
 
 use crate::node::{Node, Target};
 use crate::protocol::Kind;
-use crate::registry::FlowRow;
+use crate::registry::{FlowRow, Owner};
 use crate::worker::Pen;
 use crate::{bind, connection, edge};
 
@@ -84,7 +84,7 @@ fn arrive(node: Arc<Node>, pen: Rc<Pen>, flow: Accepted) -> Option<Arrival> {
         server_addr: base.server_addr.clone(),
         pid: origin.pid,
         comm: origin.comm.clone(),
-        principal: String::new(),
+        owner: Owner::default(),
         opened_us: now.wall_us,
     };
     node.registry.open(row, mailbox_sender.clone());

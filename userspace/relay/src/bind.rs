@@ -9,10 +9,14 @@ use weir_model::flow::{FlowOrigin, ProcessEvidence};
 use weir_model::ident::{Principal, SessionId};
 use weir_model::time::Now;
 
+use crate::killed;
 use crate::node::{Node, Target};
 
 /// Sign-in and evidence together; a client waits in its start-up for this long at most.
 const BIND_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// A binding is renewed when this much of it is left, at the latest.
+const RENEW_BEFORE_S: i64 = 60;
 
 /// A flow could not be bound. Both texts are fixed sentences; `operator` is for the record.
 pub(crate) struct Unbound {
@@ -48,16 +52,16 @@ async fn bind_within(
     workload: Arc<str>,
     origin: FlowOrigin,
 ) -> Result<BoundFlow, Unbound> {
-    let Some(binding) = node.workloads.get(&workload) else {
-        return Err(Unbound {
-            code: "unknown_workload",
-            text: "weir: this workload is not configured",
-            operator: format!("workload {workload} has no identity in the configuration"),
-        });
-    };
     // Evidence never blocks a flow: the identity was captured with the cgroup.
     let process = node.host.process(origin.process());
-    let principal = sign_in(&node, &workload, &binding.identity).await?;
+    let principal = sign_in(&node, &workload, origin.cgroup.0).await?;
+    if node.killed.covers(&principal, &workload, origin.cgroup.0) {
+        return Err(Unbound {
+            code: "revoked",
+            text: killed::TEXT,
+            operator: format!("{} of {workload} is on the kill list", principal.oid),
+        });
+    }
     let process = match process.await {
         Ok(evidence) => evidence,
         Err(_gone) => ProcessEvidence {
@@ -74,29 +78,59 @@ async fn bind_within(
 pub(crate) async fn sign_in(
     node: &Node,
     workload: &str,
-    identity: &weir_identify::WorkloadIdentity,
+    cgroup: u64,
 ) -> Result<Arc<Principal>, Unbound> {
+    let identity = node.identity_in(workload, cgroup).ok_or_else(|| Unbound {
+        code: "unknown_workload",
+        text: "weir: this workload is not configured",
+        operator: format!("workload {workload} has no identity in the configuration"),
+    })?;
+    let identity = &identity;
     let now = weir_clock::now();
     if let Some(principal) = node.identify.cached(identity, now) {
         return Ok(principal);
     }
-    let assertion = node
-        .host
-        .assertion(workload)
-        .await
-        .map_err(|error| Unbound {
+    let handed = if identity.method.wants_assertion() {
+        let assertion = node.host.assertion(workload).await;
+        Some(assertion.map_err(|error| Unbound {
             code: "no_assertion",
             text: "weir: the service-account token of this workload cannot be had",
             operator: error.to_string(),
-        })?;
-    node.identify
-        .bind(identity, assertion, weir_clock::now())
-        .await
-        .map_err(|error| Unbound {
+        })?)
+    } else {
+        None
+    };
+    let outcome = node
+        .identify
+        .bind(identity, handed, weir_clock::now())
+        .await;
+    outcome.map_err(|error| {
+        if error.revokes() {
+            // Whichever flow heard it first: all of this workload end now.
+            let ended = node.registry.kill_workload(workload, error.agent_text());
+            tracing::warn!(workload, ended, reason = %error.operator_text(), "Entra revoked");
+        }
+        Unbound {
             code: error.code(),
             text: error.agent_text(),
             operator: error.operator_text(),
-        })
+        }
+    })
+}
+
+/// Seconds after which a live flow asks again whether its workload is still who it was.
+pub(crate) fn look_again_s(
+    node: &Node,
+    (workload, cgroup): (&str, u64),
+    principal: &Principal,
+    now: Now,
+) -> u64 {
+    let left_s = (principal.valid_until_s - RENEW_BEFORE_S - now.unix_s()).max(1);
+    let left_s = u64::try_from(left_s).unwrap_or(1);
+    match node.identity_in(workload, cgroup) {
+        Some(identity) => left_s.min(node.identify.look_again_s(&identity, now)),
+        None => left_s,
+    }
 }
 
 /// The columns of the record that stay the same for the whole flow.

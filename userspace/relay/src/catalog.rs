@@ -18,6 +18,7 @@ use weir_model::addr::NetnsCookie;
 use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows};
 
 use self::scram_only::ScramOnly;
+use crate::credentials::BackendLogin;
 use crate::node::{Node, Target};
 use crate::upstream;
 
@@ -30,14 +31,15 @@ const ROWS_MAX: usize = 2_000_000;
 /// Databases per target that are kept.
 const DATABASES_MAX: usize = 64;
 
-type Key = (Arc<str>, Arc<str>);
+/// Target, database, user: what a catalog shows depends on who looks.
+type Key = (Arc<str>, Arc<str>, String);
 
 struct Cached {
     catalog: Arc<Catalog>,
     read_at: Instant,
 }
 
-/// One slot per (target, database); its lock makes readers wait for one another.
+/// One slot per (target, database, user); its lock makes readers wait for one another.
 type Slot = Arc<Mutex<Option<Cached>>>;
 
 #[derive(Default)]
@@ -49,6 +51,7 @@ pub(crate) struct CatalogCache {
 pub(crate) struct CatalogQuestion {
     pub(crate) target: Arc<Target>,
     pub(crate) database: Arc<str>,
+    pub(crate) login: BackendLogin,
     pub(crate) netns: NetnsCookie,
     pub(crate) server: SocketAddr,
     pub(crate) newer_than: u64,
@@ -78,6 +81,7 @@ pub(crate) async fn catalog(
     let key = (
         Arc::clone(&question.target.name),
         Arc::clone(&question.database),
+        question.login.user.clone(),
     );
     let slot = node.catalogs.slot(key).await;
     let mut slot = slot.lock().await;
@@ -117,8 +121,8 @@ async fn read(node: &Node, question: &CatalogQuestion) -> Result<CatalogRows, No
     let stream = opening.await.map_err(failed)?;
     let mut config = tokio_postgres::Config::new();
     config
-        .user(&question.target.user)
-        .password(question.target.password.as_bytes())
+        .user(&question.login.user)
+        .password(question.login.secret.as_bytes())
         .dbname(&*question.database)
         .application_name("weir catalog")
         .ssl_mode(tokio_postgres::config::SslMode::Disable);

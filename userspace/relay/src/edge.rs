@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 use weir_govern::{CloseReason, Event};
 use weir_http::{Flow, Upstream, Version};
+use weir_model::ident::Principal;
 
 use self::dial::TargetDial;
 use crate::arrival::{self, Arrival};
@@ -25,8 +26,6 @@ pub(crate) use self::ssh::serve as serve_ssh;
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
 /// A stream that is ended by us is told why within this.
 const LAST_WORD_MAX: Duration = Duration::from_secs(3);
-/// How long before the end of a binding it is renewed.
-const RENEW_BEFORE_S: i64 = 60;
 
 const INTERNAL: &str = "weir: an internal error; the operators can see it";
 
@@ -113,7 +112,12 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
         renewal: Renewal {
             node: Arc::clone(node),
             workload: Arc::clone(&arrival.workload),
-            due: due(principal.valid_until_s),
+            cgroup: arrival.origin.cgroup.0,
+            due: due(
+                node,
+                (&arrival.workload, arrival.origin.cgroup.0),
+                &principal,
+            ),
         },
     })
 }
@@ -177,26 +181,26 @@ async fn identify(arrival: &Arrival) -> Result<BoundFlow, NoSession> {
 struct Renewal {
     node: Arc<crate::Node>,
     workload: Arc<str>,
+    cgroup: u64,
     due: Instant,
 }
 
-fn due(valid_until_s: i64) -> Instant {
-    let left_s = (valid_until_s - RENEW_BEFORE_S - weir_clock::now().unix_s()).max(1);
-    Instant::now() + Duration::from_secs(u64::try_from(left_s).unwrap_or(1))
+fn due(node: &crate::Node, whose: (&str, u64), principal: &Principal) -> Instant {
+    let left_s = bind::look_again_s(node, whose, principal, weir_clock::now());
+    Instant::now() + Duration::from_secs(left_s)
 }
 
 impl Renewal {
     async fn renew(&mut self, gate: &FlowGate) -> bool {
         let (node, workload) = (Arc::clone(&self.node), Arc::clone(&self.workload));
-        let task = self.node.control.spawn(async move {
-            let binding = node.workloads.get(&workload)?;
-            bind::sign_in(&node, &workload, &binding.identity)
-                .await
-                .ok()
-        });
+        let cgroup = self.cgroup;
+        let task = self
+            .node
+            .control
+            .spawn(async move { bind::sign_in(&node, &workload, cgroup).await.ok() });
         match task.await {
             Ok(Some(principal)) => {
-                self.due = due(principal.valid_until_s);
+                self.due = due(&self.node, (&self.workload, self.cgroup), &principal);
                 gate.renewed(principal);
                 true
             }

@@ -25,6 +25,9 @@ pub trait Host: Send + Sync {
     /// The workload's own service-account token.
     fn assertion(&self, workload: &str) -> Answer<Secret>;
 
+    /// Moves a process below the workload's cgroup; returns the id of the cgroup made for it.
+    fn enrol(&self, workload: &str, pid: u32) -> Answer<u64>;
+
     /// Who sent last on a client's socket, when that is another process than the one that
     /// connected; `None` also where the kernel does not say.
     fn speaker(&self, socket: SocketCookie) -> Option<NewSpeaker>;

@@ -10,11 +10,13 @@ mod arrival;
 mod bind;
 mod catalog;
 mod connection;
+mod credentials;
 mod edge;
 mod found;
 mod gate;
 mod holds;
 mod host;
+mod killed;
 mod metrics;
 mod moved;
 mod node;
@@ -26,6 +28,7 @@ mod stream;
 mod upstream;
 mod worker;
 
+pub use crate::credentials::{BackendLogin, BackendUser, Credentials};
 pub use crate::found::FoundPlaces;
 pub use crate::host::{Answer, FlowNote, Host, HostError, Moving};
 pub use crate::metrics::Metrics;
@@ -34,6 +37,6 @@ pub use crate::node::{
     Node, NodeParts, Settings, SshTarget, Target, Targets, UpstreamTls, WorkloadBinding,
 };
 pub use crate::protocol::Protocol;
-pub use crate::registry::{FlowRow, KillOutcome};
+pub use crate::registry::{FlowRow, KillOutcome, Owner};
 pub use crate::speaker::NewSpeaker;
 pub use crate::worker::{Intake, WeakIntake, Workers};

@@ -8,16 +8,17 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use weir_decide::{PolicySet, TargetRef};
 use weir_govern::CancelKey;
-use weir_identify::{Identify, WorkloadIdentity};
+use weir_identify::{Identify, Method, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
 use weir_model::flow::FlowOrigin;
-use weir_model::ident::{Principal, SessionId};
+use weir_model::ident::{Principal, RevokedKind, SessionId};
 use weir_state::State;
-use zeroize::Zeroizing;
 
 use crate::catalog::CatalogCache;
+use crate::credentials::Credentials;
 use crate::found::FoundPlaces;
-use crate::host::{FlowNote, Host};
+use crate::host::{FlowNote, Host, HostError};
+use crate::killed::{self, KillList};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::registry::{FlowRow, KillOutcome, Registry};
@@ -40,10 +41,8 @@ pub struct Target {
     pub config_keys: Arc<[String]>,
     /// For SSH only.
     pub ssh: Option<SshTarget>,
-    /// Role of the injected credential; empty for a token.
-    pub user: String,
-    /// Password or token.
-    pub password: Zeroizing<String>,
+    /// What is injected.
+    pub credentials: Credentials,
 }
 
 /// Trusts one CA, for one name.
@@ -177,6 +176,7 @@ pub struct Node {
     pub(crate) control: tokio::runtime::Handle,
     pub(crate) settings: Settings,
     pub(crate) registry: Registry,
+    pub(crate) killed: KillList,
     pub(crate) catalogs: CatalogCache,
 }
 
@@ -196,6 +196,7 @@ impl Node {
             control: parts.control,
             settings: parts.settings,
             registry: Registry::default(),
+            killed: KillList::default(),
             catalogs: CatalogCache::default(),
         })
     }
@@ -208,7 +209,11 @@ impl Node {
         principal: &Principal,
         upstream: Option<SocketAddr>,
     ) {
-        self.registry.identified(id, &principal.oid);
+        self.registry.identified(id, principal, origin.cgroup.0);
+        if self.killed.covers(principal, workload, origin.cgroup.0) {
+            // Revoked since it was bound.
+            let _asked = self.registry.kill(id, killed::TEXT);
+        }
         self.host.flow_opened(FlowNote {
             session: id,
             netns: origin.netns,
@@ -236,6 +241,46 @@ impl Node {
     pub fn kill(&self, session: SessionId) -> KillOutcome {
         self.registry
             .kill(session, "weir: an administrator ended this session")
+    }
+
+    /// Ends the flows of a subject and lets none of it in again; returns how many were ended.
+    pub fn revoke(&self, kind: RevokedKind, value: &str) -> usize {
+        if kind != RevokedKind::Session {
+            // First the list: a flow that is being bound looks at it once more when it is listed.
+            self.killed.insert(kind, value);
+        }
+        self.registry
+            .kill_where(killed::TEXT, |row| killed::concerns(kind, value, row))
+    }
+
+    /// Lets a subject in again.
+    pub fn lift(&self, kind: RevokedKind, value: &str) {
+        self.killed.remove(kind, value);
+    }
+
+    /// How a workload signs in.
+    #[must_use]
+    pub fn identity(&self, workload: &str) -> Option<WorkloadIdentity> {
+        self.workloads
+            .get(workload)
+            .map(|binding| binding.identity.clone())
+    }
+
+    /// The same for a flow of that cgroup: people are bound by process tree.
+    pub(crate) fn identity_in(&self, workload: &str, cgroup: u64) -> Option<WorkloadIdentity> {
+        let mut identity = self.identity(workload)?;
+        if matches!(identity.method, Method::Person) {
+            identity.cgroup = Some(cgroup);
+        }
+        Some(identity)
+    }
+
+    /// Governs a process of this host, and what it starts, as `workload`; returns its cgroup's id.
+    ///
+    /// # Errors
+    /// The broker refuses or is gone.
+    pub async fn enrol(&self, workload: &str, pid: u32) -> Result<u64, HostError> {
+        self.host.enrol(workload, pid).await
     }
 
     /// Flows that are open.

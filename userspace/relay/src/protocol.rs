@@ -153,7 +153,7 @@ pub(crate) fn http_api(
         Protocol::Postgres | Protocol::Ssh => None,
         Protocol::Kubernetes => Some(KubernetesApi::new(
             Arc::clone(&target.name),
-            target.password.clone(),
+            target.credentials.of(principal)?.secret,
             person(principal, session),
             Masks {
                 key: node.mask_key.clone(),

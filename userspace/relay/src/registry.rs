@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use weir_govern::{CancelKey, Event};
-use weir_model::ident::SessionId;
+use weir_model::ident::{Principal, SessionId};
 
 /// One live flow as `weir flows` shows it.
 #[derive(Clone, Debug)]
@@ -17,9 +17,19 @@ pub struct FlowRow {
     pub server_addr: String,
     pub pid: u32,
     pub comm: String,
-    /// `oid` once identified.
-    pub principal: String,
+    pub owner: Owner,
     pub opened_us: i64,
+}
+
+/// Whose flow it is; empty until that is known.
+#[derive(Clone, Debug, Default)]
+pub struct Owner {
+    /// `oid`.
+    pub principal: String,
+    pub tenant: String,
+    pub application: String,
+    pub on_behalf_of: String,
+    pub cgroup: u64,
 }
 
 /// What a kill request met.
@@ -58,9 +68,16 @@ impl Registry {
         locked(&self.flows).insert(live.row.session, live);
     }
 
-    pub(crate) fn identified(&self, session: SessionId, principal: &str) {
+    pub(crate) fn identified(&self, session: SessionId, principal: &Principal, cgroup: u64) {
         if let Some(live) = locked(&self.flows).get_mut(&session) {
-            principal.clone_into(&mut live.row.principal);
+            let person = principal.on_behalf_of.as_deref().unwrap_or_default();
+            live.row.owner = Owner {
+                principal: principal.oid.to_string(),
+                tenant: principal.tenant.to_string(),
+                application: principal.app.to_string(),
+                on_behalf_of: person.to_owned(),
+                cgroup,
+            };
         }
     }
 
@@ -111,6 +128,30 @@ impl Registry {
             }
             None => KillOutcome::NoSuchFlow,
         }
+    }
+
+    /// Ends every flow of a workload and says how many there were.
+    pub(crate) fn kill_workload(&self, workload: &str, text: &'static str) -> usize {
+        self.kill_where(text, |row| &*row.workload == workload)
+    }
+
+    /// Ends every flow that `chosen` names.
+    pub(crate) fn kill_where(
+        &self,
+        text: &'static str,
+        chosen: impl Fn(&FlowRow) -> bool,
+    ) -> usize {
+        let mut ended = 0;
+        for live in locked(&self.flows).values() {
+            if chosen(&live.row) {
+                ended += 1;
+                let _told = live.mailbox.try_send(Event::Kill {
+                    code: "57P01",
+                    text,
+                });
+            }
+        }
+        ended
     }
 
     /// Asks every flow once to move to the successor.

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use weir_model::ident::ApprovalId;
+use weir_model::ident::{ApprovalId, RevokedKind};
 use weir_model::time::Now;
 
 use crate::approval::{ApprovalRow, Decided, Decision, NewApproval, Prior, PriorKey};
 use crate::error::StateError;
+use crate::revocation::Revocation;
 use crate::store::StateStore;
 
 /// Calls that may wait for the thread.
@@ -163,6 +164,24 @@ impl State {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// # Errors
+    /// As [`StateStore::revoke`].
+    pub async fn revoke(&self, entry: Revocation) -> Result<(), StateError> {
+        self.run(move |store| store.revoke(&entry)).await
+    }
+
+    /// # Errors
+    /// As [`StateStore::lift`].
+    pub async fn lift(&self, kind: RevokedKind, value: String) -> Result<bool, StateError> {
+        self.run(move |store| store.lift(kind, &value)).await
+    }
+
+    /// # Errors
+    /// As [`StateStore::revocations`].
+    pub async fn revocations(&self) -> Result<Vec<Revocation>, StateError> {
+        self.run(|store| store.revocations()).await
     }
 
     /// # Errors

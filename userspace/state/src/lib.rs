@@ -9,6 +9,7 @@
 mod approval;
 mod error;
 mod front;
+mod revocation;
 mod store;
 
 pub use crate::approval::{
@@ -16,4 +17,5 @@ pub use crate::approval::{
 };
 pub use crate::error::StateError;
 pub use crate::front::State;
+pub use crate::revocation::Revocation;
 pub use crate::store::StateStore;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior};
 use uuid::Uuid;
-use weir_model::ident::{ApprovalId, SessionId};
+use weir_model::ident::{ApprovalId, RevokedKind, SessionId};
 use weir_model::time::Now;
 
 use crate::approval::{
     ApprovalRow, ApprovalState, Decided, Decision, NewApproval, Prior, PriorKey, Reviewer, Vote,
 };
 use crate::error::{Doing, StateError};
+use crate::revocation::{self, Revocation};
 
 /// Requests that may wait at once; each keeps a client's connection open.
 const PENDING_MAX: i64 = 10_000;
@@ -25,7 +26,7 @@ const LIST_MAX: i64 = 1000;
 /// Another process (a backup, an upgrade) may hold the file for a moment.
 const BUSY: Duration = Duration::from_secs(5);
 /// Layout of the tables; kept in `user_version`.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 const TABLES: &str = "
 create table approvals (
@@ -50,7 +51,7 @@ const COLUMNS: &str = "id, created_us, expires_us, session, seq, tenant, princip
     on_behalf_of, workload, target, database, statement, parameters, accesses, process, rules, \
     groups, reason, state, decided_us, approver, justification";
 
-/// Approvals in one SQLite file, mode 0600.
+/// Approvals and the kill list in one SQLite file, mode 0600.
 #[derive(Debug)]
 pub struct StateStore {
     db: Connection,
@@ -94,6 +95,30 @@ impl StateStore {
         .doing("pragmas")?;
         lay_out(&mut db)?;
         Ok(Self { db })
+    }
+
+    /// Adds to the kill list; what is on it already stays as it is.
+    ///
+    /// # Errors
+    /// No reason, too large, too many, or the store failed.
+    pub fn revoke(&mut self, entry: &Revocation) -> Result<(), StateError> {
+        revocation::add(&self.db, entry)
+    }
+
+    /// Takes an entry back; false when there was none.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn lift(&mut self, kind: RevokedKind, value: &str) -> Result<bool, StateError> {
+        revocation::remove(&self.db, kind, value)
+    }
+
+    /// The kill list, oldest first.
+    ///
+    /// # Errors
+    /// The store failed, or holds an entry that cannot be read.
+    pub fn revocations(&self) -> Result<Vec<Revocation>, StateError> {
+        revocation::list(&self.db)
     }
 
     /// Stores a held request as pending; the id sorts by time.
@@ -327,10 +352,12 @@ fn lay_out(db: &mut Connection) -> Result<(), StateError> {
         .doing("read the layout")?;
     match layout {
         LAYOUT => return Ok(()),
-        0 => {}
+        0 => tx.execute_batch(TABLES).doing("make the tables")?,
+        1 => {}
         _ => return Err(StateError::TooNew),
     }
-    tx.execute_batch(TABLES).doing("make the tables")?;
+    tx.execute_batch(revocation::TABLE)
+        .doing("make the kill list")?;
     tx.pragma_update(None, "user_version", LAYOUT)
         .doing("write the layout")?;
     tx.commit().doing("commit the layout")

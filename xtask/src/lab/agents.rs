@@ -9,8 +9,11 @@ use anyhow::{Context, Result};
 use super::daemon::wait_until;
 use super::model::Lab;
 
-/// The agents that every lab has.
-pub(crate) const NAMES: [&str; 2] = ["analyst", "operator"];
+/// The agents that every lab has. The first two sign in by their service-account tokens, as most
+/// do; the others in the other ways.
+pub(crate) const NAMES: [&str; 6] = [
+    "analyst", "operator", "service", "machine", "agent", "laptop",
+];
 /// Root of the governed subtree, below the lab's own cgroup.
 pub(crate) const GOVERNED: &str = "agents";
 /// Weir's own cgroup: only the broker and the node are in it.

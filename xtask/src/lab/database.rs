@@ -12,7 +12,7 @@ use nix::unistd::User;
 
 use super::daemon::{self, Plan};
 use super::model::Lab;
-use super::secret::{random_word, write_private};
+use super::secret::{kept_word, write_private};
 use super::{agents, certificate};
 use crate::{place, run};
 
@@ -172,17 +172,18 @@ fn wait_answering(lab: &Lab, binaries: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The role, the database and its tables; the same rows each time.
+/// The roles (one for members of a group), the database and its tables; the same rows each time.
 fn fill(lab: &Lab, binaries: &Path) -> Result<()> {
     let (user, name) = (&lab.database.user, &lab.database.name);
-    let password = random_word()?;
-    write_private(&lab.database.password_file, password.as_bytes())?;
+    let password = kept_word(&lab.database.password_file)?;
+    let reporter = kept_word(&lab.secrets().join("reporter-password"))?;
     let script = lab.secrets().join("role.sql");
     write_private(
         &script,
         format!(
             "set log_statement = none;\n\
              create role {user} login password '{password}';\n\
+             create role weir_reporter login password '{reporter}' in role {user};\n\
              create database {name} owner {user};\n"
         )
         .as_bytes(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use super::agents;
 use super::daemon::{self, Plan};
 use super::model::{Entra, Lab};
 use super::secret::write_private;
-use crate::{http, place, setup};
+use crate::{http, place, run, setup};
 
 /// Far beyond a lab's life: nothing has to refresh the files.
 const TOKEN_LIFE_S: u64 = 30 * 24 * 3600;
@@ -44,7 +45,60 @@ pub(crate) fn start(lab: &mut Lab) -> Result<()> {
     let directory: Value = serde_json::from_str(&directory).context("tests/entra/lab.json")?;
     learn(lab, &directory, origin)?;
     lab.save()?;
-    mint(lab)
+    mint(lab)?;
+    others(lab)
+}
+
+/// What the agents need that do not sign in by a token file.
+fn others(lab: &Lab) -> Result<()> {
+    let entra = lab.entra.as_ref().context("the test Entra was started")?;
+    let secrets = lab.secrets();
+    let (key, certificate) = (secrets.join("service.key"), secrets.join("service.crt"));
+    run::quiet(
+        Command::new("openssl")
+            .args([
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
+            ])
+            .args(["-subj", "/CN=service"])
+            .args(["-keyout".as_ref(), key.as_os_str()])
+            .args(["-out".as_ref(), certificate.as_os_str()]),
+    )?;
+    let public = fs::read_to_string(&certificate).context("the service's certificate")?;
+    let private = fs::read_to_string(&key).context("the service's key")?;
+    let both = format!("{public}{private}");
+    write_private(&secrets.join("service.pem"), both.as_bytes())?;
+    let body = json!({ "app": "service", "certificate": public });
+    http::post(&entra.origin, "/control/certificate", &body)?;
+    let node = get(entra, "/control/node-credential")?;
+    let node: Value = serde_json::from_str(&node).context("the node's credential")?;
+    write_private(
+        &secrets.join("node-credential"),
+        text(&node, "/token")?.as_bytes(),
+    )?;
+    let keys = get(entra, "/k8s/openid/v1/jwks")?;
+    fs::write(secrets.join("cluster-keys.json"), keys).context("the cluster's keys")?;
+    let reporter = fs::read_to_string(secrets.join("reporter-password")).context("its password")?;
+    let kept = json!({ "path": "secret/data/reporter", "value": reporter });
+    let vault = http::post(&entra.origin, "/control/vault", &kept)?;
+    write_private(
+        &secrets.join("vault-token"),
+        text(&vault, "/token")?.as_bytes(),
+    )?;
+    let answer = http::post(
+        &entra.origin,
+        "/control/secret",
+        &json!({ "app": "graph-reader" }),
+    )?;
+    write_private(
+        &secrets.join("graph-secret"),
+        text(&answer, "/secret")?.as_bytes(),
+    )
+}
+
+fn get(entra: &Entra, path: &str) -> Result<String> {
+    let (status, body) = http::get(&entra.origin, path)?;
+    anyhow::ensure!(status == 200, "GET {path} answered {status}");
+    Ok(body)
 }
 
 fn text(value: &Value, pointer: &str) -> Result<String> {
@@ -80,11 +134,13 @@ fn learn(lab: &mut Lab, directory: &Value, origin: String) -> Result<()> {
         .and_then(Value::as_array)
         .context("apps")?;
     for (name, agent) in &mut lab.agents {
+        // A person's agent has no application of its own.
         let app = apps
             .iter()
-            .find(|app| app.get("name").and_then(Value::as_str) == Some(name))
-            .with_context(|| format!("the test Entra has no app '{name}'"))?;
-        agent.client_id = text(app, "/client_id")?;
+            .find(|app| app.get("name").and_then(Value::as_str) == Some(name));
+        if let Some(app) = app {
+            agent.client_id = text(app, "/client_id")?;
+        }
     }
     Ok(())
 }
@@ -92,6 +148,9 @@ fn learn(lab: &mut Lab, directory: &Value, origin: String) -> Result<()> {
 fn mint(lab: &Lab) -> Result<()> {
     let entra = lab.entra.as_ref().context("the test Entra was started")?;
     for (name, agent) in &lab.agents {
+        if agent.client_id.is_empty() {
+            continue;
+        }
         let request = json!({
             "namespace": "agents",
             "serviceaccount": name,

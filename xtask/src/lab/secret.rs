@@ -20,6 +20,13 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
+/// A new secret word, kept in a file that only root reads.
+pub(crate) fn kept_word(path: &Path) -> Result<String> {
+    let word = random_word()?;
+    write_private(path, word.as_bytes())?;
+    Ok(word)
+}
+
 /// 32 hex digits from the kernel.
 pub(crate) fn random_word() -> Result<String> {
     let mut bytes = [0_u8; 16];

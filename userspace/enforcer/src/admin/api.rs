@@ -50,6 +50,35 @@ pub(crate) struct DecideBody {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunBody {
+    /// Workload that the process becomes.
+    pub(crate) agent: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RevokeBody {
+    pub(crate) kind: String,
+    pub(crate) value: String,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Revoked {
+    /// Live sessions that were told to end.
+    pub(crate) ended: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Revocation {
+    pub(crate) kind: String,
+    pub(crate) value: String,
+    pub(crate) by: String,
+    pub(crate) reason: String,
+    /// Unix milliseconds.
+    pub(crate) at_ms: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LoginStart {
     pub(crate) user_code: String,
     pub(crate) verification_uri: String,

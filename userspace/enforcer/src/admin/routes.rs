@@ -16,13 +16,13 @@ use weir_state::{ApprovalRow, Decision, Reviewer};
 use super::api;
 use super::server::{AdminState, PeerUid};
 
-type Shared = AxumState<Arc<AdminState>>;
+pub(super) type Shared = AxumState<Arc<AdminState>>;
 
 /// Longest justification.
-const JUSTIFICATION_BYTES_MAX: usize = 4096;
+pub(super) const JUSTIFICATION_BYTES_MAX: usize = 4096;
 
 /// An error with its status.
-struct Failed(StatusCode, String);
+pub(super) struct Failed(StatusCode, String);
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -30,7 +30,7 @@ impl IntoResponse for Failed {
     }
 }
 
-fn failed(status: StatusCode, error: impl ToString) -> Failed {
+pub(super) fn failed(status: StatusCode, error: impl ToString) -> Failed {
     Failed(status, error.to_string())
 }
 
@@ -56,7 +56,10 @@ pub(super) fn all(state: Arc<AdminState>) -> Router {
         .route("/logout", post(logout))
         .route("/whoami", get(whoami))
         .with_state(Arc::clone(&state));
-    health(state).merge(own)
+    health(Arc::clone(&state))
+        .merge(own)
+        .merge(super::revocations::routes(Arc::clone(&state)))
+        .merge(super::run::routes(state))
 }
 
 async fn ready(AxumState(state): Shared) -> Response {
@@ -88,7 +91,7 @@ async fn flows(AxumState(state): Shared) -> Json<Vec<api::Flow>> {
         session: row.session.to_string(),
         workload: row.workload.to_string(),
         target: row.target.to_string(),
-        principal: row.principal,
+        principal: row.owner.principal,
         client_addr: row.client_addr,
         server_addr: row.server_addr,
         pid: row.pid,

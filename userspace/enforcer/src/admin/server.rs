@@ -17,7 +17,7 @@ use weir_relay::Node;
 use weir_state::State;
 
 use super::routes;
-use super::{PeerRule, SignIns};
+use super::{PeerRule, Runs, SignIns};
 use crate::config::Config;
 
 /// Requests at once; more wait.
@@ -32,6 +32,7 @@ pub(crate) struct AdminState {
     pub(crate) state: State,
     pub(crate) identify: Arc<Identify>,
     pub(crate) signins: SignIns,
+    pub(crate) runs: Runs,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) readiness: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) config: Config,
@@ -40,6 +41,10 @@ pub(crate) struct AdminState {
 /// The uid of the peer, which [`PeerRule`] let in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerUid(pub(crate) u32);
+
+/// The process of the peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerPid(pub(crate) u32);
 
 /// Serves the root-only socket for ever.
 pub(crate) async fn serve_unix(
@@ -61,9 +66,11 @@ pub(crate) async fn serve_unix(
             continue;
         }
         let uid = PeerUid(peer.uid());
+        let pid = PeerPid(u32::try_from(peer.pid().unwrap_or(0)).unwrap_or(0));
         let router = router.clone().layer(axum::middleware::map_request(
             move |mut request: Request| async move {
                 request.extensions_mut().insert(uid);
+                request.extensions_mut().insert(pid);
                 request
             },
         ));

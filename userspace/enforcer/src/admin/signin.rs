@@ -80,6 +80,20 @@ impl SignIns {
     }
 }
 
+/// A person of a process tree, who decides nothing.
+pub(super) fn describe_person(principal: &Principal) -> Who {
+    Who {
+        tenant: principal.tenant.to_string(),
+        oid: principal.oid.to_string(),
+        groups: principal
+            .groups
+            .certain()
+            .map(ToString::to_string)
+            .collect(),
+        fresh_for_s: 0,
+    }
+}
+
 fn describe(signed_in: &SignedIn, now: Now) -> Who {
     let principal = &signed_in.principal;
     let groups = match &principal.groups {

@@ -189,13 +189,15 @@ fn configured(config: &Config, report: &mut Report) {
             }
             Err(error) => report.say("ClickHouse", State::Degraded, format!("{error:#}")),
         }
-        match crate::daemon::node::identify(config) {
+        match crate::daemon::identities::identify(config) {
             Ok(identify) => {
-                // A token that is none: the keys are not asked for, so this only shows that the
-                // authority is usable; reachability shows in the node's own readiness.
-                let verdict = identify.verify("", weir_clock::now()).await;
-                let step = verdict.step_name.unwrap_or_default();
-                report.say("identity", State::Ok, format!("validator answers ({step})"));
+                for (tenant, outcome) in identify.reach(weir_clock::now()).await {
+                    let what = format!("tenant {tenant}");
+                    match outcome {
+                        Ok(()) => report.say(&what, State::Ok, "its endpoints and keys are here"),
+                        Err(error) => report.say(&what, State::Failed, error.operator_text()),
+                    }
+                }
             }
             Err(error) => report.say("identity", State::Failed, format!("{error:#}")),
         }

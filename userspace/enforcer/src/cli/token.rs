@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use super::ConfigArg;
-use crate::daemon::node::identify;
+use crate::daemon::identities::identify;
 use crate::output;
 
 /// More than the validator takes, so that its own limit answers.

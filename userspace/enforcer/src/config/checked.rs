@@ -13,6 +13,7 @@ use super::sets::{
     Dns, Egress, Exempt, Kubernetes, Members, WORKLOADS_MAX, check_dns, check_egress, check_exempt,
     check_found, check_kubernetes, check_members, is_within,
 };
+use super::sign_in::{Cluster, Graph, SignIn, check_graph, check_sign_in};
 use super::targets::{Target, check_targets};
 
 /// Everything the product reads from its file.
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) record: Record,
     pub(crate) approvals: Approvals,
     pub(crate) admin_http: Option<SocketAddr>,
+    /// Name → Entra group GUID: who may revoke; every reviewer when empty.
+    pub(crate) admin_groups: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +64,10 @@ pub(crate) struct Identity {
     pub(crate) reviewer_client_id: Option<String>,
     pub(crate) reviewer_scope: String,
     pub(crate) clock_skew_s: u32,
+    pub(crate) remint_s: u32,
+    pub(crate) metadata: Option<String>,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) graph: Option<Graph>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,16 +77,7 @@ pub(crate) struct Workload {
     /// `egress: listed`.
     pub(crate) egress: Option<Egress>,
     pub(crate) netns: Option<PathBuf>,
-    pub(crate) tenant: String,
-    pub(crate) client_id: String,
-    pub(crate) token: TokenSource,
-}
-
-/// Where the workload's own service-account token comes from.
-#[derive(Clone, Debug)]
-pub(crate) enum TokenSource {
-    /// A file that only root (the kubelet, the lab) can write.
-    File(PathBuf),
+    pub(crate) sign_in: SignIn,
 }
 
 #[derive(Clone, Debug)]
@@ -150,7 +148,7 @@ impl Checker<'_> {
         }
     }
 
-    fn guid(&mut self, path: &str, text: &str) {
+    pub(super) fn guid(&mut self, path: &str, text: &str) {
         if !is_guid(text) {
             self.say(
                 path,
@@ -215,6 +213,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     let kubernetes = check_kubernetes(raw.kubernetes.as_ref(), &node.name, &mut checker);
     let dns = check_dns(&raw.dns, &mut checker);
     let targets = check_targets(&raw.targets, &mut checker);
+    let admin_groups = check_groups("admin.groups", raw.admin_groups, &mut checker);
     let groups = check_groups("policies.groups", raw.groups, &mut checker);
     let record = check_record(raw.record, &mut checker);
     let approvals = check_approvals(raw.approvals, &mut checker);
@@ -258,6 +257,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         record,
         approvals,
         admin_http,
+        admin_groups,
     };
     check_found(&config, &mut checker);
     Some(config)
@@ -324,7 +324,13 @@ fn check_identity(raw: &Raw, checker: &mut Checker<'_>) -> Identity {
         checker.guid("identity.reviewer_client_id", client);
     }
     let skew = checker.number("identity.clock_skew_s", identity.clock_skew_s, (0, 300), 60);
-    Identity {
+    let remint = checker.number(
+        "identity.remint_s",
+        identity.remint_s,
+        (1, 3600),
+        u64::from(weir_identify::REMINT_S_DEFAULT),
+    );
+    let mut checked = Identity {
         authority: identity.authority.clone(),
         allow_plain_loopback: identity.allow_plain_loopback.unwrap_or(false),
         tenants: identity.tenants.clone(),
@@ -336,7 +342,23 @@ fn check_identity(raw: &Raw, checker: &mut Checker<'_>) -> Identity {
             .clone()
             .unwrap_or_else(|| "Agent.Run".to_owned()),
         clock_skew_s: u32::try_from(skew).unwrap_or(60),
-    }
+        remint_s: u32::try_from(remint).unwrap_or(weir_identify::REMINT_S_DEFAULT),
+        metadata: identity.metadata.clone(),
+        cluster: identity
+            .cluster
+            .as_ref()
+            .map(|(issuer, keys_file, node)| Cluster {
+                issuer: issuer.clone(),
+                keys_file: checker.file(keys_file),
+                node: node.clone(),
+            }),
+        graph: None,
+    };
+    checked.graph = identity
+        .graph
+        .as_ref()
+        .and_then(|graph| check_graph(graph, &checked, checker));
+    checked
 }
 
 fn check_workloads(
@@ -376,21 +398,13 @@ fn check_workloads(
             checker.say(at("cgroup"), "is taken by another workload");
         }
         let egress = check_egress(&item.egress, &item.path, checker);
-        if item.kind != "federated" {
-            checker.say(at("identity.kind"), "must be 'federated'");
-        }
-        checker.guid(&at("identity.client_id"), &item.client_id);
-        if !identity.tenants.contains(&item.tenant) {
-            checker.say(at("identity.tenant"), "is not one of identity.tenants");
-        }
+        let sign_in = check_sign_in(&item.sign_in, &at("identity"), identity, checker);
         workloads.push(Workload {
             name: Arc::from(item.name.as_str()),
             members: members.unwrap_or(Members::Cgroup(String::new())),
             egress,
             netns: item.netns.as_deref().map(|path| checker.file(path)),
-            tenant: item.tenant.clone(),
-            client_id: item.client_id.clone(),
-            token: TokenSource::File(checker.file(&item.token_file)),
+            sign_in,
         });
     }
     workloads

@@ -8,7 +8,9 @@ pub(super) use self::sets::{
 
 use serde_json::Value;
 
+use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
 use super::read::{Problem, Section};
+use super::sign_in::{RawGraph, RawSignIn};
 
 /// The whole file.
 pub(super) struct Raw {
@@ -29,6 +31,8 @@ pub(super) struct Raw {
     pub(super) approvals: RawApprovals,
     /// `admin.http`: loopback address for `/live /ready /metrics`.
     pub(super) admin_http: Option<String>,
+    /// `admin.groups`: who may revoke; every reviewer without.
+    pub(super) admin_groups: Vec<(String, String)>,
 }
 
 pub(super) struct RawNode {
@@ -58,6 +62,11 @@ pub(super) struct RawIdentity {
     pub(super) reviewer_client_id: Option<String>,
     pub(super) reviewer_scope: Option<String>,
     pub(super) clock_skew_s: Option<u64>,
+    pub(super) remint_s: Option<u64>,
+    pub(super) metadata: Option<String>,
+    /// Issuer, keys file, node.
+    pub(super) cluster: Option<(String, String, Option<String>)>,
+    pub(super) graph: Option<RawGraph>,
 }
 
 pub(super) struct RawWorkload {
@@ -66,10 +75,7 @@ pub(super) struct RawWorkload {
     pub(super) members: RawMembers,
     pub(super) egress: RawEgress,
     pub(super) netns: Option<String>,
-    pub(super) kind: String,
-    pub(super) tenant: String,
-    pub(super) client_id: String,
-    pub(super) token_file: String,
+    pub(super) sign_in: RawSignIn,
 }
 
 pub(super) struct RawTarget {
@@ -86,8 +92,10 @@ pub(super) struct RawTarget {
     pub(super) upstream_ca: Option<String>,
     pub(super) upstream_name: Option<String>,
     pub(super) user: Option<String>,
-    pub(super) password_file: Option<String>,
-    pub(super) token_file: Option<String>,
+    pub(super) password: RawSecret,
+    pub(super) token: RawSecret,
+    pub(super) roles: Vec<RawRole>,
+    pub(super) refresh_s: Option<u64>,
     pub(super) server_keys: Option<String>,
     pub(super) config_keys: Vec<String>,
     pub(super) ssh_names: Vec<String>,
@@ -172,11 +180,12 @@ impl Raw {
         let masking = RawMasking::read(root.opt_section("masking", problems), problems);
         let record = RawRecord::read(root.opt_section("record", problems), problems);
         let approvals = RawApprovals::read(root.opt_section("approvals", problems), problems);
-        let admin_http = root.opt_section("admin", problems).and_then(|mut section| {
-            let http = section.opt_text("http", problems);
+        let (mut admin_http, mut admin_groups) = (None, Vec::new());
+        if let Some(mut section) = root.opt_section("admin", problems) {
+            admin_http = section.opt_text("http", problems);
+            admin_groups = section.text_map("groups", problems);
             section.finish(problems);
-            http
-        });
+        }
         root.finish(problems);
         Self {
             version,
@@ -193,6 +202,7 @@ impl Raw {
             record,
             approvals,
             admin_http,
+            admin_groups,
         }
     }
 }
@@ -239,6 +249,18 @@ impl RawIdentity {
             reviewer_client_id: section.opt_text("reviewer_client_id", problems),
             reviewer_scope: section.opt_text("reviewer_scope", problems),
             clock_skew_s: section.opt_number("clock_skew_s", problems),
+            remint_s: section.opt_number("remint_s", problems),
+            metadata: section.opt_text("metadata", problems),
+            cluster: section.opt_section("cluster", problems).map(|mut cluster| {
+                let issuer = cluster.text("issuer", problems);
+                let keys_file = cluster.text("keys_file", problems);
+                let node = cluster.opt_text("node", problems);
+                cluster.finish(problems);
+                (issuer, keys_file, node)
+            }),
+            graph: section
+                .opt_section("graph", problems)
+                .map(|graph| RawGraph::read(graph, problems)),
         };
         section.finish(problems);
         raw
@@ -252,21 +274,16 @@ impl RawWorkload {
         let members = RawMembers::read(&mut section, problems);
         let egress = RawEgress::read(&mut section, problems);
         let netns = section.opt_text("netns", problems);
-        let mut identity = section.section("identity", problems);
-        let raw = Self {
+        let sign_in = RawSignIn::read(section.section("identity", problems), problems);
+        section.finish(problems);
+        Self {
             path: path.trim_end_matches('.').to_owned(),
             name,
             members,
             egress,
             netns,
-            kind: identity.text("kind", problems),
-            tenant: identity.text("tenant", problems),
-            client_id: identity.text("client_id", problems),
-            token_file: identity.text("token_file", problems),
-        };
-        identity.finish(problems);
-        section.finish(problems);
-        raw
+            sign_in,
+        }
     }
 }
 
@@ -309,8 +326,10 @@ impl RawTarget {
         }
         let mut credential = section.section("credential", problems);
         let user = credential.opt_text("user", problems);
-        let password_file = credential.opt_text("password_file", problems);
-        let token_file = credential.opt_text("token_file", problems);
+        let password = RawSecret::read(&mut credential, PASSWORD, problems);
+        let token = RawSecret::read(&mut credential, TOKEN, problems);
+        let roles = read_roles(&mut credential, problems);
+        let refresh_s = credential.opt_number("refresh_s", problems);
         let key_file = credential.opt_text("key_file", problems);
         let certificate_file = credential.opt_text("certificate_file", problems);
         credential.finish(problems);
@@ -329,8 +348,10 @@ impl RawTarget {
             upstream_ca,
             upstream_name,
             user,
-            password_file,
-            token_file,
+            password,
+            token,
+            roles,
+            refresh_s,
             server_keys,
             config_keys,
             ssh_names,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use weir_discover::ServiceName;
 
 use super::checked::Checker;
+use super::credential::{Role, SecretFrom, check_roles, check_secret};
 use super::raw::RawTarget;
 use super::sets::check_services;
 
@@ -26,6 +27,9 @@ pub(crate) struct Target {
     /// For SSH only.
     pub(crate) ssh: Option<SshFiles>,
     pub(crate) credential: Credential,
+    pub(crate) roles: Vec<Role>,
+    /// Seconds between looks at the credential's source.
+    pub(crate) refresh_s: u64,
 }
 
 /// The server's certificate has to be for `server_name` and of this CA.
@@ -40,10 +44,10 @@ pub(crate) struct UpstreamTls {
 pub(crate) enum Credential {
     Password {
         user: String,
-        file: PathBuf,
+        from: SecretFrom,
     },
     Token {
-        file: PathBuf,
+        from: SecretFrom,
     },
     /// An account; the one that the client asks for when empty.
     SshKey {
@@ -52,6 +56,19 @@ pub(crate) enum Credential {
         certificate: Option<PathBuf>,
     },
 }
+
+impl Credential {
+    /// Where the secret comes from; `None` for a key.
+    pub(crate) const fn from(&self) -> Option<&SecretFrom> {
+        match self {
+            Self::Password { from, .. } | Self::Token { from } => Some(from),
+            Self::SshKey { .. } => None,
+        }
+    }
+}
+
+const REFRESH_S: u64 = 30;
+const REFRESH_S_MAX: u64 = 3600;
 
 /// What SSH needs besides a credential.
 #[derive(Clone, Debug)]
@@ -115,15 +132,7 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
             );
         }
         let matching = check_match(item, &mut places, checker);
-        let agent_tls = match item.agent_tls.as_deref() {
-            None | Some("optional") => AgentTls::Optional,
-            Some("off") => AgentTls::Off,
-            Some("required") => AgentTls::Required,
-            Some(_) => {
-                checker.say(at("tls.agent"), "must be off, optional or required");
-                AgentTls::Required
-            }
-        };
+        let agent_tls = check_agent_tls(item, checker);
         let Some(protocol) = protocol else {
             continue;
         };
@@ -154,9 +163,41 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
             config_keys: item.config_keys.as_slice().into(),
             ssh,
             credential,
+            roles: check_target_roles(item, protocol, checker),
+            refresh_s: checker.number(
+                &at("credential.refresh_s"),
+                item.refresh_s,
+                (1, REFRESH_S_MAX),
+                REFRESH_S,
+            ),
         });
     }
     targets
+}
+
+fn check_agent_tls(item: &RawTarget, checker: &mut Checker<'_>) -> AgentTls {
+    match item.agent_tls.as_deref() {
+        None | Some("optional") => AgentTls::Optional,
+        Some("off") => AgentTls::Off,
+        Some("required") => AgentTls::Required,
+        Some(_) => {
+            let path = format!("{}.tls.agent", item.path);
+            checker.say(path, "must be off, optional or required");
+            AgentTls::Required
+        }
+    }
+}
+
+fn check_target_roles(
+    item: &RawTarget,
+    protocol: TargetProtocol,
+    checker: &mut Checker<'_>,
+) -> Vec<Role> {
+    let at = format!("{}.credential", item.path);
+    if protocol != TargetProtocol::Postgres && !item.roles.is_empty() {
+        checker.say(format!("{at}.roles"), "are for postgres");
+    }
+    check_roles(&item.roles, &at, checker)
 }
 
 fn check_kubernetes(item: &RawTarget, agent_tls: AgentTls, checker: &mut Checker<'_>) {
@@ -356,10 +397,13 @@ fn check_ssh(
 fn check_ssh_credential(item: &RawTarget, checker: &mut Checker<'_>) -> Credential {
     let at = |field: &str| format!("{}.credential.{field}", item.path);
     let user = item.user.clone().unwrap_or_default();
-    if item.token_file.is_some() {
+    if item.token.given() {
         checker.say(at("token_file"), "is for kubernetes");
     }
-    match (&item.key_file, &item.password_file) {
+    if item.password.given() && item.password.file.is_none() {
+        checker.say(at("password_file"), "ssh takes its password from a file");
+    }
+    match (&item.key_file, &item.password.file) {
         (Some(key), None) => Credential::SshKey {
             user,
             file: checker.file(key),
@@ -374,14 +418,14 @@ fn check_ssh_credential(item: &RawTarget, checker: &mut Checker<'_>) -> Credenti
             }
             Credential::Password {
                 user,
-                file: checker.file(password),
+                from: SecretFrom::File(checker.file(password)),
             }
         }
         (None, None) | (Some(_), Some(_)) => {
             checker.say(at("key_file"), "ssh needs either key_file or password_file");
             Credential::Password {
                 user,
-                file: PathBuf::new(),
+                from: SecretFrom::File(PathBuf::new()),
             }
         }
     }
@@ -399,31 +443,25 @@ fn check_credential(
             if item.user.as_deref().unwrap_or_default().is_empty() {
                 checker.say(at("user"), "must not be empty");
             }
-            if item.password_file.is_none() {
-                checker.say(at("password_file"), "is missing");
-            }
-            if item.token_file.is_some() {
+            if item.token.given() {
                 checker.say(at("token_file"), "is for kubernetes");
             }
             Credential::Password {
                 user: item.user.clone().unwrap_or_default(),
-                file: checker.file(item.password_file.as_deref().unwrap_or_default()),
+                from: check_secret(&item.password, &at("password_file"), checker),
             }
         }
         TargetProtocol::Kubernetes => {
-            if item.token_file.is_none() {
-                checker.say(at("token_file"), "is missing");
-            }
             for (field, given) in [
                 ("user", item.user.is_some()),
-                ("password_file", item.password_file.is_some()),
+                ("password_file", item.password.given()),
             ] {
                 if given {
                     checker.say(at(field), "is for postgres");
                 }
             }
             Credential::Token {
-                file: checker.file(item.token_file.as_deref().unwrap_or_default()),
+                from: check_secret(&item.token, &at("token_file"), checker),
             }
         }
     }

@@ -46,8 +46,12 @@ fn a_good_file_is_read_with_paths_relative_to_it() {
     let config = parse(GOOD, Path::new("/etc/weir")).unwrap();
     assert_eq!(config.policies, Path::new("/etc/weir/policies"));
     assert_eq!(config.targets[0].matching.nets.len(), 2);
-    let Credential::Password { user, file } = &config.targets[0].credential else {
-        panic!("a password was configured");
+    let Credential::Password {
+        user,
+        from: SecretFrom::File(file),
+    } = &config.targets[0].credential
+    else {
+        panic!("a password of a file was configured");
     };
     assert_eq!(
         (user.as_str(), file.as_path()),
@@ -249,4 +253,81 @@ fn detectors_and_patterns_of_output_are_checked() {
             "{expected} not in {found:#?}"
         );
     }
+}
+
+/// Problems of the workload's identity, with `lines` in place of its token file.
+fn of_identity(kind: &str, lines: &str) -> Vec<String> {
+    let text = GOOD
+        .replace("kind: federated", &format!("kind: {kind}"))
+        .replace("token_file: tokens/analyst", lines);
+    problems(&text)
+}
+
+#[test]
+fn every_way_to_sign_in_has_its_own_fields() {
+    for (kind, lines) in [
+        (
+            "certificate",
+            "certificate_file: c.pem\n      algorithm: RS256",
+        ),
+        ("secret", "secret_file: s"),
+        ("managed", ""),
+        (
+            "agent_id",
+            "token_file: t\n      blueprint: \"44444444-4444-4444-8444-444444444444\"",
+        ),
+        (
+            "federated",
+            "service_account: agents/analyst\n      token_request: { server: \"https://10.0.0.1\", \
+             credential_file: c }",
+        ),
+    ] {
+        assert_eq!(of_identity(kind, lines), [""; 0], "{kind}");
+    }
+}
+
+#[test]
+fn fields_of_another_way_and_missing_ones_are_named() {
+    let said = |kind: &str, lines: &str, expected: &str| {
+        let found = of_identity(kind, lines);
+        let expected = format!("workloads[0].identity.{expected}");
+        assert!(
+            found.iter().any(|one| one.starts_with(&expected)),
+            "{found:#?}"
+        );
+    };
+    said("secret", "token_file: t", "token_file: is for kind");
+    said("secret", "", "secret_file: is required");
+    said(
+        "certificate",
+        "certificate_file: c\n      algorithm: none",
+        "algorithm: must be",
+    );
+    said(
+        "agent_id",
+        "token_file: t",
+        "blueprint: must be a lower-case GUID",
+    );
+    said("federated", "", "token_file: needs exactly one of");
+    said(
+        "federated",
+        "token_file: t\n      token_in_container: /t",
+        "token_file: needs exactly",
+    );
+    // The workload chooses what is there: without the cluster's keys it would prove nothing.
+    said(
+        "federated",
+        "token_in_container: /t",
+        "token_in_container: needs identity.cluster",
+    );
+    said(
+        "federated",
+        "token_file: t\n      service_account: analyst",
+        "service_account: must be",
+    );
+    said(
+        "person",
+        "",
+        "kind: people sign in to identity.reviewer_client_id",
+    );
 }

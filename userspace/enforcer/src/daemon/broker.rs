@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 use weir_broker::{BrokerConfig, Destination, Egress, Members, WorkloadConfig};
 
-use super::prepare;
+use super::{credentials, prepare};
 use crate::config::{self, Config, TokenSource};
 use crate::{output, privileges};
 
@@ -20,6 +20,7 @@ const GUARD_MS: u64 = 30_000;
 /// Runs until a signal.
 pub(crate) fn run(path: &Path) -> Result<ExitCode> {
     super::start_logging();
+    privileges::no_core_dumps()?;
     let config = output::load(path)?;
     if !Uid::effective().is_root() {
         bail!("weir broker needs root: it loads eBPF programs and enters namespaces");
@@ -38,21 +39,18 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
     let workloads = config
         .workloads
         .iter()
-        .map(|workload| {
-            let TokenSource::File(token_file) = &workload.token;
-            WorkloadConfig {
-                name: workload.name.to_string(),
-                members: match &workload.members {
-                    config::Members::Cgroup(path) => Members::Cgroup(path.clone()),
-                    config::Members::Pods(_) => Members::Told,
-                },
-                netns: workload.netns.clone(),
-                token_file: token_file.clone(),
-                egress: workload.egress.as_ref().map(|egress| Egress {
-                    allow: egress.nets.iter().map(destination).collect(),
-                    named: !egress.names.is_empty(),
-                }),
-            }
+        .map(|workload| WorkloadConfig {
+            name: workload.name.to_string(),
+            members: match &workload.members {
+                config::Members::Cgroup(path) => Members::Cgroup(path.clone()),
+                config::Members::Pods(_) => Members::Told,
+            },
+            netns: workload.netns.clone(),
+            token: token_source(workload.sign_in.token()),
+            egress: workload.egress.as_ref().map(|egress| Egress {
+                allow: egress.nets.iter().map(destination).collect(),
+                named: !egress.names.is_empty(),
+            }),
         })
         .collect();
     let mut destinations = Vec::new();
@@ -77,6 +75,7 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
         },
         workloads,
         destinations,
+        credentials: credentials::of_broker(config),
         found_targets: config
             .targets
             .iter()
@@ -85,6 +84,17 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
             .collect(),
         guard_ms: GUARD_MS,
     })
+}
+
+fn token_source(token: Option<&TokenSource>) -> weir_broker::TokenSource {
+    match token {
+        Some(TokenSource::File(path)) => weir_broker::TokenSource::File(path.clone()),
+        Some(TokenSource::InContainer(path)) => weir_broker::TokenSource::InContainer(path.clone()),
+        Some(TokenSource::Request(request)) => {
+            weir_broker::TokenSource::File(request.credential_file.clone())
+        }
+        None => weir_broker::TokenSource::None,
+    }
 }
 
 const fn destination((net, prefix, port): &(IpAddr, u8, u16)) -> Destination {

@@ -54,11 +54,39 @@ fn host_error(error: LinkError) -> HostError {
 async fn answer<T: Send + 'static>(
     receiver: oneshot::Receiver<Result<T, LinkError>>,
 ) -> Result<T, HostError> {
-    match timeout(ANSWER_TIME_MAX, receiver).await {
+    answer_within(ANSWER_TIME_MAX, receiver).await
+}
+
+async fn answer_within<T: Send + 'static>(
+    limit: Duration,
+    receiver: oneshot::Receiver<Result<T, LinkError>>,
+) -> Result<T, HostError> {
+    match timeout(limit, receiver).await {
         Ok(Ok(outcome)) => outcome.map_err(host_error),
         Ok(Err(_dropped)) => Err(HostError::Gone),
         Err(_elapsed) => Err(HostError::Gone),
     }
+}
+
+/// A program that prints a credential has ten seconds.
+const CREDENTIAL_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// A backend's secret, by its configured name.
+pub(super) fn credential(link: &NodeLink, name: &str) -> Answer<Secret> {
+    let (sender, receiver) = oneshot::channel();
+    link.credential(name, move |outcome| {
+        let _gone = sender.send(outcome.map(Secret::new));
+    });
+    Box::pin(answer_within(CREDENTIAL_TIME_MAX, receiver))
+}
+
+/// What proves a workload.
+pub(super) fn assertion(link: &NodeLink, workload: &str) -> Answer<Secret> {
+    let (sender, receiver) = oneshot::channel();
+    link.token(workload, move |outcome| {
+        let _gone = sender.send(outcome.map(Secret::new));
+    });
+    Box::pin(answer(receiver))
 }
 
 impl Host for BrokerHost {
@@ -71,12 +99,16 @@ impl Host for BrokerHost {
         Box::pin(answer(receiver))
     }
 
-    fn assertion(&self, workload: &str) -> Answer<Secret> {
+    fn enrol(&self, workload: &str, pid: u32) -> Answer<u64> {
         let (sender, receiver) = oneshot::channel();
-        self.link.token(workload, move |outcome| {
-            let _gone = sender.send(outcome.map(Secret::new));
+        self.link.enrol(workload, pid, move |outcome| {
+            let _gone = sender.send(outcome);
         });
         Box::pin(answer(receiver))
+    }
+
+    fn assertion(&self, workload: &str) -> Answer<Secret> {
+        assertion(&self.link, workload)
     }
 
     fn speaker(&self, socket: SocketCookie) -> Option<NewSpeaker> {

@@ -16,7 +16,7 @@ use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
 use weir_discover::ApiConfig;
-use weir_identify::{Identify, IdentityConfig, WorkloadIdentity};
+use weir_identify::GraphConfig;
 use weir_kernel::{Origins, Speakers};
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
@@ -31,6 +31,7 @@ use zeroize::Zeroizing;
 use super::arguments::Arguments;
 use super::discovery::{self, Finder};
 use super::host::BrokerHost;
+use super::identities;
 use super::intake::{self, Incoming};
 use super::ledger::Books;
 use super::prepare::{self, StatePaths};
@@ -38,7 +39,7 @@ use super::pulse;
 use super::serving::{Ending, Serving, Shipping};
 use super::targets::TargetSecrets;
 use super::upgrade;
-use crate::admin::{AdminState, PeerRule, SignIns, serve_tcp, serve_unix};
+use crate::admin::{AdminState, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
@@ -55,6 +56,8 @@ struct Secrets {
     mask_key: MaskKey,
     writer_token: Option<Zeroizing<String>>,
     reader_token: Option<Zeroizing<String>>,
+    workloads: HashMap<Arc<str>, WorkloadBinding>,
+    graph: Option<GraphConfig>,
     /// Of the Kubernetes API, when pods or Services are asked for.
     cluster: Option<ApiConfig>,
 }
@@ -62,6 +65,7 @@ struct Secrets {
 /// Runs until a signal; exit 0 on a clean end.
 pub(crate) fn run(path: &Path, kubernetes_node: Option<&str>) -> Result<ExitCode> {
     super::start_logging();
+    privileges::no_core_dumps()?;
     let mut config = output::load(path)?;
     if let (Some(kubernetes), Some(name)) = (&mut config.kubernetes, kubernetes_node) {
         let known = kubernetes.set_node(name);
@@ -145,7 +149,7 @@ async fn serve(parts: Parts) -> Result<()> {
     let registry = Registry::new();
     let spool = open_spool(&config, &paths)?;
     let state = State::open(&paths.database).context("opening the state database")?;
-    let identify = Arc::new(identify(&config)?);
+    let identify = Arc::new(identities::identify_with(&config, secrets.graph.take())?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let made = secrets.targets.all(&config)?;
     let finder = Finder::new(&config, &made, secrets.cluster.take(), Arc::clone(&link))?;
@@ -155,7 +159,7 @@ async fn serve(parts: Parts) -> Result<()> {
         identify: Arc::clone(&identify),
         state: state.clone(),
         targets,
-        workloads: workloads(&config),
+        workloads: std::mem::take(&mut secrets.workloads),
         policies: policy_receiver,
         mask_key: secrets.mask_key.clone(),
         patterns: config.patterns.clone(),
@@ -163,6 +167,8 @@ async fn serve(parts: Parts) -> Result<()> {
         control: tokio::runtime::Handle::current(),
         settings: settings(&config),
     });
+    keep_out(&node, &state).await?;
+    secrets.targets.rotation().start(&identify, &link);
     let (workers, intake) = workers(&node, &spool)?;
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
@@ -179,6 +185,7 @@ async fn serve(parts: Parts) -> Result<()> {
         state,
         identify,
         signins: SignIns::default(),
+        runs: Runs::default(),
         metrics: registry,
         readiness,
         config: config.clone(),
@@ -200,6 +207,15 @@ async fn serve(parts: Parts) -> Result<()> {
         drain_s: config.node.drain_s,
     };
     serving.until_the_end().await
+}
+
+/// Who was revoked before this start stays out.
+async fn keep_out(node: &Node, state: &State) -> Result<()> {
+    let revoked = state.revocations().await;
+    for entry in revoked.context("reading the kill list")? {
+        node.revoke(entry.kind, &entry.value);
+    }
+    Ok(())
 }
 
 /// The broker as the relay sees it.
@@ -467,36 +483,8 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         mask_key: MaskKey::new(key),
         writer_token,
         reader_token,
+        workloads: identities::read(config)?,
+        graph: identities::graph(config)?,
         cluster: discovery::read_secrets(config)?,
     })
-}
-
-/// Also used by `weir token verify`.
-pub(crate) fn identify(config: &Config) -> Result<Identify> {
-    let identity = IdentityConfig {
-        authority: config.identity.authority.clone(),
-        allow_plain_loopback: config.identity.allow_plain_loopback,
-        tenants: config.identity.tenants.clone(),
-        audience: config.identity.audience.clone(),
-        required_role: config.identity.required_role.clone(),
-        reviewer_client_id: config.identity.reviewer_client_id.clone(),
-        reviewer_scope: config.identity.reviewer_scope.clone(),
-        clock_skew_s: config.identity.clock_skew_s,
-    };
-    Identify::new(identity).map_err(|problems| anyhow::anyhow!("identity: {problems:?}"))
-}
-
-fn workloads(config: &Config) -> HashMap<Arc<str>, WorkloadBinding> {
-    config
-        .workloads
-        .iter()
-        .map(|workload| {
-            let identity = WorkloadIdentity {
-                name: workload.name.to_string(),
-                tenant: workload.tenant.clone(),
-                client_id: workload.client_id.clone(),
-            };
-            (Arc::clone(&workload.name), WorkloadBinding { identity })
-        })
-        .collect()
 }

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustls::pki_types::ServerName;
 use weir_accept::{authority, tls};
-use weir_relay::{FoundPlaces, Protocol, SshTarget, Target, UpstreamTls};
+use weir_relay::{Credentials, FoundPlaces, Protocol, SshTarget, Target, UpstreamTls};
 use weir_ssh::{Backend, HostIdentity, Login, ServerKeys};
 use zeroize::Zeroizing;
 
+use super::credentials::Rotation;
 use super::prepare::{self, StatePaths};
-use crate::config::{self, AgentTls, Config, Credential, SshFiles};
+use crate::config::{self, AgentTls, Config, Credential, SecretFrom, SshFiles};
 
 /// What one target keeps secret, or proves its server by.
 struct OfTarget {
-    credential: Zeroizing<String>,
+    credentials: Credentials,
+    /// A key or password of SSH, which is used where it is read.
+    own: Zeroizing<String>,
     /// PEM.
     server_ca: Option<String>,
     ssh: Option<SshSecrets>,
@@ -34,6 +37,7 @@ pub(super) struct TargetSecrets {
     by_target: HashMap<Arc<str>, OfTarget>,
     intermediate: authority::Pair,
     ssh_authority: Zeroizing<String>,
+    rotation: Rotation,
 }
 
 fn text(path: &Path) -> Result<String> {
@@ -43,8 +47,12 @@ fn text(path: &Path) -> Result<String> {
 impl TargetSecrets {
     pub(super) fn read(config: &Config, paths: &StatePaths) -> Result<Self> {
         let mut by_target = HashMap::new();
+        let mut rotation = Rotation::default();
         for target in &config.targets {
-            let of_target = Self::read_one(target, paths)
+            let credentials = rotation
+                .credentials(config, target)
+                .with_context(|| format!("credential of target {}", target.name))?;
+            let of_target = Self::read_one(target, credentials, paths)
                 .with_context(|| format!("secrets of target {}", target.name))?;
             by_target.insert(Arc::clone(&target.name), of_target);
         }
@@ -52,15 +60,30 @@ impl TargetSecrets {
             by_target,
             intermediate: prepare::read_intermediate(paths)?,
             ssh_authority: prepare::read_key(&paths.ssh_authority)?,
+            rotation,
         })
     }
 
-    fn read_one(target: &config::Target, paths: &StatePaths) -> Result<OfTarget> {
-        let credential = match &target.credential {
-            Credential::SshKey { file, .. } => prepare::read_key(file)?,
-            Credential::Password { file, .. } | Credential::Token { file } => {
-                prepare::read_secret(file)?
-            }
+    /// What has to be asked for again; once.
+    pub(super) fn rotation(&mut self) -> Rotation {
+        std::mem::take(&mut self.rotation)
+    }
+
+    fn read_one(
+        target: &config::Target,
+        credentials: Credentials,
+        paths: &StatePaths,
+    ) -> Result<OfTarget> {
+        let own = match (&target.credential, &target.ssh) {
+            (Credential::SshKey { file, .. }, _) => prepare::read_key(file)?,
+            (
+                Credential::Password {
+                    from: SecretFrom::File(file),
+                    ..
+                },
+                Some(_),
+            ) => prepare::read_secret(file)?,
+            (Credential::Password { .. } | Credential::Token { .. }, _) => Zeroizing::default(),
         };
         let server_ca = match &target.upstream {
             Some(upstream) => Some(text(&upstream.ca_file)?),
@@ -71,7 +94,8 @@ impl TargetSecrets {
             None => None,
         };
         Ok(OfTarget {
-            credential,
+            credentials,
+            own,
             server_ca,
             ssh,
         })
@@ -131,12 +155,8 @@ impl TargetSecrets {
             (Some(_) | None, _) => None,
         };
         let ssh = match &secrets.ssh {
-            Some(ssh) => Some(self.ssh(config, ssh, &secrets.credential)?),
+            Some(ssh) => Some(self.ssh(config, ssh, &secrets.own)?),
             None => None,
-        };
-        let user = match &config.credential {
-            Credential::Password { user, .. } | Credential::SshKey { user, .. } => user.clone(),
-            Credential::Token { .. } => String::new(),
         };
         Ok(Target {
             name: Arc::clone(&config.name),
@@ -149,8 +169,7 @@ impl TargetSecrets {
             upstream_tls,
             config_keys: Arc::clone(&config.config_keys),
             ssh,
-            user,
-            password: secrets.credential,
+            credentials: secrets.credentials,
         })
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Claims {
     pub(super) groups: Option<Vec<String>>,
     #[serde(default, deserialize_with = "given")]
     pub(super) uti: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) xms_par_app_azp: Option<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) nonce: bool,
     #[serde(default, deserialize_with = "present")]

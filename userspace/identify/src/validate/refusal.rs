@@ -89,6 +89,7 @@ refusals! {
     GroupsNotGuid 17 "groups_not_guid" "a group is not a lower-case GUID: configure the groups claim to emit object ids",
     BindTenant 18 "bind_tenant" "the token is for another tenant than was asked",
     BindClient 18 "bind_client" "the token is for another client than was asked",
+    BindBlueprint 18 "bind_blueprint" "the token is of another blueprint than was asked",
     BindKind 18 "bind_kind" "the token is for another kind of principal than was asked",
 }
 

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use weir_identify::{Identify, IdentityConfig, Secret, WorkloadIdentity};
+use weir_identify::{AssertionSource, Identify, IdentityConfig, Method, Secret, WorkloadIdentity};
 
 pub(crate) const TENANT: &str = "7e000000-0000-4000-8000-000000000001";
 pub(crate) const ENFORCER: &str = "ef000000-0000-4000-8000-000000000001";
@@ -22,6 +22,11 @@ pub(crate) const ANALYST_OID: &str = "0b000000-0000-4000-8000-000000000001";
 pub(crate) const ANALYSTS: &str = "9a000000-0000-4000-8000-000000000001";
 pub(crate) const DBA: &str = "9a000000-0000-4000-8000-000000000003";
 pub(crate) const CLI: &str = "c1000000-0000-4000-8000-000000000001";
+pub(crate) const SERVICE: &str = "a9000000-0000-4000-8000-000000000003";
+pub(crate) const MACHINE: &str = "a9000000-0000-4000-8000-000000000004";
+pub(crate) const GRAPH_READER: &str = "a9000000-0000-4000-8000-000000000009";
+pub(crate) const BLUEPRINT: &str = "b1000000-0000-4000-8000-000000000001";
+pub(crate) const AGENT_IDENTITY: &str = "a9000000-0000-4000-8000-000000000006";
 pub(crate) const ALICE_OID: &str = "0e000000-0000-4000-8000-000000000001";
 
 /// A running test Entra; it ends with this value.
@@ -85,6 +90,9 @@ impl Entra {
             reviewer_client_id: Some(CLI.to_owned()),
             reviewer_scope: "Agent.Run".to_owned(),
             clock_skew_s: 60,
+            remint_s: weir_identify::REMINT_S_DEFAULT,
+            metadata: Some(format!("{}/imds", self.origin)),
+            graph: None,
         }
     }
 
@@ -105,13 +113,15 @@ impl Entra {
         serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
     }
 
-    pub(crate) async fn count(&self, what: &str) -> u64 {
-        let uri = format!("{}/control/counts", self.origin).parse().unwrap();
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let uri = format!("{}{path}", self.origin).parse().unwrap();
         let response = self.client.get(uri).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        serde_json::from_slice::<Value>(&body).unwrap()[what]
-            .as_u64()
-            .unwrap()
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    pub(crate) async fn count(&self, what: &str) -> u64 {
+        self.get("/control/counts").await[what].as_u64().unwrap()
     }
 
     /// A service-account token for the agents' namespace.
@@ -142,6 +152,9 @@ pub(crate) fn analyst() -> WorkloadIdentity {
         name: "analyst".to_owned(),
         tenant: TENANT.to_owned(),
         client_id: ANALYST.to_owned(),
+        method: Method::Federated(AssertionSource::Handed),
+        attested: None,
+        cgroup: None,
     }
 }
 

@@ -1,7 +1,12 @@
 //! Against a running test Entra. Needs `npm ci` in `tests/entra`.
 
 mod fixture;
+mod groups;
+mod methods;
+mod secrets;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fixture::{
     ALICE_OID, ANALYST, ANALYST_OID, ANALYSTS, CLI, DBA, Entra, OTHER_API, TENANT, analyst,
     good_claims,
@@ -240,6 +245,34 @@ async fn rotated_keys_are_found_and_floods_of_unknown_kids_are_not_fetched() {
     );
     assert!(identify.verify(&newest, later(301)).await.ok);
     assert_eq!(entra.count("keys").await, 3);
+}
+
+#[tokio::test]
+async fn five_thousand_tokens_of_unknown_kids_cause_one_fetch_in_five_minutes() {
+    let entra = Entra::start().await;
+    let identify = entra.identify();
+    assert!(
+        identify
+            .verify(&entra.mint(good_claims()).await, now())
+            .await
+            .ok
+    );
+    let before = entra.count("keys").await;
+    let token = entra.mint(good_claims()).await;
+    let (_, rest) = token.split_once('.').unwrap();
+    for number in 0..5000 {
+        let header = format!(r#"{{"alg":"RS256","typ":"JWT","kid":"k{number}"}}"#);
+        let forged = format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header));
+        // Spread over the five minutes, so that no timer of a shorter kind hides it.
+        let at = later(number * 299 / 5000);
+        let verdict = identify.verify(&forged, at).await;
+        assert_eq!(verdict.code, Some(TokenRefusal::UnknownKey.code()));
+    }
+    assert_eq!(entra.count("keys").await, before + 1);
+    assert!(
+        identify.verify(&token, now()).await.ok,
+        "good ones are served meanwhile"
+    );
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::holds::Waiter;
 use crate::host::Moving;
 use crate::moved::{self, Moved, SavedFlow};
 use crate::node::Node;
-use crate::registry::FlowRow;
+use crate::registry::{FlowRow, Owner};
 use crate::speaker::Speaker;
 use crate::stream::Stream;
 use crate::worker::Pen;
@@ -195,7 +195,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         server_addr: flow.base.server_addr.clone(),
         pid: flow.origin.pid,
         comm: flow.origin.comm.clone(),
-        principal: flow.principal.oid.to_string(),
+        owner: Owner::default(),
         opened_us: flow.opened_us,
     };
     node.registry.open(row, mailbox_sender.clone());

@@ -16,13 +16,15 @@ use weir_model::time::Now;
 use super::Connection;
 use crate::bind::{self, BoundFlow, Unbound};
 use crate::catalog::{self, CatalogQuestion};
+use crate::credentials::BackendLogin;
 use crate::holds::Waiter;
 use crate::stream::Stream;
 use crate::upstream;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// A binding is renewed when this much of it is left.
-const RENEW_BEFORE_S: i64 = 60;
+
+const NO_CREDENTIAL: &str =
+    "weir: the credential for this server cannot be had; ask the platform team";
 
 /// A finished job.
 pub(super) enum Done {
@@ -95,7 +97,15 @@ impl Connection {
     }
 
     pub(super) fn start_catalog(&mut self, request: CatalogRequest) {
+        let Some(login) = self.login() else {
+            let failed = Event::CatalogFailed {
+                text: NO_CREDENTIAL,
+            };
+            self.jobs.start(async { Done::Event(failed) });
+            return;
+        };
         let question = CatalogQuestion {
+            login,
             target: Arc::clone(&self.target),
             database: request.database,
             netns: self.origin.netns,
@@ -179,11 +189,10 @@ impl Connection {
             Done::Renewed(Ok(principal)) => self.renewed(principal, now),
             Done::Renewed(Err(unbound)) => {
                 tracing::warn!(session = %self.id, reason = %unbound.operator, "binding ended");
-                let text = "weir: the identity of this workload is no longer valid";
                 self.session.handle(
                     Event::Kill {
                         code: "28000",
-                        text,
+                        text: unbound.text,
                     },
                     now,
                 );
@@ -193,12 +202,7 @@ impl Connection {
                     self.announce(&principal, stream.local_addr());
                 }
                 self.server = Some(stream);
-                let credential = Credential {
-                    user: self.target.user.clone(),
-                    password: self.target.password.clone(),
-                    server_proven: self.target.upstream_tls.is_some(),
-                };
-                self.session.handle(Event::Connected(credential), now);
+                self.connected(now);
             }
             Done::Connected(Err(error)) => {
                 tracing::warn!(session = %self.id, %error, "the server cannot be reached");
@@ -208,6 +212,28 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    fn connected(&mut self, now: Now) {
+        let event = match self.login() {
+            Some(login) => Event::Connected(Credential {
+                user: login.user,
+                password: login.secret,
+                server_proven: self.target.upstream_tls.is_some(),
+            }),
+            None => {
+                self.refusal = Some(("credential", "its source has not answered".to_owned()));
+                Event::ConnectFailed {
+                    text: NO_CREDENTIAL,
+                }
+            }
+        };
+        self.session.handle(event, now);
+    }
+
+    fn login(&self) -> Option<BackendLogin> {
+        let principal = self.principal.as_ref()?;
+        self.target.credentials.of(principal)
     }
 
     fn identified(&mut self, flow: &BoundFlow, now: Now) {
@@ -225,8 +251,9 @@ impl Connection {
     }
 
     pub(super) fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
-        let left_s = (principal.valid_until_s - RENEW_BEFORE_S - now.unix_s()).max(1);
-        let left_us = u64::try_from(left_s).unwrap_or(1).saturating_mul(1_000_000);
+        let whose = (&*self.workload, self.origin.cgroup.0);
+        let left_s = bind::look_again_s(&self.node, whose, &principal, now);
+        let left_us = left_s.saturating_mul(1_000_000);
         self.binding_due_us = Some(now.mono_us.saturating_add(left_us));
         self.principal = Some(principal);
     }
@@ -245,16 +272,11 @@ impl Connection {
         // Not asked again while the answer is on its way; a failed one ends the session.
         self.binding_due_us = Some(now.mono_us.saturating_add(30_000_000));
         let (node, workload) = (Arc::clone(&self.node), Arc::clone(&self.workload));
-        let task = self.node.control.spawn(async move {
-            let Some(binding) = node.workloads.get(&workload) else {
-                return Err(Unbound {
-                    code: "unknown_workload",
-                    text: "weir: this workload is not configured",
-                    operator: "the workload left the configuration".to_owned(),
-                });
-            };
-            bind::sign_in(&node, &workload, &binding.identity).await
-        });
+        let cgroup = self.origin.cgroup.0;
+        let task = self
+            .node
+            .control
+            .spawn(async move { bind::sign_in(&node, &workload, cgroup).await });
         self.jobs.start(async move {
             Done::Renewed(task.await.unwrap_or_else(|_panicked| {
                 Err(Unbound {

@@ -68,7 +68,12 @@ async fn run(
     let renewal = Renewal {
         node: Arc::clone(&arrival.node),
         workload: Arc::clone(&arrival.workload),
-        due: due(principal.valid_until_s),
+        cgroup: arrival.origin.cgroup.0,
+        due: due(
+            &arrival.node,
+            (&arrival.workload, arrival.origin.cgroup.0),
+            &principal,
+        ),
     };
     let gate = FlowGate::new(
         Arc::clone(&arrival.node),

@@ -1,0 +1,412 @@
+//! Who is let in, for how long, and how that ends.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "measures how fast a revocation is by the wall clock"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use weir_e2e::lab::{Lab, finish};
+use weir_e2e::until;
+
+/// A live `psql`, whose answers are waited for.
+struct Live {
+    child: Child,
+    input: ChildStdin,
+}
+
+impl Live {
+    /// Returns once the first statement was answered.
+    fn start(lab: &Lab, agent: &str) -> Result<Self> {
+        let mut child = lab.psql_open(agent)?;
+        let input = child.stdin.take().context("stdin")?;
+        let mut live = Self { child, input };
+        live.say("select 40 + 2;")?;
+        let out = live.child.stdout.as_mut().context("stdout")?;
+        let mut lines = BufReader::new(out);
+        loop {
+            let mut line = String::new();
+            let count = lines.read_line(&mut line)?;
+            anyhow::ensure!(count > 0, "psql ended before it was served");
+            if line.trim() == "42" {
+                return Ok(live);
+            }
+        }
+    }
+
+    fn say(&mut self, sql: &str) -> Result<()> {
+        writeln!(self.input, "{sql}").context("writing to psql")
+    }
+
+    /// What psql says once its session was ended.
+    fn end(mut self) -> Result<String> {
+        // psql notices at its next statement.
+        let _closed = self.say("select 1;");
+        drop(self.input);
+        let said = finish(self.child)?;
+        Ok(said.err)
+    }
+}
+
+fn sessions(lab: &Lab, workload: &str) -> Result<usize> {
+    let flows = lab.weir_json(&["flows"])?;
+    let flows = flows.as_array().context("a list")?;
+    Ok(flows
+        .iter()
+        .filter(|flow| flow["workload"] == workload)
+        .count())
+}
+
+fn session_ends(lab: &Lab, workload: &str, within: Duration) -> Result<()> {
+    until("the session's end", within, || {
+        Ok((sessions(lab, workload)? == 0).then_some(()))
+    })
+}
+
+#[test]
+fn every_way_to_sign_in_reaches_the_database() -> Result<()> {
+    let lab = Lab::current()?;
+    for (agent, evidence) in [
+        ("analyst", "federated"),
+        ("service", "certificate"),
+        ("machine", "managed"),
+        ("agent", "agent_id"),
+    ] {
+        let said = lab.psql(agent, "select count(*) from customers;")?;
+        assert_eq!(said.code, 0, "{agent}: {said:?}");
+        let sql = format!(
+            "select count() > 0 from weir.fact where workload = '{agent}' and evidence = '{evidence}'"
+        );
+        until("the record", Duration::from_secs(20), || {
+            Ok((lab.store(&sql)?.trim() == "1").then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_process_tree_of_nobody_is_told_to_use_weir_run() -> Result<()> {
+    let lab = Lab::current()?;
+    let said = lab.psql("laptop", "select 1;")?;
+    assert!(said.has("could not be signed in"), "{said:?}");
+    assert_ne!(said.code, 0);
+    Ok(())
+}
+
+#[test]
+fn disabling_an_identity_ends_its_live_session_within_the_cadence() -> Result<()> {
+    let lab = Lab::current()?;
+    let live = Live::start(&lab, "operator")?;
+    lab.entra("/control/disable", &json!({"app": "operator"}))?;
+    // deploy/lab/weir.yaml: 5 s ± 20 %, and one round trip.
+    let ended = session_ends(&lab, "operator", Duration::from_secs(10));
+    let refused = lab.psql("operator", "select 1;")?;
+    lab.entra("/control/enable", &json!({"app": "operator"}))?;
+    ended?;
+    assert!(refused.has("revoked"), "{refused:?}");
+    let said = live.end()?;
+    assert!(said.contains("identity has been revoked"), "{said}");
+    // The refusal is repeated for 30 s without asking Entra.
+    until("the way back in", Duration::from_secs(60), || {
+        Ok((lab.psql("operator", "select 1;")?.code == 0).then_some(()))
+    })
+}
+
+#[test]
+fn revoking_a_principal_ends_its_session_in_under_a_second() -> Result<()> {
+    let lab = Lab::current()?;
+    lab.sign_in("alice")?;
+    let live = Live::start(&lab, "service")?;
+    let flows = lab.weir_json(&["flows"])?;
+    let flow = flows
+        .as_array()
+        .and_then(|flows| flows.iter().find(|flow| flow["workload"] == "service"));
+    let oid = flow.and_then(|flow| flow["principal"].as_str());
+    let oid = oid.context("a principal")?.to_owned();
+    let started = Instant::now();
+    let revoked = lab.weir_json(&["revoke", "principal", &oid, "--reason", "test"])?;
+    session_ends(&lab, "service", Duration::from_secs(5))?;
+    let took = started.elapsed();
+    assert_eq!(revoked["ended"], 1);
+    let said = live.end()?;
+    assert!(said.contains("revoked this identity"), "{said}");
+    let refused = lab.psql("service", "select 1;")?;
+    let listed = lab.weir(&["revoke", "ls"])?;
+    let lifted = lab.weir(&["revoke", "lift", "principal", &oid])?;
+    assert!(refused.has("revoked this identity"), "{refused:?}");
+    assert!(
+        listed.has(&oid) && lifted.code == 0,
+        "{listed:?} {lifted:?}"
+    );
+    assert_eq!(lab.psql("service", "select 1;")?.code, 0);
+    // Three runs of the command line are in it.
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    Ok(())
+}
+
+#[test]
+fn revoking_needs_a_sign_in_of_somebody_who_may() -> Result<()> {
+    let lab = Lab::current()?;
+    let oid = "0b000000-0000-4000-8000-00000000dead";
+    lab.weir(&["logout"])?;
+    let said = lab.weir(&["revoke", "principal", oid, "--reason", "x"])?;
+    assert!(said.has("weir login") && said.code != 0, "{said:?}");
+    lab.sign_in("bob")?;
+    let said = lab.weir(&["revoke", "principal", oid, "--reason", "x"])?;
+    assert!(said.has("none of the groups") && said.code != 0, "{said:?}");
+    lab.sign_in("alice")?;
+    let said = lab.weir(&["revoke", "principal", "nobody", "--reason", "x"])?;
+    assert!(said.has("right form") && said.code != 0, "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn a_revocation_outlives_the_node() -> Result<()> {
+    let mut lab = Lab::current()?;
+    lab.sign_in("alice")?;
+    let said = lab.weir(&["revoke", "workload", "agent", "--reason", "test"])?;
+    assert_eq!(said.code, 0, "{said:?}");
+    lab.kill("node")?;
+    lab.start_again()?;
+    let refused = lab.psql("agent", "select 1;")?;
+    lab.sign_in("alice")?;
+    let lifted = lab.weir(&["revoke", "lift", "workload", "agent"])?;
+    assert!(refused.has("revoked this identity"), "{refused:?}");
+    assert_eq!(lifted.code, 0, "{lifted:?}");
+    Ok(())
+}
+
+#[test]
+fn a_password_is_rotated_without_a_restart() -> Result<()> {
+    let lab = Lab::current()?;
+    let file = lab.name("LAB_DB_PASSWORD_FILE")?;
+    let before = std::fs::read_to_string(&file)?;
+    let after = format!("{before}-rotated");
+    let set = |password: &str| -> Result<()> {
+        lab.server(&format!("alter role weir_app password '{password}'"))?;
+        std::fs::write(&file, password).context("the password file")
+    };
+    let served = || {
+        until("the password in use", Duration::from_secs(10), || {
+            Ok((lab.psql("analyst", "select 1;")?.code == 0).then_some(()))
+        })
+    };
+    set(&after)?;
+    let rotated = served();
+    set(&before)?;
+    rotated?;
+    served()
+}
+
+#[test]
+fn members_of_a_group_sign_in_as_another_user_whose_password_a_vault_keeps() -> Result<()> {
+    let lab = Lab::current()?;
+    let reporter = |agent: &str, number: u32| -> Result<bool> {
+        let asked = format!("select {number} as asked");
+        let said = lab.psql(agent, &format!("{asked};"))?;
+        assert_eq!(said.code, 0, "{agent}: {said:?}");
+        let log = lab.server_log()?;
+        let line = log.lines().find(|line| line.contains(&asked));
+        let line = line.context("the statement in the server's log")?;
+        Ok(line.contains("weir_reporter@"))
+    };
+    assert!(reporter("service", 990_017)?, "service is in reporters");
+    assert!(!reporter("analyst", 990_018)?, "analyst is not");
+    Ok(())
+}
+
+/// `weir run` in the laptop's network, signed in as that user; what its command said.
+fn run_as(lab: &Lab, user: &str, approve: bool, script: &str) -> Result<weir_e2e::lab::Said> {
+    let mut child = std::process::Command::new("nsenter")
+        .arg(format!("--net={}", lab.name("LAB_LAPTOP_NETNS")?))
+        .arg(lab.name("LAB_WEIR_BINARY")?)
+        .args(["run", "--json", "--agent", "laptop", "--user", "nobody"])
+        .args(["--config", &lab.name("LAB_CONFIG")?])
+        .args(["--", "/bin/sh", "-c", script])
+        .env("PGHOST", lab.name("LAB_DB_V4")?)
+        .env("PGUSER", lab.name("LAB_DB_USER")?)
+        .env("PGDATABASE", lab.name("LAB_DB_NAME")?)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .context("starting weir run")?;
+    let mut line = String::new();
+    let mut out = child.stdout.take().context("stdout")?;
+    let mut byte = [0];
+    // To the end of the line and no further: the rest is the command's.
+    while std::io::Read::read(&mut out, &mut byte)? == 1 && byte != *b"\n" {
+        line.push(char::from(byte[0]));
+    }
+    child.stdout = Some(out);
+    let start: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+    let answer = json!({"user_code": start["user_code"], "user": user, "approve": approve});
+    lab.entra("/control/device", &answer)?;
+    finish(child)
+}
+
+#[test]
+fn weir_run_governs_a_persons_process_tree() -> Result<()> {
+    let lab = Lab::current()?;
+    let script = "psql -XAt -c 'select count(*) from customers' && cat /proc/self/cgroup && id -un; \
+                  (setsid sh -c 'psql -XAt -c \"select 11 * 11\"'); exit 7";
+    let said = run_as(&lab, "carol", true, script)?;
+    assert_eq!(said.code, 7, "the command's own exit code: {said:?}");
+    assert!(said.has("/laptop/run-") && said.has("nobody"), "{said:?}");
+    assert!(said.has("121"), "what it starts is governed too: {said:?}");
+    until("the record", Duration::from_secs(20), || {
+        let sql = "select count() > 0 from weir.fact where workload = 'laptop' and \
+                   evidence = 'person' and principal = '0e000000-0000-4000-8000-000000000003'";
+        Ok((lab.store(sql)?.trim() == "1").then_some(()))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn what_a_person_may_not_do_their_agent_may_not_either() -> Result<()> {
+    let lab = Lab::current()?;
+    let said = run_as(
+        &lab,
+        "bob",
+        true,
+        "psql -XAt -c 'select count(*) from customers'",
+    )?;
+    assert!(
+        said.code != 0 && said.has("weir"),
+        "bob is in no group: {said:?}"
+    );
+    let declined = run_as(&lab, "carol", false, "echo started")?;
+    assert!(
+        declined.code != 0 && !declined.has("started"),
+        "{declined:?}"
+    );
+    let binary = lab.name("LAB_WEIR_BINARY")?;
+    let config = lab.name("LAB_CONFIG")?;
+    let again = format!("{binary} approvals ls --config {config}");
+    let said = run_as(&lab, "carol", true, &again)?;
+    assert!(said.code != 0, "no governed process administers: {said:?}");
+    Ok(())
+}
+
+/// Whatever was secret in this lab: tokens that were given out, and files that hold some.
+fn secrets_of(lab: &Lab) -> Result<Vec<String>> {
+    let minted = lab.entra_get("/control/minted")?;
+    let minted = minted.as_array().context("a list")?.clone();
+    anyhow::ensure!(!minted.is_empty(), "no token was given out yet");
+    let mut secrets: Vec<String> = minted
+        .iter()
+        .filter_map(|token| token.as_str())
+        // The signature, or the whole of what is no JWT: either is enough to know it again.
+        .filter_map(|token| token.rsplit('.').next())
+        .map(str::to_owned)
+        .collect();
+    for name in [
+        "LAB_ANALYST_TOKEN_FILE",
+        "LAB_DB_PASSWORD_FILE",
+        "LAB_CLUSTER_TOKEN_FILE",
+    ] {
+        secrets.push(std::fs::read_to_string(lab.name(name)?)?);
+    }
+    let folder = lab.name("LAB_SECRETS")?;
+    for file in [
+        "vault-token",
+        "graph-secret",
+        "node-credential",
+        "reporter-password",
+    ] {
+        secrets.push(std::fs::read_to_string(format!("{folder}/{file}"))?);
+    }
+    for secret in &mut secrets {
+        *secret = secret
+            .trim()
+            .rsplit('.')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        anyhow::ensure!(secret.len() >= 16, "too short to be looked for");
+    }
+    Ok(secrets)
+}
+
+fn files_below(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files_below(&entry.path(), found)?;
+        } else {
+            found.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn holds(bytes: &[u8], secret: &str) -> bool {
+    bytes
+        .windows(secret.len())
+        .any(|part| part == secret.as_bytes())
+}
+
+#[test]
+fn a_token_appears_in_no_log_record_argument_or_core_dump() -> Result<()> {
+    let lab = Lab::current()?;
+    for agent in ["analyst", "service", "machine", "agent"] {
+        lab.psql(agent, "select 1;")?;
+    }
+    let secrets = secrets_of(&lab)?;
+    let canary = &secrets[0];
+    assert!(
+        holds(format!("x{canary}y").as_bytes(), canary),
+        "the search finds what is there"
+    );
+    let state = std::path::PathBuf::from(lab.name("LAB_STATE_DIR")?);
+    let spool = lab
+        .env
+        .pointer("/weir/spool")
+        .and_then(|path| path.as_str());
+    let mut places = Vec::new();
+    files_below(std::path::Path::new(spool.context("a spool")?), &mut places)?;
+    places.extend(["broker", "node"].map(|name| state.join(format!("log/{name}.log"))));
+    let mut looked = 0;
+    for process in ["broker", "node"] {
+        let pid = lab.pid(process)?;
+        places.push(format!("/proc/{pid}/cmdline").into());
+        places.push(format!("/proc/{pid}/environ").into());
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"));
+        let core: Vec<&str> = core.context("a limit")?.split_whitespace().collect();
+        assert_eq!(core[4..6], ["0", "0"], "{process} leaves no core dump");
+    }
+    for place in places {
+        let bytes = std::fs::read(&place).with_context(|| place.display().to_string())?;
+        looked += bytes.len();
+        for secret in &secrets {
+            assert!(
+                !holds(&bytes, secret),
+                "a secret stands in {}",
+                place.display()
+            );
+        }
+    }
+    assert!(looked > 10_000, "there was something to look at: {looked}");
+    let stored = lab.store("select * from weir.fact")?;
+    assert!(stored.contains("analyst"), "there was something to look at");
+    let found = secrets
+        .iter()
+        .filter(|secret| stored.contains(secret.as_str()));
+    assert_eq!(found.count(), 0, "a secret stands in the store");
+    for arguments in [&["flows"][..], &["approvals", "ls"], &["revoke", "ls"]] {
+        let said = lab.weir_json(arguments)?.to_string();
+        assert!(
+            !secrets.iter().any(|secret| said.contains(secret.as_str())),
+            "{arguments:?}"
+        );
+    }
+    Ok(())
+}
