@@ -240,11 +240,15 @@ impl Lab {
     /// # Errors
     /// When it cannot be started.
     pub fn weir(&self, arguments: &[&str]) -> Result<Said> {
+        run(self.weir_command(arguments)?, "")
+    }
+
+    fn weir_command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(self.name("LAB_WEIR_BINARY")?);
         command
             .args(arguments)
             .args(["--config", &self.name("LAB_CONFIG")?]);
-        run(command, "")
+        Ok(command)
     }
 
     /// `weir … --json`.
@@ -306,14 +310,30 @@ impl Lab {
     /// # Errors
     /// When it is not there.
     pub fn kill(&self, process: &str) -> Result<()> {
+        self.signal(process, "KILL")
+    }
+
+    /// A signal to a process of the lab, by its name without `SIG`.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn signal(&self, process: &str, name: &str) -> Result<()> {
         let pid = self.pid(process)?.to_string();
         let mut command = Command::new("kill");
-        command.args(["-KILL", &pid]);
+        command.args([&format!("-{name}"), &pid]);
         let said = run(command, "")?;
         if said.code != 0 {
-            bail!("kill {process}: {said:?}");
+            bail!("kill -{name} {process}: {said:?}");
         }
         Ok(())
+    }
+
+    /// As [`Lab::weir`], not waiting for its end.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn weir_started(&self, arguments: &[&str]) -> Result<Child> {
+        start(self.weir_command(arguments)?, "")
     }
 
     /// One statement as the server's superuser, past Weir.

@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use weir_e2e::lab::Lab;
+use weir_e2e::lab::{Lab, finish};
 use weir_e2e::{until, wire};
 
 /// How long the kernel may take to notice that the enforcer is gone.
@@ -170,4 +170,36 @@ fn an_unreachable_store_stops_nobody_and_nothing_is_lost() -> Result<()> {
             Ok((lab.store(&sql)?.trim() == "1").then_some(()))
         },
     )
+}
+
+#[test]
+fn a_revoked_session_ends_within_a_second_while_the_node_is_stopped() -> Result<()> {
+    let lab = Lab::current()?;
+    lab.sign_in("alice")?;
+    let mut session = lab.psql_started("operator", "select pg_sleep(60);")?;
+    until("a live session", Duration::from_secs(20), || {
+        let flows = lab.weir_json(&["flows"])?;
+        let mut flows = flows.as_array().into_iter().flatten();
+        Ok(flows
+            .any(|flow| flow["workload"] == "operator" && flow["principal"] != "")
+            .then_some(()))
+    })?;
+    lab.signal("node", "STOP")?;
+    let asked = std::time::Instant::now();
+    let revoke = lab.weir_started(&["revoke", "workload", "operator", "--reason", "a test"])?;
+    let ended = until("the session ends", Duration::from_secs(5), || {
+        Ok(session.try_wait().context("psql")?.map(|_| asked.elapsed()))
+    });
+    // It reads what it was asked meanwhile, and keeps the workload out.
+    lab.signal("node", "CONT")?;
+    let revoked = finish(revoke)?;
+    let kept_out = lab.psql("operator", "select 1;")?;
+    let lifted = lab.weir(&["revoke", "lift", "workload", "operator"])?;
+    ensure!(ended? < Duration::from_secs(1), "it took too long");
+    ensure!(revoked.code == 0, "{revoked:?}");
+    ensure!(kept_out.code != 0, "{kept_out:?}");
+    ensure!(lifted.code == 0, "{lifted:?}");
+    let said = lab.psql("operator", "select 1;")?;
+    ensure!(said.code == 0, "after it was lifted: {said:?}");
+    Ok(())
 }
