@@ -294,6 +294,18 @@ impl Lab {
         self.node = Some(node);
     }
 
+    /// Starts another stand-in beside the one that serves, which drains and leaves.
+    ///
+    /// # Panics
+    /// The one before does not leave.
+    pub fn upgrade_node(&mut self) {
+        let before = self.node.take();
+        self.start_node();
+        if let Some(mut before) = before {
+            before.child.wait().expect("the node before leaves");
+        }
+    }
+
     /// One recipe, as root inside a cgroup and namespace; what it said.
     ///
     /// # Panics

@@ -104,6 +104,9 @@ pub fn say(line: &str) {
     let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// A connection of the tests is over in much less.
+const DRAINS: Duration = Duration::from_secs(1);
+
 /// The stand-in: heartbeats, accepts on every listener it is given, answers
 /// `weir DESTINATION pid comm` to sockets with an origin and closes the others.
 ///
@@ -190,8 +193,16 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
             serving.retain(|(cookie, _)| *cookie != netns);
         }
         Told::Gone => std::process::exit(3),
-        // This stand-in has no sessions, and leaves when it has a successor.
-        Told::Drain { .. } => std::process::exit(0),
+        // What was accepted is served to its end; nothing else is taken.
+        Told::Drain { .. } => {
+            for (_, stop) in serving.iter() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            std::thread::spawn(|| {
+                std::thread::sleep(DRAINS);
+                std::process::exit(0);
+            });
+        }
         Told::Session(_) | Told::Passed(_) => {}
     }
 }

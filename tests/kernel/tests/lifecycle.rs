@@ -281,6 +281,64 @@ fn kills_and_restarts_never_open_the_way() {
     assert_eq!(lab.seen.at(FIRST_PORT), 0, "packets reached the server");
 }
 
+/// Number behind `name=`.
+fn number(said: &str, name: &str) -> u32 {
+    let mut words = said.split(' ');
+    let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    found.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Makes trouble again and again under at least 1,000 connects; what became of them.
+fn connects_during(lab: &mut Lab, name: &str, trouble: impl Fn(&mut Lab)) -> String {
+    let (mut said, mut all) = (String::new(), 0);
+    for _ in 0..10 {
+        let child = lab.probe_started(("a", "a"), "loop", PROTECTED4);
+        for _ in 0..3 {
+            trouble(lab);
+        }
+        said = lab.ended(child);
+        assert_eq!(number(&said, "server"), 0, "{name}: {said}");
+        all += number(&said, "weir") + number(&said, "refused");
+        weir_kernel_tests::roles::say(&format!("{name}: {said}"));
+        if all >= 1000 {
+            return said;
+        }
+    }
+    panic!("{name}: {all} connects only, at last {said}");
+}
+
+#[test]
+fn a_thousand_connects_during_each_kind_of_trouble_reach_nobody_but_weir() {
+    let mut lab = up();
+    let wait = Duration::from_millis(700);
+    connects_during(&mut lab, "SIGKILL", |lab| {
+        lab.node = None;
+        std::thread::sleep(wait / 4);
+        lab.start_node();
+    });
+    connects_during(&mut lab, "SIGSTOP", |lab| {
+        let node = lab.node.as_ref().expect("a node").child.id();
+        let node = Pid::from_raw(i32::try_from(node).unwrap());
+        kill(node, Signal::SIGSTOP).unwrap();
+        std::thread::sleep(wait);
+        kill(node, Signal::SIGCONT).unwrap();
+        std::thread::sleep(wait / 4);
+    });
+    connects_during(&mut lab, "restart", |lab| {
+        lab.broker = None;
+        lab.node = None;
+        lab.start_broker();
+        lab.start_node();
+    });
+    let said = connects_during(&mut lab, "upgrade", Lab::upgrade_node);
+    assert_eq!(
+        number(&said, "refused") + number(&said, "other"),
+        0,
+        "{said}"
+    );
+    assert_eq!(lab.seen.at(FIRST_PORT), 0, "packets reached the server");
+}
+
 #[test]
 fn namespaces_that_come_and_go_are_never_unguarded() {
     let mut lab = Lab::new(BINARY);
