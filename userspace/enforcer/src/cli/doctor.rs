@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use weir_relay::Protocol;
 
 use super::ConfigArg;
 use crate::admin::api::Ready;
 use crate::admin::client::AdminClient;
-use crate::config::{self, Config};
+use crate::config::{self, AgentTls, Config};
 use crate::{output, policies};
 
 #[derive(Args)]
@@ -150,6 +151,24 @@ fn host(report: &mut Report) {
     }
 }
 
+/// What becomes of live sessions when a second node takes over. Moving is a matter of the protocol
+/// and of encryption, not of the host: there is no hand-over of TLS by the kernel yet.
+fn upgrades(config: &Config, report: &mut Report) {
+    for target in &config.targets {
+        let ours = &*target.protocol == Protocol::Postgres.name();
+        let detail = match (ours, &target.upstream, &target.agent_tls) {
+            (false, _, _) => "sessions of this protocol end where they began",
+            (true, Some(_), _) => "sessions end where they began: TLS towards the server stays",
+            (true, None, AgentTls::Required) => {
+                "sessions end where they began: TLS towards the agent stays"
+            }
+            (true, None, _) => "sessions without TLS move to the next node, others end here",
+        };
+        let drain = format!("{detail} (node.drain_s: {})", config.node.drain_s);
+        report.say(&format!("upgrade of {}", target.name), State::Ok, drain);
+    }
+}
+
 fn configured(config: &Config, report: &mut Report) {
     match policies::load(config) {
         Ok(set) => {
@@ -161,6 +180,7 @@ fn configured(config: &Config, report: &mut Report) {
         }
         Err(error) => report.say("policies", State::Failed, format!("{error:#}")),
     }
+    upgrades(config, report);
     let client = AdminClient::of(config);
     match client.get::<Ready>("/ready") {
         Ok(_) => report.say("node", State::Ok, "ready"),
