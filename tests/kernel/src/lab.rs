@@ -340,7 +340,9 @@ impl Lab {
         self.root.join("governed").join(name)
     }
 
-    fn space(&self, name: &str) -> PathBuf {
+    /// Where a namespace is.
+    #[must_use]
+    pub fn space(&self, name: &str) -> PathBuf {
         netns(&format!("{}{name}", self.tag))
     }
 

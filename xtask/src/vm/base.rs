@@ -90,6 +90,11 @@ fn add_python(root: &Path, added: &mut BTreeSet<PathBuf>) -> Result<()> {
     let text = run::output(Command::new("python3").args(["-c", ask]))?;
     let (program, library) = text.trim().split_once(' ').context("python's library")?;
     add(root, Path::new(program), Path::new(program), added)?;
+    let link = root.join("usr/bin/python3");
+    if !link.exists() {
+        fs::create_dir_all(root.join("usr/bin")).context("a folder of programs")?;
+        std::os::unix::fs::symlink(program, link).context("python's name")?;
+    }
     let to = root.join(library.trim_start_matches('/'));
     fs::create_dir_all(&to).context("python's library")?;
     let script = "tar -c --exclude=__pycache__ --exclude=test --exclude=dist-packages \

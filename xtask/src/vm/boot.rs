@@ -82,7 +82,9 @@ impl Guest {
     fn start(run: &Run<'_>, initrd: &std::path::Path) -> Result<Self> {
         let mut command = Command::new("qemu-system-x86_64");
         command
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+            // Two processors in turn: with a thread each, emulated kernels at times run into code that
+            // is being patched (an int3 oops where a static key changes).
+            .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"])
             .args(["-m", MEMORY_MIB, "-nographic", "-no-reboot", "-nodefaults"])
             .args(["-serial", "stdio", "-kernel"])
             .arg(&run.image)

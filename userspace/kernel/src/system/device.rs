@@ -4,7 +4,7 @@
 //! removed by whoever has `CAP_NET_ADMIN` over the namespace, so every look asks whether it still
 //! stands; the pin of its program tells `uninstall` where it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -218,6 +218,28 @@ pub(super) fn uninstall_filters(versioned: &Path) -> Result<(), KernelError> {
     removed.map_err(|source| KernelError::Attach {
         name: "nothing to devices".to_owned(),
         source,
+    })
+}
+
+/// Forgets the pins of filters whose namespace is gone, and the filters with it. Of namespaces that
+/// cannot be found but live on (an open descriptor), only the name is lost.
+pub(super) fn sweep_filters(pins: &Path, kept: &impl Fn(&str) -> bool) -> Result<(), KernelError> {
+    let found = filter_pins(pins).map_err(|source| file(pins, source))?;
+    if found.iter().all(|pin| kept(&pin.key)) {
+        return Ok(());
+    }
+    let living = Mutex::new(BTreeSet::new());
+    let looked = places::each_namespace(|cookie| {
+        held(&living).insert(cookie.to_string());
+        Ok(())
+    });
+    looked.map_err(|source| KernelError::Attach {
+        name: "nothing to devices".to_owned(),
+        source,
+    })?;
+    let living = held(&living);
+    remove_pins(pins, |name| {
+        parse_pin(name).is_some_and(|(key, _, _)| !kept(&key) && !living.contains(&key))
     })
 }
 

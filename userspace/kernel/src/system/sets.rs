@@ -143,7 +143,8 @@ impl System {
             let link = sys::get(&self.pins.join(name));
             !kept(key) && link.is_ok_and(|link| is_severed(link.as_fd()))
         };
-        remove_pins(&self.pins, gone)
+        remove_pins(&self.pins, gone)?;
+        super::device::sweep_filters(&self.pins, &kept)
     }
 
     /// Names of everything that is pinned, sorted.
