@@ -99,6 +99,20 @@ fn add_python(root: &Path, added: &mut BTreeSet<PathBuf>) -> Result<()> {
     fs::create_dir_all(&to).context("python's library")?;
     let script = "tar -c --exclude=__pycache__ --exclude=test --exclude=dist-packages \
                   --exclude=config-* . | tar -x -C \"$0\"";
+    // Modules in C have libraries of their own.
+    let modules = Path::new(library).join("lib-dynload");
+    for module in fs::read_dir(&modules)
+        .context("python's modules")?
+        .flatten()
+    {
+        for needed in libraries(&module.path())? {
+            if added.insert(needed.clone()) {
+                let inside = root.join(needed.strip_prefix("/").unwrap_or(&needed));
+                fs::create_dir_all(inside.parent().context("a folder")?).context("a folder")?;
+                fs::copy(&needed, &inside).with_context(|| format!("{}", needed.display()))?;
+            }
+        }
+    }
     let mut copy = Command::new("bash");
     run::quiet(copy.args(["-c", script]).arg(&to).current_dir(library))
 }
