@@ -107,7 +107,8 @@ fn bounded(source: impl Read) -> io::Result<Zeroizing<String>> {
         .take(SECRET_BYTES_MAX + 1)
         .read_to_string(&mut text)?;
     if text.len() as u64 > SECRET_BYTES_MAX {
-        return Err(io::Error::other("a secret has at most 64 KiB"));
+        let text = "a secret has at most 64 KiB";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     let kept = text.trim_end_matches(['\n', '\r']);
     if kept.is_empty() {
@@ -139,6 +140,8 @@ fn run(command: &[String], plugins: &Path) -> io::Result<Zeroizing<String>> {
     let answer = receiver.recv_timeout(TIME_MAX);
     let status = end(&mut child)?;
     match answer {
+        // A program whose output is not read to its end fails because of that.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(error),
         Ok(_) if !status => Err(io::Error::other("the program failed")),
         Ok(secret) => secret,
         Err(_elapsed) => Err(io::Error::other("the program took longer than 10 s")),
