@@ -108,6 +108,19 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Which hold it is about.
+    #[must_use]
+    pub const fn approval(&self) -> ApprovalId {
+        match self {
+            Self::Approved { approval, .. }
+            | Self::Rejected { approval, .. }
+            | Self::Expired { approval }
+            | Self::Abandoned { approval } => *approval,
+        }
+    }
+}
+
 /// The reply's side of a request.
 #[derive(Debug, Default)]
 pub struct Reply {

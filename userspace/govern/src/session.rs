@@ -94,9 +94,9 @@ pub enum Event {
     /// No catalog could be had; the text is fixed and fit for the agent.
     CatalogFailed { text: &'static str },
     /// The hold has an id that a reviewer can name.
-    HoldOpened(ApprovalId),
+    HoldOpened { seq: u32, approval: ApprovalId },
     /// The hold could not be stored: refuse the request.
-    HoldFailed,
+    HoldFailed { seq: u32 },
     /// What came of the hold.
     HoldEnded(Verdict),
     /// The agent asked, over another flow, to cancel what this session runs.

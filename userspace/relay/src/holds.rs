@@ -66,18 +66,23 @@ async fn wait_for_reviewer(
     mailbox: mpsc::Sender<Event>,
     stopped: oneshot::Receiver<()>,
 ) {
+    let seq = request.seq;
     let new = new_approval(&node, &context, &request);
     let approval = match node.state.create(new).await {
         Ok(id) => id,
         Err(error) => {
             tracing::error!(%error, "a held request could not be stored");
             // A session that is gone needs no answer.
-            let _gone = mailbox.send(Event::HoldFailed).await;
+            let _gone = mailbox.send(Event::HoldFailed { seq }).await;
             return;
         }
     };
     node.metrics.holds_open.inc();
-    if mailbox.send(Event::HoldOpened(approval)).await.is_ok() {
+    if mailbox
+        .send(Event::HoldOpened { seq, approval })
+        .await
+        .is_ok()
+    {
         tell_outcome(&node, approval, &mailbox, stopped).await;
     }
     node.metrics.holds_open.dec();

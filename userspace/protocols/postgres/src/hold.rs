@@ -38,8 +38,10 @@ impl PostgresSession {
         self.outputs.push_back(Output::Hold(Box::new(request)));
     }
 
-    pub(crate) fn hold_opened(&mut self, approval: ApprovalId) {
-        let Some(held) = &mut self.held else {
+    /// The hold of request `seq` is stored. That request may be gone by now and another one held:
+    /// what a reviewer says of the first must never reach the second.
+    pub(crate) fn hold_opened(&mut self, seq: u32, approval: ApprovalId) {
+        let Some(held) = self.held.as_mut().filter(|held| held.hold.seq == seq) else {
             self.outputs.push_back(Output::AbandonHold(approval));
             return;
         };
@@ -59,8 +61,8 @@ impl PostgresSession {
         });
     }
 
-    pub(crate) fn hold_failed(&mut self, now: Now) {
-        if let Some(held) = self.held.take() {
+    pub(crate) fn hold_failed(&mut self, seq: u32, now: Now) {
+        if let Some(held) = self.held.take_if(|held| held.hold.seq == seq) {
             let verdict = Verdict::Expired {
                 approval: ApprovalId(0),
             };
@@ -69,7 +71,8 @@ impl PostgresSession {
     }
 
     pub(crate) fn hold_ended(&mut self, verdict: &Verdict, now: Now) {
-        if let Some(held) = self.held.take() {
+        let about = Some(verdict.approval());
+        if let Some(held) = self.held.take_if(|held| held.approval == about) {
             self.settle_hold(*held, verdict, now);
         }
     }

@@ -365,8 +365,8 @@ impl Session for PostgresSession {
             }
             Event::Catalog(answer) => self.catalog_here(answer, now),
             Event::CatalogFailed { text } => self.catalog_failed(text, now),
-            Event::HoldOpened(approval) => self.hold_opened(approval),
-            Event::HoldFailed => self.hold_failed(now),
+            Event::HoldOpened { seq, approval } => self.hold_opened(seq, approval),
+            Event::HoldFailed { seq } => self.hold_failed(seq, now),
             Event::HoldEnded(verdict) => self.hold_ended(&verdict, now),
             Event::CancelAsked => self.cancel_asked(now),
             Event::Timeout => self.ask_catalog_again(),

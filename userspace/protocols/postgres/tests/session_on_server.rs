@@ -360,10 +360,16 @@ impl<'a> Talk<'a> {
                 let catalog = Arc::new(self.server.catalog());
                 self.session.handle(Event::Catalog(catalog), now);
             }
-            Output::Hold(_) => {
+            Output::Hold(request) => {
                 self.holds += 1;
                 let approval = ApprovalId(self.holds as u128);
-                self.session.handle(Event::HoldOpened(approval), now);
+                self.session.handle(
+                    Event::HoldOpened {
+                        seq: request.seq,
+                        approval,
+                    },
+                    now,
+                );
                 let verdict = Verdict::Approved {
                     approval,
                     approver: "alice".to_owned(),

@@ -460,10 +460,13 @@ impl World {
                 self.session
                     .handle(Event::Catalog(Arc::new(catalog())), self.now);
             }
-            Output::Hold(_) => {
+            Output::Hold(request) => {
                 self.held += 1;
-                let approval = ApprovalId(self.held as u128);
-                self.session.handle(Event::HoldOpened(approval), self.now);
+                let (seq, approval) = (request.seq, ApprovalId(self.held as u128));
+                self.hear_of_another_hold(seq);
+                self.session
+                    .handle(Event::HoldOpened { seq, approval }, self.now);
+                self.hear_of_another_hold(seq);
                 let verdict = if self.refused_by_reviewer {
                     Verdict::Rejected {
                         approval,
@@ -484,6 +487,20 @@ impl World {
             | Output::RegisterCancel(_)
             | Output::AskCancel(_)
             | Output::SendCancel(_) => {}
+        }
+    }
+
+    /// News of a hold that was cancelled arrive while another request is held: not a word of it may
+    /// count for that one.
+    fn hear_of_another_hold(&mut self, seq: u32) {
+        let (seq, approval) = (seq - 1, ApprovalId(u128::MAX));
+        let approver = "mallory".to_owned();
+        for event in [
+            Event::HoldOpened { seq, approval },
+            Event::HoldEnded(Verdict::Approved { approval, approver }),
+            Event::HoldFailed { seq },
+        ] {
+            self.session.handle(event, self.now);
         }
     }
 

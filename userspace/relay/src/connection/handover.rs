@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
-use weir_govern::{Event, Session};
-use weir_model::ident::SessionId;
+use weir_govern::{Event, Session, Snapshot};
+use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::time::Now;
 
 use super::jobs::{Done, Jobs};
@@ -36,7 +36,7 @@ impl Connection {
             && self.closing.is_none()
             && !self.client_ended
             && !self.server_ended;
-        if !quiet || self.session.snapshot().is_none() {
+        if !quiet {
             return false;
         }
         let plain = |stream: &Stream| matches!(stream, Stream::Plain(_));
@@ -45,21 +45,23 @@ impl Connection {
             self.leaving = false;
             return false;
         }
-        let waits = match self.waiter.take() {
-            Some(waiter) => {
-                waiter.stop().await;
-                true
-            }
-            None => false,
+        let Some(snapshot) = self.session.snapshot() else {
+            return false;
         };
+        let held = snapshot.held;
+        if let Some(waiter) = self.waiter.take() {
+            waiter.stop().await;
+        }
         if let Ok(event) = self.mailbox.try_recv() {
-            // The outcome of a hold, perhaps: the session has to hear it first.
+            // The outcome of the hold, perhaps: the session has to hear it first.
+            let decided = matches!(event, Event::HoldEnded(_));
             self.session.handle(event, weir_clock::now());
+            self.wait_again(held.filter(|_| !decided));
             return false;
         }
-        let Some(moving) = self.moving() else {
+        let Some(moving) = self.moving(snapshot) else {
             self.leaving = false;
-            self.wait_again(waits);
+            self.wait_again(held);
             return false;
         };
         match self.node.host.hand_over(moving).await {
@@ -67,7 +69,7 @@ impl Connection {
             Err(error) => {
                 tracing::debug!(session = %self.id, %error, "the successor did not take a flow");
                 self.leaving = false;
-                self.wait_again(waits);
+                self.wait_again(held);
                 self.jobs.start(async {
                     sleep(AGAIN_AFTER).await;
                     Done::Event(Event::Move)
@@ -77,19 +79,17 @@ impl Connection {
         }
     }
 
-    /// Goes on waiting for the reviewer.
-    fn wait_again(&mut self, waited: bool) {
-        let held = self.session.snapshot().and_then(|snapshot| snapshot.held);
-        if let Some(approval) = held.filter(|_| waited) {
+    /// Goes on waiting for the reviewer. A verdict on what is not held any more is ignored.
+    fn wait_again(&mut self, held: Option<ApprovalId>) {
+        if let Some(approval) = held {
             let mailbox = self.mailbox_sender.clone();
             self.waiter = Some(Waiter::again(&self.node, approval, mailbox));
         }
     }
 
     /// Everything of the flow, with its facts made durable. `None` when it cannot move at all.
-    fn moving(&self) -> Option<Moving> {
+    fn moving(&self, snapshot: Snapshot) -> Option<Moving> {
         let (client, server) = (socket(&self.client)?, socket(self.server.as_ref()?)?);
-        let snapshot = self.session.snapshot()?;
         if let Err(error) = self.pen.commit(self.id, weir_clock::now()) {
             tracing::error!(%error, session = %self.id, "a flow cannot move: nothing is recorded");
             return None;
