@@ -47,6 +47,13 @@ const IMPURE: [&str; 11] = [
     "thread::spawn",
 ];
 
+/// Witness of `decide::inherit`, and the files that may speak of it.
+const INHERITS: &str = "from_predecessor(";
+const INHERITING: [&str; 2] = [
+    "userspace/decide/src/inherit.rs",
+    "userspace/relay/src/moved.rs",
+];
+
 /// Tasks and channels belong where their limits are kept.
 const TASKS: [&str; 4] = [
     "select! {",
@@ -136,6 +143,11 @@ fn words(source: &Source, found: &mut Vec<Problem>) {
         let text = text.split(" //").next().unwrap_or_default();
         if text.trim_start().starts_with("//") {
             continue;
+        }
+        // Permits are made from bytes in one place.
+        let ours = source.path.starts_with("userspace/");
+        if ours && text.contains(INHERITS) && !INHERITING.contains(&source.path.as_str()) {
+            found.push(source.problem(line, "proof", "only what the broker passed is inherited"));
         }
         for word in IMPURE.iter().filter(|word| pure && text.contains(**word)) {
             found.push(source.problem(line, "pure crate", *word));

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 use weir_govern::{Event, Session, Snapshot};
+use weir_model::fact::FactContext;
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::time::Now;
 
@@ -148,11 +149,18 @@ fn stream(socket: std::net::TcpStream) -> std::io::Result<Stream> {
 pub(crate) async fn serve_moved(node: Arc<Node>, pen: Rc<Pen>, moved: Moved) {
     let now = weir_clock::now();
     let (id, base) = (moved.flow.id, moved.flow.base.clone());
-    match take_up(node, Rc::clone(&pen), moved, now) {
+    match take_up(Arc::clone(&node), Rc::clone(&pen), moved, now) {
         Ok(connection) => connection.run_to_end().await,
         Err(why) => {
             tracing::error!(session = %id, why, "a moved flow is closed");
-            record_refused(&pen, &base, "not_moved", &why, now);
+            // The session's own numbers cannot be gone on with: it is a fact of the node.
+            let of_node = FactContext {
+                session_id: 0,
+                ..base
+            };
+            let why = format!("session {id}: {why}");
+            record_refused(&pen, &of_node, "not_moved", &why, now);
+            node.closed(id, None);
         }
     }
 }
