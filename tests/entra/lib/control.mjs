@@ -19,6 +19,10 @@ export async function control(entra, req, res, pathname) {
     }
     case 'POST /control/device':
       return device(tenant, body, res);
+    // `{user, approve, nonce, answer}`: who sits at the browser; the last two falsify what comes back.
+    case 'POST /control/browser':
+      entra.browser = body;
+      return json(res, 200, { ok: true });
     case 'POST /control/certificate': {
       const app = tenant.find(body.app);
       app.certificates = [...(app.certificates ?? []), body.certificate];

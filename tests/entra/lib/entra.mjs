@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { Aadsts, aadstsBody } from './aadsts.mjs';
+import { authorize } from './browser.mjs';
 import { control } from './control.mjs';
 import { graph } from './graph.mjs';
 import { Kubernetes } from './kubernetes.mjs';
@@ -18,6 +19,7 @@ export class Entra {
     entra.origin = origin;
     entra.counts = { discovery: 0, keys: 0, token: 0, devicecode: 0, graph: 0, k8s_token: 0, metadata: 0 };
     entra.fault = null;
+    entra.browser = {};
     entra.vaults = new Vaults();
     entra.kubernetes = await Kubernetes.create(config.kubernetes, origin);
     entra.tenants = new Map();
@@ -66,7 +68,8 @@ export class Entra {
     if (!tenant) {
       return json(res, 400, aadstsBody('invalid_tenant', 90002, `Tenant '${pathname.split('/')[1]}' not found.`));
     }
-    return this.#tenant(tenant, req, res, pathname.slice(tenant.tid.length + 1));
+    const path = pathname.slice(tenant.tid.length + 1);
+    return path === '/oauth2/v2.0/authorize' ? authorize(this, tenant, res, url) : this.#tenant(tenant, req, res, path);
   }
 
   async #tenant(tenant, req, res, path) {

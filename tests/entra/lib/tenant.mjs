@@ -3,7 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import Provider from 'oidc-provider';
 import { SignJWT } from 'jose';
-import { aadstsBody } from './aadsts.mjs';
+import { Aadsts, aadstsBody } from './aadsts.mjs';
 import { Keyring } from './keyring.mjs';
 
 const GROUPS_MAX = 200;
@@ -156,6 +156,33 @@ export class Tenant {
     return true;
   }
 
+  /** A refresh token is worth as much as the account is. */
+  async checkRefresh(value) {
+    const token = await this.#provider.RefreshToken.find(value);
+    const user = token && this.user(token.accountId);
+    if (user && this.isDisabled(user)) throw new Aadsts(400, 'invalid_grant', 50057, 'The user account is disabled.');
+  }
+
+  /** What a sign-in by browser comes back with; used once, by whoever has the verifier. */
+  async authorizationCode(user, client, { scope, resource, challenge, redirect, nonce }) {
+    const grant = new this.#provider.Grant({ accountId: user.oid, clientId: client.client_id });
+    grant.addOIDCScope('openid profile offline_access');
+    if (resource) grant.addResourceScope(resource, scope);
+    const code = new this.#provider.AuthorizationCode({
+      client: await this.#provider.Client.find(client.client_id),
+      accountId: user.oid,
+      authTime: Math.floor(Date.now() / 1000),
+      codeChallenge: challenge,
+      codeChallengeMethod: 'S256',
+      grantId: await grant.save(),
+      nonce,
+      redirectUri: redirect,
+      resource,
+      scope,
+    });
+    return code.save();
+  }
+
   /** Any token at all, signed with the tenant's key: for tests of what must be refused. */
   async mint(claims, header = {}) {
     const { kid, privateKey } = this.keyring.signing;
@@ -214,6 +241,7 @@ export class Tenant {
         jwks: '/discovery/v2.0/keys',
       },
       ttl: {
+        AuthorizationCode: 600,
         DeviceCode: this.config.device_lifetime_s ?? 900,
         AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? 3900,
         ClientCredentials: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? 3900,

@@ -61,6 +61,22 @@ impl EntraRefusal {
         }
     }
 
+    /// Of the error that a browser came back with; its texts are the other side's.
+    pub(crate) fn from_answer(error: String, description: Option<String>) -> Self {
+        let declined = error == "access_denied";
+        let mut refusal = Self::from_body(ErrorBody {
+            error,
+            error_codes: Vec::new(),
+            error_description: description,
+            trace_id: None,
+            correlation_id: None,
+        });
+        if refusal.kind == RefusalKind::Other && declined {
+            refusal.kind = RefusalKind::SignInEnded;
+        }
+        refusal
+    }
+
     /// `AADSTSnnnn: what it means and what to do`, with the ids to search for.
     #[must_use]
     pub fn operator_text(&self) -> String {
@@ -126,10 +142,10 @@ fn advice(number: u32) -> (RefusalKind, &'static str) {
             "the application is not assigned to the enforcer; assign it the required app role",
         ),
         50057 => (RefusalKind::Revoked, "the account is disabled"),
-        70018 => (RefusalKind::SignInEnded, "the sign-in was declined"),
+        70018 | 65_004 => (RefusalKind::SignInEnded, "the sign-in was declined"),
         70020 | 70019 | 70000 => (
             RefusalKind::SignInEnded,
-            "the code is no longer good; start `weir login` again",
+            "the code is no longer good; start the sign-in again",
         ),
         _ => set_up(number),
     }
@@ -149,6 +165,11 @@ fn set_up(number: u32) -> (RefusalKind, &'static str) {
         500_011 => (
             RefusalKind::SetUp,
             "the enforcer's API is not in this tenant; check identity.audience and consent",
+        ),
+        50_011 => (
+            RefusalKind::SetUp,
+            "the redirect is not registered; add http://127.0.0.1 to the public client's \
+             registration (by its manifest: the portal's form does not take it)",
         ),
         1_002_012 => (
             RefusalKind::SetUp,

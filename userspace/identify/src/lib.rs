@@ -9,6 +9,7 @@
 mod attest;
 mod authority;
 mod bind;
+mod code;
 mod config;
 mod device;
 mod entra;
@@ -30,6 +31,7 @@ mod verdict;
 pub use self::attest::{Attested, ClusterKeys};
 pub use self::authority::Authority;
 pub use self::bind::WorkloadIdentity;
+pub use self::code::{AnswerProblem, CodeAnswer, CodeClient, CodeHandle, CodeRequest, CodeStart};
 pub use self::config::{IdentityConfig, Problem, Problems, REMINT_S_DEFAULT};
 pub use self::device::{DeviceHandle, DevicePoll, DeviceStart, Signed};
 pub use self::entra::{EntraRefusal, RefusalKind};

@@ -2,6 +2,7 @@
 
 use weir_model::fault::{Fault, FaultKind};
 
+use crate::code::AnswerProblem;
 use crate::entra::{EntraRefusal, RefusalKind};
 use crate::federated::AssertionProblem;
 use crate::keys::KeySetRefusal;
@@ -45,6 +46,9 @@ pub enum Unidentified {
     /// Discovery pointed off the authority.
     #[error("the discovery document names a URL outside the authority")]
     ForeignUrl,
+    /// What the browser came back with is not taken.
+    #[error("{0}")]
+    Answer(AnswerProblem),
     #[error("{0}")]
     KeySet(KeySetRefusal),
     /// The token came, and broke a rule.
@@ -88,6 +92,7 @@ impl Unidentified {
             Self::Away { .. } => "entra_away",
             Self::Malformed { .. } | Self::Status { .. } => "entra_malformed",
             Self::ForeignUrl => "entra_foreign_url",
+            Self::Answer(_) => "browser_answer",
             Self::KeySet(_) => "entra_key_set",
             Self::Token { refusal } => refusal.code(),
         }
@@ -114,6 +119,7 @@ impl Unidentified {
             | Self::Malformed { .. }
             | Self::Status { .. }
             | Self::ForeignUrl
+            | Self::Answer(_)
             | Self::KeySet(_)
             | Self::Token { .. } => {
                 "weir: this workload could not be signed in; ask the platform team, \
@@ -146,6 +152,7 @@ impl Unidentified {
             | Self::Malformed { .. }
             | Self::Status { .. }
             | Self::ForeignUrl
+            | Self::Answer(_)
             | Self::KeySet(_)
             | Self::Token { .. } => self.to_string(),
         }

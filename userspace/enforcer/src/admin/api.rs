@@ -86,6 +86,30 @@ pub(crate) struct LoginStart {
     pub(crate) expires_s: u64,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BrowserBody {
+    /// Loopback address that the browser comes back to.
+    pub(crate) redirect_uri: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunBrowserBody {
+    pub(crate) agent: String,
+    pub(crate) redirect_uri: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BrowserStart {
+    /// To open.
+    pub(crate) url: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct BrowserAnswer {
+    /// As the browser brought it: holds the code.
+    pub(crate) query: String,
+}
+
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub(crate) enum LoginState {

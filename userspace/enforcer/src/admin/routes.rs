@@ -58,6 +58,7 @@ pub(super) fn all(state: Arc<AdminState>) -> Router {
         .with_state(Arc::clone(&state));
     health(Arc::clone(&state))
         .merge(own)
+        .merge(super::browser::routes(Arc::clone(&state)))
         .merge(super::revocations::routes(Arc::clone(&state)))
         .merge(super::run::routes(state))
 }

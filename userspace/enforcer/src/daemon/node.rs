@@ -39,7 +39,7 @@ use super::pulse;
 use super::serving::{Ending, Serving, Shipping};
 use super::targets::TargetSecrets;
 use super::upgrade;
-use crate::admin::{AdminState, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
+use crate::admin::{AdminState, Browsers, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
@@ -185,6 +185,7 @@ async fn serve(parts: Parts) -> Result<()> {
         state,
         identify,
         signins: SignIns::default(),
+        browsers: Browsers::default(),
         runs: Runs::default(),
         metrics: registry,
         readiness,

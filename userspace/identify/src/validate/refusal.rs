@@ -87,6 +87,7 @@ refusals! {
     GroupsContradiction 17 "groups_contradiction" "the token both lists groups and says that they are elsewhere",
     GroupsTooMany 17 "groups_too_many" "the token lists more than 200 groups",
     GroupsNotGuid 17 "groups_not_guid" "a group is not a lower-case GUID: configure the groups claim to emit object ids",
+    Nonce 18 "nonce" "the id_token is not of this sign-in (nonce)",
     BindTenant 18 "bind_tenant" "the token is for another tenant than was asked",
     BindClient 18 "bind_client" "the token is for another client than was asked",
     BindBlueprint 18 "bind_blueprint" "the token is of another blueprint than was asked",

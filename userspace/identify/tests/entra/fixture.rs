@@ -113,11 +113,36 @@ impl Entra {
         serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
     }
 
+    /// The answer to a form, whatever its status.
+    pub(crate) async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Value {
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        let request = hyper::Request::post(format!("{}{path}", self.origin))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let response = self.client.request(request).await.unwrap();
+        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let uri = format!("{}{path}", self.origin).parse().unwrap();
         let response = self.client.get(uri).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
+    }
+
+    /// What the browser of a person is sent back to; the page that it shows where it is not.
+    pub(crate) async fn browse(&self, url: &str) -> Result<url::Url, String> {
+        let response = self.client.get(url.parse().unwrap()).await.unwrap();
+        let status = response.status();
+        let back = response.headers().get("location").cloned();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        match back {
+            Some(back) => Ok(back.to_str().unwrap().parse().unwrap()),
+            None => Err(format!("{status} {}", String::from_utf8_lossy(&body))),
+        }
     }
 
     pub(crate) async fn count(&self, what: &str) -> u64 {

@@ -1,5 +1,6 @@
 //! Against a running test Entra. Needs `npm ci` in `tests/entra`.
 
+mod browser;
 mod fixture;
 mod groups;
 mod methods;
