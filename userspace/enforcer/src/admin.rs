@@ -9,7 +9,7 @@ pub(crate) mod api;
 mod browser;
 pub(crate) mod client;
 mod peer;
-mod revocations;
+pub(crate) mod revocations;
 mod routes;
 mod run;
 mod server;

@@ -4,6 +4,7 @@
 //! wrong. Nothing else in the product reads configuration files or the environment.
 
 mod checked;
+mod console;
 mod credential;
 mod raw;
 mod read;
@@ -12,6 +13,7 @@ mod sign_in;
 mod targets;
 
 pub(crate) use self::checked::{Config, Durability};
+pub(crate) use self::console::Console;
 pub(crate) use self::credential::{Remote, SecretFrom};
 pub(crate) use self::read::Problem;
 pub(crate) use self::sets::{Members, warnings};

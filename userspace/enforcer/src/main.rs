@@ -6,6 +6,7 @@
 mod admin;
 mod cli;
 mod config;
+mod console;
 mod daemon;
 mod output;
 mod policies;

@@ -22,6 +22,7 @@ use crate::guid::is_nonzero_guid;
 use crate::refusal::Unidentified;
 use crate::secret::Secret;
 use crate::sign_in::Asked;
+use crate::validate::shown::shown;
 
 /// A code is redeemed at once; a person may take this long at the sign-in page.
 const SIGN_IN_S_MAX: u64 = 600;
@@ -39,6 +40,8 @@ pub struct CodeRequest {
     pub client: Option<CodeClient>,
     /// Ask for what renews the sign-in, for a process tree.
     pub offline: bool,
+    /// Ask for the credentials anew, whatever session the browser has there.
+    pub again: bool,
 }
 
 /// A client of its own registration, such as a web console's.
@@ -227,7 +230,14 @@ impl Identify {
             ("code_challenge", &challenge(&handle.verifier)),
             ("code_challenge_method", "S256"),
             // A session of the browser alone is no sign-in of whoever sits there.
-            ("prompt", "select_account"),
+            (
+                "prompt",
+                if request.again {
+                    "login"
+                } else {
+                    "select_account"
+                },
+            ),
         ]);
         Ok(CodeStart {
             url: url.into(),
@@ -278,6 +288,7 @@ impl Identify {
         let principal = self.person(&asked, &tokens, now).await?;
         Ok(Signed {
             principal,
+            shown: tokens.id_token.as_ref().and_then(shown),
             refresh: tokens.refresh_token,
         })
     }
@@ -339,7 +350,8 @@ mod tests {
         let good = CodeAnswer::parse("code=abc&state=s&session_state=x&new=1&new=2").unwrap();
         assert_eq!(good.state(), "s");
         assert_eq!(good.code.unwrap().expose(), "abc");
-        CodeAnswer::parse("error=access_denied&error_description=AADSTS65004%3A+no&state=s").unwrap();
+        CodeAnswer::parse("error=access_denied&error_description=AADSTS65004%3A+no&state=s")
+            .unwrap();
         for query in [
             "",
             "code=abc",
@@ -380,7 +392,11 @@ mod tests {
             wall_us: 0,
         };
         let check = |query: &str, now| {
-            handle.check(&CodeAnswer::parse(query).unwrap(), "https://issuer/t/v2.0", now)
+            handle.check(
+                &CodeAnswer::parse(query).unwrap(),
+                "https://issuer/t/v2.0",
+                now,
+            )
         };
         assert_eq!(check("code=a&state=right", at(600)), Ok(()));
         assert_eq!(
@@ -391,7 +407,11 @@ mod tests {
             ("code=a&state=wrong", 1, AnswerProblem::State),
             ("code=a&state=right2", 1, AnswerProblem::State),
             ("code=a&state=", 1, AnswerProblem::State),
-            ("code=a&state=right&iss=https://other/t/v2.0", 1, AnswerProblem::Issuer),
+            (
+                "code=a&state=right&iss=https://other/t/v2.0",
+                1,
+                AnswerProblem::Issuer,
+            ),
             ("code=a&state=right&iss=", 1, AnswerProblem::Issuer),
             ("code=a&state=right", 601, AnswerProblem::Late),
         ] {

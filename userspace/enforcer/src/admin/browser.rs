@@ -64,6 +64,7 @@ async fn start(
         redirect_uri,
         client: None,
         offline,
+        again: false,
     };
     let start = state.identify.authorize_url(&request, weir_clock::now());
     start

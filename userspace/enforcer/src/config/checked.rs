@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use weir_mask::{Detector, OutputPatterns};
 
+use super::console::{Console, Groups, check_console};
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
 use super::sets::{
@@ -37,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) admin_http: Option<SocketAddr>,
     /// Name → Entra group GUID: who may revoke; every reviewer when empty.
     pub(crate) admin_groups: BTreeMap<String, String>,
+    pub(crate) console: Option<Console>,
 }
 
 #[derive(Clone, Debug)]
@@ -187,7 +189,7 @@ impl Checker<'_> {
     }
 }
 
-fn is_guid(text: &str) -> bool {
+pub(super) fn is_guid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
@@ -236,6 +238,12 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
                 None
             }
         });
+    let named = Groups {
+        reviewers: &approvals.reviewer_groups,
+        admins: &admin_groups,
+    };
+    let console = raw.console.as_ref();
+    let console = console.and_then(|console| check_console(console, &named, &mut checker));
     let patterns = check_patterns(&raw.masking, &mut checker);
     let mask_key_file = match &raw.masking.key_file {
         Some(file) => checker.file(file),
@@ -258,6 +266,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         approvals,
         admin_http,
         admin_groups,
+        console,
     };
     check_found(&config, &mut checker);
     Some(config)

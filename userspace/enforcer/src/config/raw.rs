@@ -8,6 +8,7 @@ pub(super) use self::sets::{
 
 use serde_json::Value;
 
+use super::console::RawConsole;
 use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
 use super::read::{Problem, Section};
 use super::sign_in::{RawGraph, RawSignIn};
@@ -33,6 +34,7 @@ pub(super) struct Raw {
     pub(super) admin_http: Option<String>,
     /// `admin.groups`: who may revoke; every reviewer without.
     pub(super) admin_groups: Vec<(String, String)>,
+    pub(super) console: Option<RawConsole>,
 }
 
 pub(super) struct RawNode {
@@ -186,6 +188,8 @@ impl Raw {
             admin_groups = section.text_map("groups", problems);
             section.finish(problems);
         }
+        let console = root.opt_section("console", problems);
+        let console = console.map(|section| RawConsole::read(section, problems));
         root.finish(problems);
         Self {
             version,
@@ -203,6 +207,7 @@ impl Raw {
             approvals,
             admin_http,
             admin_groups,
+            console,
         }
     }
 }

@@ -62,6 +62,13 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
             }
         }
     }
+    // No target covers it, so what is redirected from it meets nobody: governed processes never
+    // reach the console, whatever their uid.
+    if let Some(console) = &config.console {
+        let addr = console.listen.ip();
+        let whole = if addr.is_ipv4() { 32 } else { 128 };
+        destinations.push(destination(&(addr, whole, console.listen.port())));
+    }
     Ok(BrokerConfig {
         node_uid: uid.as_raw(),
         run_dir: config.node.run_dir.clone(),

@@ -41,6 +41,7 @@ use super::targets::TargetSecrets;
 use super::upgrade;
 use crate::admin::{AdminState, Browsers, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
+use crate::console::{self, ConsoleSecrets};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
@@ -60,6 +61,7 @@ struct Secrets {
     graph: Option<GraphConfig>,
     /// Of the Kubernetes API, when pods or Services are asked for.
     cluster: Option<ApiConfig>,
+    console: Option<ConsoleSecrets>,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
@@ -191,7 +193,8 @@ async fn serve(parts: Parts) -> Result<()> {
         readiness,
         config: config.clone(),
     });
-    let administration = start_admin(&config, welcome.admin, &admin)?;
+    let mut administration = start_admin(&config, welcome.admin, &admin)?;
+    administration.extend(start_console(&config, secrets.console.take(), &admin));
     serve_from_now_on(&link).await?;
     finder.start();
     pulse::start(welcome.pulse)?;
@@ -443,6 +446,26 @@ fn start_admin(
     Ok(tasks)
 }
 
+/// `None` where no console is configured.
+fn start_console(
+    config: &Config,
+    secrets: Option<ConsoleSecrets>,
+    admin: &AdminState,
+) -> Option<AbortHandle> {
+    let running = console::Running {
+        node: Arc::clone(&admin.node),
+        state: admin.state.clone(),
+        identify: Arc::clone(&admin.identify),
+        hooks: axum::Router::new(),
+    };
+    Some(console::start(
+        config,
+        config.console.as_ref()?,
+        secrets?,
+        running,
+    ))
+}
+
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
     let mut read_only: Vec<std::path::PathBuf> =
         ["/etc", "/proc", "/dev", "/usr", "/lib", "/lib64"]
@@ -487,5 +510,6 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         workloads: identities::read(config)?,
         graph: identities::graph(config)?,
         cluster: discovery::read_secrets(config)?,
+        console: ConsoleSecrets::read(config)?,
     })
 }
