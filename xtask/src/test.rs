@@ -2,6 +2,7 @@
 //!
 //! A tier that cannot run is named, and fails under `--strict`: skipped must not look like passed.
 
+mod console;
 mod nextest;
 mod tiers;
 

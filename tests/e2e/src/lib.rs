@@ -6,6 +6,7 @@
     reason = "tests of the whole product: they wait by the wall clock and are told their lab by the environment"
 )]
 
+pub mod browser;
 pub mod dns;
 pub mod lab;
 pub mod wire;

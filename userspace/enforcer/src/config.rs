@@ -6,6 +6,7 @@
 mod checked;
 mod console;
 mod credential;
+mod notifiers;
 mod raw;
 mod read;
 mod sets;
@@ -15,6 +16,7 @@ mod targets;
 pub(crate) use self::checked::{Config, Durability};
 pub(crate) use self::console::Console;
 pub(crate) use self::credential::{Remote, SecretFrom};
+pub(crate) use self::notifiers::{Notifier, Way};
 pub(crate) use self::read::Problem;
 pub(crate) use self::sets::{Members, warnings};
 pub(crate) use self::sign_in::{How, SignIn, TokenSource};

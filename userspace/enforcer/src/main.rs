@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod console;
 mod daemon;
+mod notifiers;
 mod output;
 mod policies;
 mod privileges;

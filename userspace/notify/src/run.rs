@@ -8,7 +8,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use weir_model::ident::SessionId;
+use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::time::Now;
 use weir_state::{ApprovalRow, ApprovalState, State};
 
@@ -177,6 +177,17 @@ impl Shared {
         }
     }
 
+    /// What was decided meanwhile needs no reviewer any more. Unknown counts as waiting.
+    async fn still_waits(&self, id: &str) -> bool {
+        let Some(id) = ApprovalId::parse(id) else {
+            return false;
+        };
+        match self.state.get(id).await {
+            Ok(row) => row.is_some_and(|row| row.state == ApprovalState::Pending),
+            Err(_) => true,
+        }
+    }
+
     fn done(&self, name: &str, key: &str, reference: Option<crate::deliver::Reference>) {
         let now_s = (self.about.now)().unix_s();
         if let Err(error) = locked(&self.sent).done(name, key, reference, now_s) {
@@ -204,6 +215,10 @@ async fn work(shared: Arc<Shared>, at: usize) {
             let _woken = timeout(gap.unwrap_or(IDLE), desk.more.notified()).await;
             continue;
         };
+        if job.notice.event == Event::Waiting && !shared.still_waits(&job.notice.id).await {
+            locked(&desk.queue).landed();
+            continue;
+        }
         let before = before(&shared, name, &job.notice);
         let now_s = (shared.about.now)().unix_s();
         match desk.line.send(&job.notice, before.as_ref(), now_s).await {

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::console::{self, CONSOLE};
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
@@ -33,7 +34,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 16] = [
+pub(super) const ALL: [Tier; 17] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -49,6 +50,7 @@ pub(super) const ALL: [Tier; 16] = [
     tests("deploy", deploy),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
     tests("ssh", |step| in_lab(step, "ssh", SSH)),
+    tests("console", console::tier),
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
     tests("sets", sets),
     tests("upgrade", upgrade),
@@ -62,15 +64,14 @@ const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(wei
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str =
-    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity)$/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity|console)$/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
+        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, CONSOLE, E2E, UPGRADE, SETS,
     ]
     .join(" | ")
 }
@@ -165,7 +166,7 @@ fn sets(step: &Step) -> Result<Outcome> {
 }
 
 /// One lab for the whole tier; its tests run one after the other, because some kill the node.
-fn in_lab_of(
+pub(super) fn in_lab_of(
     step: &Step,
     tier: &str,
     filter: &str,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use weir_mask::{Detector, OutputPatterns};
 
 use super::console::{Console, Groups, check_console};
+use super::notifiers::{Notifier, check_notifiers};
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
 use super::sets::{
@@ -113,6 +114,7 @@ pub(crate) struct Approvals {
     pub(crate) in_transaction_s: u32,
     /// Name used in `@hold(…)` → Entra group GUID.
     pub(crate) reviewer_groups: BTreeMap<String, String>,
+    pub(crate) notifiers: Vec<Notifier>,
 }
 
 /// Longest time a request may be held.
@@ -519,9 +521,12 @@ fn check_approvals(raw: RawApprovals, checker: &mut Checker<'_>) -> Approvals {
         (1, EXPIRES_S_MAX),
         IN_TRANSACTION_S.min(expires),
     );
+    let reviewer_groups = check_groups("approvals.reviewer_groups", raw.reviewer_groups, checker);
+    let names = reviewer_groups.keys().cloned().collect();
     Approvals {
+        notifiers: check_notifiers(&raw.notifiers, &names, checker),
         expires_s: u32::try_from(expires).unwrap_or(1800),
         in_transaction_s: u32::try_from(in_transaction).unwrap_or(300),
-        reviewer_groups: check_groups("approvals.reviewer_groups", raw.reviewer_groups, checker),
+        reviewer_groups,
     }
 }

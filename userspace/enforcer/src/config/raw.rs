@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::console::RawConsole;
 use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
+use super::notifiers::RawNotifier;
 use super::read::{Problem, Section};
 use super::sign_in::{RawGraph, RawSignIn};
 
@@ -153,6 +154,7 @@ pub(super) struct RawApprovals {
     pub(super) expires_s: Option<u64>,
     pub(super) in_transaction_s: Option<u64>,
     pub(super) reviewer_groups: Vec<(String, String)>,
+    pub(super) notifiers: Vec<RawNotifier>,
 }
 
 impl Raw {
@@ -414,12 +416,18 @@ impl RawApprovals {
                 expires_s: None,
                 in_transaction_s: None,
                 reviewer_groups: Vec::new(),
+                notifiers: Vec::new(),
             };
         };
         let raw = Self {
             expires_s: section.opt_number("expires_s", problems),
             in_transaction_s: section.opt_number("in_transaction_s", problems),
             reviewer_groups: section.text_map("reviewer_groups", problems),
+            notifiers: section
+                .sections("notifiers", problems)
+                .into_iter()
+                .map(|item| RawNotifier::read(item, problems))
+                .collect(),
         };
         section.finish(problems);
         raw

@@ -42,6 +42,7 @@ use super::upgrade;
 use crate::admin::{AdminState, Browsers, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::console::{self, ConsoleSecrets};
+use crate::notifiers::{self, NotifierSecrets};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
@@ -62,6 +63,7 @@ struct Secrets {
     /// Of the Kubernetes API, when pods or Services are asked for.
     cluster: Option<ApiConfig>,
     console: Option<ConsoleSecrets>,
+    notifiers: NotifierSecrets,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
@@ -194,7 +196,11 @@ async fn serve(parts: Parts) -> Result<()> {
         config: config.clone(),
     });
     let mut administration = start_admin(&config, welcome.admin, &admin)?;
-    administration.extend(start_console(&config, secrets.console.take(), &admin));
+    administration.extend(start_console(
+        &config,
+        (secrets.console, secrets.notifiers),
+        (&admin, &paths),
+    )?);
     serve_from_now_on(&link).await?;
     finder.start();
     pulse::start(welcome.pulse)?;
@@ -446,24 +452,30 @@ fn start_admin(
     Ok(tasks)
 }
 
-/// `None` where no console is configured.
+/// Console and notifiers, where they are configured.
 fn start_console(
     config: &Config,
-    secrets: Option<ConsoleSecrets>,
-    admin: &AdminState,
-) -> Option<AbortHandle> {
-    let running = console::Running {
-        node: Arc::clone(&admin.node),
-        state: admin.state.clone(),
-        identify: Arc::clone(&admin.identify),
-        hooks: axum::Router::new(),
+    (console, mut notifiers): (Option<ConsoleSecrets>, NotifierSecrets),
+    (admin, paths): (&AdminState, &StatePaths),
+) -> Result<Vec<AbortHandle>> {
+    let hooks = console::hooks::router(std::mem::take(&mut notifiers.slack));
+    let running = notifiers::Running {
+        node: &admin.node,
+        state: &admin.state,
+        registry: &admin.metrics,
+        folder: &paths.node_dir,
     };
-    Some(console::start(
-        config,
-        config.console.as_ref()?,
-        secrets?,
-        running,
-    ))
+    let mut tasks = notifiers::start(config, notifiers, &running)?;
+    if let (Some(settings), Some(secrets)) = (&config.console, console) {
+        let running = console::Running {
+            node: Arc::clone(&admin.node),
+            state: admin.state.clone(),
+            identify: Arc::clone(&admin.identify),
+            hooks,
+        };
+        tasks.push(console::start(config, settings, secrets, running));
+    }
+    Ok(tasks)
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
@@ -511,5 +523,6 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         graph: identities::graph(config)?,
         cluster: discovery::read_secrets(config)?,
         console: ConsoleSecrets::read(config)?,
+        notifiers: NotifierSecrets::read(config)?,
     })
 }

@@ -1,0 +1,386 @@
+//! The web console in a real browser, over a lab's own agents.
+
+use std::io::Write;
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use weir_e2e::browser::Browser;
+use weir_e2e::lab::{Lab, finish};
+use weir_e2e::until;
+
+const ENTER: &str = "\u{E007}";
+const TAB: &str = "\u{E004}";
+
+/// A browser in which somebody has signed in by clicking through the authority's pages.
+fn signed_in(lab: &Lab, user: &str) -> Result<Browser> {
+    let browser = Browser::start()?;
+    browser.look((1280, 900), false)?;
+    sign_in(lab, &browser, user)?;
+    Ok(browser)
+}
+
+fn sign_in(lab: &Lab, browser: &Browser, user: &str) -> Result<()> {
+    browser.go(&format!("{}/approvals", lab.name("LAB_CONSOLE_URL")?))?;
+    browser.click("#sign-in")?;
+    browser.click(&format!("#user-{user}"))?;
+    browser.reads("#me", &format!("{user}@lab.example"))
+}
+
+fn url(lab: &Lab, path: &str) -> Result<String> {
+    Ok(format!("{}{path}", lab.name("LAB_CONSOLE_URL")?))
+}
+
+fn fill(lab: &Lab) -> Result<()> {
+    let rows =
+        "insert into ledger select -i, i, i from generate_series(1, 9) i on conflict do nothing";
+    lab.server(rows).map(drop)
+}
+
+/// psql waits for a reviewer; the request is in the inbox.
+fn held(lab: &Lab, browser: &Browser, mark: &str) -> Result<Child> {
+    fill(lab)?;
+    let waiting = lab.psql_started(
+        "operator",
+        &format!("delete from ledger; -- {mark}\nselect 'on' || 'wards';\n"),
+    )?;
+    browser.reads("#inbox", "delete from ledger")?;
+    Ok(waiting)
+}
+
+fn rows(lab: &Lab) -> Result<String> {
+    lab.server("select count(*) from ledger where id < 0")
+}
+
+#[test]
+fn a_reviewer_signs_in_and_approves_what_psql_waits_for() -> Result<()> {
+    let lab = Lab::current()?;
+    let browser = signed_in(&lab, "alice")?;
+    let waiting = held(&lab, &browser, "approve")?;
+    ensure!(rows(&lab)? == "9", "it did not wait");
+    browser.click("#waiting-list .card")?;
+    browser.reads("#statement", "delete from ledger")?;
+    browser.reads("#context", "/psql")?;
+    ensure!(browser.text("#state")? == "pending");
+    browser.write("#justification", "ticket 4711")?;
+    browser.click("#approve")?;
+    browser.reads("#approver", "alice@lab.example")?;
+    let said = finish(waiting)?;
+    ensure!(
+        said.out.contains("DELETE 9") || said.out.contains("DELETE"),
+        "{said:?}"
+    );
+    ensure!(rows(&lab)? == "0");
+    Ok(())
+}
+
+#[test]
+fn a_denied_statement_does_not_run_and_its_session_goes_on() -> Result<()> {
+    let lab = Lab::current()?;
+    let browser = signed_in(&lab, "alice")?;
+    let waiting = held(&lab, &browser, "deny")?;
+    browser.click("#waiting-list .card")?;
+    browser.write("#justification", "the wrong table")?;
+    browser.click("#deny")?;
+    browser.reads("#state", "denied")?;
+    let said = finish(waiting)?;
+    ensure!(
+        said.err.contains("42501") && said.out.contains("onwards"),
+        "{said:?}"
+    );
+    ensure!(rows(&lab)? == "9");
+    Ok(())
+}
+
+#[test]
+fn approving_works_by_keyboard_alone() -> Result<()> {
+    let lab = Lab::current()?;
+    let browser = signed_in(&lab, "alice")?;
+    let waiting = held(&lab, &browser, "keyboard")?;
+    browser.press("j")?;
+    browser.press(ENTER)?;
+    browser.shows("#justification")?;
+    browser.press("w")?;
+    browser.press("by keyboard")?;
+    browser.press(TAB)?;
+    browser.press(ENTER)?;
+    browser.reads("#approver", "alice@lab.example")?;
+    let said = finish(waiting)?;
+    ensure!(said.out.contains("DELETE"), "{said:?}");
+    ensure!(rows(&lab)? == "0");
+    Ok(())
+}
+
+#[test]
+fn a_person_without_a_role_sees_nothing() -> Result<()> {
+    let lab = Lab::current()?;
+    let browser = signed_in(&lab, "bob")?;
+    for path in ["/approvals", "/sessions", "/flows", "/policies"] {
+        browser.go(&url(&lab, path)?)?;
+        browser.reads("#no-role", "have no role")?;
+        ensure!(!browser.has("nav a[data-key]:not([data-key=a])")?, "a menu");
+    }
+    browser.look((1280, 900), false)?;
+    browser.picture("no-role-light")
+}
+
+#[test]
+fn an_auditor_replays_and_cannot_decide() -> Result<()> {
+    let lab = Lab::current()?;
+    let reviewer = signed_in(&lab, "alice")?;
+    let browser = signed_in(&lab, "dora")?;
+    let waiting = held(&lab, &browser, "auditor")?;
+    browser.click("#waiting-list .card")?;
+    browser.reads("#other", "none of the groups")?;
+    ensure!(!browser.has("#approve")?);
+    // The same by hand, with the token of the auditor's own page.
+    let said = browser.promise(
+        "const done = arguments[0];
+         const csrf = document.querySelector('input[name=csrf]').value;
+         const body = new URLSearchParams({ csrf, decision: 'approve', justification: 'x' });
+         fetch(location.pathname + '/decision', { method: 'POST', body }).then((r) => done(r.status), () => done(0));",
+    )?;
+    ensure!(said == 403, "{said}");
+    ensure!(rows(&lab)? == "9");
+    reviewer.click("#waiting-list .card")?;
+    reviewer.write("#justification", "end of the test")?;
+    reviewer.click("#deny")?;
+    finish(waiting)?;
+    Ok(())
+}
+
+#[test]
+fn forms_of_other_sites_and_without_a_token_do_nothing() -> Result<()> {
+    let lab = Lab::current()?;
+    let browser = signed_in(&lab, "alice")?;
+    let waiting = held(&lab, &browser, "csrf")?;
+    browser.click("#waiting-list .card")?;
+    browser.shows("#approve")?;
+    let decision = format!("{}/decision", browser.url()?);
+    let without = browser.promise(
+        "const done = arguments[0];
+         const body = new URLSearchParams({ csrf: 'guess', decision: 'approve', justification: 'x' });
+         fetch(location.pathname + '/decision', { method: 'POST', body }).then((r) => done(r.status), () => done(0));",
+    )?;
+    ensure!(without == 403, "{without}");
+    // Another site: the browser itself keeps the session's cookie back.
+    browser.go(&format!("{}/devicelogin", lab.name("LAB_AUTHORITY")?))?;
+    browser.script(&format!(
+        "const form = document.createElement('form');
+         form.method = 'POST'; form.action = {decision:?};
+         for (const [name, value] of [['decision', 'approve'], ['justification', 'x']]) {{
+           const field = document.createElement('input'); field.name = name; field.value = value; form.append(field);
+         }}
+         document.body.append(form); form.submit();"
+    ))?;
+    browser.reads("#problem", "Your session has ended")?;
+    ensure!(rows(&lab)? == "9", "a form of another site decided");
+    browser.go(decision.trim_end_matches("/decision"))?;
+    browser.reads("#state", "pending")?;
+    browser.write("#justification", "end of the test")?;
+    browser.click("#deny")?;
+    browser.reads("#state", "denied")?;
+    finish(waiting)?;
+    Ok(())
+}
+
+#[test]
+fn an_administrator_ends_a_live_session() -> Result<()> {
+    let lab = Lab::current()?;
+    let browser = signed_in(&lab, "erin")?;
+    let mut psql = lab.psql_open("analyst")?;
+    let mut input = psql.stdin.take().context("psql's input")?;
+    writeln!(input, "select 'here' || 'after';")?;
+    browser.go(&url(&lab, "/flows")?)?;
+    browser.reads("#flows", "analyst")?;
+    let auditor = signed_in(&lab, "dora")?;
+    auditor.go(&url(&lab, "/flows")?)?;
+    auditor.reads("#flows", "analyst")?;
+    ensure!(!auditor.has("#flows .danger")?, "an auditor may end it");
+    browser.click("#flows .danger")?;
+    browser.write("#reason", "runs wild")?;
+    browser.click("#end")?;
+    browser.reads("#flows", "Nobody is connected")?;
+    writeln!(input, "select 1;")?;
+    drop(input);
+    let said = finish(psql)?;
+    ensure!(
+        said.out.contains("hereafter") && said.err.contains("57P01"),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_agents_write_stays_text_in_the_browser() -> Result<()> {
+    let lab = Lab::current()?;
+    let evil = "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script>";
+    let script = format!("select '{evil}' as \"<b>x</b>\";\n");
+    lab.psql("analyst", &script)?;
+    let browser = signed_in(&lab, "dora")?;
+    let found = until("the session in the record", Duration::from_secs(30), || {
+        browser.go(&url(&lab, "/sessions?q=window.pwned")?)?;
+        Ok(browser.has("table.list tbody a")?.then_some(()))
+    });
+    found?;
+    browser.click("table.list tbody a")?;
+    browser.reads("#transcript", "<script>window.pwned=1</script>")?;
+    browser.click("#play")?;
+    let pwned = browser.script(
+        "return window.pwned === undefined && !document.querySelector('#transcript img')",
+    )?;
+    ensure!(pwned == true, "a statement ran in the browser");
+    Ok(())
+}
+
+#[test]
+fn a_recorded_terminal_is_played() -> Result<()> {
+    let lab = Lab::current()?;
+    let steps = [("$", "echo played-$((40+2))\n"), ("played-42", "exit\n")];
+    let host = lab.name("LAB_HOST_NAME")?;
+    let ended = lab.on_terminal("operator", &["ssh", "-tt", &host], &steps)?;
+    let said = finish(ended)?;
+    ensure!(said.out.contains("played-42"), "{said:?}");
+    let browser = signed_in(&lab, "dora")?;
+    until("the session in the record", Duration::from_secs(30), || {
+        browser.go(&url(&lab, "/sessions?target=host")?)?;
+        if !browser.has("table.list tbody a")? {
+            return Ok(None);
+        }
+        browser.click("table.list tbody a")?;
+        Ok(browser.has("a[href*='/terminal/']")?.then_some(()))
+    })?;
+    browser.click("a[href*='/terminal/']")?;
+    browser.shows("#terminal .ap-player")?;
+    browser.press(" ")?;
+    until("the terminal's text", Duration::from_secs(30), || {
+        let shown = browser.script(
+            "const found = document.querySelector('#terminal'); return found.innerText + found.textContent",
+        )?;
+        Ok(shown
+            .as_str()
+            .is_some_and(|text| text.contains("played-42"))
+            .then_some(()))
+    })?;
+    browser.picture("terminal-light")
+}
+
+#[test]
+fn a_cookie_that_is_gone_is_a_sign_in_and_signing_out_ends_it() -> Result<()> {
+    let lab = Lab::current()?;
+    let browser = signed_in(&lab, "alice")?;
+    let seen = browser.script("return document.cookie")?;
+    ensure!(seen == "", "a script reads the session's cookie: {seen}");
+    browser.click("#sign-out")?;
+    browser.shows("#sign-in")?;
+    browser.go(&url(&lab, "/approvals")?)?;
+    browser.shows("#sign-in")
+}
+
+#[test]
+fn agents_do_not_reach_the_console() -> Result<()> {
+    let lab = Lab::current()?;
+    let console = url(&lab, "/sign-in")?;
+    let ask = [
+        "curl",
+        "--insecure",
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "5",
+        &console,
+    ];
+    for agent in ["analyst", "operator"] {
+        let said = lab.exec(agent, &ask, "")?;
+        ensure!(
+            said.code != 0 && said.out.is_empty(),
+            "{agent} reached it: {said:?}"
+        );
+    }
+    let said = std::process::Command::new("curl")
+        .args(&ask[1..])
+        .output()?;
+    ensure!(
+        String::from_utf8_lossy(&said.stdout).contains("Sign in"),
+        "nobody reaches it: {said:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn every_page_by_day_by_night_and_on_a_phone() -> Result<()> {
+    let lab = Lab::current()?;
+    lab.psql(
+        "analyst",
+        "select name, email, ssn as number from customers limit 5;\ndrop table orders;\n",
+    )?;
+    let looks = [
+        ("light", (1280, 860), false),
+        ("dark", (1280, 860), true),
+        ("phone", (390, 844), false),
+    ];
+    let browser = Browser::start()?;
+    browser.go(&url(&lab, "/sign-in")?)?;
+    for (look, size, dark) in looks {
+        browser.look(size, dark)?;
+        browser.picture(&format!("sign-in-{look}"))?;
+    }
+    sign_in(&lab, &browser, "alice")?;
+    let waiting = held(&lab, &browser, "pictures")?;
+    let mut psql = lab.psql_open("analyst")?;
+    let mut input = psql.stdin.take().context("psql's input")?;
+    writeln!(input, "select name, ssn from customers limit 3;")?;
+    let detail = browser.script("return document.querySelector('#waiting-list .card').href")?;
+    let detail = detail.as_str().context("a request")?.to_owned();
+    browser.go(&detail)?;
+    browser.reads("#context", "/psql")?;
+    pictures(&browser, &looks, "request", &detail)?;
+    pictures(&browser, &looks, "approvals", &url(&lab, "/approvals")?)?;
+    browser.click("#sign-out")?;
+    sign_in(&lab, &browser, "erin")?;
+    let session = until("a session in the record", Duration::from_secs(30), || {
+        browser.go(&url(&lab, "/sessions?q=customers&remarkable=1")?)?;
+        let found = browser.script("return document.querySelector('table.list tbody a')?.href")?;
+        Ok(found.as_str().map(str::to_owned))
+    })?;
+    for (name, page) in [
+        ("sessions", url(&lab, "/sessions")?),
+        ("session", session),
+        ("live", url(&lab, "/flows")?),
+        ("revocations", url(&lab, "/revocations")?),
+        ("policies", url(&lab, "/policies")?),
+    ] {
+        pictures(&browser, &looks, name, &page)?;
+    }
+    drop(input);
+    finish(psql)?;
+    browser.click("#sign-out")?;
+    sign_in(&lab, &browser, "alice")?;
+    browser.go(&detail)?;
+    browser.write("#justification", "end of the test")?;
+    browser.click("#deny")?;
+    finish(waiting)?;
+    Ok(())
+}
+
+type Look = (&'static str, (u32, u32), bool);
+
+/// Nothing may be wider than the window.
+fn pictures(browser: &Browser, looks: &[Look], name: &str, page: &str) -> Result<()> {
+    for (look, size, dark) in looks {
+        browser.look(*size, *dark)?;
+        browser.go(page)?;
+        browser.shows("#me")?;
+        if name == "request" {
+            browser.reads("#context", "/psql")?;
+        }
+        browser.picture(&format!("{name}-{look}"))?;
+        let wide =
+            browser.script("return document.documentElement.scrollWidth - window.innerWidth")?;
+        ensure!(
+            wide.as_i64().unwrap_or(0) <= 0,
+            "{name} on {look} is {wide} pixels too wide"
+        );
+    }
+    Ok(())
+}
