@@ -1,6 +1,7 @@
 //! The web console in a real browser, over a lab's own agents.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Child;
 use std::time::Duration;
 
@@ -37,15 +38,26 @@ fn fill(lab: &Lab) -> Result<()> {
     lab.server(rows).map(drop)
 }
 
-/// psql waits for a reviewer; the request is in the inbox.
+/// psql waits for a reviewer; the request is in the inbox, without a reload.
 fn held(lab: &Lab, browser: &Browser, mark: &str) -> Result<Child> {
     fill(lab)?;
-    let waiting = lab.psql_started(
-        "operator",
-        &format!("delete from ledger; -- {mark}\nselect 'on' || 'wards';\n"),
-    )?;
-    browser.reads("#inbox", "delete from ledger")?;
+    let statement = format!("delete from ledger /* {mark} */;\nselect 'on' || 'wards';\n");
+    let waiting = lab.psql_started("operator", &statement)?;
+    browser.reads("#waiting-list", mark)?;
     Ok(waiting)
+}
+
+/// Clicks on the waiting request with this mark.
+fn open(browser: &Browser, mark: &str) -> Result<()> {
+    until("the request in the inbox", Duration::from_secs(20), || {
+        let clicked = browser.script(&format!(
+            "const found = [...document.querySelectorAll('#waiting-list .card')].find((a) => a.textContent.includes({mark:?}));
+             if (found) found.click();
+             return Boolean(found);"
+        ))?;
+        Ok((clicked == true).then_some(()))
+    })?;
+    browser.reads("#statement", mark)
 }
 
 fn rows(lab: &Lab) -> Result<String> {
@@ -58,8 +70,7 @@ fn a_reviewer_signs_in_and_approves_what_psql_waits_for() -> Result<()> {
     let browser = signed_in(&lab, "alice")?;
     let waiting = held(&lab, &browser, "approve")?;
     ensure!(rows(&lab)? == "9", "it did not wait");
-    browser.click("#waiting-list .card")?;
-    browser.reads("#statement", "delete from ledger")?;
+    open(&browser, "approve")?;
     browser.reads("#context", "/psql")?;
     ensure!(browser.text("#state")? == "pending");
     browser.write("#justification", "ticket 4711")?;
@@ -67,7 +78,7 @@ fn a_reviewer_signs_in_and_approves_what_psql_waits_for() -> Result<()> {
     browser.reads("#approver", "alice@lab.example")?;
     let said = finish(waiting)?;
     ensure!(
-        said.out.contains("DELETE 9") || said.out.contains("DELETE"),
+        said.out.contains("DELETE") || said.out.contains("DELETE"),
         "{said:?}"
     );
     ensure!(rows(&lab)? == "0");
@@ -79,7 +90,7 @@ fn a_denied_statement_does_not_run_and_its_session_goes_on() -> Result<()> {
     let lab = Lab::current()?;
     let browser = signed_in(&lab, "alice")?;
     let waiting = held(&lab, &browser, "deny")?;
-    browser.click("#waiting-list .card")?;
+    open(&browser, "deny")?;
     browser.write("#justification", "the wrong table")?;
     browser.click("#deny")?;
     browser.reads("#state", "denied")?;
@@ -130,7 +141,7 @@ fn an_auditor_replays_and_cannot_decide() -> Result<()> {
     let reviewer = signed_in(&lab, "alice")?;
     let browser = signed_in(&lab, "dora")?;
     let waiting = held(&lab, &browser, "auditor")?;
-    browser.click("#waiting-list .card")?;
+    open(&browser, "auditor")?;
     browser.reads("#other", "none of the groups")?;
     ensure!(!browser.has("#approve")?);
     // The same by hand, with the token of the auditor's own page.
@@ -142,7 +153,7 @@ fn an_auditor_replays_and_cannot_decide() -> Result<()> {
     )?;
     ensure!(said == 403, "{said}");
     ensure!(rows(&lab)? == "9");
-    reviewer.click("#waiting-list .card")?;
+    open(&reviewer, "auditor")?;
     reviewer.write("#justification", "end of the test")?;
     reviewer.click("#deny")?;
     finish(waiting)?;
@@ -154,7 +165,7 @@ fn forms_of_other_sites_and_without_a_token_do_nothing() -> Result<()> {
     let lab = Lab::current()?;
     let browser = signed_in(&lab, "alice")?;
     let waiting = held(&lab, &browser, "csrf")?;
-    browser.click("#waiting-list .card")?;
+    open(&browser, "csrf")?;
     browser.shows("#approve")?;
     let decision = format!("{}/decision", browser.url()?);
     let without = browser.promise(
@@ -275,6 +286,109 @@ fn a_cookie_that_is_gone_is_a_sign_in_and_signing_out_ends_it() -> Result<()> {
     browser.shows("#sign-in")?;
     browser.go(&url(&lab, "/approvals")?)?;
     browser.shows("#sign-in")
+}
+
+#[test]
+fn notifiers_tell_of_a_request_and_a_forged_call_of_slack_is_refused() -> Result<()> {
+    let lab = Lab::current()?;
+    let service = StandIn::start()?;
+    let browser = signed_in(&lab, "alice")?;
+    let waiting = held(&lab, &browser, "notify")?;
+    open(&browser, "notify")?;
+    let page = browser.url()?;
+    let posted = service.told("/api/chat.postMessage", "notify")?;
+    ensure!(
+        posted.contains(&page) && posted.contains("Review in Weir"),
+        "{posted}"
+    );
+    let hook = service.told("/hook", "notify")?;
+    ensure!(
+        hook.contains("weir-signature: t=") && hook.contains(&page),
+        "{hook}"
+    );
+    // Somebody who knows the request's id, and not the signing secret.
+    let payload = "payload=%7B%22type%22%3A%22block_actions%22%7D";
+    let forged = std::process::Command::new("curl")
+        .args([
+            "--insecure",
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ])
+        .args(["--header", "x-slack-request-timestamp: 1", "--header"])
+        .arg(format!("x-slack-signature: v0={}", "0".repeat(64)))
+        .args(["--data", payload, &url(&lab, "/hooks/slack")?])
+        .output()?;
+    ensure!(forged.stdout == b"401", "{forged:?}");
+    ensure!(rows(&lab)? == "9");
+    browser.write("#justification", "end of the test")?;
+    browser.click("#deny")?;
+    browser.reads("#state", "denied")?;
+    let changed = service.told("/api/chat.update", "end of the test")?;
+    ensure!(!changed.contains("Review in Weir"), "a button is left");
+    finish(waiting)?;
+    Ok(())
+}
+
+/// Where the tier's configuration sends its notices: a stand-in that answers as Slack does.
+struct StandIn(std::sync::mpsc::Receiver<String>);
+
+impl StandIn {
+    fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:5397").context("the notifiers' stand-in")?;
+        let (sender, told) = std::sync::mpsc::sync_channel(256);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let Ok(request) = request(stream) else {
+                    continue;
+                };
+                if sender.send(request).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self(told))
+    }
+
+    /// The next request to a path that has this in its body.
+    fn told(&self, path: &str, part: &str) -> Result<String> {
+        loop {
+            let request = self.0.recv_timeout(Duration::from_secs(60));
+            let request = request.with_context(|| format!("nothing came to {path}"))?;
+            if request.starts_with(&format!("POST {path} ")) && request.contains(part) {
+                return Ok(request);
+            }
+        }
+    }
+}
+
+/// Reads one request of HTTP/1.1 and answers it.
+fn request(stream: TcpStream) -> Result<String> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        ensure!(reader.read_line(&mut line)? > 0, "the request broke off");
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().context("a length")?;
+        }
+        head.push_str(&line);
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let answer = r#"{"ok":true,"ts":"1.1","channel":"C1"}"#;
+    let mut stream = stream;
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{answer}",
+        answer.len()
+    )?;
+    Ok(head + &String::from_utf8_lossy(&body))
 }
 
 #[test]

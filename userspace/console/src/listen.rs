@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -90,6 +91,8 @@ impl Listening {
     /// Serves until it is dropped.
     pub async fn serve(self, router: Router) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        // Connections end with their listener.
+        let mut connections = JoinSet::new();
         // Never closed: it is ours.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             let (stream, peer) = match self.listener.accept().await {
@@ -101,7 +104,8 @@ impl Listening {
                 }
             };
             let (router, tls) = (router.clone(), self.tls.clone());
-            tokio::spawn(async move {
+            while connections.try_join_next().is_some() {}
+            connections.spawn(async move {
                 serve_one(stream, peer, router, tls).await;
                 drop(place);
             });

@@ -136,7 +136,9 @@ pub(crate) fn start(
     let metrics = NotifyMetrics::register(running.registry).context("metrics")?;
     let file = running.folder.join(FILE);
     let state = running.state.clone();
-    weir_notify::start(secrets.notifiers, &file, state, about, metrics)
+    let telling = weir_notify::start(secrets.notifiers, &file, state, about, metrics);
+    let telling = telling
         .map_err(anyhow::Error::msg)
-        .context("approvals.notifiers")
+        .context("approvals.notifiers")?;
+    Ok(vec![tokio::spawn(telling).abort_handle()])
 }

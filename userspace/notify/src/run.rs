@@ -1,12 +1,13 @@
 //! Follows the store of approvals and tells everybody who is to be told.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::time::Now;
@@ -50,8 +51,8 @@ impl NotifyMetrics {
     }
 }
 
-/// What runs; aborted with it.
-pub type Running = Vec<AbortHandle>;
+/// Tells until it is dropped.
+pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the notifiers need of the node.
 pub struct About {
@@ -81,7 +82,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts telling. `file` is made when it is not there; its folder has to be closed to others.
+/// Makes what tells, once it is polled. `file` is made when it is not there; its folder has to be closed to others.
 ///
 /// # Errors
 /// A notifier that cannot work, by its name, or a file that cannot be opened.
@@ -112,12 +113,13 @@ pub fn start(
         about,
         metrics,
     });
-    let mut running = vec![tokio::spawn(follow(Arc::clone(&shared))).abort_handle()];
-    for at in 0..shared.desks.len() {
-        let work = work(Arc::clone(&shared), at);
-        running.push(tokio::spawn(work).abort_handle());
-    }
-    Ok(running)
+    Ok(Box::pin(async move {
+        let mut workers = JoinSet::new();
+        for at in 0..shared.desks.len() {
+            workers.spawn(work(Arc::clone(&shared), at));
+        }
+        follow(shared).await;
+    }))
 }
 
 async fn follow(shared: Arc<Shared>) {

@@ -9,8 +9,9 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use weir_model::ident::{ApprovalId, SessionId};
-use weir_notify::{About, Address, Channel, Notifier, NotifyMetrics, Ours, Running, start};
+use weir_notify::{About, Address, Channel, Notifier, NotifyMetrics, Ours, start};
 use weir_state::{Decided, Decision, NewApproval, Reviewer, State};
 
 pub struct Told {
@@ -135,7 +136,7 @@ impl World {
         Self { folder, state }
     }
 
-    pub fn start(&self, channels: Vec<(&str, Channel)>) -> Result<Running, String> {
+    pub fn start(&self, channels: Vec<(&str, Channel)>) -> Result<AbortHandle, String> {
         self.start_for(channels, &[], Arc::new(|_| true))
     }
 
@@ -144,7 +145,7 @@ impl World {
         channels: Vec<(&str, Channel)>,
         groups: &[&str],
         ours: Ours,
-    ) -> Result<Running, String> {
+    ) -> Result<AbortHandle, String> {
         let notifiers = channels.into_iter().map(|(name, channel)| Notifier {
             name: name.to_owned(),
             groups: groups.iter().map(ToString::to_string).collect(),
@@ -159,13 +160,9 @@ impl World {
         };
         let metrics = NotifyMetrics::register(&prometheus::Registry::new()).unwrap();
         let file = self.folder.join("notify.sqlite");
-        start(
-            notifiers.collect(),
-            &file,
-            self.state.clone(),
-            about,
-            metrics,
-        )
+        let state = self.state.clone();
+        let telling = start(notifiers.collect(), &file, state, about, metrics)?;
+        Ok(tokio::spawn(telling).abort_handle())
     }
 
     pub async fn hold(&self, statement: &str) -> String {

@@ -175,7 +175,7 @@ async fn what_is_refused_is_not_asked_again_and_a_restart_tells_nobody_twice() {
         service.next().await.text().contains("told"),
         "the refused one came again"
     );
-    running.iter().for_each(tokio::task::AbortHandle::abort);
+    running.abort();
     let mut second = Service::start(vec![200]).await;
     world.start(vec![("hook", hook(&second))]).unwrap();
     let third = world.hold("third").await;

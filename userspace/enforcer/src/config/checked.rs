@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use weir_mask::{Detector, OutputPatterns};
 
-use super::console::{Console, Groups, check_console};
+use super::console::{Console, check_console};
 use super::notifiers::{Notifier, check_notifiers};
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
@@ -240,12 +240,8 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
                 None
             }
         });
-    let named = Groups {
-        reviewers: &approvals.reviewer_groups,
-        admins: &admin_groups,
-    };
-    let console = raw.console.as_ref();
-    let console = console.and_then(|console| check_console(console, &named, &mut checker));
+    let named = (&approvals.reviewer_groups, &admin_groups);
+    let console = check_console(raw.console.as_ref(), named, &mut checker);
     let patterns = check_patterns(&raw.masking, &mut checker);
     let mask_key_file = match &raw.masking.key_file {
         Some(file) => checker.file(file),

@@ -72,17 +72,15 @@ pub(crate) struct Console {
     pub(crate) lifetimes: Lifetimes,
 }
 
-/// Groups that other sections name.
-pub(super) struct Groups<'a> {
-    pub(super) reviewers: &'a BTreeMap<String, String>,
-    pub(super) admins: &'a BTreeMap<String, String>,
-}
+/// Reviewers' and administrators' groups, as other sections name them.
+type Groups<'a> = (&'a BTreeMap<String, String>, &'a BTreeMap<String, String>);
 
 pub(super) fn check_console(
-    raw: &RawConsole,
-    groups: &Groups<'_>,
+    raw: Option<&RawConsole>,
+    groups: Groups<'_>,
     checker: &mut Checker<'_>,
 ) -> Option<Console> {
+    let raw = raw?;
     checker.guid("console.client.id", &raw.client_id);
     let listen = check_listen(raw, checker);
     let scheme = if raw.tls.is_some() { "https" } else { "http" };
@@ -164,9 +162,12 @@ fn check_url(text: &str, tls: bool, checker: &mut Checker<'_>) -> Option<String>
     url.map(|url| url.origin().ascii_serialization())
 }
 
-fn check_roles(raw: &RawConsole, groups: &Groups<'_>, checker: &mut Checker<'_>) -> Roles {
-    let mut reviewers: BTreeMap<String, Vec<Who>> = groups
-        .reviewers
+fn check_roles(
+    raw: &RawConsole,
+    (reviewers, admins): Groups<'_>,
+    checker: &mut Checker<'_>,
+) -> Roles {
+    let mut reviewers: BTreeMap<String, Vec<Who>> = reviewers
         .iter()
         .map(|(name, guid)| (name.clone(), vec![Who::Group(guid.clone())]))
         .collect();
@@ -187,7 +188,7 @@ fn check_roles(raw: &RawConsole, groups: &Groups<'_>, checker: &mut Checker<'_>)
     let auditors = list("auditors", &raw.auditors);
     let mut administrators = list("administrators", &raw.administrators);
     if raw.administrators.is_empty() {
-        administrators = groups.admins.values().cloned().map(Who::Group).collect();
+        administrators = admins.values().cloned().map(Who::Group).collect();
     }
     Roles {
         reviewers,

@@ -62,6 +62,11 @@ struct Secrets {
     graph: Option<GraphConfig>,
     /// Of the Kubernetes API, when pods or Services are asked for.
     cluster: Option<ApiConfig>,
+    people: PeopleSecrets,
+}
+
+/// Of what people see: console and notifiers.
+struct PeopleSecrets {
     console: Option<ConsoleSecrets>,
     notifiers: NotifierSecrets,
 }
@@ -195,12 +200,7 @@ async fn serve(parts: Parts) -> Result<()> {
         readiness,
         config: config.clone(),
     });
-    let mut administration = start_admin(&config, welcome.admin, &admin)?;
-    administration.extend(start_console(
-        &config,
-        (secrets.console, secrets.notifiers),
-        (&admin, &paths),
-    )?);
+    let administration = administer(&config, welcome.admin, secrets.people, (&admin, &paths))?;
     serve_from_now_on(&link).await?;
     finder.start();
     pulse::start(welcome.pulse)?;
@@ -452,12 +452,15 @@ fn start_admin(
     Ok(tasks)
 }
 
-/// Console and notifiers, where they are configured.
-fn start_console(
+/// The admin socket, and console and notifiers where they are configured.
+fn administer(
     config: &Config,
-    (console, mut notifiers): (Option<ConsoleSecrets>, NotifierSecrets),
-    (admin, paths): (&AdminState, &StatePaths),
+    socket: OwnedFd,
+    secrets: PeopleSecrets,
+    (admin, paths): (&Arc<AdminState>, &StatePaths),
 ) -> Result<Vec<AbortHandle>> {
+    let mut tasks = start_admin(config, socket, admin)?;
+    let mut notifiers = secrets.notifiers;
     let hooks = console::hooks::router(std::mem::take(&mut notifiers.slack));
     let running = notifiers::Running {
         node: &admin.node,
@@ -465,8 +468,8 @@ fn start_console(
         registry: &admin.metrics,
         folder: &paths.node_dir,
     };
-    let mut tasks = notifiers::start(config, notifiers, &running)?;
-    if let (Some(settings), Some(secrets)) = (&config.console, console) {
+    tasks.extend(notifiers::start(config, notifiers, &running)?);
+    if let (Some(settings), Some(secrets)) = (&config.console, secrets.console) {
         let running = console::Running {
             node: Arc::clone(&admin.node),
             state: admin.state.clone(),
@@ -522,7 +525,9 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         workloads: identities::read(config)?,
         graph: identities::graph(config)?,
         cluster: discovery::read_secrets(config)?,
-        console: ConsoleSecrets::read(config)?,
-        notifiers: NotifierSecrets::read(config)?,
+        people: PeopleSecrets {
+            console: ConsoleSecrets::read(config)?,
+            notifiers: NotifierSecrets::read(config)?,
+        },
     })
 }
