@@ -99,13 +99,29 @@ impl Browser {
         );
         stream.write_all(head.as_bytes())?;
         stream.write_all(body.as_bytes())?;
-        let mut answer = Vec::new();
-        stream
-            .read_to_end(&mut answer)
+        // The driver keeps the connection, whatever it is asked: the length says where to stop.
+        let mut reader = BufReader::new(stream);
+        let mut length = None;
+        loop {
+            let mut line = String::new();
+            let read = reader
+                .read_line(&mut line)
+                .context("chromedriver's answer")?;
+            ensure!(read > 0, "chromedriver broke off");
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = Some(value.trim().parse::<usize>().context("a length")?);
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length.context("an answer with a length")?];
+        reader
+            .read_exact(&mut body)
             .context("chromedriver's answer")?;
-        let text = String::from_utf8_lossy(&answer);
-        let (_, body) = text.split_once("\r\n\r\n").context("an answer of HTTP")?;
-        let value: Value = serde_json::from_str(body).with_context(|| format!("{path}: {text}"))?;
+        let text = String::from_utf8_lossy(&body);
+        let value: Value =
+            serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))?;
         let value = value.get("value").cloned().unwrap_or_default();
         if let Some(error) = value.get("error") {
             bail!(
