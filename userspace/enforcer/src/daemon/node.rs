@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus::Registry;
-use tokio::sync::{oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use weir_accept::OriginSource;
 use weir_broker::client::{NodeLink, Told, Welcome};
 use weir_decide::PolicySet;
@@ -49,6 +49,8 @@ const TABLES_EVERY: Duration = Duration::from_secs(2);
 /// A broker that is just starting is waited for.
 const BROKER_TRIES: u32 = 50;
 const BROKER_TRY_EVERY: Duration = Duration::from_millis(200);
+/// Admin sockets of brokers that came in quick succession.
+const ADMIN_SOCKETS_MAX: usize = 4;
 
 /// What only root can read, read before the drop.
 struct Secrets {
@@ -173,7 +175,8 @@ async fn serve(parts: Parts) -> Result<()> {
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
     let (incoming, listeners) = intake::channel();
-    let (follower, changes) = Follower::new(&node, &intake);
+    let (admin_sockets, admins) = mpsc::channel(ADMIN_SOCKETS_MAX);
+    let (follower, changes) = Follower::new(&node, &intake, admin_sockets.clone());
     let readiness = follower.readiness();
     follower.follow(&link, welcome.take_told(), incoming)?;
     let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
@@ -190,7 +193,10 @@ async fn serve(parts: Parts) -> Result<()> {
         readiness,
         config: config.clone(),
     });
-    let administration = start_admin(&config, welcome.admin, &admin)?;
+    admin_sockets
+        .try_send(welcome.admin)
+        .context("the admin socket")?;
+    let administration = start_admin(&config, admins, &admin);
     serve_from_now_on(&link).await?;
     finder.start();
     pulse::start(welcome.pulse)?;
@@ -360,16 +366,23 @@ struct Follower {
     intake: WeakIntake,
     there: Arc<AtomicBool>,
     ending: watch::Sender<Ending>,
+    /// Each broker has one of its own.
+    admin_sockets: mpsc::Sender<OwnedFd>,
 }
 
 impl Follower {
-    fn new(node: &Arc<Node>, intake: &Intake) -> (Self, watch::Receiver<Ending>) {
+    fn new(
+        node: &Arc<Node>,
+        intake: &Intake,
+        admin_sockets: mpsc::Sender<OwnedFd>,
+    ) -> (Self, watch::Receiver<Ending>) {
         let (ending, changes) = watch::channel(Ending::Signalled);
         let follower = Self {
             node: Arc::clone(node),
             intake: intake.downgrade(),
             there: Arc::new(AtomicBool::new(true)),
             ending,
+            admin_sockets,
         };
         (follower, changes)
     }
@@ -403,8 +416,19 @@ impl Follower {
                 let moves = snapshots == SNAPSHOT_VERSION;
                 self.ending.send_replace(Ending::Succeeded { moves });
             }
-            Told::Gone => {
-                tracing::error!("the broker is gone: new protected connects are refused");
+            Told::Away => {
+                tracing::warn!("the broker is gone: another one is waited for");
+                self.there.store(false, Ordering::Relaxed);
+            }
+            Told::Back { admin } => {
+                tracing::info!("a broker is there again");
+                self.there.store(true, Ordering::Relaxed);
+                incoming.renewed();
+                // A node that drains has nobody who takes it.
+                let _unused = self.admin_sockets.try_send(admin);
+            }
+            Told::Gone(why) => {
+                tracing::error!(why, "the broker does not work with this node, which ends");
                 self.there.store(false, Ordering::Relaxed);
                 self.ending.send_replace(Ending::BrokerGone);
             }
@@ -414,22 +438,14 @@ impl Follower {
 
 fn start_admin(
     config: &Config,
-    socket: OwnedFd,
+    sockets: mpsc::Receiver<OwnedFd>,
     state: &Arc<AdminState>,
-) -> Result<Vec<AbortHandle>> {
-    let listener = std::os::unix::net::UnixListener::from(socket);
-    listener.set_nonblocking(true).context("admin socket")?;
-    let listener = tokio::net::UnixListener::from_std(listener).context("admin socket")?;
+) -> Vec<AbortHandle> {
     let rule = PeerRule {
         governed: config.node.governed.clone(),
     };
-    let unix = serve_unix(listener, rule, Arc::clone(state));
-    let task = tokio::spawn(async move {
-        if let Err(error) = unix.await {
-            tracing::error!(%error, "the admin socket is closed");
-        }
-    });
-    let mut tasks = vec![task.abort_handle()];
+    let unix = tokio::spawn(administer(sockets, rule, Arc::clone(state)));
+    let mut tasks = vec![unix.abort_handle()];
     if let Some(addr) = config.admin_http {
         let tcp = serve_tcp(addr, Arc::clone(state));
         let task = tokio::spawn(async move {
@@ -439,7 +455,37 @@ fn start_admin(
         });
         tasks.push(task.abort_handle());
     }
-    Ok(tasks)
+    tasks
+}
+
+/// Serves the newest of the admin sockets: the path leads to that one.
+async fn administer(
+    mut sockets: mpsc::Receiver<OwnedFd>,
+    rule: PeerRule,
+    state: Arc<AdminState>,
+) {
+    // The one before it ends with the task that served it.
+    let mut serving = JoinSet::new();
+    while let Some(socket) = sockets.recv().await {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        let listener = listener
+            .set_nonblocking(true)
+            .and_then(|()| tokio::net::UnixListener::from_std(listener));
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "the admin socket cannot be used");
+                continue;
+            }
+        };
+        serving.abort_all();
+        let unix = serve_unix(listener, rule.clone(), Arc::clone(&state));
+        serving.spawn(async move {
+            if let Err(error) = unix.await {
+                tracing::error!(%error, "the admin socket is closed");
+            }
+        });
+    }
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
