@@ -41,7 +41,11 @@ impl Session {
     fn answers(&mut self, statement: &str, wanted: &str) -> Result<()> {
         self.types(statement)?;
         loop {
-            let line = self.said.next().context("it ended")?.context("its output")?;
+            let line = self
+                .said
+                .next()
+                .context("it ended")?
+                .context("its output")?;
             if line == wanted {
                 return Ok(());
             }
@@ -107,7 +111,11 @@ fn sessions_go_on_and_new_ones_begin_whatever_becomes_of_the_broker() -> Result<
     let ended = until("the session is reset", WITHIN, || {
         // A reset is only seen by who writes.
         idle.types("select 1;")?;
-        Ok(idle.child.try_wait().context("psql")?.map(|_| asked.elapsed()))
+        Ok(idle
+            .child
+            .try_wait()
+            .context("psql")?
+            .map(|_| asked.elapsed()))
     });
     lab.signal("node", "CONT")?;
     let revoked = finish(revoke?)?;

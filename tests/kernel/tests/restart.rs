@@ -76,7 +76,9 @@ fn a_thousand_connects_during_restarts_of_the_broker_are_all_served() {
             break;
         }
     }
-    weir_kernel_tests::roles::say(&format!("{served} served, a restart in {longest:?} at most"));
+    weir_kernel_tests::roles::say(&format!(
+        "{served} served, a restart in {longest:?} at most"
+    ));
     assert!(served >= 1000, "{served} connects only");
     assert_eq!(lab.node.as_ref().unwrap().child.id(), node);
     assert_eq!(lab.seen.at(FIRST_PORT), 0, "packets reached the server");
@@ -84,7 +86,11 @@ fn a_thousand_connects_during_restarts_of_the_broker_are_all_served() {
     let child = lab.probe_started(A, "loop", PROTECTED4);
     lab.upgrade_node();
     let said = lab.ended(child);
-    assert_eq!(number(&said, "refused") + number(&said, "other"), 0, "{said}");
+    assert_eq!(
+        number(&said, "refused") + number(&said, "other"),
+        0,
+        "{said}"
+    );
     assert!(number(&said, "weir") > 0, "{said}");
 }
 
@@ -225,7 +231,10 @@ fn pods_are_known_to_the_next_broker_as_the_node_knows_them() {
     for bad in ["weir", "refused", "other"] {
         assert_eq!(number(&said, bad), 0, "exempt: {said}");
     }
-    assert!(lab.seen.at(FIRST_PORT) > before, "the exempt pod is counted");
+    assert!(
+        lab.seen.at(FIRST_PORT) > before,
+        "the exempt pod is counted"
+    );
     // What changes while no broker is there is told to the next one.
     lab.broker.as_mut().unwrap().kill();
     let node = lab.node.as_mut().unwrap();

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use weir_model::flow::ProcessAsk;
 
-pub use self::pulse::{Beat, NodePulse};
 use self::pulse::Vital;
+pub use self::pulse::{Beat, NodePulse};
 use self::wire::{Callback, NotGreeted, Outcome, Wire, greet};
 use crate::message::{
     AboutIdentity, Answer, Ask, Claim, ClassReport, FlowNote, FromBroker, LedgerReport, Passed,

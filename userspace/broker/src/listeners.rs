@@ -6,16 +6,16 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use weir_kernel::{ClassId, ListenerEntry, System};
+use weir_kernel::{ClassId, KernelError, ListenerEntry, System};
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, Members as Selector, WorkloadConfig};
 use crate::members::{Members, settle};
-use crate::takeover::Inherited;
 use crate::namespace::{
     Device, Listening, Namespace, devices_here, drain_links, links_here, listen_here,
     listen_loopback,
 };
+use crate::takeover::Inherited;
 
 /// Namespaces of one workload; a workload with more is not one that was thought of.
 const NAMESPACES_MAX: usize = 256;
@@ -37,6 +37,9 @@ pub(crate) struct Place {
     pub(crate) workload: String,
     pub(crate) cookie: u64,
     pub(crate) sockets: Vec<Socket>,
+    /// Until a node has them, connects go to the listeners that the node has of the broker before
+    /// this one: these would be lost if we ended now.
+    waits: Option<ListenerEntry>,
     seen_ns: u64,
 }
 
@@ -383,18 +386,46 @@ impl Places {
         let mut sockets = Vec::new();
         sockets.extend(v4.map(|(fd, addr, _)| Socket { fd, addr }));
         sockets.extend(v6.map(|(fd, addr, _)| Socket { fd, addr }));
-        if is_host {
-            system.set_host_listeners(&entry)?;
-        } else {
-            system.set_listeners(cookie, &entry)?;
+        let inherited = self.inherited.as_ref();
+        let has_others = inherited.is_some_and(|known| known.has(cookie, class, is_host));
+        if !has_others {
+            redirect(cookie, is_host, &entry, system)?;
         }
         tracing::info!(workload = %workload.name, ?entry, is_host, "listening in a namespace");
         Ok(Some(Place {
             workload: workload.name.clone(),
             cookie,
             sockets,
+            waits: has_others.then_some(entry),
             seen_ns: now_ns,
         }))
+    }
+
+    /// A node has the listeners of a place: connects may go there.
+    pub(crate) fn has_listeners(&mut self, id: PlaceId, system: &mut System) {
+        let is_host = id.0 == self.host.inode;
+        let Some(place) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if let Some(entry) = place.waits.take()
+            && let Err(error) = redirect(place.cookie, is_host, &entry, system)
+        {
+            tracing::error!(%error, "connects still go to the listeners of another broker");
+            place.waits = Some(entry);
+        }
+    }
+}
+
+fn redirect(
+    cookie: u64,
+    is_host: bool,
+    entry: &ListenerEntry,
+    system: &mut System,
+) -> Result<(), KernelError> {
+    if is_host {
+        system.set_host_listeners(entry)
+    } else {
+        system.set_listeners(cookie, entry)
     }
 }
 

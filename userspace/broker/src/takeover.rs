@@ -104,7 +104,11 @@ impl Takeover {
 
     /// What stands in the maps already, and is worth keeping.
     pub(crate) fn inherited(&self, system: &System, now_ns: u64) -> Option<Inherited> {
-        let known = || Inherited::new((system.classed(), system.listening()), now_ns);
+        let known = || {
+            let mut known = Inherited::new((system.classed(), system.listening()), now_ns);
+            known.hosts = system.host_listening();
+            known
+        };
         self.same.then(known)
     }
 
@@ -128,6 +132,8 @@ pub(crate) struct Inherited {
     classes: BTreeMap<u64, ClassId>,
     /// By namespace's cookie.
     spaces: BTreeMap<u64, ClassId>,
+    /// With listeners in the host's namespace.
+    hosts: Vec<ClassId>,
     until_ns: u64,
 }
 
@@ -136,7 +142,10 @@ impl Inherited {
         let spaces = spaces.into_iter();
         Self {
             classes: classes.into_iter().collect(),
-            spaces: spaces.filter(|(_, class)| *class != ClassId::HOST).collect(),
+            spaces: spaces
+                .filter(|(_, class)| *class != ClassId::HOST)
+                .collect(),
+            hosts: Vec::new(),
             until_ns: now_ns + SETTLED_WITHIN_NS,
         }
     }
@@ -149,6 +158,15 @@ impl Inherited {
     /// A namespace that another workload had is that one's, until it is known not to be there.
     pub(crate) fn is_anothers(&self, cookie: u64, class: ClassId) -> bool {
         self.spaces.get(&cookie).is_some_and(|of| *of != class)
+    }
+
+    /// Are there listeners of the broker before this one.
+    pub(crate) fn has(&self, cookie: u64, class: ClassId, is_host: bool) -> bool {
+        if is_host {
+            self.hosts.contains(&class)
+        } else {
+            self.spaces.contains_key(&cookie)
+        }
     }
 
     /// Adds the cgroups that nobody claims yet, but for those that only the configuration gives
@@ -181,12 +199,7 @@ mod tests {
     const B: ClassId = ClassId(2);
 
     fn inherited() -> Inherited {
-        let classes = vec![
-            (10, A),
-            (11, B),
-            (12, ClassId::EXEMPT),
-            (13, ClassId::NONE),
-        ];
+        let classes = vec![(10, A), (11, B), (12, ClassId::EXEMPT), (13, ClassId::NONE)];
         let spaces = vec![(7, A), (8, B), (9, ClassId::HOST)];
         Inherited::new((classes, spaces), 5)
     }

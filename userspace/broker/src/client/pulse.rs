@@ -78,9 +78,9 @@ impl Vital {
             Err(Errno::EPIPE) => {}
             Err(error) => return Err(error.into()),
         }
-        let first = self
-            .broken_ns
-            .compare_exchange(0, now_ns, Ordering::Relaxed, Ordering::Relaxed);
+        let first =
+            self.broken_ns
+                .compare_exchange(0, now_ns, Ordering::Relaxed, Ordering::Relaxed);
         let since_ns = first.err().unwrap_or(now_ns);
         drop(pipe);
         let away_ns = now_ns.saturating_sub(since_ns);

@@ -13,11 +13,11 @@ use crate::pulse;
 impl Broker {
     pub(super) fn tell_listeners(&mut self, id: NodeId, place: PlaceId) {
         let mut failed = false;
-        if let Some(place) = self.places.by_id.get(&place) {
-            for socket in &place.sockets {
+        if let Some(known) = self.places.by_id.get(&place) {
+            for socket in &known.sockets {
                 let message = FromBroker::Listener {
-                    workload: place.workload.clone(),
-                    netns: place.cookie,
+                    workload: known.workload.clone(),
+                    netns: known.cookie,
                     addr: socket.addr,
                 };
                 failed |= self.nodes.send(id, &message, &[socket.fd.as_fd()]) != Sent::Yes;
@@ -25,6 +25,8 @@ impl Broker {
         }
         if failed {
             self.node_leaves(id);
+        } else {
+            self.places.has_listeners(place, &mut self.system);
         }
     }
 
@@ -80,32 +82,35 @@ impl Broker {
             .try_clone()
             .map_err(|source| system("admin socket", source))?;
         let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
-        let mut fds = vec![
-            map.as_fd(),
-            admin.as_fd(),
-            pulse.as_fd(),
-            heartbeat.as_fd(),
-        ];
+        let mut fds = vec![map.as_fd(), admin.as_fd(), pulse.as_fd(), heartbeat.as_fd()];
         fds.extend(speakers.as_ref().map(AsFd::as_fd));
         let birth = self.system.birth();
         self.reply(node, id, Answer::Hello { birth }, &fds);
         match self.nodes.introduced(node, (snapshots, claim), watched) {
-            Placed::NotNow => return Ok(()),
-            Placed::Joining => {}
-            Placed::Serving(succession) => self.succeeds(succession),
+            Placed::NotNow => {}
+            Placed::Joining => self.tell_all_listeners(node),
+            Placed::Serving(succession) => {
+                self.tell_all_listeners(node);
+                // It may have left over that.
+                if self.nodes.role(node) == Some(Role::Serving) {
+                    self.succeeds(succession);
+                }
+            }
             Placed::Draining(successor) => {
                 if let (Some(snapshots), Claim::Serving { .. }) = (successor, claim) {
                     // It has not heard of it.
                     self.tell(node, &FromBroker::Drain { snapshots }, &[]);
                 }
-                return Ok(());
             }
         }
+        Ok(())
+    }
+
+    fn tell_all_listeners(&mut self, node: NodeId) {
         let places: Vec<PlaceId> = self.places.by_id.keys().copied().collect();
         for place in places {
             self.tell_listeners(node, place);
         }
-        Ok(())
     }
 
     /// From here on new flows are this node's.

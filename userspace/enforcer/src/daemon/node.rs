@@ -459,11 +459,7 @@ fn start_admin(
 }
 
 /// Serves the newest of the admin sockets: the path leads to that one.
-async fn administer(
-    mut sockets: mpsc::Receiver<OwnedFd>,
-    rule: PeerRule,
-    state: Arc<AdminState>,
-) {
+async fn administer(mut sockets: mpsc::Receiver<OwnedFd>, rule: PeerRule, state: Arc<AdminState>) {
     // The one before it ends with the task that served it.
     let mut serving = JoinSet::new();
     while let Some(socket) = sockets.recv().await {

@@ -281,7 +281,9 @@ fn nobody_waits_for_a_broker_that_has_been_gone_for_long() {
     };
     let kept = |state: &mut State, ask, too_long| {
         let callback: Callback = Box::new(|_outcome| {});
-        state.ask_later(ask, Vec::new(), callback, too_long).is_none()
+        state
+            .ask_later(ask, Vec::new(), callback, too_long)
+            .is_none()
     };
     assert!(kept(&mut state, Ask::Counts, false));
     assert!(!kept(&mut state, Ask::Counts, true));
