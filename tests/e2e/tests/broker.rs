@@ -104,6 +104,7 @@ fn sessions_go_on_and_new_ones_begin_whatever_becomes_of_the_broker() -> Result<
     ensure!(lab.pid("node")? == node, "the node was replaced");
     copy.ends()?;
     transaction.ends()?;
+    lab.sign_in("alice")?;
     lab.signal("node", "STOP")?;
     let asked = Instant::now();
     let revoke = ["revoke", "session", id.as_str().context("an id")?];

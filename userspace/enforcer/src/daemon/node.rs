@@ -5,11 +5,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prometheus::Registry;
+use prometheus::{IntGauge, Registry};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use weir_accept::OriginSource;
@@ -176,7 +175,8 @@ async fn serve(parts: Parts) -> Result<()> {
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
     let (incoming, listeners) = intake::channel();
     let (admin_sockets, admins) = mpsc::channel(ADMIN_SOCKETS_MAX);
-    let (follower, changes) = Follower::new(&node, &intake, admin_sockets.clone());
+    let there = there(&registry).context("metrics")?;
+    let (follower, changes) = Follower::new((&node, &intake), there, admin_sockets.clone());
     let readiness = follower.readiness();
     follower.follow(&link, welcome.take_told(), incoming)?;
     let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
@@ -360,11 +360,19 @@ async fn tables_are_right(reader: Option<StoreAddress>) {
     }
 }
 
+/// Whether a broker is there, as a metric.
+fn there(registry: &Registry) -> prometheus::Result<IntGauge> {
+    let there = IntGauge::new("weir_broker_up", "Whether the broker is there: 0 or 1")?;
+    registry.register(Box::new(there.clone()))?;
+    there.set(1);
+    Ok(there)
+}
+
 /// Does what the broker says of its own accord.
 struct Follower {
     node: Arc<Node>,
     intake: WeakIntake,
-    there: Arc<AtomicBool>,
+    there: IntGauge,
     ending: watch::Sender<Ending>,
     /// Each broker has one of its own.
     admin_sockets: mpsc::Sender<OwnedFd>,
@@ -372,15 +380,15 @@ struct Follower {
 
 impl Follower {
     fn new(
-        node: &Arc<Node>,
-        intake: &Intake,
+        (node, intake): (&Arc<Node>, &Intake),
+        there: IntGauge,
         admin_sockets: mpsc::Sender<OwnedFd>,
     ) -> (Self, watch::Receiver<Ending>) {
         let (ending, changes) = watch::channel(Ending::Signalled);
         let follower = Self {
             node: Arc::clone(node),
             intake: intake.downgrade(),
-            there: Arc::new(AtomicBool::new(true)),
+            there,
             ending,
             admin_sockets,
         };
@@ -389,10 +397,10 @@ impl Follower {
 
     /// What keeps the node from being ready.
     fn readiness(&self) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
-        let there = Arc::clone(&self.there);
+        let there = self.there.clone();
         Box::new(move || {
-            let there = there.load(Ordering::Relaxed);
-            (!there).then(|| "broker".to_owned()).into_iter().collect()
+            let gone = there.get() == 0;
+            gone.then(|| "broker".to_owned()).into_iter().collect()
         })
     }
 
@@ -418,18 +426,18 @@ impl Follower {
             }
             Told::Away => {
                 tracing::warn!("the broker is gone: another one is waited for");
-                self.there.store(false, Ordering::Relaxed);
+                self.there.set(0);
             }
             Told::Back { admin } => {
                 tracing::info!("a broker is there again");
-                self.there.store(true, Ordering::Relaxed);
+                self.there.set(1);
                 incoming.renewed();
                 // A node that drains has nobody who takes it.
                 let _unused = self.admin_sockets.try_send(admin);
             }
             Told::Gone(why) => {
                 tracing::error!(why, "the broker does not work with this node, which ends");
-                self.there.store(false, Ordering::Relaxed);
+                self.there.set(0);
                 self.ending.send_replace(Ending::BrokerGone);
             }
         }
