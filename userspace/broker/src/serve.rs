@@ -311,8 +311,7 @@ impl Broker {
             }
             Ask::FlowOpened(note) => {
                 self.flows.note(note);
-                self.reply(node, id, Answer::Done, &[]);
-                Ok(())
+                self.answered(node, id, Answer::Done)
             }
             Ask::Flows(notes) => {
                 notes.into_iter().for_each(|note| self.flows.note(note));
@@ -320,8 +319,7 @@ impl Broker {
             }
             Ask::FlowClosed { session } => {
                 self.flows.forget(&session);
-                self.reply(node, id, Answer::Done, &[]);
-                Ok(())
+                self.answered(node, id, Answer::Done)
             }
             Ask::Pass(passed) => {
                 self.pass(node, id, &passed);

@@ -105,7 +105,7 @@ impl Takeover {
     /// What stands in the maps already, and is worth keeping.
     pub(crate) fn inherited(&self, system: &System, now_ns: u64) -> Option<Inherited> {
         let known = || {
-            let mut known = Inherited::new((system.classed(), system.listening()), now_ns);
+            let mut known = Inherited::new(system.classed(), system.listening(), now_ns);
             known.hosts = system.host_listening();
             known
         };
@@ -138,7 +138,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    fn new((classes, spaces): (Vec<(u64, ClassId)>, Vec<(u64, ClassId)>), now_ns: u64) -> Self {
+    fn new(classes: Vec<(u64, ClassId)>, spaces: Vec<(u64, ClassId)>, now_ns: u64) -> Self {
         let spaces = spaces.into_iter();
         Self {
             classes: classes.into_iter().collect(),
@@ -201,7 +201,7 @@ mod tests {
     fn inherited() -> Inherited {
         let classes = vec![(10, A), (11, B), (12, ClassId::EXEMPT), (13, ClassId::NONE)];
         let spaces = vec![(7, A), (8, B), (9, ClassId::HOST)];
-        Inherited::new((classes, spaces), 5)
+        Inherited::new(classes, spaces, 5)
     }
 
     #[test]

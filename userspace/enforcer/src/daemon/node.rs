@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prometheus::{IntGauge, Registry};
+use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use weir_accept::OriginSource;
-use weir_broker::client::{NodeLink, Told, Welcome};
+use weir_broker::client::{NodeLink, Welcome};
 use weir_decide::PolicySet;
 use weir_discover::ApiConfig;
 use weir_identify::GraphConfig;
@@ -21,23 +21,22 @@ use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
 use weir_relay::{
-    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, WeakIntake, Workers,
-    WorkloadBinding,
+    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Workers, WorkloadBinding,
 };
 use weir_state::State;
 use zeroize::Zeroizing;
 
 use super::arguments::Arguments;
 use super::discovery::{self, Finder};
+use super::follower::Follower;
 use super::host::BrokerHost;
 use super::identities;
-use super::intake::{self, Incoming};
+use super::intake;
 use super::ledger::Books;
 use super::prepare::{self, StatePaths};
 use super::pulse;
-use super::serving::{Ending, Serving, Shipping};
+use super::serving::{Serving, Shipping};
 use super::targets::TargetSecrets;
-use super::upgrade;
 use crate::admin::{AdminState, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
@@ -48,8 +47,6 @@ const TABLES_EVERY: Duration = Duration::from_secs(2);
 /// A broker that is just starting is waited for.
 const BROKER_TRIES: u32 = 50;
 const BROKER_TRY_EVERY: Duration = Duration::from_millis(200);
-/// Admin sockets of brokers that came in quick succession.
-const ADMIN_SOCKETS_MAX: usize = 4;
 
 /// What only root can read, read before the drop.
 struct Secrets {
@@ -174,9 +171,7 @@ async fn serve(parts: Parts) -> Result<()> {
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
     let (incoming, listeners) = intake::channel();
-    let (admin_sockets, admins) = mpsc::channel(ADMIN_SOCKETS_MAX);
-    let there = there(&registry).context("metrics")?;
-    let (follower, changes) = Follower::new((&node, &intake), there, admin_sockets.clone());
+    let (follower, heard) = Follower::new((&node, &intake), &registry, welcome.admin)?;
     let readiness = follower.readiness();
     follower.follow(&link, welcome.take_told(), incoming)?;
     let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
@@ -193,10 +188,7 @@ async fn serve(parts: Parts) -> Result<()> {
         readiness,
         config: config.clone(),
     });
-    admin_sockets
-        .try_send(welcome.admin)
-        .context("the admin socket")?;
-    let administration = start_admin(&config, admins, &admin);
+    let administration = start_admin(&config, heard.admin_sockets, &admin);
     serve_from_now_on(&link).await?;
     finder.start();
     pulse::start(welcome.pulse)?;
@@ -209,7 +201,7 @@ async fn serve(parts: Parts) -> Result<()> {
         administration,
         shipping: (stop_shipper, shipping),
         books: books.keep(),
-        changes,
+        changes: heard.changes,
         drain_s: config.node.drain_s,
     };
     serving.until_the_end().await
@@ -357,90 +349,6 @@ async fn tables_are_right(reader: Option<StoreAddress>) {
             Err(error) => tracing::warn!(%error, "ClickHouse's tables cannot be checked yet"),
         }
         tokio::time::sleep(TABLES_EVERY).await;
-    }
-}
-
-/// Whether a broker is there, as a metric.
-fn there(registry: &Registry) -> prometheus::Result<IntGauge> {
-    let there = IntGauge::new("weir_broker_up", "Whether the broker is there: 0 or 1")?;
-    registry.register(Box::new(there.clone()))?;
-    there.set(1);
-    Ok(there)
-}
-
-/// Does what the broker says of its own accord.
-struct Follower {
-    node: Arc<Node>,
-    intake: WeakIntake,
-    there: IntGauge,
-    ending: watch::Sender<Ending>,
-    /// Each broker has one of its own.
-    admin_sockets: mpsc::Sender<OwnedFd>,
-}
-
-impl Follower {
-    fn new(
-        (node, intake): (&Arc<Node>, &Intake),
-        there: IntGauge,
-        admin_sockets: mpsc::Sender<OwnedFd>,
-    ) -> (Self, watch::Receiver<Ending>) {
-        let (ending, changes) = watch::channel(Ending::Signalled);
-        let follower = Self {
-            node: Arc::clone(node),
-            intake: intake.downgrade(),
-            there,
-            ending,
-            admin_sockets,
-        };
-        (follower, changes)
-    }
-
-    /// What keeps the node from being ready.
-    fn readiness(&self) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
-        let there = self.there.clone();
-        Box::new(move || {
-            let gone = there.get() == 0;
-            gone.then(|| "broker".to_owned()).into_iter().collect()
-        })
-    }
-
-    fn follow(self, link: &NodeLink, told: Vec<Told>, incoming: Incoming) -> Result<()> {
-        link.listen(told, move |told| self.told(told, &incoming))
-            .context("following the broker")
-    }
-
-    fn told(&self, told: Told, incoming: &Incoming) {
-        match told {
-            Told::Listener {
-                workload,
-                netns,
-                addr,
-                socket,
-            } => incoming.opened(workload, netns, addr, socket),
-            Told::ListenerGone { workload, netns } => incoming.gone(&workload, netns),
-            Told::Session(session) => upgrade::take_up(*session, &self.intake),
-            Told::Passed(passed) => upgrade::passed(&self.node, &passed),
-            Told::Drain { snapshots } => {
-                let moves = snapshots == SNAPSHOT_VERSION;
-                self.ending.send_replace(Ending::Succeeded { moves });
-            }
-            Told::Away => {
-                tracing::warn!("the broker is gone: another one is waited for");
-                self.there.set(0);
-            }
-            Told::Back { admin } => {
-                tracing::info!("a broker is there again");
-                self.there.set(1);
-                incoming.renewed();
-                // A node that drains has nobody who takes it.
-                let _unused = self.admin_sockets.try_send(admin);
-            }
-            Told::Gone(why) => {
-                tracing::error!(why, "the broker does not work with this node, which ends");
-                self.there.set(0);
-                self.ending.send_replace(Ending::BrokerGone);
-            }
-        }
     }
 }
 
