@@ -171,9 +171,10 @@ async fn serve(parts: Parts) -> Result<()> {
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
     let (incoming, listeners) = intake::channel();
+    let told = welcome.take_told();
     let (follower, heard) = Follower::new((&node, &intake), &registry, welcome.admin)?;
     let readiness = follower.readiness();
-    follower.follow(&link, welcome.take_told(), incoming)?;
+    follower.follow(&link, told, incoming)?;
     let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
     let books = Books::open(&config, &paths.node_dir, &spool, &link, &registry)?;
     let accept = intake::accept_all(listeners, origins, intake.clone(), books.taken());
