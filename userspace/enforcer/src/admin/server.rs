@@ -39,6 +39,28 @@ pub(crate) struct AdminState {
     pub(crate) config: Config,
 }
 
+impl AdminState {
+    /// Nobody is signed in yet.
+    pub(crate) fn new(
+        (node, state, identify): (Arc<Node>, State, Arc<Identify>),
+        metrics: prometheus::Registry,
+        readiness: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+        config: Config,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            state,
+            identify,
+            signins: SignIns::default(),
+            browsers: Browsers::default(),
+            runs: Runs::default(),
+            metrics,
+            readiness,
+            config,
+        })
+    }
+}
+
 /// The uid of the peer, which [`PeerRule`] let in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerUid(pub(crate) u32);

@@ -37,7 +37,7 @@ use super::prepare::{self, StatePaths};
 use super::pulse;
 use super::serving::{Serving, Shipping};
 use super::targets::TargetSecrets;
-use crate::admin::{AdminState, Browsers, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
+use crate::admin::{AdminState, PeerRule, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::console::{self, ConsoleSecrets};
 use crate::notifiers::{self, NotifierSecrets};
@@ -188,17 +188,8 @@ async fn serve(parts: Parts) -> Result<()> {
     let books = Books::open(&config, &paths.node_dir, &spool, &link, &registry)?;
     let accept = intake::accept_all(listeners, origins, intake.clone(), books.taken());
     let accepting = tokio::spawn(accept);
-    let admin = Arc::new(AdminState {
-        node: Arc::clone(&node),
-        state,
-        identify,
-        signins: SignIns::default(),
-        browsers: Browsers::default(),
-        runs: Runs::default(),
-        metrics: registry,
-        readiness,
-        config: config.clone(),
-    });
+    let parts = (Arc::clone(&node), state, identify);
+    let admin = AdminState::new(parts, registry, readiness, config.clone());
     let mut administration = start_admin(&config, heard.admin_sockets, &admin);
     administration.extend(start_console(&config, secrets.people, &admin, &paths)?);
     serve_from_now_on(&link).await?;
