@@ -74,7 +74,7 @@ impl Identify {
     }
 
     /// The token's tenant is unknown until its signature holds: every tenant's keys are wanted.
-    async fn ensure_key(&self, opened: &Opened<'_>, now: Now) -> Result<(), Unidentified> {
+    pub(crate) async fn ensure_key(&self, opened: &Opened<'_>, now: Now) -> Result<(), Unidentified> {
         let mut last = Ok(());
         for tenant in &self.settings.tenants {
             let wanted = Wanted {

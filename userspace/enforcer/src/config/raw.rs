@@ -87,6 +87,7 @@ pub(super) struct RawTarget {
     pub(super) services: Vec<RawService>,
     pub(super) ports: Vec<u64>,
     pub(super) agent_tls: Option<String>,
+    pub(super) accept_token: Option<bool>,
     pub(super) names: Vec<String>,
     pub(super) upstream_tls: Option<String>,
     pub(super) upstream_ca: Option<String>,
@@ -304,6 +305,7 @@ impl RawTarget {
             names = tls.texts("names", problems);
             tls.finish(problems);
         }
+        let accept_token = section.opt_flag("accept_token", problems);
         let mut config_keys = Vec::new();
         if let Some(mut kubernetes) = section.opt_section("kubernetes", problems) {
             config_keys = kubernetes.texts("masked_config_keys", problems);
@@ -343,6 +345,7 @@ impl RawTarget {
             services,
             ports,
             agent_tls,
+            accept_token,
             names,
             upstream_tls,
             upstream_ca,

@@ -6,6 +6,8 @@ mod forward;
 mod output;
 mod remote;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -46,9 +48,24 @@ struct Upgrade {
 /// One flow's view of a cluster.
 pub struct KubernetesApi {
     target: Arc<str>,
-    token: Zeroizing<String>,
-    person: Person,
+    acting: Acting,
     masks: Masks,
+}
+
+/// As whom the server is asked, with which credential.
+pub struct Acts {
+    pub token: Zeroizing<String>,
+    pub person: Person,
+}
+
+/// The same, shared with whoever finds it out; nothing is sent while it is empty.
+#[derive(Clone, Default)]
+pub struct Acting(Rc<RefCell<Option<Acts>>>);
+
+impl Acting {
+    pub fn become_of(&self, acts: Acts) {
+        *self.0.borrow_mut() = Some(acts);
+    }
 }
 
 /// What a target's configuration says about masks.
@@ -62,18 +79,11 @@ pub struct Masks {
 }
 
 impl KubernetesApi {
-    /// `token` is the target's credential; the server is asked as `person`.
     #[must_use]
-    pub const fn new(
-        target: Arc<str>,
-        token: Zeroizing<String>,
-        person: Person,
-        masks: Masks,
-    ) -> Self {
+    pub const fn new(target: Arc<str>, acting: Acting, masks: Masks) -> Self {
         Self {
             target,
-            token,
-            person,
+            acting,
             masks,
         }
     }
@@ -170,9 +180,13 @@ impl Api for KubernetesApi {
             Info::Path { .. } => weir_kubernetes::accept_any(&head.headers),
             Info::Resource(_) => weir_kubernetes::accept(&head.headers),
         };
-        let mut headers =
-            weir_kubernetes::towards_server(&head.headers, accept, &self.token, &self.person)
-                .ok_or_else(|| failed("weir: the credential cannot be sent"))?;
+        let acting = self.acting.0.borrow();
+        let mut headers = acting
+            .as_ref()
+            .and_then(|Acts { token, person }| {
+                weir_kubernetes::towards_server(&head.headers, accept, token, person)
+            })
+            .ok_or_else(|| failed("weir: the credential cannot be sent"))?;
         if let Some(Upgrade { offer, key }) = &plan.upgrade {
             offer
                 .towards_server(&mut headers, key)
