@@ -13,6 +13,7 @@ mod code;
 mod config;
 mod device;
 mod entra;
+mod examine;
 mod federated;
 mod groups;
 mod guid;
@@ -36,6 +37,7 @@ pub use self::code::{AnswerProblem, CodeAnswer, CodeClient, CodeHandle, CodeRequ
 pub use self::config::{IdentityConfig, Problem, Problems, REMINT_S_DEFAULT};
 pub use self::device::{DeviceHandle, DevicePoll, DeviceStart, Signed};
 pub use self::entra::{EntraRefusal, RefusalKind};
+pub use self::examine::{ClockSkew, registration_advice};
 pub use self::federated::AssertionProblem;
 pub use self::groups::GraphConfig;
 pub use self::method::{AssertionSource, CertificateProblem, ClientCertificate, Method};
@@ -115,5 +117,11 @@ impl Identify {
             graph,
             people: People::default(),
         })
+    }
+
+    /// Whether the directory can be asked beyond what tokens say.
+    #[must_use]
+    pub const fn has_graph(&self) -> bool {
+        self.graph.is_some()
     }
 }

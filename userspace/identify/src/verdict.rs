@@ -118,28 +118,33 @@ impl Verdict {
     }
 
     fn good(accepted: &Accepted, cloud: &str) -> Self {
-        let kind = match accepted.kind {
-            PrincipalKind::Application => "application",
-            PrincipalKind::Person => "person",
-        };
         Self {
             ok: true,
             step: None,
             step_name: None,
             code: None,
             reason: None,
-            claims: Some(ClaimsSummary {
-                kind,
-                cloud: cloud.to_owned(),
-                tenant: accepted.tenant.to_string(),
-                oid: accepted.oid.to_string(),
-                app: accepted.app.to_string(),
-                roles: accepted.roles.iter().map(ToString::to_string).collect(),
-                groups_state: accepted.groups.state(),
-                groups: accepted.groups.certain().map(ToString::to_string).collect(),
-                token_id: accepted.token_id.to_string(),
-                expires_s: accepted.expires_s,
-            }),
+            claims: Some(ClaimsSummary::of(accepted, cloud)),
+        }
+    }
+}
+
+impl ClaimsSummary {
+    pub(crate) fn of(accepted: &Accepted, cloud: &str) -> Self {
+        Self {
+            kind: match accepted.kind {
+                PrincipalKind::Application => "application",
+                PrincipalKind::Person => "person",
+            },
+            cloud: cloud.to_owned(),
+            tenant: accepted.tenant.to_string(),
+            oid: accepted.oid.to_string(),
+            app: accepted.app.to_string(),
+            roles: accepted.roles.iter().map(ToString::to_string).collect(),
+            groups_state: accepted.groups.state(),
+            groups: accepted.groups.certain().map(ToString::to_string).collect(),
+            token_id: accepted.token_id.to_string(),
+            expires_s: accepted.expires_s,
         }
     }
 }

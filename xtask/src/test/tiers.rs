@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::live;
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
@@ -33,7 +34,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 16] = [
+pub(super) const ALL: [Tier; 17] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -44,7 +45,8 @@ pub(super) const ALL: [Tier; 16] = [
     tests("sim", |step| nextest(step, "sim", SIM, &[])),
     tests("doc", doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
-    tests("identity", |step| in_lab(step, "identity", IDENTITY)),
+    tests("identity", identity),
+    check("live", live::tenant),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", deploy),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
@@ -57,20 +59,31 @@ pub(super) const ALL: [Tier; 16] = [
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
 const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
-const IDENTITY: &str = "package(weir-identify) | (package(weir-e2e) & binary(identity))";
+const IDENTITY: &str =
+    "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
 const E2E: &str =
-    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity)$/)";
+    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
+        GOLDEN,
+        SIM,
+        KERNEL,
+        IDENTITY,
+        live::FILTER,
+        EVIDENCE,
+        KUBERNETES,
+        SSH,
+        E2E,
+        UPGRADE,
+        SETS,
     ]
     .join(" | ")
 }
@@ -151,6 +164,16 @@ fn upgrade(step: &Step) -> Result<Outcome> {
     in_lab_of(step, "upgrade", UPGRADE, |args| UpArgs {
         plain_database: true,
         policies: Some(policies),
+        ..args
+    })
+}
+
+/// Two tenants, targets that take tokens, and places where somebody else answers.
+fn identity(step: &Step) -> Result<Outcome> {
+    let folder = place::root().join("tests/e2e");
+    in_lab_of(step, "identity", IDENTITY, |args| UpArgs {
+        config: Some(folder.join("config/identity.yaml")),
+        policies: Some(folder.join("policies/identity")),
         ..args
     })
 }

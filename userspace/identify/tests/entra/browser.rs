@@ -131,13 +131,13 @@ async fn a_code_works_once_and_not_for_long() {
     let token = format!("/{}/oauth2/v2.0/token", crate::fixture::TENANT);
     // Somebody who saw the redirect tries the code without the verifier.
     let code = back.query_pairs().find(|(name, _)| name == "code").unwrap().1;
-    let stolen = entra.form(&token, &[
+    let stolen = [
         ("grant_type", "authorization_code"),
         ("client_id", CLI),
-        ("code", &code),
+        ("code", &*code),
         ("redirect_uri", REDIRECT),
-    ]);
-    assert_eq!(stolen.await["error"], "invalid_grant");
+    ];
+    assert_eq!(entra.form(&token, &stolen).await["error"], "invalid_grant");
     let answer = CodeAnswer::parse(query).unwrap();
     identify.redeem(sign_in.handle, answer, now()).await.unwrap();
 }
