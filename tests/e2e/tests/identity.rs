@@ -166,7 +166,8 @@ fn members_of_a_group_sign_in_as_another_user_whose_password_a_vault_keeps() -> 
     Ok(())
 }
 
-const VISIT: &str = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=20).read()";
+const VISIT: &str =
+    "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=20).read()";
 
 /// What a person's browser does with the address that `weir` prints: to the test Entra, and back.
 fn browse(lab: &Lab, user: &str, url: &str) -> Result<()> {
@@ -174,7 +175,11 @@ fn browse(lab: &Lab, user: &str, url: &str) -> Result<()> {
     let said = std::process::Command::new(Lab::python_binary()?)
         .args(["-B", "-c", VISIT, url])
         .output()?;
-    anyhow::ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    anyhow::ensure!(
+        said.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
     Ok(())
 }
 
@@ -215,14 +220,20 @@ fn doctor_signs_in_as_each_workload_and_knows_the_clock() -> Result<()> {
         let said = lab.weir(&["doctor", "--json"])?;
         let report: serde_json::Value = serde_json::from_str(&said.out)?;
         let rows = report["rows"].as_array().context("rows")?;
-        let row = rows.iter().find(|row| row["what"] == name).context("a row")?;
+        let row = rows
+            .iter()
+            .find(|row| row["what"] == name)
+            .context("a row")?;
         let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
         Ok((text("state"), text("detail")))
     };
     for agent in ["analyst", "service", "machine", "agent", "guest"] {
         let (state, detail) = row(&format!("sign-in of {agent}"))?;
         assert_eq!(state, "ok", "{agent}: {detail}");
-        assert!(detail.contains("token version 2") && detail.contains("Agent.Connect"), "{detail}");
+        assert!(
+            detail.contains("token version 2") && detail.contains("Agent.Connect"),
+            "{detail}"
+        );
     }
     assert_eq!(row("clock")?.0, "ok");
     lab.entra("/control/clock", &json!({"seconds": -300}))?;
@@ -232,9 +243,15 @@ fn doctor_signs_in_as_each_workload_and_knows_the_clock() -> Result<()> {
     lab.entra("/control/clock", &json!({"seconds": 0}))?;
     lab.entra("/control/metadata", &json!({"version": 2}))?;
     let (state, detail) = skewed?;
-    assert!(state == "failed" && detail.contains("ahead of the authority"), "{detail}");
+    assert!(
+        state == "failed" && detail.contains("ahead of the authority"),
+        "{detail}"
+    );
     let (state, detail) = version?;
-    assert!(state == "failed" && detail.contains("requestedAccessTokenVersion"), "{detail}");
+    assert!(
+        state == "failed" && detail.contains("requestedAccessTokenVersion"),
+        "{detail}"
+    );
     Ok(())
 }
 
@@ -252,7 +269,9 @@ fn run_started(lab: &Lab, way: &str, script: &str) -> Result<std::process::Child
     std::process::Command::new("nsenter")
         .arg(format!("--net={}", lab.name("LAB_LAPTOP_NETNS")?))
         .arg(lab.name("LAB_WEIR_BINARY")?)
-        .args(["run", "--json", way, "--agent", "laptop", "--user", "nobody"])
+        .args([
+            "run", "--json", way, "--agent", "laptop", "--user", "nobody",
+        ])
         .args(["--config", &lab.name("LAB_CONFIG")?])
         .args(["--", "/bin/sh", "-c", script])
         .env("PGHOST", lab.name("LAB_DB_V4")?)
@@ -272,7 +291,10 @@ fn weir_run_signs_in_by_the_browser() -> Result<()> {
     let mut child = run_started(&lab, "--browser", script)?;
     let line = first_line(&mut child)?;
     let start: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
-    let url = start["url"].as_str().context("an address to open")?.to_owned();
+    let url = start["url"]
+        .as_str()
+        .context("an address to open")?
+        .to_owned();
     // The browser is in the laptop's network, as the loopback address is.
     lab.entra("/control/browser", &json!({"user": "carol"}))?;
     let location = lab.redirect(&url)?;

@@ -39,7 +39,16 @@ fn folder() -> Result<PathBuf> {
 fn psql(lab: &Lab, port: u16) -> Result<Said> {
     let host = format!("PGHOST={}", lab.name("LAB_OUTSIDE_V4")?);
     let port = format!("PGPORT={port}");
-    let words = ["env", &host, &port, "psql", "--no-psqlrc", "--no-password", "-c", "select 1"];
+    let words = [
+        "env",
+        &host,
+        &port,
+        "psql",
+        "--no-psqlrc",
+        "--no-password",
+        "-c",
+        "select 1",
+    ];
     lab.exec("analyst", &words, "")
 }
 
@@ -49,21 +58,31 @@ fn given(lab: &Lab, fake: Fake<'_>, port: u16) -> Result<(Said, Vec<String>)> {
     let said = psql(lab, port)?;
     let given = running.end()?;
     assert_ne!(said.code, 0, "{said:?}");
-    assert!(given.iter().any(|line| line == "connection"), "it was asked: {given:?} {said:?}");
+    assert!(
+        given.iter().any(|line| line == "connection"),
+        "it was asked: {given:?} {said:?}"
+    );
     Ok((said, given))
 }
 
 /// Neither the password nor anything that was made of it alone.
 fn holds_no_password(lab: &Lab, given: &[String]) -> Result<()> {
     let password = std::fs::read_to_string(lab.name("LAB_DB_PASSWORD_FILE")?)?;
-    let hex: String = password.trim().bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = password
+        .trim()
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     assert!(hex.len() >= 16, "a password that can be looked for");
     assert!(!given.iter().any(|line| line.contains(&hex)), "{given:?}");
     Ok(())
 }
 
 fn messages(given: &[String]) -> Vec<&str> {
-    given.iter().filter_map(|line| line.strip_prefix("got ")?.split(' ').next()).collect()
+    given
+        .iter()
+        .filter_map(|line| line.strip_prefix("got ")?.split(' ').next())
+        .collect()
 }
 
 #[test]
@@ -116,7 +135,11 @@ fn a_server_with_a_wrong_signature_gets_no_statement() -> Result<()> {
 fn a_server_without_tls_gets_nothing_where_tls_is_demanded() -> Result<()> {
     let lab = Lab::current()?;
     let (_, given) = given(&lab, Fake::Postgres("no-tls", None), TLS)?;
-    assert_eq!(messages(&given), ["startup"], "the request for TLS alone: {given:?}");
+    assert_eq!(
+        messages(&given),
+        ["startup"],
+        "the request for TLS alone: {given:?}"
+    );
     holds_no_password(&lab, &given)
 }
 
@@ -126,7 +149,11 @@ fn a_server_with_a_certificate_of_its_own_gets_nothing() -> Result<()> {
     let (cert, key) = self_signed("db.demo.internal")?;
     let fake = Fake::Postgres("tls", Some((&cert, &key)));
     let (_, given) = given(&lab, fake, TLS)?;
-    assert_eq!(messages(&given), ["startup"], "the request for TLS alone: {given:?}");
+    assert_eq!(
+        messages(&given),
+        ["startup"],
+        "the request for TLS alone: {given:?}"
+    );
     Ok(())
 }
 
@@ -141,7 +168,11 @@ fn a_server_with_a_good_certificate_of_another_name_gets_nothing() -> Result<()>
     let (_, as_itself) = given(&lab, fake, TLS)?;
     assert!(as_itself.iter().any(|line| line == "tls"), "{as_itself:?}");
     let (_, given) = given(&lab, fake, NAME)?;
-    assert_eq!(messages(&given), ["startup"], "the request for TLS alone: {given:?}");
+    assert_eq!(
+        messages(&given),
+        ["startup"],
+        "the request for TLS alone: {given:?}"
+    );
     Ok(())
 }
 
@@ -151,12 +182,26 @@ fn an_api_server_with_a_certificate_of_its_own_gets_no_token() -> Result<()> {
     let (cert, key) = self_signed("kubernetes.default.svc")?;
     let running = Fake::Https(&cert, &key).start(&lab, CLUSTER)?;
     let server = format!("--server=https://{}:{CLUSTER}", lab.name("LAB_OUTSIDE_V4")?);
-    let words = ["kubectl", &server, "--request-timeout=10s", "get", "pods", "-n", "shop"];
+    let words = [
+        "kubectl",
+        &server,
+        "--request-timeout=10s",
+        "get",
+        "pods",
+        "-n",
+        "shop",
+    ];
     let said = lab.exec("analyst", &words, "")?;
     let given = running.end()?;
     assert_ne!(said.code, 0, "{said:?}");
-    assert!(given.iter().any(|line| line == "connection"), "{given:?} {said:?}");
-    assert!(!given.iter().any(|line| line.starts_with("got ")), "{given:?}");
+    assert!(
+        given.iter().any(|line| line == "connection"),
+        "{given:?} {said:?}"
+    );
+    assert!(
+        !given.iter().any(|line| line.starts_with("got ")),
+        "{given:?}"
+    );
     Ok(())
 }
 
@@ -172,11 +217,27 @@ fn an_ssh_server_with_another_host_key_gets_no_login() -> Result<()> {
     let running = Fake::Ssh(key.to_str().context("a path of text")?).start(&lab, HOST)?;
     let host = lab.name("LAB_OUTSIDE_V4")?;
     let port = HOST.to_string();
-    let words = ["ssh", "-p", &port, "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes", &host, "true"];
+    let words = [
+        "ssh",
+        "-p",
+        &port,
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "BatchMode=yes",
+        &host,
+        "true",
+    ];
     let said = lab.exec("analyst", &words, "")?;
     let given = running.end()?;
     assert_ne!(said.code, 0, "{said:?}");
-    assert!(given.iter().any(|line| line == "connection"), "{given:?} {said:?}");
-    assert!(!given.iter().any(|line| line.starts_with("got ")), "{given:?}");
+    assert!(
+        given.iter().any(|line| line == "connection"),
+        "{given:?} {said:?}"
+    );
+    assert!(
+        !given.iter().any(|line| line.starts_with("got ")),
+        "{given:?}"
+    );
     Ok(())
 }

@@ -66,7 +66,14 @@ fn command(lab: &Lab, password: &str, sslmode: &str) -> Result<Vec<String>> {
     words.push(format!("PGHOST={}", lab.name("LAB_DB_V6")?));
     words.push(format!("PGSSLMODE={sslmode}"));
     words.push(format!("PGSSLROOTCERT={}", bundle(lab)?.display()));
-    let psql = ["psql", "--no-psqlrc", "--no-password", "--set", "VERBOSITY=verbose", "-At"];
+    let psql = [
+        "psql",
+        "--no-psqlrc",
+        "--no-password",
+        "--set",
+        "VERBOSITY=verbose",
+        "-At",
+    ];
     words.extend(psql.map(str::to_owned));
     Ok(words)
 }
@@ -87,7 +94,12 @@ fn open(lab: &Lab, agent: &str, password: &str) -> Result<Child> {
 fn a_persons_token_is_a_password_over_tls() -> Result<()> {
     let lab = Lab::current()?;
     let token = mint(&lab, &alice(&lab)?)?;
-    let said = psql(&lab, "analyst", &token, "select 6 * 7; select count(*) from customers;")?;
+    let said = psql(
+        &lab,
+        "analyst",
+        &token,
+        "select 6 * 7; select count(*) from customers;",
+    )?;
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.starts_with("42\n"), "{said:?}");
     until("the record", Duration::from_secs(20), || {
@@ -108,15 +120,24 @@ fn a_persons_token_is_a_password_over_tls() -> Result<()> {
 #[test]
 fn the_subject_and_the_workload_must_both_be_permitted() -> Result<()> {
     let lab = Lab::current()?;
-    let (alice, bob) = (mint(&lab, &alice(&lab)?)?, mint(&lab, &person(&lab, BOB, &[])?)?);
+    let (alice, bob) = (
+        mint(&lab, &alice(&lab)?)?,
+        mint(&lab, &person(&lab, BOB, &[])?)?,
+    );
     // The subject may, the workload may not.
     let said = psql(&lab, "operator", &alice, "select 1;")?;
     assert!(said.has("42501") && said.has("weir"), "{said:?}");
     let said = psql(&lab, "analyst", &alice, "create table x (a int);")?;
-    assert!(said.has("tokens-no-ddl") && said.has("workload that presented"), "{said:?}");
+    assert!(
+        said.has("tokens-no-ddl") && said.has("workload that presented"),
+        "{said:?}"
+    );
     // The workload may, the subject may not.
     let said = psql(&lab, "analyst", &bob, "select count(*) from customers;")?;
-    assert!(said.has("42501") && said.has("presented token's subject"), "{said:?}");
+    assert!(
+        said.has("42501") && said.has("presented token's subject"),
+        "{said:?}"
+    );
     // A workload with its own token is one.
     let own = mint(&lab, &application(&lab, ANALYST, ANALYST_OID)?)?;
     let said = psql(&lab, "analyst", &own, "select count(*) from customers;")?;
@@ -127,7 +148,9 @@ fn the_subject_and_the_workload_must_both_be_permitted() -> Result<()> {
 #[test]
 fn each_wrong_token_is_refused_with_its_step() -> Result<()> {
     let lab = Lab::current()?;
-    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let now_s = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .as_secs();
     let with = |changes: Value| -> Result<String> {
         let mut claims = alice(&lab)?;
         for (name, value) in changes.as_object().context("changes")? {
@@ -143,9 +166,17 @@ fn each_wrong_token_is_refused_with_its_step() -> Result<()> {
             with(json!({"iat": now_s - 7200, "nbf": now_s - 7200, "exp": now_s - 120}))?,
             "step 13",
         ),
-        ("tenant", with(json!({"tid": TENANT_2, "iss": issuer_2}))?, "step 11"),
+        (
+            "tenant",
+            with(json!({"tid": TENANT_2, "iss": issuer_2}))?,
+            "step 11",
+        ),
         ("id_token", with(json!({"nonce": "n"}))?, "step 14"),
-        ("workload", mint(&lab, &application(&lab, SERVICE, SERVICE_OID)?)?, "step 18"),
+        (
+            "workload",
+            mint(&lab, &application(&lab, SERVICE, SERVICE_OID)?)?,
+            "step 18",
+        ),
         ("version", with(json!({"ver": "1.0"}))?, "step 10"),
     ] {
         let said = psql(&lab, "analyst", &token, "select 1;")?;
@@ -157,8 +188,16 @@ fn each_wrong_token_is_refused_with_its_step() -> Result<()> {
         "/control/mint",
         &json!({"tid": TENANT_2, "claims": alice(&lab)?}),
     )?;
-    let said = psql(&lab, "analyst", other_tenant["token"].as_str().context("a token")?, "select 1;")?;
-    assert!(said.has("at step 18:") && said.has("another tenant"), "{said:?}");
+    let said = psql(
+        &lab,
+        "analyst",
+        other_tenant["token"].as_str().context("a token")?,
+        "select 1;",
+    )?;
+    assert!(
+        said.has("at step 18:") && said.has("another tenant"),
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -169,7 +208,10 @@ fn without_tls_the_client_is_told_what_to_do_before_a_password_is_asked_for() ->
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let said = lab.exec("analyst", &words, "select 1;")?;
     assert_ne!(said.code, 0);
-    assert!(said.has("sslmode=verify-full") && said.has("weir ca bundle"), "{said:?}");
+    assert!(
+        said.has("sslmode=verify-full") && said.has("weir ca bundle"),
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -216,7 +258,9 @@ fn a_real_password_sent_by_mistake_is_nowhere() -> Result<()> {
     })?;
     let all = places(&lab)?;
     assert!(all.len() > 10_000, "there was something to look at");
-    let found = all.windows(password.len()).any(|part| part == password.as_bytes());
+    let found = all
+        .windows(password.len())
+        .any(|part| part == password.as_bytes());
     assert!(!found, "the password stands somewhere");
     Ok(())
 }
@@ -225,13 +269,18 @@ fn a_real_password_sent_by_mistake_is_nowhere() -> Result<()> {
 fn a_session_ends_when_its_token_does() -> Result<()> {
     let lab = Lab::current()?;
     let mut claims = alice(&lab)?;
-    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let now_s = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .as_secs();
     claims["exp"] = json!(now_s + 12);
     let token = mint(&lab, &claims)?;
     let live = Live::of(open(&lab, "analyst", &token)?)?;
     session_ends(&lab, "analyst", Duration::from_secs(25))?;
     let said = live.end()?;
-    assert!(said.contains("token that this session presented has ended"), "{said}");
+    assert!(
+        said.contains("token that this session presented has ended"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -279,7 +328,11 @@ fn revoking_either_of_the_two_ends_the_session_in_under_a_second() -> Result<()>
 
 /// kubectl as an agent has it, towards the target that takes tokens.
 fn kubectl(lab: &Lab, agent: &str, token: Option<&str>, arguments: &[&str]) -> Result<Said> {
-    let server = format!("https://[{}]:{}", lab.name("LAB_DB_V6")?, lab.name("LAB_CLUSTER_PORT")?);
+    let server = format!(
+        "https://[{}]:{}",
+        lab.name("LAB_DB_V6")?,
+        lab.name("LAB_CLUSTER_PORT")?
+    );
     let authority = bundle(lab)?;
     let mut words = vec![
         "kubectl".to_owned(),
@@ -288,7 +341,11 @@ fn kubectl(lab: &Lab, agent: &str, token: Option<&str>, arguments: &[&str]) -> R
         format!("--certificate-authority={}", authority.display()),
     ];
     words.extend(token.map(|token| format!("--token={token}")));
-    let words: Vec<&str> = words.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
+    let words: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .chain(arguments.iter().copied())
+        .collect();
     lab.exec(agent, &words, "")
 }
 
@@ -296,14 +353,27 @@ fn kubectl(lab: &Lab, agent: &str, token: Option<&str>, arguments: &[&str]) -> R
 fn kubectl_presents_a_token_as_its_bearer() -> Result<()> {
     let lab = Lab::current()?;
     let token = mint(&lab, &alice(&lab)?)?;
-    let said = kubectl(&lab, "analyst", Some(&token), &["-n", "shop", "get", "pods"])?;
+    let said = kubectl(
+        &lab,
+        "analyst",
+        Some(&token),
+        &["-n", "shop", "get", "pods"],
+    )?;
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.has("web-0"), "{said:?}");
     let log = std::fs::read_to_string(lab.name("LAB_CLUSTER_LOG")?)?;
-    assert!(log.contains(ALICE), "the cluster is asked as the token's subject");
+    assert!(
+        log.contains(ALICE),
+        "the cluster is asked as the token's subject"
+    );
     assert!(!log.contains(&token), "the token goes no further");
     // The workload is not of the group that may bring it.
-    let said = kubectl(&lab, "operator", Some(&token), &["-n", "shop", "get", "pods"])?;
+    let said = kubectl(
+        &lab,
+        "operator",
+        Some(&token),
+        &["-n", "shop", "get", "pods"],
+    )?;
     assert!(said.code != 0 && said.has("orbidden"), "{said:?}");
     Ok(())
 }

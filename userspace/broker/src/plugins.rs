@@ -215,10 +215,17 @@ mod tests {
     #[test]
     fn a_program_prints_the_secret_outside_weirs_cgroup_and_without_an_environment() {
         let own = Place::new();
-        assert_eq!(own.printed("printf 'hunter2\\n'").unwrap().as_str(), "hunter2");
+        assert_eq!(
+            own.printed("printf 'hunter2\\n'").unwrap().as_str(),
+            "hunter2"
+        );
         let place = own.printed("cat /proc/self/cgroup").unwrap();
         let name = own.0.file_name().unwrap().to_str().unwrap();
-        assert!(place.contains(name) && name.ends_with("-plugins"), "{}", *place);
+        assert!(
+            place.contains(name) && name.ends_with("-plugins"),
+            "{}",
+            *place
+        );
         assert_eq!(own.printed("env | grep -c . ; true").unwrap().trim(), "2");
         let path = own.0.clone();
         drop(own);

@@ -422,8 +422,7 @@ impl Bound {
                 .map(|(name, value)| ((*name).to_owned(), expression(value))),
         )
         .ok()?;
-        let request =
-            Request::new(side.uid.clone(), action, resource, context, None).ok()?;
+        let request = Request::new(side.uid.clone(), action, resource, context, None).ok()?;
         let entities = Entities::from_entities(entities, None).ok()?;
         Some(Question { request, entities })
     }
@@ -586,7 +585,10 @@ fn presented_sides(set: &PolicySet, principal: &Principal, attested: &Principal)
     };
     vec![
         side(principal, " (asked of the presented token's subject)"),
-        side(attested, " (asked of the workload that presented the token)"),
+        side(
+            attested,
+            " (asked of the workload that presented the token)",
+        ),
     ]
 }
 

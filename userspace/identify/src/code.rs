@@ -339,7 +339,8 @@ mod tests {
         let good = CodeAnswer::parse("code=abc&state=s&session_state=x&new=1&new=2").unwrap();
         assert_eq!(good.state(), "s");
         assert_eq!(good.code.unwrap().expose(), "abc");
-        CodeAnswer::parse("error=access_denied&error_description=AADSTS65004%3A+no&state=s").unwrap();
+        CodeAnswer::parse("error=access_denied&error_description=AADSTS65004%3A+no&state=s")
+            .unwrap();
         for query in [
             "",
             "code=abc",
@@ -380,7 +381,11 @@ mod tests {
             wall_us: 0,
         };
         let check = |query: &str, now| {
-            handle.check(&CodeAnswer::parse(query).unwrap(), "https://issuer/t/v2.0", now)
+            handle.check(
+                &CodeAnswer::parse(query).unwrap(),
+                "https://issuer/t/v2.0",
+                now,
+            )
         };
         assert_eq!(check("code=a&state=right", at(600)), Ok(()));
         assert_eq!(
@@ -391,7 +396,11 @@ mod tests {
             ("code=a&state=wrong", 1, AnswerProblem::State),
             ("code=a&state=right2", 1, AnswerProblem::State),
             ("code=a&state=", 1, AnswerProblem::State),
-            ("code=a&state=right&iss=https://other/t/v2.0", 1, AnswerProblem::Issuer),
+            (
+                "code=a&state=right&iss=https://other/t/v2.0",
+                1,
+                AnswerProblem::Issuer,
+            ),
             ("code=a&state=right&iss=", 1, AnswerProblem::Issuer),
             ("code=a&state=right", 601, AnswerProblem::Late),
         ] {

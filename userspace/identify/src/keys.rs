@@ -120,7 +120,9 @@ impl RawKey {
             - modulus
                 .get(leading)
                 .map_or(0, |byte| byte.leading_zeros() as usize);
-        if bits < MODULUS_BITS_MIN || modulus.len() > MODULUS_BYTES_MAX || !exponent_holds(&exponent)
+        if bits < MODULUS_BITS_MIN
+            || modulus.len() > MODULUS_BYTES_MAX
+            || !exponent_holds(&exponent)
         {
             return None;
         }
@@ -321,6 +323,16 @@ impl KeySnapshot {
     pub fn with(mut self, tenant: &str, keys: KeySet) -> Self {
         self.tenants.insert(tenant.into(), Arc::new(keys));
         self
+    }
+}
+
+impl KeySnapshot {
+    /// Whether any tenant publishes a key of that name.
+    #[must_use]
+    pub fn knows(&self, kid: &str) -> bool {
+        self.tenants
+            .values()
+            .any(|keys| keys.keys.contains_key(kid))
     }
 }
 

@@ -108,7 +108,11 @@ pub(crate) async fn present(
     };
     let is_workloads = |app: &str| node.has_application(app);
     let now = weir_clock::now();
-    match node.identify.presented(token, &presenter, is_workloads, now).await {
+    match node
+        .identify
+        .presented(token, &presenter, is_workloads, now)
+        .await
+    {
         Ok(principal) => Ok(Subject::presented(Arc::new(principal), own)),
         Err(error) => Err(of_presenter(&error)),
     }

@@ -78,11 +78,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
     let subject = bound.subject;
     let of = (&arrival.origin, &arrival.workload);
     node.identified(arrival.id, of, &subject, None);
-    let due = due(
-        node,
-        (&arrival.workload, arrival.origin.cgroup.0),
-        &subject,
-    );
+    let due = due(node, (&arrival.workload, arrival.origin.cgroup.0), &subject);
     let gate = FlowGate::new(
         Arc::clone(node),
         Rc::clone(&arrival.pen),

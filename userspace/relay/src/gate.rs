@@ -11,9 +11,9 @@ use weir_decide::PolicySet;
 use weir_govern::{
     Blocked, Cleared, Gate, Governor, Hold, HoldRequest, Refusal, Reply, Ruling, Verdict,
 };
+use weir_http::Acting;
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::flow::FlowOrigin;
-use weir_http::Acting;
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::request::Request;
 use weir_spool::Receipt;

@@ -22,10 +22,26 @@ const NEEDED: [&str; 4] = [
 
 /// Parts that need more: the prefix of their tests, the variable, and what is checked.
 const PARTS: [(&str, &str, &str); 4] = [
-    ("federated_", "ENTRA_LIVE_FEDERATED_TOKEN_FILE", "federation, azpacr, AADSTS700211 to 700213"),
-    ("agent_id_", "ENTRA_LIVE_BLUEPRINT", "Agent ID on an own API, xms claims"),
-    ("graph_", "ENTRA_LIVE_GRAPH", "Graph's hosts, groups of a principal, accountEnabled"),
-    ("managed_", "ENTRA_LIVE_MANAGED_CLIENT_ID", "the machine's metadata service"),
+    (
+        "federated_",
+        "ENTRA_LIVE_FEDERATED_TOKEN_FILE",
+        "federation, azpacr, AADSTS700211 to 700213",
+    ),
+    (
+        "agent_id_",
+        "ENTRA_LIVE_BLUEPRINT",
+        "Agent ID on an own API, xms claims",
+    ),
+    (
+        "graph_",
+        "ENTRA_LIVE_GRAPH",
+        "Graph's hosts, groups of a principal, accountEnabled",
+    ),
+    (
+        "managed_",
+        "ENTRA_LIVE_MANAGED_CLIENT_ID",
+        "the machine's metadata service",
+    ),
 ];
 
 fn given(name: &str) -> bool {
@@ -44,7 +60,10 @@ pub(super) fn tenant(step: &Step) -> Result<Outcome> {
     }
     let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !given(name)).collect();
     if !missing.is_empty() {
-        return Ok(Outcome::CannotRun(format!("{} not set", missing.join(", "))));
+        return Ok(Outcome::CannotRun(format!(
+            "{} not set",
+            missing.join(", ")
+        )));
     }
     let mut filter = FILTER.to_owned();
     for (prefix, variable, what) in PARTS {

@@ -237,6 +237,10 @@ mod tests {
         let (query, _browser) = come_back(&listener, "right").unwrap();
         assert_eq!(query, "code=x&state=right");
         let (answers, _stream) = others.join().unwrap();
-        assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 404")));
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.starts_with("HTTP/1.1 404"))
+        );
     }
 }

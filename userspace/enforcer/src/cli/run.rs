@@ -52,7 +52,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
         let owner = Some((user.uid, user.gid));
         let begin = |redirect_uri| {
             let agent = args.agent.clone();
-            client.post("/run/browser", &RunBrowserBody { agent, redirect_uri })
+            client.post(
+                "/run/browser",
+                &RunBrowserBody {
+                    agent,
+                    redirect_uri,
+                },
+            )
         };
         browser::sign_in(&client, (owner, args.json), begin, "/run/browser/answer")?
     } else {

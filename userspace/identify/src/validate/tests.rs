@@ -589,7 +589,8 @@ fn id_token_of_a_sign_in() {
             .unwrap()
             .check_id_token(&keys(), &rules(), &expected, NOW)
     };
-    let with_nonce = |value: Value| checked(&merged(id.clone(), json!({"nonce": value})), Some("n"));
+    let with_nonce =
+        |value: Value| checked(&merged(id.clone(), json!({"nonce": value})), Some("n"));
     assert_eq!(with_nonce(json!("n")), Ok(()));
     assert_eq!(checked(&id, Some("n")), Err(R::Nonce), "none came back");
     for other in [json!("m"), json!("N"), json!(""), json!(["n"]), json!(true)] {

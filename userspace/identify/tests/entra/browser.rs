@@ -86,10 +86,16 @@ async fn an_answer_to_another_sign_in_is_refused() {
     // The code of one sign-in with the state of another: the verifier does not fit.
     let (mine, other) = (start(&identify).await, start(&identify).await);
     let mut back = entra.browse(&other.url).await.unwrap();
-    let injected = back.query().unwrap().replace(other.handle.state(), mine.handle.state());
+    let injected = back
+        .query()
+        .unwrap()
+        .replace(other.handle.state(), mine.handle.state());
     back.set_query(Some(&injected));
     let answer = CodeAnswer::parse(back.query().unwrap()).unwrap();
-    let error = identify.redeem(mine.handle, answer, now()).await.unwrap_err();
+    let error = identify
+        .redeem(mine.handle, answer, now())
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "entra_sign_in_ended", "{error}");
 }
 
@@ -99,9 +105,15 @@ async fn what_the_browser_brings_back_falsified_is_refused() {
     let identify = entra.identify();
     let cases = [
         (json!({"nonce": "planted"}), "nonce"),
-        (json!({"answer": {"iss": "https://evil.example/v2.0"}}), "browser_answer"),
+        (
+            json!({"answer": {"iss": "https://evil.example/v2.0"}}),
+            "browser_answer",
+        ),
         (json!({"answer": {"state": "planted"}}), "browser_answer"),
-        (json!({"answer": {"code": "guessed"}}), "entra_sign_in_ended"),
+        (
+            json!({"answer": {"code": "guessed"}}),
+            "entra_sign_in_ended",
+        ),
     ];
     for (falsified, code) in cases {
         let mut who = falsified;
@@ -130,7 +142,11 @@ async fn a_code_works_once_and_not_for_long() {
     let query = back.query().unwrap();
     let token = format!("/{}/oauth2/v2.0/token", crate::fixture::TENANT);
     // Somebody who saw the redirect tries the code without the verifier.
-    let code = back.query_pairs().find(|(name, _)| name == "code").unwrap().1;
+    let code = back
+        .query_pairs()
+        .find(|(name, _)| name == "code")
+        .unwrap()
+        .1;
     let stolen = [
         ("grant_type", "authorization_code"),
         ("client_id", CLI),
@@ -139,7 +155,10 @@ async fn a_code_works_once_and_not_for_long() {
     ];
     assert_eq!(entra.form(&token, &stolen).await["error"], "invalid_grant");
     let answer = CodeAnswer::parse(query).unwrap();
-    identify.redeem(sign_in.handle, answer, now()).await.unwrap();
+    identify
+        .redeem(sign_in.handle, answer, now())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -149,7 +168,10 @@ async fn declined_and_disabled_people_are_not_signed_in() {
     at_browser(&entra, json!({"user": "bob", "approve": false})).await;
     let error = signed_in(&entra, &identify).await.unwrap_err();
     assert_eq!(error.code(), "entra_sign_in_ended");
-    assert!(error.operator_text().starts_with("AADSTS65004: "), "{error}");
+    assert!(
+        error.operator_text().starts_with("AADSTS65004: "),
+        "{error}"
+    );
     entra.post("/control/disable", json!({"user": "bob"})).await;
     at_browser(&entra, json!({"user": "bob"})).await;
     let shown = entra.browse(&start(&identify).await.url).await.unwrap_err();
@@ -207,9 +229,17 @@ async fn a_sign_in_of_a_process_tree_is_renewed_until_the_person_is_disabled() {
         ..analyst()
     };
     identify.admit(&laptop, signed, now());
-    let renewed = identify.bind(&laptop, None, later_by_wall(901)).await.unwrap();
+    let renewed = identify
+        .bind(&laptop, None, later_by_wall(901))
+        .await
+        .unwrap();
     assert_eq!(&*renewed.oid, ALICE_OID);
-    entra.post("/control/disable", json!({"user": "alice"})).await;
-    let error = identify.bind(&laptop, None, later_by_wall(1900)).await.unwrap_err();
+    entra
+        .post("/control/disable", json!({"user": "alice"}))
+        .await;
+    let error = identify
+        .bind(&laptop, None, later_by_wall(1900))
+        .await
+        .unwrap_err();
     assert!(error.revokes(), "{error}");
 }

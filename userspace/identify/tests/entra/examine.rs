@@ -9,7 +9,9 @@ use crate::fixture::{Entra, MACHINE, TENANT, UNASSIGNED, analyst};
 use crate::now;
 
 async fn unassigned(entra: &Entra) -> WorkloadIdentity {
-    let answer = entra.post("/control/secret", json!({"app": "unassigned"})).await;
+    let answer = entra
+        .post("/control/secret", json!({"app": "unassigned"}))
+        .await;
     WorkloadIdentity {
         client_id: UNASSIGNED.to_owned(),
         method: Method::Secret(Secret::new(answer["secret"].as_str().unwrap())),
@@ -33,7 +35,9 @@ async fn the_clock_is_compared_with_the_authoritys() {
     assert!(skew.ahead_s.abs() <= 2, "{skew:?}");
     assert_eq!(skew.allowed_s, 60);
     for seconds in [600, -600] {
-        entra.post("/control/clock", json!({"seconds": seconds})).await;
+        entra
+            .post("/control/clock", json!({"seconds": seconds}))
+            .await;
         let skew = identify.clock_skew().await.unwrap();
         assert!((skew.ahead_s + seconds).abs() <= 2, "{seconds}: {skew:?}");
     }
@@ -43,7 +47,10 @@ async fn the_clock_is_compared_with_the_authoritys() {
 async fn a_good_registration_shows_in_its_token() {
     let entra = Entra::start().await;
     let assertion = entra.assertion("analyst").await;
-    let found = entra.identify().examine(&analyst(), Some(assertion), now()).await;
+    let found = entra
+        .identify()
+        .examine(&analyst(), Some(assertion), now())
+        .await;
     let found = found.unwrap();
     assert_eq!(found.kind, "application");
     assert_eq!(found.roles, ["Agent.Connect"]);
@@ -58,7 +65,11 @@ async fn each_wrong_registration_is_named_with_what_to_do() {
     let nobody = unassigned(&entra).await;
     let error = identify.examine(&nobody, None, now()).await.unwrap_err();
     assert!(error.operator_text().contains("AADSTS501051"), "{error}");
-    assert!(error.operator_text().contains("assign it the required app role"));
+    assert!(
+        error
+            .operator_text()
+            .contains("assign it the required app role")
+    );
     // Entra does not insist: a token without the role comes.
     let lax = json!({"api": "weir-enforcer", "set": {"assignment_required": false}});
     entra.post("/control/api", lax).await;
@@ -95,7 +106,9 @@ async fn each_wrong_setting_is_named_by_its_number() {
     };
     let said = examine(&|_| {}, stranger).await;
     assert!(said.starts_with("AADSTS700016: "), "{said}");
-    entra.post("/control/disable", json!({"app": "analyst"})).await;
+    entra
+        .post("/control/disable", json!({"app": "analyst"}))
+        .await;
     let said = examine(&|_| {}, analyst()).await;
     assert!(said.starts_with("AADSTS7000112: "), "{said}");
     let other = WorkloadIdentity {
@@ -104,13 +117,18 @@ async fn each_wrong_setting_is_named_by_its_number() {
         ..analyst()
     };
     let said = examine(&|_| {}, other).await;
-    assert!(said.starts_with("AADSTS700213: ") && said.contains("federated credential"), "{said}");
+    assert!(
+        said.starts_with("AADSTS700213: ") && said.contains("federated credential"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
 async fn an_authority_that_does_not_answer_is_said_so() {
     let entra = Entra::start().await;
-    entra.fault(json!({"path": TENANT, "kind": "status", "status": 503})).await;
+    entra
+        .fault(json!({"path": TENANT, "kind": "status", "status": 503}))
+        .await;
     let reached = entra.identify().reach(now()).await;
     let error = reached[0].1.as_ref().unwrap_err();
     assert!(error.operator_text().contains("network path"), "{error}");

@@ -4,7 +4,9 @@ use serde_json::json;
 use weir_identify::{AssertionSource, Identify, Method, RefusalKind, WorkloadIdentity};
 use weir_model::ident::Groups;
 
-use crate::fixture::{ANALYST, Entra, GUEST, GUEST_OID, GUESTS, TENANT, TENANT_2, analyst, good_claims};
+use crate::fixture::{
+    ANALYST, Entra, GUEST, GUEST_OID, GUESTS, TENANT, TENANT_2, analyst, good_claims,
+};
 use crate::{later, now, refused};
 
 fn guest() -> WorkloadIdentity {
@@ -27,8 +29,12 @@ fn both(entra: &Entra) -> Identify {
 async fn workloads_of_two_tenants_are_bound_each_to_its_own() {
     let entra = Entra::start().await;
     let identify = both(&entra);
-    let own = identify.bind(&analyst(), entra.assertion("analyst").await, now()).await;
-    let other = identify.bind(&guest(), entra.assertion("guest").await, now()).await;
+    let own = identify
+        .bind(&analyst(), entra.assertion("analyst").await, now())
+        .await;
+    let other = identify
+        .bind(&guest(), entra.assertion("guest").await, now())
+        .await;
     assert_eq!(&*own.unwrap().tenant, TENANT);
     let other = other.unwrap();
     assert_eq!((&*other.tenant, &*other.oid), (TENANT_2, GUEST_OID));
@@ -59,15 +65,25 @@ async fn applications_of_the_same_id_in_two_tenants_are_two() {
         tenant: TENANT_2.to_owned(),
         ..analyst()
     };
-    let result = identify.bind(&elsewhere, entra.assertion("analyst").await, now()).await;
+    let result = identify
+        .bind(&elsewhere, entra.assertion("analyst").await, now())
+        .await;
     assert_eq!(refused(result), (RefusalKind::NoCredential, 700_211));
-    let own = identify.bind(&analyst(), entra.assertion("analyst").await, now()).await;
-    assert_eq!(&*own.unwrap().app, ANALYST, "the refusal is the other binding's alone");
+    let own = identify
+        .bind(&analyst(), entra.assertion("analyst").await, now())
+        .await;
+    assert_eq!(
+        &*own.unwrap().app,
+        ANALYST,
+        "the refusal is the other binding's alone"
+    );
     let unknown = WorkloadIdentity {
         tenant: TENANT.to_owned(),
         ..guest()
     };
-    let result = identify.bind(&unknown, entra.assertion("guest").await, now()).await;
+    let result = identify
+        .bind(&unknown, entra.assertion("guest").await, now())
+        .await;
     assert_eq!(refused(result), (RefusalKind::SetUp, 700_016));
 }
 
@@ -80,12 +96,16 @@ async fn one_tenants_keys_sign_nothing_for_the_other() {
         let mut claims = good_claims();
         claims["tid"] = json!(claimed);
         claims["iss"] = json!(issuer(claimed));
-        let verdict = identify.verify(&entra.mint_of(signer, claims).await, now()).await;
+        let verdict = identify
+            .verify(&entra.mint_of(signer, claims).await, now())
+            .await;
         assert_eq!(verdict.code, Some("key_of_other_tenant"), "{signer}");
         let mut mixed = good_claims();
         mixed["tid"] = json!(signer);
         mixed["iss"] = json!(issuer(claimed));
-        let verdict = identify.verify(&entra.mint_of(signer, mixed).await, now()).await;
+        let verdict = identify
+            .verify(&entra.mint_of(signer, mixed).await, now())
+            .await;
         assert_eq!(verdict.code, Some("issuer"), "{signer}");
     }
     for tenant in [TENANT, TENANT_2] {
@@ -104,14 +124,25 @@ async fn an_emergency_rollover_in_one_tenant_leaves_the_other_alone() {
     let body = json!({"tid": TENANT_2, "drop_old": true});
     entra.post("/control/rotate-keys", body).await;
     let fresh = entra.mint_of(TENANT_2, good_claims()).await;
-    assert!(identify.verify(&fresh, now()).await.ok, "one look finds the new key");
+    assert!(
+        identify.verify(&fresh, now()).await.ok,
+        "one look finds the new key"
+    );
     assert_eq!(identify.verify(&stolen, now()).await.step, Some(6));
     assert!(identify.verify(&own, now()).await.ok);
     // Nothing signed by the new key: the old one is gone with the next hourly look.
     let identify = both(&entra);
     assert!(identify.verify(&fresh, now()).await.ok);
-    entra.post("/control/rotate-keys", json!({"tid": TENANT_2, "drop_old": true})).await;
-    assert!(identify.verify(&fresh, later(60)).await.ok, "not heard of yet");
+    entra
+        .post(
+            "/control/rotate-keys",
+            json!({"tid": TENANT_2, "drop_old": true}),
+        )
+        .await;
+    assert!(
+        identify.verify(&fresh, later(60)).await.ok,
+        "not heard of yet"
+    );
     assert_eq!(identify.verify(&fresh, later(3601)).await.step, Some(6));
 }
 
@@ -140,7 +171,10 @@ async fn metadata_of_version_1_and_of_any_tenant_are_not_taken() {
         entra.fault(json!({})).await;
     }
     let keys = entra.get("/common/discovery/v2.0/keys").await;
-    assert!(keys["keys"].as_array().unwrap().len() >= 3, "all tenants' and the consumers'");
+    assert!(
+        keys["keys"].as_array().unwrap().len() >= 3,
+        "all tenants' and the consumers'"
+    );
 }
 
 #[tokio::test]
@@ -150,7 +184,15 @@ async fn tokens_of_version_1_are_refused_at_step_10() {
     claims["ver"] = json!("1.0");
     claims["iss"] = json!(format!("https://sts.windows.net/{TENANT}/"));
     claims["appid"] = json!(ANALYST);
-    let verdict = entra.identify().verify(&entra.mint(claims).await, now()).await;
+    let verdict = entra
+        .identify()
+        .verify(&entra.mint(claims).await, now())
+        .await;
     assert_eq!((verdict.step, verdict.code), (Some(10), Some("version")));
-    assert!(verdict.reason.unwrap().contains("requestedAccessTokenVersion"));
+    assert!(
+        verdict
+            .reason
+            .unwrap()
+            .contains("requestedAccessTokenVersion")
+    );
 }

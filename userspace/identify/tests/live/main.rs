@@ -22,7 +22,11 @@ fn now() -> weir_model::time::Now {
 }
 
 /// The number that Entra gave; the text is for whoever compares it with the table.
-async fn refused(identify: &Identify, identity: &WorkloadIdentity, handed: Option<Secret>) -> (RefusalKind, u32) {
+async fn refused(
+    identify: &Identify,
+    identity: &WorkloadIdentity,
+    handed: Option<Secret>,
+) -> (RefusalKind, u32) {
     match identify.examine(identity, handed, now()).await {
         Err(Unidentified::Refused(refusal)) => (refusal.kind, refusal.number),
         other => panic!("no refusal of Entra: {other:?}"),
@@ -44,12 +48,20 @@ async fn the_clocks_agree() {
 
 #[tokio::test]
 async fn a_certificate_signs_in_and_the_token_holds() {
-    let found = identify().examine(&workload(certificate()), None, now()).await;
+    let found = identify()
+        .examine(&workload(certificate()), None, now())
+        .await;
     let found = found.unwrap();
     assert_eq!(found.kind, "application");
-    assert!(found.roles.iter().any(|role| role == "Agent.Connect"), "{found:?}");
+    assert!(
+        found.roles.iter().any(|role| role == "Agent.Connect"),
+        "{found:?}"
+    );
     // Open in the reference: do app-only tokens list groups?
-    eprintln!("groups of an app-only token: {} {:?}", found.groups_state, found.groups);
+    eprintln!(
+        "groups of an app-only token: {} {:?}",
+        found.groups_state, found.groups
+    );
 }
 
 #[tokio::test]
@@ -59,7 +71,10 @@ async fn unknown_application_tenant_and_audience_have_the_numbers_of_the_table()
         client_id: NOBODY.to_owned(),
         ..workload(certificate())
     };
-    assert_eq!(refused(&own, &stranger, None).await, (RefusalKind::SetUp, 700_016));
+    assert_eq!(
+        refused(&own, &stranger, None).await,
+        (RefusalKind::SetUp, 700_016)
+    );
     let other = identify_with(|config| config.audience = NOBODY.to_owned());
     let refusal = refused(&other, &workload(certificate()), None).await;
     assert_eq!(refusal, (RefusalKind::SetUp, 500_011));
@@ -78,7 +93,9 @@ async fn federated_tokens_sign_in_and_mismatches_have_their_numbers() {
     let token = std::fs::read_to_string(path).unwrap();
     let federated = workload(Method::Federated(AssertionSource::Handed));
     let handed = Secret::new(token.trim());
-    let found = identify().examine(&federated, Some(handed.clone()), now()).await;
+    let found = identify()
+        .examine(&federated, Some(handed.clone()), now())
+        .await;
     eprintln!("federated sign-in: {found:?}");
     assert!(found.is_ok(), "{found:?}");
     let stranger = WorkloadIdentity {
@@ -100,7 +117,9 @@ async fn agent_id_works_on_an_api_of_ones_own() {
             source: AssertionSource::Handed,
         })
     };
-    let found = identify().examine(&agent, Some(Secret::new(token.trim())), now()).await;
+    let found = identify()
+        .examine(&agent, Some(Secret::new(token.trim())), now())
+        .await;
     assert!(found.is_ok(), "{found:?}");
 }
 
@@ -113,8 +132,14 @@ async fn graph_completes_groups_and_knows_the_state_of_accounts() {
             token_lists_part: true,
         });
     });
-    let principal = identify.bind(&workload(certificate()), None, now()).await.unwrap();
-    assert!(matches!(principal.groups, Groups::Known(_)), "{principal:?}");
+    let principal = identify
+        .bind(&workload(certificate()), None, now())
+        .await
+        .unwrap();
+    assert!(
+        matches!(principal.groups, Groups::Known(_)),
+        "{principal:?}"
+    );
     assert_eq!(identify.still_presented(&principal, now()).await, Ok(()));
 }
 

@@ -70,7 +70,10 @@ struct Asked<G: Gate, A, D> {
 impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
     async fn run(self, body: Incoming) -> Result<Response<Outgoing>, Failed> {
         let authorization = self.head.headers.get(header::AUTHORIZATION);
-        let admitted = self.flow.gate.admit(authorization.map(HeaderValue::as_bytes));
+        let admitted = self
+            .flow
+            .gate
+            .admit(authorization.map(HeaderValue::as_bytes));
         if let Err(text) = admitted.await {
             return Err(Failed::Said(StatusCode::UNAUTHORIZED, text));
         }

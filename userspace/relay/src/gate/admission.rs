@@ -13,7 +13,8 @@ use crate::subject::Subject;
 const NO_TOKEN: &str = "weir: this target takes an Entra access token as the bearer of each request, \
      and there was none (kubectl --token=…): get one with `az account get-access-token --scope \
      api://CLIENT_ID_OF_WEIR/.default --query accessToken -o tsv`";
-const ANOTHER: &str = "weir: this connection belongs to the subject of another token; open a new one";
+const ANOTHER: &str =
+    "weir: this connection belongs to the subject of another token; open a new one";
 const INTERNAL: &str = "weir: the presented access token could not be checked";
 const NO_CREDENTIAL: &str =
     "weir: the credential for this server cannot be had; ask the platform team";
@@ -53,7 +54,10 @@ impl FlowGate {
     /// The very token of an earlier request, that has not ended.
     fn known(&self, token: &str) -> bool {
         let now_s = weir_clock::now().unix_s();
-        self.token.borrow().as_ref().is_some_and(|have| **have == *token)
+        self.token
+            .borrow()
+            .as_ref()
+            .is_some_and(|have| **have == *token)
             && now_s < self.subject.borrow().principal.valid_until_s
     }
 
@@ -82,10 +86,14 @@ impl FlowGate {
     fn become_of(&self, subject: Subject, token: &str, now: Now) -> Result<(), &'static str> {
         let acts = protocol::acts(&self.target, &subject, self.id).ok_or(NO_CREDENTIAL)?;
         let first = self.subject.borrow().attested.is_none();
-        let bound = subject.bind(&self.policies.borrow_mut().borrow_and_update(), &self.target);
+        let bound = subject.bind(
+            &self.policies.borrow_mut().borrow_and_update(),
+            &self.target,
+        );
         {
             let mut governor = self.governor.borrow_mut();
-            let context = bind::of_principal(governor.context().as_ref().clone(), &subject.principal);
+            let context =
+                bind::of_principal(governor.context().as_ref().clone(), &subject.principal);
             governor.identify(&context, Box::new(bound));
             if first {
                 let presenter = subject.note().unwrap_or_default();
@@ -102,12 +110,10 @@ impl FlowGate {
     }
 
     fn turn_away(&self, rule: &'static str, reason: &str, text: &'static str) -> &'static str {
-        let _recorded = self.governor.borrow_mut().refuse(
-            rule,
-            reason,
-            Arc::from(""),
-            weir_clock::now(),
-        );
+        let _recorded =
+            self.governor
+                .borrow_mut()
+                .refuse(rule, reason, Arc::from(""), weir_clock::now());
         self.record_lazily();
         text
     }
@@ -133,7 +139,14 @@ mod tests {
     fn a_bearer_is_a_scheme_and_one_token() {
         assert_eq!(bearer(b"Bearer a.b.c"), Some("a.b.c"));
         assert_eq!(bearer(b"bEARER a"), Some("a"));
-        for other in [&b"Basic YTpi"[..], b"Bearer", b"a.b.c", b"", b"Bearer\ta", b"\xff x"] {
+        for other in [
+            &b"Basic YTpi"[..],
+            b"Bearer",
+            b"a.b.c",
+            b"",
+            b"Bearer\ta",
+            b"\xff x",
+        ] {
             assert_eq!(bearer(other), None);
         }
         // What follows is the validator's to refuse, blanks and all.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use weir_identify::{
-    ClaimsSummary, ClockSkew, Identify, Method, Secret, Unidentified,
-    WorkloadIdentity, registration_advice,
+    ClaimsSummary, ClockSkew, Identify, Method, Secret, Unidentified, WorkloadIdentity,
+    registration_advice,
 };
 
 use super::{Report, State};
@@ -165,6 +165,9 @@ mod tests {
         assert!(said(30).0 == State::Degraded);
         let (state, text) = said(-600);
         assert!(state == State::Failed);
-        assert!(text.starts_with("600 s behind") && text.contains("timedatectl"), "{text}");
+        assert!(
+            text.starts_with("600 s behind") && text.contains("timedatectl"),
+            "{text}"
+        );
     }
 }

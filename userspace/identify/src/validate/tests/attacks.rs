@@ -10,8 +10,13 @@ use super::*;
 fn signed_as(header: &str, padding: &'static dyn RsaEncoding) -> String {
     let signed = format!("{}.{}", b64(header), b64(app().to_string()));
     let mut signature = vec![0; K1.public_modulus_len()];
-    K1.sign(padding, &SystemRandom::new(), signed.as_bytes(), &mut signature)
-        .unwrap();
+    K1.sign(
+        padding,
+        &SystemRandom::new(),
+        signed.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     format!("{signed}.{}", b64(signature))
 }
 
@@ -46,11 +51,22 @@ fn algorithm_confusion_with_real_signatures() {
         let token = format!("{signed}.{}", b64(signature));
         assert_eq!(check(&token).unwrap_err(), refusal, "{alg}");
     }
-    for alg in ["RS256 ", " RS256", "RS256\\u0000", "RS256,none", "R\\u0053256x", "EdDSA", "dir"] {
+    for alg in [
+        "RS256 ",
+        " RS256",
+        "RS256\\u0000",
+        "RS256,none",
+        "R\\u0053256x",
+        "EdDSA",
+        "dir",
+    ] {
         header_refused(&header(alg), R::Algorithm);
     }
     for alg in ["[\"RS256\"]", "{\"RS256\":1}", "256", "true", "null"] {
-        header_refused(&format!(r#"{{"alg":{alg},"kid":"k1"}}"#), R::HeaderMalformed);
+        header_refused(
+            &format!(r#"{{"alg":{alg},"kid":"k1"}}"#),
+            R::HeaderMalformed,
+        );
     }
 }
 
@@ -82,7 +98,10 @@ fn nested_encrypted_and_wrapped_tokens() {
     raw_refused(&format!("\"{inner}\""), R::ClaimsNotObject);
     raw_refused(&format!(r#"{{"jwt":"{inner}"}}"#), R::TenantMalformed);
     // JWE in its compact form: five parts.
-    let jwe = format!("{}.AA.AA.AA.AA", b64(r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#));
+    let jwe = format!(
+        "{}.AA.AA.AA.AA",
+        b64(r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#)
+    );
     assert_eq!(check(&jwe), Err(R::NotThreeParts));
     header_refused(
         r#"{"alg":"RS256","kid":"k1","enc":"A256GCM","zip":"DEF"}"#,
@@ -91,12 +110,16 @@ fn nested_encrypted_and_wrapped_tokens() {
     // JSON serialisations of JWS (RFC 7515, section 7.2).
     let (signed, signature) = inner.rsplit_once('.').unwrap();
     let (head, payload) = signed.split_once('.').unwrap();
-    let flat = format!(r#"{{"protected":"{head}","payload":"{payload}","signature":"{signature}"}}"#);
+    let flat =
+        format!(r#"{{"protected":"{head}","payload":"{payload}","signature":"{signature}"}}"#);
     assert_eq!(check(&flat), Err(R::NotThreeParts));
     // The unsigned wrapper around a signed actor (CVE-2025-55241).
     let wrapper = b64(r#"{"alg":"none","typ":"JWT"}"#);
     let claims = b64(with(json!({"actortoken": inner, "nameid": OID})).to_string());
-    assert_eq!(check(&format!("{wrapper}.{claims}.")), Err(R::NotThreeParts));
+    assert_eq!(
+        check(&format!("{wrapper}.{claims}.")),
+        Err(R::NotThreeParts)
+    );
     assert_eq!(check(&format!("{wrapper}.{claims}.AA")), Err(R::Algorithm));
 }
 
@@ -140,9 +163,23 @@ fn members_that_are_there_twice_however_they_are_spelt() {
 #[test]
 fn numbers_that_are_no_times() {
     for number in [
-        "1e400", "-1e400", "1e9", "1800003600.0", "1800003600.000001", "18446744073709551616",
-        "9223372036854775808", "\"1800003600\"", "[1800003600]", "true", "null", "{}", "NaN",
-        "Infinity", "0x6B49D200", "01800003600", "+1800003600",
+        "1e400",
+        "-1e400",
+        "1e9",
+        "1800003600.0",
+        "1800003600.000001",
+        "18446744073709551616",
+        "9223372036854775808",
+        "\"1800003600\"",
+        "[1800003600]",
+        "true",
+        "null",
+        "{}",
+        "NaN",
+        "Infinity",
+        "0x6B49D200",
+        "01800003600",
+        "+1800003600",
     ] {
         for name in ["exp", "nbf", "iat"] {
             let mut claims = app();
@@ -154,10 +191,19 @@ fn numbers_that_are_no_times() {
     }
     claims_refused(&with(json!({"exp": -1})), R::Expired);
     claims_refused(&with(json!({"exp": 0})), R::Expired);
-    claims_refused(&with(json!({"exp": i64::MAX, "iat": i64::MIN, "nbf": i64::MIN})), R::LifeTooLong);
-    claims_refused(&with(json!({"exp": i64::MAX, "nbf": i64::MAX, "iat": NOW})), R::NotYetValid);
+    claims_refused(
+        &with(json!({"exp": i64::MAX, "iat": i64::MIN, "nbf": i64::MIN})),
+        R::LifeTooLong,
+    );
+    claims_refused(
+        &with(json!({"exp": i64::MAX, "nbf": i64::MAX, "iat": NOW})),
+        R::NotYetValid,
+    );
     claims_refused(&with(json!({"nbf": NOW + 3600})), R::NotYetValid);
-    claims_refused(&with(json!({"iat": NOW + 3600, "exp": NOW + 7200})), R::IssuedInFuture);
+    claims_refused(
+        &with(json!({"iat": NOW + 3600, "exp": NOW + 7200})),
+        R::IssuedInFuture,
+    );
     // Milliseconds in place of seconds.
     claims_refused(&with(json!({"exp": (NOW + 3600) * 1000})), R::LifeTooLong);
 }
@@ -272,15 +318,31 @@ fn subjects_roles_and_scopes_that_only_look_right() {
         claims_refused(&with(json!({"azp": id})), R::ClientId);
     }
     for role in [
-        "Agent.Connect\0", "Аgent.Connect", "Agent\u{2024}Connect", "agent.connect",
-        "Agent.Connect\u{200b}", " Agent.Connect", "Agent.Connect,Other", "Agent.*", "",
+        "Agent.Connect\0",
+        "Аgent.Connect",
+        "Agent\u{2024}Connect",
+        "agent.connect",
+        "Agent.Connect\u{200b}",
+        " Agent.Connect",
+        "Agent.Connect,Other",
+        "Agent.*",
+        "",
     ] {
         claims_refused(&with(json!({"roles": [role]})), R::RoleMissing);
     }
-    claims_refused(&with(json!({"wids": ["Agent.Connect"], "roles": []})), R::RoleMissing);
+    claims_refused(
+        &with(json!({"wids": ["Agent.Connect"], "roles": []})),
+        R::RoleMissing,
+    );
     for scp in [
-        "Agent.Run\0", "Agent.Run\u{a0}openid", "Agent.Run\nopenid", "Other,Agent.Run",
-        "api://x/Agent.Run", "Agent.Run.All", "Agent.Ru", "Аgent.Run",
+        "Agent.Run\0",
+        "Agent.Run\u{a0}openid",
+        "Agent.Run\nopenid",
+        "Other,Agent.Run",
+        "api://x/Agent.Run",
+        "Agent.Run.All",
+        "Agent.Ru",
+        "Аgent.Run",
     ] {
         claims_refused(&merged(person(), json!({"scp": scp})), R::ScopeMissing);
     }
@@ -315,8 +377,20 @@ fn other_kinds_of_tokens() {
     claims_refused(&service_account, R::ClaimsMalformed);
     let on_behalf = merged(person(), json!({"idtyp": "app"}));
     claims_refused(&on_behalf, R::Story);
-    for typ in ["at+jwt", "JWE", "JOSE", "", "JWT ", "dpop+jwt", "logout+jwt", "secevent+jwt"] {
-        header_refused(&format!(r#"{{"alg":"RS256","kid":"k1","typ":"{typ}"}}"#), R::Type);
+    for typ in [
+        "at+jwt",
+        "JWE",
+        "JOSE",
+        "",
+        "JWT ",
+        "dpop+jwt",
+        "logout+jwt",
+        "secevent+jwt",
+    ] {
+        header_refused(
+            &format!(r#"{{"alg":"RS256","kid":"k1","typ":"{typ}"}}"#),
+            R::Type,
+        );
     }
 }
 
@@ -340,18 +414,27 @@ fn text_that_is_no_json_object() {
         claims.replacen("\"iss\"", "iss", 1),
         claims.replacen('}', ",}", 1),
         beside(r#""x":"\ud800""#).replacen("\"x\"", "\"uti2\":1,\"scp\"", 1),
-        beside(&format!("\"x\":{}1{}", "[".repeat(500), "]".repeat(500))),
         "{".to_owned(),
     ] {
         raw_refused(&payload, R::ClaimsMalformed);
     }
+    // Depth costs no stack, in what is not looked at as in what is.
+    let deep = format!("{}1{}", "[".repeat(4000), "]".repeat(4000));
+    let token = sign_raw(&K1, HEADER, &beside(&format!("\"x\":{deep}")));
+    assert!(check(&token).is_ok());
+    raw_refused(&beside(&format!("\"scp\":{deep}")), R::ClaimsMalformed);
     // Invalid UTF-8 in a claim that counts.
     let head = b64(HEADER);
     let bytes = [b"{\"iss\":\"".as_slice(), &[0xff, 0xfe], b"\"}"].concat();
     let signed = format!("{head}.{}", b64(bytes));
     let mut signature = vec![0; K1.public_modulus_len()];
-    K1.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
-        .unwrap();
+    K1.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        signed.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     let token = format!("{signed}.{}", b64(signature));
     assert_eq!(check(&token), Err(R::ClaimsMalformed));
 }
@@ -384,7 +467,11 @@ fn keys_of_other_tenants_and_look_alike_kids() {
     ] {
         let token = sign_raw(&K2, header, &claims.to_string());
         let checked = open(&token).unwrap().check(&collision, &rules(), None, NOW);
-        assert_eq!(checked.unwrap_err(), refusal, "the first tenant's key is tried");
+        assert_eq!(
+            checked.unwrap_err(),
+            refusal,
+            "the first tenant's key is tried"
+        );
     }
     // Asked for one tenant, another's token.
     let of_second = sign_raw(
@@ -393,7 +480,9 @@ fn keys_of_other_tenants_and_look_alike_kids() {
         &with(json!({"tid": T2, "iss": issuer(T2)})).to_string(),
     );
     assert!(check(&of_second).is_ok(), "two tenants are allowed");
-    let asked = open(&of_second).unwrap().check(&keys(), &rules(), Some(T1), NOW);
+    let asked = open(&of_second)
+        .unwrap()
+        .check(&keys(), &rules(), Some(T1), NOW);
     assert_eq!(asked.unwrap_err(), R::UnknownKey);
     for kid in ["K1", "k1.", "k1/../k2", "__proto__", "k1 "] {
         let header = format!(r#"{{"alg":"RS256","kid":"{kid}"}}"#);
@@ -421,7 +510,9 @@ fn published_keys_that_are_too_weak_or_of_another_use_sign_nothing() {
     zero["e"] = json!("AA");
     let mut long = jwk(&K1, "k1");
     long["e"] = json!(b64([0x7f; 64]));
-    for bad in [encryption, other, symmetric, weak, identity, even, zero, long] {
+    for bad in [
+        encryption, other, symmetric, weak, identity, even, zero, long,
+    ] {
         let keys = KeySnapshot::default().with(T1, set(&[bad.clone(), jwk(&K2, "k2")]));
         let token = sign(&app());
         let checked = open(&token).unwrap().check(&keys, &rules(), None, NOW);
@@ -434,9 +525,18 @@ fn groups_that_contradict_each_other() {
     let group = "9a000000-0000-4000-8000-000000000001";
     let moved = json!({"groups": "src1"});
     for (changes, refusal) in [
-        (json!({"groups": [], "hasgroups": true}), R::GroupsContradiction),
-        (json!({"groups": [group], "_claim_names": moved}), R::GroupsContradiction),
-        (json!({"groups": ["{9a000000-0000-4000-8000-000000000001}"]}), R::GroupsNotGuid),
+        (
+            json!({"groups": [], "hasgroups": true}),
+            R::GroupsContradiction,
+        ),
+        (
+            json!({"groups": [group], "_claim_names": moved}),
+            R::GroupsContradiction,
+        ),
+        (
+            json!({"groups": ["{9a000000-0000-4000-8000-000000000001}"]}),
+            R::GroupsNotGuid,
+        ),
         (json!({"groups": [format!("{group}\0")]}), R::GroupsNotGuid),
         (json!({"groups": ["Domain Admins"]}), R::GroupsNotGuid),
         (json!({"groups": [group, 1]}), R::ClaimsMalformed),

@@ -64,8 +64,17 @@ proptest! {
 #[test]
 fn every_claim_that_counts_is_needed_and_has_one_type() {
     let values = [
-        json!(null), json!(true), json!(0), json!(1.5), json!(""), json!("x"), json!([]), json!({}),
-        json!(["x"]), json!(-1), json!(i64::MAX),
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(1.5),
+        json!(""),
+        json!("x"),
+        json!([]),
+        json!({}),
+        json!(["x"]),
+        json!(-1),
+        json!(i64::MAX),
     ];
     for name in [
         "aud", "iss", "iat", "nbf", "exp", "azp", "azpacr", "idtyp", "oid", "tid", "ver", "roles",
