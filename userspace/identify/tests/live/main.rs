@@ -53,14 +53,14 @@ async fn a_certificate_signs_in_and_the_token_holds() {
         .await;
     let found = found.unwrap();
     assert_eq!(found.kind, "application");
+    // Sources disagree on whether app-only tokens list groups: both are taken, neither as none.
+    assert!(
+        matches!(found.groups_state, "known" | "unknown"),
+        "{found:?}"
+    );
     assert!(
         found.roles.iter().any(|role| role == "Agent.Connect"),
         "{found:?}"
-    );
-    // Open in the reference: do app-only tokens list groups?
-    eprintln!(
-        "groups of an app-only token: {} {:?}",
-        found.groups_state, found.groups
     );
 }
 
@@ -96,7 +96,6 @@ async fn federated_tokens_sign_in_and_mismatches_have_their_numbers() {
     let found = identify()
         .examine(&federated, Some(handed.clone()), now())
         .await;
-    eprintln!("federated sign-in: {found:?}");
     assert!(found.is_ok(), "{found:?}");
     let stranger = WorkloadIdentity {
         client_id: need("ENTRA_LIVE_OTHER_CLIENT_ID"),

@@ -382,20 +382,53 @@ fn said(status: StatusCode, message: &str, rule: Option<&str>) -> Response<Bytes
 mod tests {
     use super::*;
 
+    fn api(acting: Acting) -> KubernetesApi {
+        let masks = Masks {
+            key: MaskKey::new([1; 32]),
+            patterns: OutputPatterns::new(&[], &[]).unwrap(),
+            config_keys: Arc::from([]),
+        };
+        KubernetesApi::new(Arc::from("k"), acting, masks)
+    }
+
+    #[test]
+    fn nothing_is_sent_before_it_is_known_who_asks() {
+        let acting = Acting::default();
+        let api = api(acting.clone());
+        let request = http::Request::get("/api/v1/namespaces/shop/pods")
+            .header(header::AUTHORIZATION, "Bearer of-the-agent");
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let plan = api
+            .read(&head, b"")
+            .map_err(|problem| problem.reason)
+            .unwrap()
+            .plan;
+        assert!(api.towards_server(&head, &plan).is_err());
+        acting.become_of(Acts {
+            token: Zeroizing::new("of-weir".to_owned()),
+            person: Person {
+                user: "subject".to_owned(),
+                ..Person::default()
+            },
+        });
+        let sent = api
+            .towards_server(&head, &plan)
+            .map_err(|problem| problem.reason)
+            .unwrap();
+        assert_eq!(sent.headers[header::AUTHORIZATION], "Bearer of-weir");
+        assert_eq!(sent.headers["impersonate-user"], "subject");
+    }
+
     fn asked(path: &str, accept: &str) -> String {
-        let api = KubernetesApi::new(
-            Arc::from("k"),
-            Zeroizing::new("token".to_owned()),
-            Person {
+        let acting = Acting::default();
+        acting.become_of(Acts {
+            token: Zeroizing::new("token".to_owned()),
+            person: Person {
                 user: "agent".to_owned(),
                 ..Person::default()
             },
-            Masks {
-                key: MaskKey::new([1; 32]),
-                patterns: OutputPatterns::new(&[], &[]).unwrap(),
-                config_keys: Arc::from([]),
-            },
-        );
+        });
+        let api = api(acting);
         let request = http::Request::get(path).header(header::ACCEPT, accept);
         let (head, ()) = request.body(()).unwrap().into_parts();
         let plan = api.read(&head, &[]).map_err(|problem| problem.reason);

@@ -51,7 +51,17 @@ fn feed(session: &mut PostgresSession, input: &mut BytesMut) -> Came {
             Output::Close(reason) => came.closed = Some(reason),
             Output::UpgradeTls(Side::Client) => came.tls = true,
             Output::Identify => came.identify = true,
-            other => panic!("nothing else before the session is bound: {other:?}"),
+            other @ (Output::ToServer(_)
+            | Output::UpgradeTls(Side::Server)
+            | Output::Connect(_)
+            | Output::Catalog(_)
+            | Output::Hold(_)
+            | Output::AbandonHold(_)
+            | Output::RegisterCancel(_)
+            | Output::AskCancel(_)
+            | Output::SendCancel(_)) => {
+                panic!("nothing else before the session is bound: {other:?}")
+            }
         }
     }
     came
