@@ -371,10 +371,19 @@ fn said(status: StatusCode, message: &str, rule: Option<&str>) -> Response<Bytes
     let body = weir_kubernetes::status::status(status.as_u16(), message, rule);
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(
+    let headers = response.headers_mut();
+    headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
+    if status == StatusCode::UNAUTHORIZED {
+        // kubectl has a sentence of its own for this status, and prints warnings beside it
+        // (RFC 9111, section 5.5, as the API server uses it).
+        let warning = format!("299 - \"{}\"", message.replace(['"', '\\'], "'"));
+        if let Ok(warning) = HeaderValue::from_str(&warning) {
+            headers.insert(header::WARNING, warning);
+        }
+    }
     response
 }
 
