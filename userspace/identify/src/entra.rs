@@ -184,6 +184,17 @@ fn set_up(number: u32) -> (RefusalKind, &'static str) {
             RefusalKind::SetUp,
             "the blueprint has no such agent identity; check the workload's client_id and blueprint",
         ),
+        0 => (
+            RefusalKind::Other,
+            "Entra refused without a number; see its sign-in log",
+        ),
+        _ => of_people(number),
+    }
+}
+
+/// What somebody meets who signs in by browser or device code.
+fn of_people(number: u32) -> (RefusalKind, &'static str) {
+    match number {
         7_000_218 => (
             RefusalKind::SetUp,
             "the client is registered as confidential; for people allow public client flows on \
@@ -215,10 +226,6 @@ fn set_up(number: u32) -> (RefusalKind, &'static str) {
         50_034 => (
             RefusalKind::Revoked,
             "the account is not in this tenant; check the tenant, and whether it was deleted",
-        ),
-        0 => (
-            RefusalKind::Other,
-            "Entra refused without a number; see its sign-in log",
         ),
         _ => (
             RefusalKind::Other,

@@ -1,6 +1,7 @@
-//! The tier `live`: against a real tenant, on request only.
+//! The tiers of identity: `identity` against the test Entra, `live` against a real tenant.
 //!
-//! Without its settings it is listed as not run, with what it needs; it never counts as passed.
+//! The second one is on request only. Without its settings it is listed as not run, with what it
+//! needs; it never counts as passed.
 
 use std::env;
 
@@ -8,6 +9,9 @@ use anyhow::Result;
 
 use super::Outcome;
 use super::nextest::nextest;
+use super::tiers::{IDENTITY, in_lab_of};
+use crate::lab::UpArgs;
+use crate::place;
 use crate::say::Step;
 
 pub(super) const FILTER: &str = "package(weir-identify) & binary(live)";
@@ -43,6 +47,16 @@ const PARTS: [(&str, &str, &str); 4] = [
         "the machine's metadata service",
     ),
 ];
+
+/// Two tenants, targets that take tokens, and places where somebody else answers.
+pub(super) fn test_entra(step: &Step) -> Result<Outcome> {
+    let folder = place::root().join("tests/e2e");
+    in_lab_of(step, "identity", IDENTITY, |args| UpArgs {
+        config: Some(folder.join("config/identity.yaml")),
+        policies: Some(folder.join("policies/identity")),
+        ..args
+    })
+}
 
 fn given(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())

@@ -45,7 +45,7 @@ pub(super) const ALL: [Tier; 17] = [
     tests("sim", |step| nextest(step, "sim", SIM, &[])),
     tests("doc", doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
-    tests("identity", identity),
+    tests("identity", live::test_entra),
     check("live", live::tenant),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", deploy),
@@ -59,7 +59,7 @@ pub(super) const ALL: [Tier; 17] = [
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
 const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
-const IDENTITY: &str =
+pub(super) const IDENTITY: &str =
     "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
@@ -72,19 +72,11 @@ const SETS: &str = "package(weir-e2e) & binary(sets)";
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN,
-        SIM,
-        KERNEL,
-        IDENTITY,
-        live::FILTER,
-        EVIDENCE,
-        KUBERNETES,
-        SSH,
-        E2E,
-        UPGRADE,
-        SETS,
+        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
     ]
     .join(" | ")
+        + " | "
+        + live::FILTER
 }
 
 fn fmt(step: &Step) -> Result<Outcome> {
@@ -167,16 +159,6 @@ fn upgrade(step: &Step) -> Result<Outcome> {
     })
 }
 
-/// Two tenants, targets that take tokens, and places where somebody else answers.
-fn identity(step: &Step) -> Result<Outcome> {
-    let folder = place::root().join("tests/e2e");
-    in_lab_of(step, "identity", IDENTITY, |args| UpArgs {
-        config: Some(folder.join("config/identity.yaml")),
-        policies: Some(folder.join("policies/identity")),
-        ..args
-    })
-}
-
 /// Pods, names and Services come from servers of the tests.
 fn sets(step: &Step) -> Result<Outcome> {
     let config = place::root().join("tests/e2e/config/sets.yaml");
@@ -187,7 +169,7 @@ fn sets(step: &Step) -> Result<Outcome> {
 }
 
 /// One lab for the whole tier; its tests run one after the other, because some kill the node.
-fn in_lab_of(
+pub(super) fn in_lab_of(
     step: &Step,
     tier: &str,
     filter: &str,

@@ -256,8 +256,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         node,
     };
     let upstream = connection.server.as_ref().and_then(Stream::local_addr);
-    let subject = Subject::own(flow.principal);
-    connection.announce(&subject, upstream);
-    connection.keep_subject(subject, now);
+    connection.announce(&Subject::own(Arc::clone(&flow.principal)), upstream);
+    connection.keep_subject(Subject::own(flow.principal), now);
     Ok(connection)
 }
