@@ -59,6 +59,8 @@ def login(stream):
         stream.sendall(b'Z' + struct.pack('!I', 5) + b'I')
     else:
         auth(stream, 3)
+        message(stream, True)
+        raise EOFError
     while True:
         message(stream, True)
 
