@@ -7,7 +7,9 @@
 )]
 
 pub mod dns;
+pub mod fakes;
 pub mod lab;
+pub mod live;
 pub mod wire;
 
 use std::time::{Duration, Instant};

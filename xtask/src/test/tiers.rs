@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::live;
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
@@ -33,7 +34,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 16] = [
+pub(super) const ALL: [Tier; 17] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -44,7 +45,8 @@ pub(super) const ALL: [Tier; 16] = [
     tests("sim", |step| nextest(step, "sim", SIM, &[])),
     tests("doc", doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
-    tests("identity", |step| in_lab(step, "identity", IDENTITY)),
+    tests("identity", live::test_entra),
+    check("live", live::tenant),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", deploy),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
@@ -57,13 +59,13 @@ pub(super) const ALL: [Tier; 16] = [
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
 const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
-const IDENTITY: &str = "package(weir-identify) | (package(weir-e2e) & binary(identity))";
+pub(super) const IDENTITY: &str =
+    "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str =
-    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity)$/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 
@@ -73,6 +75,8 @@ fn elsewhere() -> String {
         GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
     ]
     .join(" | ")
+        + " | "
+        + live::FILTER
 }
 
 fn fmt(step: &Step) -> Result<Outcome> {
@@ -165,7 +169,7 @@ fn sets(step: &Step) -> Result<Outcome> {
 }
 
 /// One lab for the whole tier; its tests run one after the other, because some kill the node.
-fn in_lab_of(
+pub(super) fn in_lab_of(
     step: &Step,
     tier: &str,
     filter: &str,

@@ -10,6 +10,7 @@ mod expect_login;
 mod expect_names;
 mod expect_query;
 mod expect_startup;
+mod expect_token;
 mod extended;
 mod failure;
 mod hold;
