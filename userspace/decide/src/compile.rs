@@ -12,7 +12,7 @@ use weir_model::ident::Principal;
 use weir_model::vocabulary::Vocabulary;
 
 use crate::bind::{Bound, TargetRef};
-use crate::outcome::MaskKind;
+use crate::outcome::{MaskKind, Span};
 use crate::schema;
 
 /// One policy file.
@@ -83,6 +83,8 @@ pub struct PolicySet {
     pub(crate) duties: HashMap<PolicyId, Duty>,
     pub(crate) words: HashMap<PolicyId, Words>,
     pub(crate) vocabularies: Vec<&'static Vocabulary>,
+    /// Namespaces of protocols that a mask is for.
+    pub(crate) masked: BTreeSet<&'static str>,
     pub(crate) aliases: BTreeMap<String, String>,
     schema_text: String,
     version: u32,
@@ -107,6 +109,7 @@ struct Compiler<'a> {
     words: HashMap<PolicyId, Words>,
     /// Permits with `@predicate("masked")`.
     lifting: BTreeSet<PolicyId>,
+    masked: BTreeSet<&'static str>,
 }
 
 impl PolicySet {
@@ -130,6 +133,7 @@ impl PolicySet {
             duties: HashMap::new(),
             words: HashMap::new(),
             lifting: BTreeSet::new(),
+            masked: BTreeSet::new(),
         };
         let schema_text = schema::text(vocabularies);
         let schema = match Schema::from_cedarschema_str(&schema_text) {
@@ -296,6 +300,9 @@ impl Compiler<'_> {
                     );
                     self.say(&source.name, line, message);
                 }
+                if matches!(duty, Duty::Mask(_)) {
+                    self.masked.extend(self.namespaces(&constraint));
+                }
                 self.duties.insert(PolicyId::new(id), duty);
             }
             Err(message) => self.say(&source.name, line, format!("{id}: {message}")),
@@ -324,6 +331,17 @@ impl Compiler<'_> {
             self.vocabulary_of(uid)
                 .is_some_and(|known| known.maskable.contains(&action_name(uid)))
         })
+    }
+
+    /// The protocols whose actions a constraint names.
+    fn namespaces(&self, constraint: &ActionConstraint) -> Vec<&'static str> {
+        let uids = match constraint {
+            ActionConstraint::Any => &[][..],
+            ActionConstraint::In(uids) => uids,
+            ActionConstraint::Eq(uid) => std::slice::from_ref(uid),
+        };
+        let known = uids.iter().filter_map(|uid| self.vocabulary_of(uid));
+        known.map(|vocabulary| vocabulary.namespace).collect()
     }
 
     fn predicates(&self, constraint: &ActionConstraint) -> bool {
@@ -450,6 +468,7 @@ impl Compiler<'_> {
             duties: self.duties,
             words: self.words,
             vocabularies: vocabularies.to_vec(),
+            masked: self.masked,
             aliases: self.settings.group_aliases.clone(),
             schema_text,
             version,
@@ -458,20 +477,35 @@ impl Compiler<'_> {
 }
 
 fn mask(text: &str) -> Result<Duty, String> {
+    const KINDS: &str = "@mask is null, redact, hash, token, partial:N or range:…";
     let kind = match text.split_once(':') {
         None => match text {
             "null" => MaskKind::Null,
             "redact" => MaskKind::Redact,
             "hash" => MaskKind::Hash,
-            _ => return Err("@mask is null, redact, hash or partial:N".to_owned()),
+            "token" => MaskKind::Token,
+            _ => return Err(KINDS.to_owned()),
         },
         Some(("partial", count)) => match count.parse() {
             Ok(keep_last) if keep_last <= 8 => MaskKind::Partial { keep_last },
             _ => return Err("@mask(\"partial:N\") keeps 0 to 8 characters".to_owned()),
         },
-        Some(_) => return Err("@mask is null, redact, hash or partial:N".to_owned()),
+        Some(("range", span)) => MaskKind::Range(range(span)?),
+        Some(_) => return Err(KINDS.to_owned()),
     };
     Ok(Duty::Mask(kind))
+}
+
+fn range(span: &str) -> Result<Span, String> {
+    match span {
+        "month" => Ok(Span::Month),
+        "year" => Ok(Span::Year),
+        "decade" => Ok(Span::Decade),
+        step => match step.parse() {
+            Ok(step) if (2..=1_000_000_000_000).contains(&step) => Ok(Span::Step(step)),
+            _ => Err("@mask(\"range:…\") is month, year, decade or a step of at least 2".to_owned()),
+        },
+    }
 }
 
 fn limit(text: &str) -> Result<Duty, String> {

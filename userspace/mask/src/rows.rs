@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 use weir_decide::MaskKind;
 
 use crate::key::MaskKey;
-use crate::plan::{Action, ColumnPlan, MaskPlan, ValueKind};
+use crate::plan::{Action, ColumnPlan, MaskPlan};
+use crate::value::{mask_value, permuted_text};
 
 /// Text that stands for a redacted value.
 pub(crate) const REDACTED: &[u8] = b"[redacted]";
@@ -129,6 +130,12 @@ impl RowMasker<'_> {
         }
     }
 
+    /// True when values of that column go out as they are.
+    #[must_use]
+    pub fn passes(&self, index: usize) -> bool {
+        self.plan.columns.get(index).is_some_and(ColumnPlan::is_pass)
+    }
+
     /// One value; `put` frames what may go out. A column that the plan does not have is withheld.
     pub fn cell(
         &mut self,
@@ -156,7 +163,7 @@ impl RowMasker<'_> {
             }
             Action::Mask(kind) => {
                 self.scratch.clear();
-                if mask(*kind, column, value, self.key, &mut self.scratch) {
+                if mask_value(*kind, column, value, self.key, &mut self.scratch) {
                     put(&mut self.out, Some(&self.scratch));
                     self.count(CellFate::Masked)
                 } else {
@@ -181,18 +188,8 @@ impl RowMasker<'_> {
     }
 }
 
-/// False when the value has no masked form and must be withheld.
-fn mask(
-    kind: MaskKind,
-    column: &ColumnPlan,
-    value: &[u8],
-    key: &MaskKey,
-    out: &mut Vec<u8>,
-) -> bool {
-    column.value == ValueKind::Text && mask_text(kind, &column.domain, value, key, out)
-}
-
-/// The same for any text. `domain` keeps equal values of different places apart.
+/// Writes the masked form of a text; false when it has none and must be withheld. `domain` keeps
+/// equal values of different places apart.
 pub(crate) fn mask_text(
     kind: MaskKind,
     domain: &str,
@@ -204,7 +201,8 @@ pub(crate) fn mask_text(
         return false;
     };
     match kind {
-        MaskKind::Null => false,
+        MaskKind::Null | MaskKind::Range(_) => false,
+        MaskKind::Token => permuted_text(key, text, out),
         MaskKind::Redact => {
             out.extend_from_slice(REDACTED);
             true

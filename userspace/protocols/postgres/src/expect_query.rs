@@ -409,15 +409,10 @@ impl PostgresSession {
             .chain(inner)
             .flat_map(|statement| &statement.diverted)
             .any(|column| masks.contains_key(column));
-        let copied = matches!(statement.kind, StatementKind::Copy { .. }) && !masks.is_empty();
-        if !diverted && !copied {
+        if !diverted {
             return None;
         }
-        let reason = if copied {
-            "COPY of masked columns is not supported; use SELECT"
-        } else {
-            "the value of a masked column would go where it cannot be masked"
-        };
+        let reason = "the value of a masked column would go where it cannot be masked";
         let denial = Denial {
             rule: Arc::from("weir:unmaskable"),
             reason: reason.to_owned(),
@@ -483,7 +478,7 @@ impl PostgresSession {
         referred: Option<&Referred>,
     ) -> Running {
         let reach = reach(statement, permit, referred);
-        self.saw_masks |= !reach.is_clear();
+        self.unseen_in_transaction |= reach.runs_unseen();
         let mut changes = statement.changes;
         if let Some(referred) = referred {
             let more = referred.changes();

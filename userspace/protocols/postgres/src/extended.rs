@@ -130,6 +130,8 @@ impl PostgresSession {
                 if let Some(bytes) = self.unmaskable(&statement, inner.as_deref(), &permit, now) {
                     return self.refuse_extended(bytes);
                 }
+                let clear = permit.obligations().masks.is_empty();
+                let unseen = statement.unseen;
                 let prepared = Prepared {
                     statement,
                     recorded: request.recorded,
@@ -145,11 +147,14 @@ impl PostgresSession {
                     epoch: self.epoch,
                 };
                 let undo = self.set_prepared(parse.name, Some(Arc::new(prepared)));
-                let clear = permit.obligations().masks.is_empty();
                 self.staged.push_back(Staged::Forward {
                     permit,
                     bytes: parse.frame.whole.clone(),
-                    expect: vec![Expect::ParseDone { undo, clear }],
+                    expect: vec![Expect::ParseDone {
+                        undo,
+                        clear,
+                        unseen,
+                    }],
                 });
             }
             Ruling::Denial(refusal) => self.deny_extended(&refusal),
@@ -208,8 +213,11 @@ impl PostgresSession {
             prepared: Arc::clone(&prepared),
         };
         let undo = self.set_open(bind.portal, Some(Open::Portal(portal)));
-        let clear = prepared.permit.obligations().masks.is_empty();
-        let expect = vec![Expect::BindDone { undo, clear }];
+        let expect = vec![Expect::BindDone {
+            undo,
+            clear: prepared.is_clear(),
+            unseen: prepared.statement.unseen,
+        }];
         self.forward(&prepared.permit, frame.whole.clone(), expect);
         true
     }
@@ -238,6 +246,7 @@ impl PostgresSession {
                     let clear = cursor.reach.is_clear();
                     let what = Described {
                         clear,
+                        unseen: cursor.reach.runs_unseen(),
                         portal: None,
                         statement: None,
                     };

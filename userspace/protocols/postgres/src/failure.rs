@@ -1,11 +1,10 @@
 //! The server's errors, and what they leave undone.
 
-use weir_govern::{CloseReason, OwnToClient};
+use weir_govern::CloseReason;
 use weir_model::time::Now;
 
 use crate::objects::Undo;
 use crate::pipeline::{Expect, Staged};
-use crate::reply::{scrub, shows_row, without_detail};
 use crate::session::PostgresSession;
 use crate::wire::{Frame, backend};
 
@@ -14,7 +13,6 @@ impl PostgresSession {
         let Ok(fields) = backend::error_fields(frame) else {
             return self.confused();
         };
-        let clear = self.clear();
         let code = fields
             .iter()
             .find(|(code, _)| *code == b'C')
@@ -36,14 +34,7 @@ impl PostgresSession {
             }
             Some(_) | None => {}
         }
-        let bytes = if !clear {
-            scrub(b'E', &fields)
-        } else if shows_row(&fields) {
-            without_detail(b'E', &fields)
-        } else {
-            frame.whole.clone()
-        };
-        self.pass_to_client(OwnToClient::ServerMessage, bytes);
+        self.pass_error(frame, &fields);
         if fatal && self.expected.is_empty() {
             return;
         }

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+mod copy_out;
+mod expect_copy;
 mod expect_login;
 mod expect_names;
 mod expect_query;
@@ -20,7 +22,9 @@ mod plan;
 mod reply;
 mod session;
 mod snapshot;
+mod told;
 pub mod understand;
+mod values;
 pub mod vocabulary;
 pub mod wire;
 

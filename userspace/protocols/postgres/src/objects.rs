@@ -53,6 +53,13 @@ pub(crate) struct Prepared {
     pub(crate) epoch: u64,
 }
 
+impl Prepared {
+    /// Nothing in its reach is masked.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.permit.obligations().masks.is_empty()
+    }
+}
+
 /// A cursor declared in SQL; the server fixed its plan when it was declared.
 pub(crate) struct Cursor {
     pub(crate) reach: Reach,

@@ -15,9 +15,9 @@ use weir_mask::{MaskPlan, Sample};
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
+use crate::copy_out::CopyOut;
 use crate::objects::{Prepared, Undo};
 use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
-use crate::reply::scrub;
 use crate::session::{PostgresSession, State};
 use crate::understand::{Changes, CopyDirection, StatementKind};
 use crate::wire::backend::{self, Field, put_ready};
@@ -65,6 +65,8 @@ pub(crate) struct Running {
     pub(crate) sample: Sample,
     pub(crate) sampled: usize,
     pub(crate) first_byte: bool,
+    /// COPY out: where it stands.
+    pub(crate) copy: Option<CopyOut>,
 }
 
 /// How a statement's data flows.
@@ -77,6 +79,10 @@ pub(crate) enum Flow {
 
 impl Running {
     pub(crate) fn new(seq: u32, reach: Reach, kind: &StatementKind, changes: Changes) -> Self {
+        let copy = match kind {
+            StatementKind::Copy { format, .. } => Some(CopyOut::new(format.clone())),
+            _ => None,
+        };
         let kind = match kind {
             StatementKind::Copy {
                 direction: CopyDirection::In,
@@ -104,6 +110,7 @@ impl Running {
             sample: Sample::default(),
             sampled: 0,
             first_byte: false,
+            copy,
         }
     }
 }
@@ -112,6 +119,8 @@ impl Running {
 pub(crate) struct Described {
     /// Nothing in its reach is masked.
     pub(crate) clear: bool,
+    /// Code may run of which nothing is known: planning calls functions on constants.
+    pub(crate) unseen: bool,
     pub(crate) portal: Option<FieldsCell>,
     pub(crate) statement: Option<FieldsCell>,
 }
@@ -125,7 +134,8 @@ impl Described {
             StatementKind::Execute { .. } | StatementKind::Fetch { .. }
         );
         Self {
-            clear: !other && prepared.permit.obligations().masks.is_empty(),
+            clear: !other && prepared.is_clear(),
+            unseen: prepared.statement.unseen,
             portal: portal.map(Arc::clone),
             statement: (!other).then(|| Arc::clone(&prepared.fields)),
         }
@@ -141,10 +151,12 @@ pub(crate) enum Expect {
     ParseDone {
         undo: Undo,
         clear: bool,
+        unseen: bool,
     },
     BindDone {
         undo: Undo,
         clear: bool,
+        unseen: bool,
     },
     CloseDone(Undo),
     /// Describe of a statement or portal; hidden when it is ours.
@@ -376,41 +388,6 @@ impl PostgresSession {
         }
     }
 
-    pub(crate) fn clear(&self) -> bool {
-        match self.expected.front() {
-            Some(Expect::Statement(running) | Expect::Execute(running)) => running.reach.is_clear(),
-            Some(Expect::Describe { what, .. }) => what.clear,
-            Some(Expect::ParseDone { clear, .. } | Expect::BindDone { clear, .. }) => *clear,
-            Some(_) | None => true,
-        }
-    }
-
-    fn notice(&mut self, frame: &Frame) {
-        let Ok(fields) = backend::error_fields(frame) else {
-            return self.confused();
-        };
-        if matches!(self.expected.front(), Some(Expect::Names(_))) {
-            return;
-        }
-        if self.clear() {
-            self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
-        } else {
-            let bytes = scrub(b'N', &fields);
-            self.pass_to_client(OwnToClient::ServerMessage, bytes);
-        }
-    }
-
-    /// A payload may hold any value; it is passed only to those from whom nothing is kept.
-    fn notification(&mut self, frame: &Frame) {
-        if self.masks_nothing_known() {
-            self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
-        }
-    }
-
-    fn masks_nothing_known(&self) -> bool {
-        !self.saw_masks
-    }
-
     fn ready(&mut self, frame: &Frame, now: Now) {
         let Some(status) = frame.body().first().copied() else {
             return self.confused();
@@ -420,6 +397,7 @@ impl PostgresSession {
                 self.transaction = status;
                 self.batches_done += 1;
                 if status == b'I' {
+                    self.unseen_in_transaction = false;
                     self.transaction_ended();
                 }
                 self.pass_to_client(OwnToClient::Status, frame.whole.clone());
@@ -502,7 +480,7 @@ impl PostgresSession {
         Some(plan)
     }
 
-    fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
+    pub(crate) fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
         let Some(catalog) = &self.catalog else {
             return Masking::default();
         };
@@ -651,38 +629,6 @@ impl PostgresSession {
         };
         if let Some(governor) = &mut self.governor {
             governor.complete(running.seq, reply, now);
-        }
-    }
-
-    /// CopyInResponse, CopyOutResponse, CopyBothResponse.
-    fn copy_begins(&mut self, frame: &Frame) {
-        let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front()
-        else {
-            return self.confused();
-        };
-        match (frame.tag, running.kind) {
-            (b'G', Flow::CopyIn) => self.copying_in = true,
-            (b'H', Flow::CopyOut) if running.reach.is_clear() => {}
-            _ => return self.confused(),
-        }
-        self.pass_to_client(OwnToClient::Status, frame.whole.clone());
-    }
-
-    fn copy_data(&mut self, frame: &Frame) {
-        let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
-        else {
-            return self.confused();
-        };
-        if running.kind != Flow::CopyOut || !running.reach.is_clear() {
-            return self.confused();
-        }
-        if frame.tag == b'd' {
-            running.rows += 1;
-            running.bytes_out += frame.whole.len() as u64;
-        }
-        if let Some(masked) = MaskPlan::default().pass(frame.whole.clone()) {
-            self.outputs
-                .push_back(Output::ToClient(ClientBytes::masked(masked)));
         }
     }
 }

@@ -143,8 +143,8 @@ pub struct PostgresSession {
     /// COPY FROM STDIN is under way, under this permit.
     pub(crate) copying_in: bool,
     pub(crate) copy_permit: Option<Arc<Permit>>,
-    /// Some statement of this session had a masked column in reach.
-    pub(crate) saw_masks: bool,
+    /// Code that is not seen here ran in the open transaction.
+    pub(crate) unseen_in_transaction: bool,
     /// The newest receipt: what it covers needs no other.
     pub(crate) receipt: Option<Receipt>,
     /// A message that waits for catalog or names.
@@ -195,7 +195,7 @@ impl PostgresSession {
             retried_catalog: None,
             copying_in: false,
             copy_permit: None,
-            saw_masks: false,
+            unseen_in_transaction: false,
             receipt: None,
             parked: None,
             greeting: Vec::new(),

@@ -18,6 +18,7 @@ use weir_model::ident::ApprovalId;
 use weir_model::request::Recorded;
 use weir_model::time::Now;
 
+use crate::copy_out::CopyOut;
 use crate::expect_query::{Held, QueryJob, Then};
 use crate::objects::{Cursor, Open, Opened, Portal, Prepared, Referred, Undo};
 use crate::pipeline::{Described, Expect, Flow, Running};
@@ -28,7 +29,7 @@ use crate::understand::{Changes, Statement};
 use crate::wire::backend::Field;
 
 /// Of the form below. Another version is not read: the session stays where it is until it ends.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
 
 /// A session with more than this stays where it is.
 const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
@@ -70,7 +71,7 @@ struct SavedSession {
     waits_idle: bool,
     copying_in: bool,
     copy_permit: Option<SavedPermit>,
-    saw_masks: bool,
+    unseen_in_transaction: bool,
 }
 
 /// What is shared, by number.
@@ -157,11 +158,14 @@ struct SavedRunning {
     sample: Sample,
     sampled: usize,
     first_byte: bool,
+    #[serde(default)]
+    copy: Option<CopyOut>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct SavedDescribed {
     clear: bool,
+    unseen: bool,
     portal: Option<usize>,
     statement: Option<usize>,
 }
@@ -170,8 +174,8 @@ struct SavedDescribed {
 enum SavedExpect {
     Statement(Box<SavedRunning>),
     QueryEnd,
-    ParseDone { undo: SavedUndo, clear: bool },
-    BindDone { undo: SavedUndo, clear: bool },
+    ParseDone { undo: SavedUndo, clear: bool, unseen: bool },
+    BindDone { undo: SavedUndo, clear: bool, unseen: bool },
     CloseDone(SavedUndo),
     Describe { hidden: bool, what: SavedDescribed },
     Execute(Box<SavedRunning>),
@@ -321,6 +325,7 @@ impl Saver {
             sample: running.sample.clone(),
             sampled: running.sampled,
             first_byte: running.first_byte,
+            copy: running.copy.clone(),
         })
     }
 
@@ -329,19 +334,22 @@ impl Saver {
         Some(match expect {
             Expect::Statement(running) => SavedExpect::Statement(self.running(running)),
             Expect::QueryEnd => SavedExpect::QueryEnd,
-            Expect::ParseDone { undo, clear } => SavedExpect::ParseDone {
+            Expect::ParseDone { undo, clear, unseen } => SavedExpect::ParseDone {
                 undo: self.undo(undo),
                 clear: *clear,
+                unseen: *unseen,
             },
-            Expect::BindDone { undo, clear } => SavedExpect::BindDone {
+            Expect::BindDone { undo, clear, unseen } => SavedExpect::BindDone {
                 undo: self.undo(undo),
                 clear: *clear,
+                unseen: *unseen,
             },
             Expect::CloseDone(undo) => SavedExpect::CloseDone(self.undo(undo)),
             Expect::Describe { hidden, what } => SavedExpect::Describe {
                 hidden: *hidden,
                 what: SavedDescribed {
                     clear: what.clear,
+                    unseen: what.unseen,
                     portal: what.portal.as_ref().map(|cell| self.fields(cell)),
                     statement: what.statement.as_ref().map(|cell| self.fields(cell)),
                 },
@@ -427,7 +435,7 @@ impl PostgresSession {
             waits_idle: self.waits_idle,
             copying_in: self.copying_in,
             copy_permit: self.copy_permit.as_deref().map(SavedPermit::of),
-            saw_masks: self.saw_masks,
+            unseen_in_transaction: self.unseen_in_transaction,
             tables: saver.tables,
         };
         let whole = Whole {
@@ -490,7 +498,7 @@ impl PostgresSession {
         session.waits_idle = saved.waits_idle;
         session.copying_in = saved.copying_in;
         session.copy_permit = saved.copy_permit.map(|permit| loader.permit(permit));
-        session.saw_masks = saved.saw_masks;
+        session.unseen_in_transaction = saved.unseen_in_transaction;
         let request = CatalogRequest {
             database: Arc::clone(&session.database),
             newer_than: 0,
@@ -652,6 +660,7 @@ impl<'a> Loader<'a> {
             sample: saved.sample,
             sampled: saved.sampled,
             first_byte: saved.first_byte,
+            copy: saved.copy,
         }))
     }
 
@@ -664,19 +673,22 @@ impl<'a> Loader<'a> {
         Ok(match saved {
             SavedExpect::Statement(running) => Expect::Statement(self.running(*running)?),
             SavedExpect::QueryEnd => Expect::QueryEnd,
-            SavedExpect::ParseDone { undo, clear } => Expect::ParseDone {
+            SavedExpect::ParseDone { undo, clear, unseen } => Expect::ParseDone {
                 undo: self.undo(undo)?,
                 clear,
+                unseen,
             },
-            SavedExpect::BindDone { undo, clear } => Expect::BindDone {
+            SavedExpect::BindDone { undo, clear, unseen } => Expect::BindDone {
                 undo: self.undo(undo)?,
                 clear,
+                unseen,
             },
             SavedExpect::CloseDone(undo) => Expect::CloseDone(self.undo(undo)?),
             SavedExpect::Describe { hidden, what } => Expect::Describe {
                 hidden,
                 what: Described {
                     clear: what.clear,
+                    unseen: what.unseen,
                     portal: cell(what.portal)?,
                     statement: cell(what.statement)?,
                 },

@@ -107,6 +107,10 @@ pub struct Statement {
     /// Columns whose values go elsewhere than into [`Self::columns`]: into a table, a function
     /// with effects, a file. A mask cannot be applied there.
     pub diverted: Vec<Object>,
+    /// It runs code that is not seen here: triggers, rules, functions that are not built in, DO, CALL.
+    /// What such code says in errors and notices may be anything.
+    #[serde(default)]
+    pub unseen: bool,
     /// Keyed digest of the text with literals replaced by `?`.
     pub shape: u64,
 }

@@ -268,5 +268,6 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     predicate: Some(PredicateKind {
         action: "usePredicate",
         reads: "readColumn",
+        writes: "writeColumn",
     }),
 };

@@ -65,6 +65,9 @@ pub(super) fn finish(
     );
     diverted.sort();
     diverted.dedup();
+    let unseen = analyzer.called.foreign
+        || analyzer.triggers
+        || matches!(class.kind, StatementKind::Do | StatementKind::Call);
     Ok(Statement {
         columns: class.rows.as_ref().map(|rows| {
             rows.columns
@@ -82,6 +85,7 @@ pub(super) fn finish(
         compared_literals: literals,
         compared_parameters: parameters,
         diverted,
+        unseen,
     })
 }
 

@@ -495,6 +495,7 @@ impl Analyzer<'_> {
             }
         }
         self.pins |= inner.changes.session_pins;
+        self.called.foreign |= inner.unseen;
         self.inner_diverted.extend(inner.diverted.iter().cloned());
         self.inner_literals
             .extend(inner.compared_literals.iter().cloned());
