@@ -20,7 +20,7 @@ use crate::{say, setup};
 )]
 pub(crate) struct TestArgs {
     /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity evidence deploy
-    /// kubernetes ssh e2e sets upgrade
+    /// kubernetes ssh e2e sets upgrade postgres
     #[arg(long = "tier", value_name = "NAME")]
     tiers: Vec<String>,
     /// A tier that cannot run fails

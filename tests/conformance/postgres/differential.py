@@ -75,7 +75,8 @@ def together(session, units, mode):
 
 
 def alone(unit):
-    return "copy" in unit.sql.lower()
+    """What may ask for data, and what is meant to differ, which would excuse its neighbours."""
+    return "copy" in unit.sql.lower() or unit.name is not None
 
 
 def ways(units, mode):

@@ -1,6 +1,7 @@
 //! PostgreSQL: everything is said twice, straight at the server and through Weir, and must be the same.
 
 mod corpus;
+mod drivers;
 mod records;
 mod report;
 mod server;
@@ -22,7 +23,7 @@ pub(crate) struct PostgresArgs {
     /// Name of the lab
     #[arg(long, default_value = "conformance-pg")]
     name: String,
-    /// Only these suites: corpus records
+    /// Only these suites: corpus drivers records
     #[arg(long, value_delimiter = ',', value_name = "SUITE")]
     suites: Vec<String>,
     /// Only these modes of the corpus
@@ -43,7 +44,11 @@ pub(crate) struct PostgresArgs {
 type Suite = (&'static str, fn(&Run<'_>) -> Result<Vec<Report>>);
 
 /// In order; `records` compares what all before it left in the server's log and in the store.
-const SUITES: [Suite; 2] = [("corpus", corpus::run), ("records", records::run)];
+const SUITES: [Suite; 3] = [
+    ("corpus", corpus::run),
+    ("drivers", drivers::run),
+    ("records", records::run),
+];
 
 /// What a suite needs.
 pub(super) struct Run<'a> {
@@ -79,7 +84,7 @@ pub(super) fn run(args: &PostgresArgs) -> Result<ExitCode> {
 pub(crate) fn short(name: &str) -> Result<usize> {
     let args = PostgresArgs {
         name: name.to_owned(),
-        suites: Vec::new(),
+        suites: vec!["corpus".to_owned(), "records".to_owned()],
         modes: Vec::new(),
         short: true,
         keep: false,

@@ -9,7 +9,7 @@ use super::Outcome;
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
-use crate::{place, run, setup, tidy};
+use crate::{conformance, place, run, setup, tidy};
 
 pub(super) struct Tier {
     pub(super) name: &'static str,
@@ -33,7 +33,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 16] = [
+pub(super) const ALL: [Tier; 17] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -52,6 +52,7 @@ pub(super) const ALL: [Tier; 16] = [
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
     tests("sets", sets),
     tests("upgrade", upgrade),
+    tests("postgres", postgres),
 ];
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
@@ -143,6 +144,15 @@ fn deploy(step: &Step) -> Result<Outcome> {
 
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     in_lab_of(step, tier, filter, |args| args)
+}
+
+/// The short form of `cargo xtask conformance postgres`.
+fn postgres(_step: &Step) -> Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Outcome::CannotRun("it needs root".to_owned()));
+    }
+    let name = format!("postgres-{}", std::process::id());
+    conformance::postgres::short(&name).map(Outcome::Passed)
 }
 
 /// Only what is not encrypted moves.

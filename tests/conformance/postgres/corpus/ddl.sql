@@ -239,12 +239,16 @@ drop type frange, pairt cascade
 
 drop domain zip cascade
 
+--! name: create-schema-elements
 create schema s1 create table s1t (a int) create view s1v as select a from s1t
 
+--! name: create-schema-elements
 select * from s1.s1v
 
+--! name: create-schema-elements
 alter schema s1 rename to s1r
 
+--! name: create-schema-elements
 drop schema s1r cascade
 
 create schema if not exists other
@@ -364,10 +368,13 @@ create foreign data wrapper fdw
 
 create server fs foreign data wrapper fdw
 
+--! name: foreign-table
 create foreign table ft (a int) server fs
 
+--! name: foreign-table
 select * from ft
 
+--! name: foreign-table
 drop foreign data wrapper fdw cascade
 
 create cast (mood as int) with inout

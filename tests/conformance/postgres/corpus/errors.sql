@@ -298,16 +298,20 @@ comment on table nosuch is 'x'
 
 copy nosuch from stdin
 
+--! name: copy-unknown
 copy nosuch to stdout
 
+--! name: copy-unknown
 copy person (nosuch) to stdout
 
 copy person to '/nosuch/dir/file'
 
 copy person from '/nosuch/file'
 
+--! name: copy-options
 copy person to stdout (format nosuch)
 
+--! name: copy-options
 copy person to stdout (delimiter 'xx')
 
 copy (select nosuch) to stdout
@@ -431,6 +435,7 @@ select lo_unlink(999999)
 
 select pg_read_file('/nosuch')
 
+--! name: unknown-name-behind
 select 1; select nosuch; select 2
 
 select 1; select 1/0; select 2

@@ -26,6 +26,7 @@ reset search_path
 
 select count(*) from person
 
+--! name: path-in-one-text
 begin; set local search_path = other; select * from person; commit
 
 select count(*) from person
@@ -141,8 +142,6 @@ show my.variable
 select current_setting('my.variable'), current_setting('my.other', true)
 
 select set_config('my.variable', 'again', false)
-
-show all
 
 show time zone
 

@@ -140,9 +140,9 @@ rollback
 
 select v from in_tx order by id
 
-begin; create table both (a int); insert into both values (1), (2); select * from both order by a; commit
+begin; create table twice (a int); insert into twice values (1), (2); select * from twice order by a; commit
 
-select sum(a) from both
+select sum(a) from twice
 
 begin
 
@@ -326,8 +326,10 @@ execute ins('prepared')
 
 explain (costs off) execute q(1)
 
+--! name: create-as-execute
 create table from_q as execute q(3)
 
+--! name: create-as-execute
 select * from from_q
 
 deallocate q

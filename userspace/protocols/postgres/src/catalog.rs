@@ -1,5 +1,6 @@
 //! An immutable snapshot of one database's catalog: what names mean.
 
+mod live;
 mod load;
 mod queries;
 
@@ -8,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::understand::ViewLineage;
 
+pub use live::LIVE_QUERIES;
 pub use load::{CatalogError, CatalogRows};
 pub use queries::{CATALOG_QUERIES, CatalogQuery};
 
@@ -109,10 +111,13 @@ pub type FunctionName = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 pub struct Catalog {
     generation: u64,
+    /// Of one session: the snapshot whose server's own objects it has.
+    base: Option<u64>,
     relations: Vec<Relation>,
     by_oid: HashMap<u32, u32>,
     by_name: HashMap<Arc<str>, Vec<u32>>,
     functions: HashMap<Arc<str>, Vec<Function>>,
+    function_oids: HashMap<u32, FunctionName>,
     types: HashMap<u32, Type>,
     type_names: HashMap<Arc<str>, Vec<u32>>,
     operators: HashMap<Arc<str>, Vec<FunctionName>>,
@@ -133,6 +138,11 @@ impl Catalog {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Every relation.
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.iter()
     }
 
     /// The relation of that OID.
@@ -162,6 +172,12 @@ impl Catalog {
     #[must_use]
     pub fn functions(&self, name: &str) -> &[Function] {
         self.functions.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Schema and name of the function of that OID.
+    #[must_use]
+    pub fn function_of(&self, oid: u32) -> Option<&FunctionName> {
+        self.function_oids.get(&oid)
     }
 
     /// The type of that OID.

@@ -16,7 +16,9 @@ use weir_model::time::Now;
 use weir_spool::Receipt;
 
 use crate::copy_out::CopyOut;
+use crate::doubt::Doubt;
 use crate::objects::{Prepared, Undo};
+use crate::probe::Probe;
 use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
 use crate::session::{PostgresSession, State};
 use crate::understand::{Changes, CopyDirection, StatementKind};
@@ -172,8 +174,10 @@ pub(crate) enum Expect {
     HiddenError,
     /// The same in a simple query, whose end is followed by our own answer.
     HiddenQueryError(Bytes),
-    /// Rows of the question for search_path and role.
-    Names(Vec<Vec<String>>),
+    /// Questions of our own.
+    Probe(Box<Probe>),
+    /// A text that the server may refuse; otherwise it is refused here.
+    Doubt(Box<Doubt>),
 }
 
 impl PostgresSession {
@@ -282,6 +286,7 @@ impl PostgresSession {
             self.answer_local();
         }
         self.flush_run(input, &mut run);
+        self.drained(now);
     }
 
     fn flush_run(&mut self, input: &mut BytesMut, run: &mut usize) {
@@ -321,16 +326,23 @@ impl PostgresSession {
 
     fn server_frame(&mut self, frame: &Frame, now: Now) {
         self.first_byte(now);
+        if self.probe_frame(frame, now) {
+            return;
+        }
         match frame.tag {
             b'S' => self.status(frame),
             b'N' => self.notice(frame),
             b'A' => self.notification(frame),
             b'E' => self.server_error(frame, now),
-            b'Z' => self.ready(frame, now),
+            b'Z' => self.ready(frame),
             b'T' => self.description(frame),
             b'n' | b't' => self.describe_part(frame),
             b'D' => self.row(frame),
             b'C' | b'I' | b's' => self.complete(frame, now),
+            b'V' => self.function_result(frame, now),
+            b'1' if matches!(self.expected.front(), Some(Expect::Doubt(_))) => {
+                self.doubt_accepted(now);
+            }
             b'1' => self.simple_answer(frame, |expect| matches!(expect, Expect::ParseDone { .. })),
             b'2' => self.simple_answer(frame, |expect| matches!(expect, Expect::BindDone { .. })),
             b'3' => self.simple_answer(frame, |expect| matches!(expect, Expect::CloseDone(_))),
@@ -388,18 +400,14 @@ impl PostgresSession {
         }
     }
 
-    fn ready(&mut self, frame: &Frame, now: Now) {
+    fn ready(&mut self, frame: &Frame) {
         let Some(status) = frame.body().first().copied() else {
             return self.confused();
         };
         match self.expected.pop_front() {
             Some(Expect::Sync | Expect::QueryEnd) => {
-                self.transaction = status;
                 self.batches_done += 1;
-                if status == b'I' {
-                    self.unseen_in_transaction = false;
-                    self.transaction_ended();
-                }
+                self.batch_ended(status);
                 self.pass_to_client(OwnToClient::Status, frame.whole.clone());
             }
             Some(Expect::HiddenQueryError(answer)) => {
@@ -407,14 +415,27 @@ impl PostgresSession {
                 self.pass_to_client(OwnToClient::Denial, answer);
                 self.tell_client(OwnToClient::Status, |out| put_ready(out, status));
             }
-            Some(Expect::Names(rows)) => {
-                self.transaction = status;
-                self.names_here(rows, now);
+            // The server had failed before it took notice of a Sync that came early.
+            None if self.early_syncs > 0 => {
+                self.early_syncs -= 1;
+                self.batch_ended(status);
+                self.pass_to_client(OwnToClient::Status, frame.whole.clone());
             }
             Some(_) | None => self.confused(),
         }
         if self.idle() {
             self.waits_idle = false;
+        }
+    }
+
+    fn batch_ended(&mut self, status: u8) {
+        self.transaction = status;
+        if status == b'I' {
+            self.unseen_in_transaction = false;
+            self.names_touched = false;
+            // What the transaction made is there for all now, or for nobody.
+            self.catalog_stale |= std::mem::take(&mut self.catalog_live);
+            self.transaction_ended();
         }
     }
 
@@ -441,7 +462,6 @@ impl PostgresSession {
                 self.expected.push_front(Expect::Statement(running));
                 self.pass_to_client(OwnToClient::Description, frame.whole.clone());
             }
-            Some(names @ Expect::Names(_)) => self.expected.push_front(names),
             Some(_) | None => self.confused(),
         }
     }
@@ -505,22 +525,7 @@ impl PostgresSession {
         }
     }
 
-    /// A row of our own question.
-    fn name_row(&mut self, frame: &Frame) {
-        let mut cells = Vec::new();
-        let read = backend::data_row(frame, |_, value| {
-            cells.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
-        });
-        match self.expected.front_mut() {
-            Some(Expect::Names(rows)) if read.is_ok() && rows.len() < 4096 => rows.push(cells),
-            _ => self.confused(),
-        }
-    }
-
     fn row(&mut self, frame: &Frame) {
-        if matches!(self.expected.front(), Some(Expect::Names(_))) {
-            return self.name_row(frame);
-        }
         let planned = match self.expected.front() {
             Some(Expect::Statement(running) | Expect::Execute(running)) => {
                 running.masking.is_some()
@@ -596,17 +601,31 @@ impl PostgresSession {
     /// CommandComplete, EmptyQueryResponse, PortalSuspended.
     fn complete(&mut self, frame: &Frame, now: Now) {
         match self.expected.pop_front() {
-            Some(Expect::Statement(running)) => self.finish_running(*running, "ok", now),
-            Some(Expect::Execute(running)) => self.finish_running(*running, "ok", now),
-            Some(names @ Expect::Names(_)) => {
-                self.expected.push_front(names);
-                return;
+            Some(Expect::Statement(running) | Expect::Execute(running)) => {
+                if running.kind == Flow::CopyIn {
+                    self.early_syncs = 0;
+                }
+                self.finish_running(*running, "ok", now);
             }
             // An empty text has no statement of its own.
             Some(end @ Expect::QueryEnd) if frame.tag == b'I' => self.expected.push_front(end),
             Some(_) | None => return self.confused(),
         }
         self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+    }
+
+    /// FunctionCallResponse: only where nothing is masked was it asked for.
+    fn function_result(&mut self, frame: &Frame, now: Now) {
+        match self.expected.pop_front() {
+            Some(Expect::Statement(running)) if running.reach.is_clear() => {
+                self.finish_running(*running, "ok", now);
+            }
+            Some(_) | None => return self.confused(),
+        }
+        if let Some(masked) = MaskPlan::default().pass(frame.whole.clone()) {
+            self.outputs
+                .push_back(Output::ToClient(ClientBytes::masked(masked)));
+        }
     }
 
     pub(crate) fn finish_running(&mut self, running: Running, status: &str, now: Now) {

@@ -116,6 +116,8 @@ pub struct PostgresSession {
     pub(crate) server_key: Option<(i32, Box<[u8]>)>,
     pub(crate) catalog: Option<Arc<Catalog>>,
     pub(crate) catalog_stale: bool,
+    /// The catalog is this session's own: of its open transaction, or with its temporary tables.
+    pub(crate) catalog_live: bool,
     pub(crate) names: Names,
     /// Last `ReadyForQuery` status: `I`, `T` or `E`.
     pub(crate) transaction: u8,
@@ -131,6 +133,16 @@ pub struct PostgresSession {
     pub(crate) staged: VecDeque<Staged>,
     /// An answer is on its way that the next frame has to wait for.
     pub(crate) waiting: bool,
+    /// The parked frame waits until everything before it is answered.
+    pub(crate) draining: bool,
+    /// Messages of the extended protocol are under way that no Sync has ended.
+    pub(crate) batch_open: bool,
+    /// The open transaction may have changed `search_path` or role, which its end undoes.
+    pub(crate) names_touched: bool,
+    /// Syncs that a server which waits for COPY data takes no notice of, unless it fails before.
+    pub(crate) early_syncs: u32,
+    /// Whether policy masks any column of this catalog; `None` until it was looked at.
+    pub(crate) masks_here: Option<bool>,
     pub(crate) held: Option<Box<Held>>,
     /// After a refusal in the extended protocol, until the client's `Sync`.
     pub(crate) skipping: bool,
@@ -178,6 +190,7 @@ impl PostgresSession {
             server_key: None,
             catalog: None,
             catalog_stale: false,
+            catalog_live: false,
             names: Names::default(),
             transaction: b'I',
             prepared: HashMap::new(),
@@ -188,6 +201,11 @@ impl PostgresSession {
             expected: VecDeque::new(),
             staged: VecDeque::new(),
             waiting: false,
+            draining: false,
+            batch_open: false,
+            names_touched: false,
+            early_syncs: 0,
+            masks_here: None,
             held: None,
             skipping: false,
             waits_idle: false,
@@ -290,9 +308,10 @@ impl PostgresSession {
         self.fatal(code, text, reason);
     }
 
-    fn recorded(&mut self, receipt: &Receipt) {
+    fn recorded(&mut self, receipt: &Receipt, now: Now) {
         self.receipt = Some(*receipt);
         self.release(receipt);
+        self.drained(now);
     }
 }
 
@@ -340,7 +359,7 @@ impl Session for PostgresSession {
         match event {
             Event::TlsUp(Side::Client) => self.state = State::Startup { tls: true },
             Event::TlsUp(Side::Server) => {}
-            Event::Identified(governor) => self.identified(governor),
+            Event::Identified(governor) => self.identified(governor, now),
             Event::Unidentified { code: _, text } => {
                 self.fatal("28000", text, CloseReason::Unidentified);
             }
@@ -348,12 +367,13 @@ impl Session for PostgresSession {
             Event::ConnectFailed { text } => {
                 self.fatal("08006", text, CloseReason::UpstreamFailed);
             }
-            Event::Recorded(receipt) => self.recorded(&receipt),
+            Event::Recorded(receipt) => self.recorded(&receipt, now),
             Event::RecordFailed => {
                 let text = "weir: the request could not be recorded, so it was not forwarded";
                 self.fatal("53100", text, CloseReason::RecordFailed);
             }
             Event::Policy(bound) => {
+                self.masks_here = None;
                 if let Some(governor) = &mut self.governor {
                     governor.rebind(bound);
                 }

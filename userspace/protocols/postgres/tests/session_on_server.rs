@@ -353,6 +353,7 @@ impl<'a> Talk<'a> {
                     user: "postgres".to_owned(),
                     password: zeroize::Zeroizing::new(String::new()),
                     server_proven: true,
+                    channel_binding: None,
                 };
                 self.session.handle(Event::Connected(credential), now);
             }

@@ -34,7 +34,37 @@ pub(super) fn run(run: &Run<'_>) -> Result<Vec<Report>> {
         step.done(format!("{} of {} the same", report.same, report.run));
         reports.push(report);
     }
+    if run.modes.is_empty() {
+        reports.push(no_longer(&reports)?);
+    }
     Ok(reports)
+}
+
+/// Differences that `differences.txt` names and that no mode shows.
+fn no_longer(reports: &[Report]) -> Result<Report> {
+    let file = folder().join("differences.txt");
+    let file = fs::read_to_string(&file).context("reading the differences")?;
+    let named: Vec<&str> = file
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("corpus ")?.split_once(": ")?.0))
+        .collect();
+    let seen = |name: &str| {
+        reports
+            .iter()
+            .any(|report| report.meant.iter().any(|meant| meant == name))
+    };
+    let gone: Vec<String> = named
+        .iter()
+        .filter(|name| !seen(name))
+        .map(|name| format!("different: differences.txt names '{name}', which is the same"))
+        .collect();
+    Ok(Report {
+        suite: "corpus, differences.txt".to_owned(),
+        run: named.len(),
+        same: named.len() - gone.len(),
+        meant: Vec::new(),
+        different: gone,
+    })
 }
 
 fn one(run: &Run<'_>, mode: &str) -> Result<Report> {
