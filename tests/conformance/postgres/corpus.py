@@ -8,6 +8,7 @@ A unit is what stands between two blank lines of a file: one text, sent as a who
     --! copy: DATA      what is given to COPY … FROM STDIN, with backslash escapes
     --! copyhex: DATA   the same, in hexadecimal
     --! simple:         only sent in the simple protocol
+    --! alone:          never sent in one batch with others
     --! oids:           its values hold numbers of new objects
 """
 
@@ -20,7 +21,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent / "corpus"
 class Unit:
     def __init__(self, where, sql, name=None, values=None, copy=None, about=()):
         self.where, self.sql, self.name, self.values, self.copy = where, sql, name, values, copy
-        self.simple, self.oids = "simple" in about, "oids" in about
+        self.simple, self.oids, self.alone = "simple" in about, "oids" in about, "alone" in about
 
     @property
     def parameters(self):

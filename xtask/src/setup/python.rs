@@ -16,8 +16,8 @@ fn requirements() -> PathBuf {
 
 /// One folder per list of requirements.
 fn folder(requirements: &Path) -> Result<PathBuf> {
-    let text = fs::read(requirements)
-        .with_context(|| format!("reading {}", requirements.display()))?;
+    let text =
+        fs::read(requirements).with_context(|| format!("reading {}", requirements.display()))?;
     let digest: String = Sha256::digest(&text)
         .iter()
         .take(8)

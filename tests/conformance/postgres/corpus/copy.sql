@@ -157,6 +157,7 @@ begin; create table made_here (a int)
 --! copy: 5\n6\n
 copy made_here from stdin
 
+--! name: copy-unknown
 copy made_here to stdout
 
 commit

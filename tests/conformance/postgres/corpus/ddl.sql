@@ -64,6 +64,7 @@ alter table t1 disable row level security
 
 create index i1 on t1 (a)
 
+--! alone:
 create unique index concurrently i2 on t1 (lower(a))
 
 create index if not exists i1 on t1 (a)
@@ -76,8 +77,10 @@ alter index i1 rename to i1r
 
 drop index i1r, i3
 
+--! alone:
 drop index concurrently if exists i2
 
+--! alone:
 create view v1 as select id, a from t1
 
 create or replace view v1 as select id, a, b from t1
@@ -88,6 +91,7 @@ insert into v1 (id, a, b) values (3, 'through view', 4)
 
 update v1 set a = 'changed' where id = 3 returning *
 
+--! alone:
 create view v2 with (security_barrier) as select * from v1 where id > 1 with local check option
 
 insert into v2 values (0, 'low', 1)
@@ -196,6 +200,7 @@ alter type colour add value 'blue' after 'red'
 
 alter type colour rename value 'red' to 'crimson'
 
+--! oids:
 select enum_range(null::colour), 'blue'::colour < 'green'::colour
 
 create table painted (c colour, cs colour[])

@@ -124,6 +124,7 @@ create index on person (nosuch)
 
 create unique index on task (done)
 
+--! name: unknown-name-inside
 create view v1 as select nosuch from person
 
 create or replace view busy as select 1 as x
@@ -150,12 +151,15 @@ rollback to nosuch
 
 release nosuch
 
+--! name: unknown-object
 fetch nosuch
 
 close nosuch
 
+--! name: unknown-object
 move nosuch
 
+--! name: unknown-object
 execute nosuch
 
 deallocate nosuch
@@ -314,6 +318,7 @@ copy person to stdout (format nosuch)
 --! name: copy-options
 copy person to stdout (delimiter 'xx')
 
+--! name: unknown-name-inside
 copy (select nosuch) to stdout
 
 copy (insert into person values (50, 'x')) to stdout
@@ -351,6 +356,7 @@ select rename(1, 'x')
 
 call plus_one(1)
 
+--! name: unknown-name-inside
 prepare p1 as select nosuch
 
 prepare p2 (nosuch) as select 1

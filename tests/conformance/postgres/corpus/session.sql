@@ -161,6 +161,9 @@ set client_encoding = 'LATIN1'
 --! name: names-latin1
 set names 'SQL_ASCII'
 
+--! name: names-latin1
+set names 'UTF8'
+
 set standard_conforming_strings = on
 
 --! name: conforming-off
@@ -169,6 +172,7 @@ set standard_conforming_strings = off
 --! name: conforming-off-function
 select set_config('standard_conforming_strings', 'off', false)
 
+--! name: conforming-off
 reset standard_conforming_strings
 
 set escape_string_warning = on

@@ -100,6 +100,7 @@ alter table in_tx add column more int default 5
 
 select more from in_tx
 
+--! alone:
 select * from in_tx order by id
 
 create view in_tx_view as select id, more from in_tx
@@ -136,6 +137,7 @@ alter table renamed rename column v to w
 
 select w from renamed order by id
 
+--! alone:
 rollback
 
 select v from in_tx order by id
@@ -178,6 +180,7 @@ create index on tmp (id)
 
 select * from pg_temp.tmp order by id
 
+--! alone:
 create temporary view tmp_view as select v from tmp
 
 select * from tmp_view order by 1
@@ -292,6 +295,7 @@ begin
 
 declare u cursor for select * from person where id = 2 for update
 
+--! alone:
 fetch u
 
 update person set pay = 77 where current of u returning pay
@@ -322,6 +326,7 @@ execute q2(1)
 
 prepare ins as insert into audit values ($1) returning what
 
+--! alone:
 execute ins('prepared')
 
 explain (costs off) execute q(1)
@@ -334,6 +339,7 @@ select * from from_q
 
 deallocate q
 
+--! name: unknown-object
 execute q(1)
 
 deallocate prepare q2

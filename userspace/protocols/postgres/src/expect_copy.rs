@@ -30,15 +30,17 @@ impl PostgresSession {
             return self.confused();
         };
         let fits = match &mut front {
-            Expect::Statement(running) | Expect::Execute(running) => match (frame.tag, running.kind) {
-                (b'G', Flow::CopyIn) => {
-                    self.copying_in = true;
-                    self.expect_early_syncs();
-                    true
+            Expect::Statement(running) | Expect::Execute(running) => {
+                match (frame.tag, running.kind) {
+                    (b'G', Flow::CopyIn) => {
+                        self.copying_in = true;
+                        self.expect_early_syncs();
+                        true
+                    }
+                    (b'H', Flow::CopyOut) => self.copy_planned(running, format, count),
+                    _ => false,
                 }
-                (b'H', Flow::CopyOut) => self.copy_planned(running, format, count),
-                _ => false,
-            },
+            }
             _ => false,
         };
         self.expected.push_front(front);

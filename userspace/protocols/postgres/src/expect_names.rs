@@ -41,7 +41,8 @@ impl PostgresSession {
     /// of the session.
     pub(crate) fn ask(&mut self) {
         let own = self.transaction == b'T' || self.batch_open;
-        if self.catalog_stale && !own {
+        if self.catalog_stale && self.catalog_shared && !own {
+            self.catalog_shared = false;
             self.ask_catalog();
         } else {
             self.ask_server(self.catalog_stale);

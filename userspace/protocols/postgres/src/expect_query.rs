@@ -9,15 +9,14 @@ use weir_model::ident::ApprovalId;
 use weir_model::request::Request;
 use weir_model::time::Now;
 
+use crate::catalog::Catalog;
 use crate::objects::Referred;
 use crate::pipeline::{Expect, Running, Staged};
 use crate::plan::Reach;
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::catalog::Catalog;
 use crate::understand::{
-    Changes, NameScope, SqlRefusal, Statement, StatementKind, Transaction, nothing,
-    understand,
+    Changes, NameScope, SqlRefusal, Statement, StatementKind, Transaction, nothing, understand,
 };
 use crate::wire::backend::put_ready;
 use crate::wire::frontend::{self, Frontend};
@@ -217,7 +216,9 @@ impl PostgresSession {
                 self.remember(text, &statements);
                 Understood::Statements(statements)
             }
-            Err(refusal) if refusal.depends_on_catalog() && !retried && self.transaction != b'E' => {
+            Err(refusal)
+                if refusal.depends_on_catalog() && !retried && self.transaction != b'E' =>
+            {
                 if self.idle() {
                     self.retried_catalog = Some(catalog.generation());
                     self.catalog_stale = true;
@@ -530,6 +531,7 @@ impl PostgresSession {
         // What is made may come first on the path: a temporary schema, or the user's own.
         self.names.stale |= changes.catalog;
         self.catalog_stale |= changes.catalog;
+        self.catalog_shared |= changes.catalog && !changes.temporary;
         let undoes = matches!(
             kind,
             StatementKind::Transaction(Transaction::RollbackTo | Transaction::Rollback)

@@ -138,7 +138,8 @@ impl PostgresSession {
     }
 
     fn keep_setting(&mut self, name: &str, value: String) -> Result<(), &'static str> {
-        if understand::is_pinned(name) && !(name == "standard_conforming_strings" && value == "on") {
+        if understand::is_pinned(name) && !(name == "standard_conforming_strings" && value == "on")
+        {
             return Err("weir: a start-up parameter would change how statements are understood");
         }
         self.parameters.push((name.to_owned(), value));

@@ -7,8 +7,8 @@
 
 pub mod catalog;
 mod copy_out;
-mod expect_copy;
 mod doubt;
+mod expect_copy;
 mod expect_login;
 mod expect_names;
 mod expect_query;

@@ -18,8 +18,8 @@ use weir_spool::Receipt;
 use crate::copy_out::CopyOut;
 use crate::doubt::Doubt;
 use crate::objects::{Prepared, Undo};
-use crate::probe::Probe;
 use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
+use crate::probe::Probe;
 use crate::session::{PostgresSession, State};
 use crate::understand::{Changes, CopyDirection, StatementKind};
 use crate::wire::backend::{self, Field, put_ready};
@@ -429,12 +429,13 @@ impl PostgresSession {
     }
 
     fn batch_ended(&mut self, status: u8) {
+        let failed = self.transaction == b'E';
         self.transaction = status;
         if status == b'I' {
             self.unseen_in_transaction = false;
             self.names_touched = false;
             // What the transaction made is there for all now, or for nobody.
-            self.catalog_stale |= std::mem::take(&mut self.catalog_live);
+            self.catalog_stale |= self.catalog_live && (self.catalog_shared || failed);
             self.transaction_ended();
         }
     }

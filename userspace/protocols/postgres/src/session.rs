@@ -116,6 +116,8 @@ pub struct PostgresSession {
     pub(crate) server_key: Option<(i32, Box<[u8]>)>,
     pub(crate) catalog: Option<Arc<Catalog>>,
     pub(crate) catalog_stale: bool,
+    /// What made it stale concerns other sessions: the catalog that they share is read anew.
+    pub(crate) catalog_shared: bool,
     /// The catalog is this session's own: of its open transaction, or with its temporary tables.
     pub(crate) catalog_live: bool,
     pub(crate) names: Names,
@@ -190,6 +192,7 @@ impl PostgresSession {
             server_key: None,
             catalog: None,
             catalog_stale: false,
+            catalog_shared: false,
             catalog_live: false,
             names: Names::default(),
             transaction: b'I',

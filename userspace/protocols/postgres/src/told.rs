@@ -134,8 +134,14 @@ fn column_object(
 ) -> Object {
     Object {
         kind: "Column",
-        path: [target, database, &relation.schema, &relation.name, &column.name]
-            .map(Arc::clone)
-            .into(),
+        path: [
+            target,
+            database,
+            &relation.schema,
+            &relation.name,
+            &column.name,
+        ]
+        .map(Arc::clone)
+        .into(),
     }
 }

@@ -152,6 +152,9 @@ pub struct Changes {
     pub search_path: bool,
     /// Objects were made, altered or dropped: the catalog snapshot is stale.
     pub catalog: bool,
+    /// Only temporary ones, which nobody else sees.
+    #[serde(default)]
+    pub temporary: bool,
     /// The effective role may be another one afterwards.
     pub role: bool,
     /// It would change a setting that Weir pins (`standard_conforming_strings`,

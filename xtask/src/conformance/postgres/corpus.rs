@@ -73,7 +73,9 @@ fn one(run: &Run<'_>, mode: &str) -> Result<Report> {
     let every = if run.short { SHORT_EVERY } else { "1" };
     for way in Way::BOTH {
         run.server.fresh(DATABASE)?;
-        let command = ["python3", "-B", script, "run", "--mode", mode, "--every", every];
+        let command = [
+            "python3", "-B", script, "run", "--mode", mode, "--every", every,
+        ];
         let mut client = run.client(way, DATABASE, &command)?;
         to_file(&mut client, &kept(&format!("{mode}.{}", way.name())))?;
     }
@@ -102,7 +104,11 @@ pub(super) fn to_file(command: &mut Command, path: &Path) -> Result<()> {
         .context("starting a client")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} ended with {}\n{}", output.status, run::tail(&said));
+        bail!(
+            "{command:?} ended with {}\n{}",
+            output.status,
+            run::tail(&said)
+        );
     }
     Ok(())
 }

@@ -12,7 +12,11 @@ use crate::say;
 pub(super) fn run(run: &Run<'_>) -> Result<Vec<Report>> {
     let step = say::step("records");
     let names = names::names(run.lab);
-    let name = |key: &str| names.get(key).with_context(|| format!("the lab has no {key}"));
+    let name = |key: &str| {
+        names
+            .get(key)
+            .with_context(|| format!("the lab has no {key}"))
+    };
     let output = Command::new("python3")
         .arg("-B")
         .arg(folder().join("records.py"))

@@ -185,7 +185,10 @@ mod tests {
         assert_eq!(renewed.relation(1259).unwrap().oid, 1259);
         assert!(renewed.relation_in("public", "before").is_none());
         assert!(renewed.relation(20000).is_none());
-        assert_eq!(renewed.relation(20001).unwrap().schema.as_ref(), "pg_temp_3");
+        assert_eq!(
+            renewed.relation(20001).unwrap().schema.as_ref(),
+            "pg_temp_3"
+        );
         assert_ne!(renewed.generation(), base.generation());
         // The same seen again is the same, whatever was seen in between.
         let again = renewed.renewed(&rows(&[before])).unwrap();

@@ -101,6 +101,11 @@ impl Analyzer<'_> {
             self.spend(1)?;
             return self.column(column);
         }
+        if let Node::A_Indirection(part) = node
+            && let Some(output) = self.field_of_row(part)?
+        {
+            return Ok(output);
+        }
         if let Node::SubLink(link) = node
             && link.sub_link_type == SubLinkType::EXPR_SUBLINK
         {

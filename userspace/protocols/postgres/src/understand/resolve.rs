@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pg_raw_parse::Node;
-use pg_raw_parse::nodes::ColumnRef;
+use pg_raw_parse::nodes::{A_Indirection, ColumnRef};
 
 use super::SqlRefusal;
 use super::analyzer::{Analyzer, Item};
@@ -93,6 +93,35 @@ impl Analyzer<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// `(t).name`, where `t` is the row of something in FROM: the server reads it as `t.name`.
+    pub(super) fn field_of_row(
+        &mut self,
+        part: &A_Indirection,
+    ) -> Result<Option<Output>, SqlRefusal> {
+        let Node::ColumnRef(column) = part.arg() else {
+            return Ok(None);
+        };
+        let fields = column.fields();
+        let steps = part.indirection();
+        let (Some(table), Some(name)) = (
+            fields.first().and_then(Node::as_str),
+            steps.first().and_then(Node::as_str),
+        ) else {
+            return Ok(None);
+        };
+        let is_column = self
+            .levels
+            .iter()
+            .flat_map(|level| &level.items)
+            .any(|item| {
+                item.open || item.loose || item.columns.iter().any(|column| &*column.name == table)
+            });
+        if fields.len() != 1 || steps.len() != 1 || is_column {
+            return Ok(None);
+        }
+        self.qualified_column(None, table, name)
     }
 
     fn item(&self, schema: Option<&str>, table: &str) -> Option<&Item> {

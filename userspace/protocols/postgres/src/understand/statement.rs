@@ -248,6 +248,7 @@ impl Analyzer<'_> {
                     search_path: true,
                     catalog: true,
                     role: true,
+                    temporary: false,
                     session_pins: false,
                 };
                 return Ok(class);
@@ -534,6 +535,7 @@ impl Analyzer<'_> {
             search_path: ends,
             catalog: false,
             role: ends,
+            temporary: false,
             session_pins: false,
         };
         Ok(class)
