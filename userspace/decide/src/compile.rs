@@ -503,7 +503,9 @@ fn range(span: &str) -> Result<Span, String> {
         "decade" => Ok(Span::Decade),
         step => match step.parse() {
             Ok(step) if (2..=1_000_000_000_000).contains(&step) => Ok(Span::Step(step)),
-            _ => Err("@mask(\"range:…\") is month, year, decade or a step of at least 2".to_owned()),
+            _ => {
+                Err("@mask(\"range:…\") is month, year, decade or a step of at least 2".to_owned())
+            }
         },
     }
 }

@@ -133,7 +133,10 @@ impl RowMasker<'_> {
     /// True when values of that column go out as they are.
     #[must_use]
     pub fn passes(&self, index: usize) -> bool {
-        self.plan.columns.get(index).is_some_and(ColumnPlan::is_pass)
+        self.plan
+            .columns
+            .get(index)
+            .is_some_and(ColumnPlan::is_pass)
     }
 
     /// One value; `put` frames what may go out. A column that the plan does not have is withheld.

@@ -74,7 +74,9 @@ impl One<'_> {
     fn text(&self, value: &[u8], out: &mut Vec<u8>) -> bool {
         match self.kind {
             // Numbers and moments are often kept as text.
-            MaskKind::Range(_) => number::step_text(self, value, out) || moment::text(self, value, out),
+            MaskKind::Range(_) => {
+                number::step_text(self, value, out) || moment::text(self, value, out)
+            }
             MaskKind::Null
             | MaskKind::Redact
             | MaskKind::Hash
@@ -176,7 +178,9 @@ impl One<'_> {
 
 /// A symbol that is known to be below 256.
 fn low(symbol: Option<&u16>) -> u8 {
-    symbol.and_then(|symbol| u8::try_from(*symbol).ok()).unwrap_or(0)
+    symbol
+        .and_then(|symbol| u8::try_from(*symbol).ok())
+        .unwrap_or(0)
 }
 
 fn push_hex(byte: u8, out: &mut Vec<u8>) {
@@ -188,7 +192,11 @@ fn push_hex(byte: u8, out: &mut Vec<u8>) {
 
 fn hex_bytes(digits: impl Iterator<Item = u8>) -> Option<Vec<u8>> {
     let nibbles: Vec<u8> = digits
-        .map(|digit| char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok()))
+        .map(|digit| {
+            char::from(digit)
+                .to_digit(16)
+                .and_then(|n| u8::try_from(n).ok())
+        })
         .collect::<Option<_>>()?;
     let pairs = nibbles.chunks_exact(2);
     if !pairs.remainder().is_empty() {

@@ -23,12 +23,15 @@ fn binary(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
         let bytes = value.get(at..at.checked_add(4)?)?;
         Some(i32::from_be_bytes(bytes.try_into().ok()?))
     };
-    let dimensions = usize::try_from(word(0)?).ok().filter(|count| *count <= DIMENSIONS_MAX)?;
+    let dimensions = usize::try_from(word(0)?)
+        .ok()
+        .filter(|count| *count <= DIMENSIONS_MAX)?;
     let head = 12 + 8 * dimensions;
     let start = out.len();
     out.extend_from_slice(value.get(..head)?);
     // An element may become NULL: the flag says whether there are any.
-    out.get_mut(start + 4..start + 8)?.copy_from_slice(&1_i32.to_be_bytes());
+    out.get_mut(start + 4..start + 8)?
+        .copy_from_slice(&1_i32.to_be_bytes());
     let mut at = head;
     while at < value.len() {
         let length = word(at)?;
@@ -48,7 +51,8 @@ fn binary(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
             out.truncate(place + 4);
             -1
         };
-        out.get_mut(place..place + 4)?.copy_from_slice(&count.to_be_bytes());
+        out.get_mut(place..place + 4)?
+            .copy_from_slice(&count.to_be_bytes());
     }
     Some(())
 }

@@ -39,7 +39,11 @@ impl Day {
     }
 
     const fn days(self) -> i64 {
-        let year = if self.month <= 2 { self.year - 1 } else { self.year };
+        let year = if self.month <= 2 {
+            self.year - 1
+        } else {
+            self.year
+        };
         let era = year.div_euclid(400);
         let of_era_years = year.rem_euclid(400);
         let month = (self.month + 9) % 12;
@@ -55,7 +59,8 @@ impl Day {
         let mut parts = date.split('-');
         let mut next = |least: usize, most: usize| {
             let part = parts.next()?;
-            let fits = (least..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+            let fits =
+                (least..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
             fits.then(|| part.parse::<i64>().ok()).flatten()
         };
         let day = Self {
@@ -77,7 +82,11 @@ impl Day {
             Span::Decade => (self.year.div_euclid(10) * 10, 1),
             Span::Step(_) => return None,
         };
-        Some(Self { year, month, day: 1 })
+        Some(Self {
+            year,
+            month,
+            day: 1,
+        })
     }
 
     fn text(self) -> String {
@@ -118,16 +127,32 @@ pub(super) fn date(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 fn token(one: &One<'_>, day: Day) -> Option<Day> {
-    let first = Day { year: *TOKEN_YEARS.start(), month: 1, day: 1 }.days();
-    let count = Day { year: *TOKEN_YEARS.end() + 1, month: 1, day: 1 }.days() - first;
+    let first = Day {
+        year: *TOKEN_YEARS.start(),
+        month: 1,
+        day: 1,
+    }
+    .days();
+    let count = Day {
+        year: *TOKEN_YEARS.end() + 1,
+        month: 1,
+        day: 1,
+    }
+    .days()
+        - first;
     let at = day.days() - first;
     if !(0..count).contains(&at) {
         return None;
     }
-    let mut digits: Vec<u16> = format!("{at:05}").bytes().map(|digit| u16::from(digit - b'0')).collect();
+    let mut digits: Vec<u16> = format!("{at:05}")
+        .bytes()
+        .map(|digit| u16::from(digit - b'0'))
+        .collect();
     let value = |digits: &[u16]| digits.iter().fold(0, |n, digit| n * 10 + i64::from(*digit));
-    permute_digits(one.key, b"date", &mut digits, |digits| value(digits) < count)
-        .then(|| Day::of(first + value(&digits)))
+    permute_digits(one.key, b"date", &mut digits, |digits| {
+        value(digits) < count
+    })
+    .then(|| Day::of(first + value(&digits)))
 }
 
 /// Microseconds since 2000-01-01 in 8 bytes, of UTC when there is a zone; ISO in text, with the zone
@@ -163,15 +188,25 @@ pub(super) fn text(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
         return true;
     }
     // `HH:MM:SS`, a fraction, then the zone.
-    let Some(zone) = rest.get(1..).and_then(|time| time.find(['+', '-', 'Z']).map(|at| &time[at..])) else {
-        let plain = rest.bytes().skip(1).all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.'));
+    let Some(zone) = rest
+        .get(1..)
+        .and_then(|time| time.find(['+', '-', 'Z']).map(|at| &time[at..]))
+    else {
+        let plain = rest
+            .bytes()
+            .skip(1)
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.'));
         if plain {
             out.extend_from_slice(rest.get(..1).unwrap_or(" ").as_bytes());
             out.extend_from_slice(b"00:00:00");
         }
         return plain;
     };
-    let known = zone.len() <= 9 && zone.bytes().skip(1).all(|byte| byte.is_ascii_digit() || byte == b':');
+    let known = zone.len() <= 9
+        && zone
+            .bytes()
+            .skip(1)
+            .all(|byte| byte.is_ascii_digit() || byte == b':');
     if known {
         out.extend_from_slice(rest.get(..1).unwrap_or(" ").as_bytes());
         out.extend_from_slice(b"00:00:00");

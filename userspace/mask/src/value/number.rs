@@ -12,9 +12,15 @@ const DIGITS_MAX: usize = 1000;
 /// Two's complement, big-endian, of 2, 4 or 8 bytes; decimal in text.
 pub(super) fn integer(one: &One<'_>, width: usize, value: &[u8], out: &mut Vec<u8>) -> bool {
     let number = match one.format {
-        Format::Text => std::str::from_utf8(value).ok().and_then(|text| text.parse::<i128>().ok()),
+        Format::Text => std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.parse::<i128>().ok()),
         Format::Binary if value.len() == width => Some(value.iter().fold(
-            if value.first().is_some_and(|first| *first >= 0x80) { -1 } else { 0 },
+            if value.first().is_some_and(|first| *first >= 0x80) {
+                -1
+            } else {
+                0
+            },
             |number: i128, byte| number << 8 | i128::from(*byte),
         )),
         Format::Binary => None,
@@ -29,7 +35,10 @@ pub(super) fn integer(one: &One<'_>, width: usize, value: &[u8], out: &mut Vec<u
         MaskKind::Token => token(one, number, most),
         MaskKind::Hash => {
             let digest = one.digest(&number.to_be_bytes());
-            let number = digest.iter().take(8).fold(0_i128, |n, byte| n << 8 | i128::from(*byte));
+            let number = digest
+                .iter()
+                .take(8)
+                .fold(0_i128, |n, byte| n << 8 | i128::from(*byte));
             Some(number & most)
         }
         MaskKind::Range(_) | MaskKind::Null | MaskKind::Redact | MaskKind::Partial { .. } => None,
@@ -53,7 +62,11 @@ fn token(one: &One<'_>, number: i128, most: i128) -> Option<i128> {
         .bytes()
         .map(|digit| u16::from(digit - b'0'))
         .collect();
-    let value = |digits: &[u16]| digits.iter().fold(0_i128, |n, digit| n * 10 + i128::from(*digit));
+    let value = |digits: &[u16]| {
+        digits
+            .iter()
+            .fold(0_i128, |n, digit| n * 10 + i128::from(*digit))
+    };
     let several = digits.len() > 1;
     let fits = |digits: &[u16]| (!several || digits.first() != Some(&0)) && value(digits) <= most;
     permute_digits(one.key, b"integer", &mut digits, fits).then(|| value(&digits) * number.signum())
@@ -74,10 +87,17 @@ impl Decimal {
         };
         let (whole, part) = text.split_once('.').unwrap_or((text, ""));
         let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || whole.len() + part.len() > DIGITS_MAX || !plain(whole) || !plain(part) {
+        if whole.is_empty()
+            || whole.len() + part.len() > DIGITS_MAX
+            || !plain(whole)
+            || !plain(part)
+        {
             return None;
         }
-        let digits = whole.bytes().chain(part.bytes()).map(|digit| u16::from(digit - b'0'));
+        let digits = whole
+            .bytes()
+            .chain(part.bytes())
+            .map(|digit| u16::from(digit - b'0'));
         Some(Self {
             negative,
             digits: digits.collect(),
@@ -88,7 +108,8 @@ impl Decimal {
     /// `numeric_send`: groups of four digits, weight of the first, sign, digits behind the point.
     fn parse_binary(value: &[u8]) -> Option<Self> {
         let mut words = value.chunks_exact(2).map(|pair| {
-            pair.iter().fold(0_u16, |word, byte| word << 8 | u16::from(*byte))
+            pair.iter()
+                .fold(0_u16, |word, byte| word << 8 | u16::from(*byte))
         });
         let count = usize::from(words.next()?);
         let weight = words.next()?.cast_signed();
@@ -105,7 +126,11 @@ impl Decimal {
         }
         let at = |place: i32| -> u16 {
             let index = i32::from(weight) - place;
-            usize::try_from(index).ok().and_then(|index| groups.get(index)).copied().unwrap_or(0)
+            usize::try_from(index)
+                .ok()
+                .and_then(|index| groups.get(index))
+                .copied()
+                .unwrap_or(0)
         };
         let mut digits = Vec::new();
         let last = -i32::try_from(scale.div_ceil(4)).unwrap_or(0);
@@ -164,7 +189,11 @@ impl Decimal {
         let mut word = |word: u16| out.extend_from_slice(&word.to_be_bytes());
         word(u16::try_from(groups.len()).unwrap_or(0));
         word(i16::try_from(weight).unwrap_or(0).cast_unsigned());
-        word(if self.negative && !groups.is_empty() { 0x4000 } else { 0 });
+        word(if self.negative && !groups.is_empty() {
+            0x4000
+        } else {
+            0
+        });
         word(u16::try_from(self.scale).unwrap_or(0));
         groups.into_iter().for_each(word);
     }
@@ -176,7 +205,9 @@ impl Decimal {
             return None;
         }
         let (whole, part) = self.digits.split_at(whole);
-        let number = whole.iter().fold(0_i128, |n, digit| n * 10 + i128::from(*digit));
+        let number = whole
+            .iter()
+            .fold(0_i128, |n, digit| n * 10 + i128::from(*digit));
         let number = match (self.negative, part.iter().any(|digit| *digit != 0)) {
             (true, true) => -number - 1,
             (true, false) => -number,
@@ -194,8 +225,8 @@ impl Decimal {
         if small {
             // 0.05 stays below 1.
             let mut part = self.digits.split_off(1);
-            let done = part.len() < 2
-                || permute_digits(one.key, form.as_bytes(), &mut part, |_| true);
+            let done =
+                part.len() < 2 || permute_digits(one.key, form.as_bytes(), &mut part, |_| true);
             self.digits.append(&mut part);
             return (done && self.scale > 1).then_some(self);
         }
@@ -215,7 +246,10 @@ pub(super) fn decimal(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
         MaskKind::Token => number.token(one),
         MaskKind::Hash => {
             let digest = one.digest(number.text().as_bytes());
-            let number = digest.iter().take(7).fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+            let number = digest
+                .iter()
+                .take(7)
+                .fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
             Decimal::parse(&number.to_string())
         }
         MaskKind::Range(_) | MaskKind::Null | MaskKind::Redact | MaskKind::Partial { .. } => None,
@@ -234,8 +268,13 @@ pub(super) fn float(one: &One<'_>, width: usize, value: &[u8], out: &mut Vec<u8>
         return false;
     };
     let number = match (one.format, width) {
-        (Format::Text, _) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<f64>().ok()),
-        (Format::Binary, 4) => value.try_into().ok().map(|bytes| f64::from(f32::from_be_bytes(bytes))),
+        (Format::Text, _) => std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.parse::<f64>().ok()),
+        (Format::Binary, 4) => value
+            .try_into()
+            .ok()
+            .map(|bytes| f64::from(f32::from_be_bytes(bytes))),
         (Format::Binary, _) => value.try_into().ok().map(f64::from_be_bytes),
     };
     let Some(number) = number.filter(|number| number.abs() < 1e15) else {

@@ -32,23 +32,51 @@ const INT4: ValueKind = ValueKind::Integer { bytes: 4 };
 
 #[test]
 fn numbers_fall_to_the_start_of_their_span() {
-    for (input, expected) in [("0", "0"), ("99", "0"), ("100", "100"), ("-1", "-100"), ("54321", "54300")] {
+    for (input, expected) in [
+        ("0", "0"),
+        ("99", "0"),
+        ("100", "100"),
+        ("-1", "-100"),
+        ("54321", "54300"),
+    ] {
         assert_eq!(text(STEP, INT4, input).as_deref(), Some(expected));
         let number: i32 = input.parse().expect("a number");
         let expected: i32 = expected.parse().expect("a number");
-        assert_eq!(binary(STEP, INT4, &number.to_be_bytes()), Some(expected.to_be_bytes().to_vec()));
+        assert_eq!(
+            binary(STEP, INT4, &number.to_be_bytes()),
+            Some(expected.to_be_bytes().to_vec())
+        );
     }
     // The least number has no multiple below it.
-    assert_eq!(text(STEP, INT4, "-2147483648").as_deref(), Some("-2147483648"));
-    assert_eq!(text(STEP, ValueKind::Decimal, "1234.56").as_deref(), Some("1200"));
-    assert_eq!(text(STEP, ValueKind::Decimal, "-0.01").as_deref(), Some("-100"));
-    assert_eq!(text(STEP, ValueKind::Decimal, "NaN"), None);
-    assert_eq!(text(STEP, ValueKind::Float { bytes: 8 }, "250.5").as_deref(), Some("200"));
     assert_eq!(
-        binary(STEP, ValueKind::Float { bytes: 8 }, &250.5_f64.to_be_bytes()),
+        text(STEP, INT4, "-2147483648").as_deref(),
+        Some("-2147483648")
+    );
+    assert_eq!(
+        text(STEP, ValueKind::Decimal, "1234.56").as_deref(),
+        Some("1200")
+    );
+    assert_eq!(
+        text(STEP, ValueKind::Decimal, "-0.01").as_deref(),
+        Some("-100")
+    );
+    assert_eq!(text(STEP, ValueKind::Decimal, "NaN"), None);
+    assert_eq!(
+        text(STEP, ValueKind::Float { bytes: 8 }, "250.5").as_deref(),
+        Some("200")
+    );
+    assert_eq!(
+        binary(
+            STEP,
+            ValueKind::Float { bytes: 8 },
+            &250.5_f64.to_be_bytes()
+        ),
         Some(200_f64.to_be_bytes().to_vec())
     );
-    assert_eq!(text(STEP, ValueKind::Text, "12345").as_deref(), Some("12300"));
+    assert_eq!(
+        text(STEP, ValueKind::Text, "12345").as_deref(),
+        Some("12300")
+    );
     assert_eq!(text(STEP, ValueKind::Text, "a secret"), None);
 }
 
@@ -56,7 +84,10 @@ fn numbers_fall_to_the_start_of_their_span() {
 fn numeric(weight: i16, sign: u16, scale: u16, groups: &[u16]) -> Vec<u8> {
     let count = u16::try_from(groups.len()).expect("few");
     let head = [count, weight.cast_unsigned(), sign, scale];
-    head.iter().chain(groups).flat_map(|word| word.to_be_bytes()).collect()
+    head.iter()
+        .chain(groups)
+        .flat_map(|word| word.to_be_bytes())
+        .collect()
 }
 
 #[test]
@@ -64,7 +95,10 @@ fn numeric_is_the_same_in_text_and_binary() {
     let cases = [
         ("1234.56", numeric(0, 0, 2, &[1234, 5600])),
         ("-20000.007", numeric(1, 0x4000, 3, &[2, 0, 70])),
-        ("123456789012.5", numeric(2, 0, 1, &[1234, 5678, 9012, 5000])),
+        (
+            "123456789012.5",
+            numeric(2, 0, 1, &[1234, 5678, 9012, 5000]),
+        ),
         ("0.0512", numeric(-1, 0, 4, &[512])),
         ("10000", numeric(1, 0, 0, &[1])),
         ("42", numeric(0, 0, 0, &[42])),
@@ -79,10 +113,13 @@ fn numeric_is_the_same_in_text_and_binary() {
             let mut expected = Vec::new();
             super::number::decimal_binary_of(&floored, &mut expected);
             assert_eq!(again, Some(expected), "{kind:?} of {input}: {shown}");
-            assert_ne!(&shown, input);
+            assert!(kind == STEP || shown != *input, "{kind:?} of {input}");
         }
     }
-    assert_eq!(binary(STEP, ValueKind::Decimal, &numeric(0, 0xc000, 0, &[])), None);
+    assert_eq!(
+        binary(STEP, ValueKind::Decimal, &numeric(0, 0xc000, 0, &[])),
+        None
+    );
     assert_eq!(binary(STEP, ValueKind::Decimal, b"\0\x01"), None);
 }
 
@@ -92,7 +129,10 @@ fn tokens_keep_the_form_and_never_meet() {
     let one = token("917-24-1234");
     assert_eq!(one, token("917-24-1234"));
     assert_eq!(one.len(), 11);
-    let form: String = one.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let form: String = one
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
     assert_eq!(form, "000-00-0000");
     let mail = token("Ada.Meyer@shop.example");
     assert_eq!(mail.find('@'), Some(9));
@@ -124,13 +164,21 @@ fn a_token_is_one_in_text_and_binary_and_in_all_columns() {
     let shown = text(MaskKind::Token, ValueKind::Uuid, uuid).expect("a token");
     let raw: Vec<u8> = super::hex_bytes(uuid.bytes().filter(|b| *b != b'-')).expect("hex");
     let sent = binary(MaskKind::Token, ValueKind::Uuid, &raw).expect("a token");
-    assert_eq!(super::hex_bytes(shown.bytes().filter(|b| *b != b'-')), Some(sent));
+    assert_eq!(
+        super::hex_bytes(shown.bytes().filter(|b| *b != b'-')),
+        Some(sent)
+    );
     assert_ne!(shown, uuid);
     let day = text(MaskKind::Token, ValueKind::Date, "1984-02-29").expect("a token");
-    let sent = binary(MaskKind::Token, ValueKind::Date, &(-5785_i32).to_be_bytes()).expect("a token");
+    let sent =
+        binary(MaskKind::Token, ValueKind::Date, &(-5785_i32).to_be_bytes()).expect("a token");
     let days = i32::from_be_bytes(sent.try_into().expect("4 bytes"));
     let back = text(MaskKind::Range(Span::Month), ValueKind::Date, &day);
-    let same = binary(MaskKind::Range(Span::Month), ValueKind::Date, &days.to_be_bytes());
+    let same = binary(
+        MaskKind::Range(Span::Month),
+        ValueKind::Date,
+        &days.to_be_bytes(),
+    );
     assert!(back.is_some() && same.is_some());
 }
 
@@ -138,14 +186,23 @@ fn a_token_is_one_in_text_and_binary_and_in_all_columns() {
 fn moments_fall_to_the_start_of_their_span() {
     let month = MaskKind::Range(Span::Month);
     let decade = MaskKind::Range(Span::Decade);
-    assert_eq!(text(month, ValueKind::Date, "1984-02-29").as_deref(), Some("1984-02-01"));
-    assert_eq!(text(decade, ValueKind::Date, "1999-12-31").as_deref(), Some("1990-01-01"));
+    assert_eq!(
+        text(month, ValueKind::Date, "1984-02-29").as_deref(),
+        Some("1984-02-01")
+    );
+    assert_eq!(
+        text(decade, ValueKind::Date, "1999-12-31").as_deref(),
+        Some("1990-01-01")
+    );
     // 1984-02-29 is 5,785 days before 2000-01-01, 1984-02-01 is 5,813.
     assert_eq!(
         binary(month, ValueKind::Date, &(-5785_i32).to_be_bytes()),
         Some((-5813_i32).to_be_bytes().to_vec())
     );
-    assert_eq!(binary(month, ValueKind::Date, &i32::MAX.to_be_bytes()), None);
+    assert_eq!(
+        binary(month, ValueKind::Date, &i32::MAX.to_be_bytes()),
+        None
+    );
     assert_eq!(
         text(month, ValueKind::Timestamp, "2026-11-29 21:11:28.5+00").as_deref(),
         Some("2026-11-01 00:00:00+00")
@@ -154,15 +211,28 @@ fn moments_fall_to_the_start_of_their_span() {
         text(month, ValueKind::Timestamp, "2026-11-29 21:11:28").as_deref(),
         Some("2026-11-01 00:00:00")
     );
-    for strange in ["infinity", "0044-03-15 BC", "11/29/2026", "2026-13-01", "2026-11-29 9 o'clock"] {
-        assert_eq!(text(month, ValueKind::Timestamp, strange), None, "{strange}");
+    for strange in [
+        "infinity",
+        "0044-03-15 BC",
+        "11/29/2026",
+        "2026-13-01",
+        "2026-11-29 9 o'clock",
+    ] {
+        assert_eq!(
+            text(month, ValueKind::Timestamp, strange),
+            None,
+            "{strange}"
+        );
     }
     let day = 86_400_000_000_i64;
     assert_eq!(
         binary(month, ValueKind::Timestamp, &(40 * day + 5).to_be_bytes()),
         Some((31 * day).to_be_bytes().to_vec())
     );
-    assert_eq!(binary(month, ValueKind::Timestamp, &i64::MAX.to_be_bytes()), None);
+    assert_eq!(
+        binary(month, ValueKind::Timestamp, &i64::MAX.to_be_bytes()),
+        None
+    );
     // A span of numbers says nothing of a date, and the reverse.
     assert_eq!(text(STEP, ValueKind::Date, "1984-02-29"), None);
     assert_eq!(text(month, INT4, "1984"), None);
@@ -170,7 +240,10 @@ fn moments_fall_to_the_start_of_their_span() {
 
 #[test]
 fn documents_become_one_text() {
-    assert_eq!(text(MaskKind::Redact, ValueKind::Jsonb, "{}").as_deref(), Some("\"[redacted]\""));
+    assert_eq!(
+        text(MaskKind::Redact, ValueKind::Jsonb, "{}").as_deref(),
+        Some("\"[redacted]\"")
+    );
     let sent = binary(MaskKind::Hash, ValueKind::Jsonb, b"\x01{}").expect("a form");
     assert_eq!(sent, b"\x01\"[redacted]\"");
     assert_eq!(text(MaskKind::Null, ValueKind::Json, "{}"), None);
@@ -189,7 +262,11 @@ fn bytes_are_masked_as_bytes() {
 fn arrays_keep_their_shape() {
     let arrays = |kind, value, format| plan(kind, value, format).in_arrays();
     let texts = |kind, input: &str| {
-        let out = masked(&arrays(kind, ValueKind::Text, Format::Text), kind, input.as_bytes());
+        let out = masked(
+            &arrays(kind, ValueKind::Text, Format::Text),
+            kind,
+            input.as_bytes(),
+        );
         out.map(|out| String::from_utf8(out).expect("text"))
     };
     assert_eq!(
@@ -202,7 +279,10 @@ fn arrays_keep_their_shape() {
         Some(r#"[0:1]={{"[redacted]","[redacted]"},{NULL,"[redacted]"}}"#)
     );
     assert_eq!(texts(MaskKind::Redact, "{}").as_deref(), Some("{}"));
-    assert_eq!(texts(MaskKind::Null, "{a,b}").as_deref(), Some("{NULL,NULL}"));
+    assert_eq!(
+        texts(MaskKind::Null, "{a,b}").as_deref(),
+        Some("{NULL,NULL}")
+    );
     assert_eq!(texts(MaskKind::Redact, "a"), None);
     let word = |number: i32| number.to_be_bytes();
     let array = |elements: &[Option<&[u8]>]| {
@@ -234,22 +314,47 @@ fn arrays_keep_their_shape() {
 fn nothing_panics_and_nothing_is_shown_as_it_is() {
     use rand::{Rng as _, SeedableRng as _};
     let mut chance = rand::rngs::StdRng::seed_from_u64(11);
-    let kinds = [MaskKind::Null, MaskKind::Redact, MaskKind::Hash, MaskKind::Token, STEP,
-        MaskKind::Range(Span::Year), MaskKind::Partial { keep_last: 2 }];
-    let values = [ValueKind::Text, ValueKind::Json, ValueKind::Jsonb, INT4,
-        ValueKind::Integer { bytes: 2 }, ValueKind::Integer { bytes: 8 }, ValueKind::Decimal,
-        ValueKind::Float { bytes: 4 }, ValueKind::Float { bytes: 8 }, ValueKind::Date,
-        ValueKind::Timestamp, ValueKind::Uuid, ValueKind::Bytes, ValueKind::Other];
+    let kinds = [
+        MaskKind::Null,
+        MaskKind::Redact,
+        MaskKind::Hash,
+        MaskKind::Token,
+        STEP,
+        MaskKind::Range(Span::Year),
+        MaskKind::Partial { keep_last: 2 },
+    ];
+    let values = [
+        ValueKind::Text,
+        ValueKind::Json,
+        ValueKind::Jsonb,
+        INT4,
+        ValueKind::Integer { bytes: 2 },
+        ValueKind::Integer { bytes: 8 },
+        ValueKind::Decimal,
+        ValueKind::Float { bytes: 4 },
+        ValueKind::Float { bytes: 8 },
+        ValueKind::Date,
+        ValueKind::Timestamp,
+        ValueKind::Uuid,
+        ValueKind::Bytes,
+        ValueKind::Other,
+    ];
     for _ in 0..20_000 {
         let length = chance.random_range(0..40);
         let mut value: Vec<u8> = (0..length).map(|_| chance.random()).collect();
         if chance.random() {
             const LETTERS: &[u8] = b"0123456789-:. +{}\",\\xNUL[]=e";
-            value.iter_mut().for_each(|byte| *byte = LETTERS[usize::from(*byte) % LETTERS.len()]);
+            value
+                .iter_mut()
+                .for_each(|byte| *byte = LETTERS[usize::from(*byte) % LETTERS.len()]);
         }
         for kind in kinds {
             let value_kind = values[chance.random_range(0..values.len())];
-            let format = if chance.random() { Format::Text } else { Format::Binary };
+            let format = if chance.random() {
+                Format::Text
+            } else {
+                Format::Binary
+            };
             let mut plan = plan(kind, value_kind, format);
             if chance.random_range(0..3) == 0 {
                 plan = plan.in_arrays();

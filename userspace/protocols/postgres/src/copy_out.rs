@@ -112,6 +112,7 @@ fn text_row(
         });
         count += 1;
     }
+    rows.frame(b"\n");
     whole(count, columns)
 }
 
@@ -141,7 +142,11 @@ fn escape(value: &[u8], delimiter: u8, out: &mut BytesMut) {
             }
         };
         // A delimiter that is one of these is escaped as itself.
-        let letter = if *byte == delimiter { delimiter } else { letter };
+        let letter = if *byte == delimiter {
+            delimiter
+        } else {
+            letter
+        };
         out.put_slice(&[b'\\', letter]);
     }
 }
@@ -175,18 +180,17 @@ struct Csv<'a> {
 }
 
 impl Csv<'_> {
-    fn row(
-        &self,
-        body: &[u8],
-        columns: usize,
-        rows: &mut RowMasker<'_>,
-    ) -> Result<(), WireError> {
+    fn row(&self, body: &[u8], columns: usize, rows: &mut RowMasker<'_>) -> Result<(), WireError> {
         let mut rest = line(body)?;
         let mut count = 0;
         while columns > 0 {
             let (raw, value, more) = self.field(rest)?;
             let passes = rows.passes(count);
-            let value = if passes { value.map(|_| raw.to_vec()) } else { value };
+            let value = if passes {
+                value.map(|_| raw.to_vec())
+            } else {
+                value
+            };
             rows.cell(count, value.as_deref(), |out, value| match value {
                 // As the server wrote it, quotes included.
                 Some(value) if passes => out.put_slice(value),
@@ -202,6 +206,7 @@ impl Csv<'_> {
                 None => break,
             }
         }
+        rows.frame(b"\n");
         whole(count, columns)
     }
 
@@ -224,7 +229,9 @@ impl Csv<'_> {
             let byte = *input.get(at).ok_or(WireError::Short)?;
             let next = input.get(at + 1).copied();
             at += 1;
-            if byte == self.escape && next.is_some_and(|next| next == self.quote || next == self.escape) {
+            if byte == self.escape
+                && next.is_some_and(|next| next == self.quote || next == self.escape)
+            {
                 value.extend(next);
                 at += 1;
             } else if byte == self.quote {
@@ -243,9 +250,7 @@ impl Csv<'_> {
 
     /// As `CopyAttributeOutCSV` quotes: `\.` alone on a line would end the data.
     fn put(&self, value: &[u8], single: bool, out: &mut BytesMut) {
-        let special = |byte: &u8| {
-            [self.delimiter, self.quote, b'\n', b'\r'].contains(byte)
-        };
+        let special = |byte: &u8| [self.delimiter, self.quote, b'\n', b'\r'].contains(byte);
         if value != self.null && !value.iter().any(special) && !(single && value == b"\\.") {
             return out.put_slice(value);
         }
@@ -283,7 +288,10 @@ fn binary_row(
     if count == -1 {
         return reader.finish();
     }
-    whole(usize::try_from(count).map_err(|_| WireError::Length)?, columns)?;
+    whole(
+        usize::try_from(count).map_err(|_| WireError::Length)?,
+        columns,
+    )?;
     for index in 0..columns {
         rows.cell(index, reader.value()?, |out, value| match value {
             Some(value) => {

@@ -30,14 +30,16 @@ impl PostgresSession {
             return self.confused();
         };
         let fits = match &mut front {
-            Expect::Statement(running) | Expect::Execute(running) => match (frame.tag, running.kind) {
-                (b'G', Flow::CopyIn) => {
-                    self.copying_in = true;
-                    true
+            Expect::Statement(running) | Expect::Execute(running) => {
+                match (frame.tag, running.kind) {
+                    (b'G', Flow::CopyIn) => {
+                        self.copying_in = true;
+                        true
+                    }
+                    (b'H', Flow::CopyOut) => self.copy_planned(running, format, count),
+                    _ => false,
                 }
-                (b'H', Flow::CopyOut) => self.copy_planned(running, format, count),
-                _ => false,
-            },
+            }
             _ => false,
         };
         self.expected.push_front(front);

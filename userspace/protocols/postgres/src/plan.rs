@@ -9,8 +9,8 @@ use weir_mask::{ColumnPlan, Format, MaskPlan};
 use weir_model::request::{Access, Object};
 
 use crate::catalog::Catalog;
-use crate::values;
 use crate::understand::{OutputColumn, Statement};
+use crate::values;
 use crate::wire::backend::Field;
 
 /// What a statement's rows may hold, and what has to happen to them.
@@ -43,7 +43,9 @@ impl Reach {
 
     /// True when code runs of which nothing is known.
     pub(crate) fn runs_unseen(&self) -> bool {
-        self.statement.as_ref().is_none_or(|statement| statement.unseen)
+        self.statement
+            .as_ref()
+            .is_none_or(|statement| statement.unseen)
     }
 
     fn columns(&self) -> Option<&[OutputColumn]> {
@@ -151,7 +153,12 @@ pub(crate) fn masking(
 
 /// What COPY writes is not described by the server: the fields are those that lineage predicts, with
 /// the types of the catalog. `count` is what the server says.
-pub(crate) fn copied_fields(reach: &Reach, count: usize, format: i16, catalog: &Catalog) -> Vec<Field> {
+pub(crate) fn copied_fields(
+    reach: &Reach,
+    count: usize,
+    format: i16,
+    catalog: &Catalog,
+) -> Vec<Field> {
     let known = reach.columns().filter(|columns| columns.len() == count);
     (0..count)
         .map(|index| {

@@ -174,10 +174,21 @@ struct SavedDescribed {
 enum SavedExpect {
     Statement(Box<SavedRunning>),
     QueryEnd,
-    ParseDone { undo: SavedUndo, clear: bool, unseen: bool },
-    BindDone { undo: SavedUndo, clear: bool, unseen: bool },
+    ParseDone {
+        undo: SavedUndo,
+        clear: bool,
+        unseen: bool,
+    },
+    BindDone {
+        undo: SavedUndo,
+        clear: bool,
+        unseen: bool,
+    },
     CloseDone(SavedUndo),
-    Describe { hidden: bool, what: SavedDescribed },
+    Describe {
+        hidden: bool,
+        what: SavedDescribed,
+    },
     Execute(Box<SavedRunning>),
     Sync,
     Local(Vec<u8>),
@@ -334,12 +345,20 @@ impl Saver {
         Some(match expect {
             Expect::Statement(running) => SavedExpect::Statement(self.running(running)),
             Expect::QueryEnd => SavedExpect::QueryEnd,
-            Expect::ParseDone { undo, clear, unseen } => SavedExpect::ParseDone {
+            Expect::ParseDone {
+                undo,
+                clear,
+                unseen,
+            } => SavedExpect::ParseDone {
                 undo: self.undo(undo),
                 clear: *clear,
                 unseen: *unseen,
             },
-            Expect::BindDone { undo, clear, unseen } => SavedExpect::BindDone {
+            Expect::BindDone {
+                undo,
+                clear,
+                unseen,
+            } => SavedExpect::BindDone {
                 undo: self.undo(undo),
                 clear: *clear,
                 unseen: *unseen,
@@ -673,12 +692,20 @@ impl<'a> Loader<'a> {
         Ok(match saved {
             SavedExpect::Statement(running) => Expect::Statement(self.running(*running)?),
             SavedExpect::QueryEnd => Expect::QueryEnd,
-            SavedExpect::ParseDone { undo, clear, unseen } => Expect::ParseDone {
+            SavedExpect::ParseDone {
+                undo,
+                clear,
+                unseen,
+            } => Expect::ParseDone {
                 undo: self.undo(undo)?,
                 clear,
                 unseen,
             },
-            SavedExpect::BindDone { undo, clear, unseen } => Expect::BindDone {
+            SavedExpect::BindDone {
+                undo,
+                clear,
+                unseen,
+            } => Expect::BindDone {
                 undo: self.undo(undo)?,
                 clear,
                 unseen,

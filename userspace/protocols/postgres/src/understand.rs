@@ -19,6 +19,7 @@ pub(crate) mod flow;
 mod from;
 mod functions;
 mod outcome;
+mod partial;
 mod query;
 mod resolve;
 mod secrets;

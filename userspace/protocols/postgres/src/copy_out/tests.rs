@@ -13,7 +13,12 @@ const SECRET: &[u8] = b"917,24\t\"12\\34\"";
 fn plan(format: Format) -> MaskPlan {
     MaskPlan::new(vec![
         ColumnPlan::pass(ValueKind::Text, format),
-        ColumnPlan::masked(MaskKind::Partial { keep_last: 2 }, ValueKind::Text, format, Arc::from("t/c")),
+        ColumnPlan::masked(
+            MaskKind::Partial { keep_last: 2 },
+            ValueKind::Text,
+            format,
+            Arc::from("t/c"),
+        ),
         ColumnPlan::pass(ValueKind::Text, format),
     ])
 }
@@ -50,7 +55,12 @@ fn text_rows() {
     let mut copy = text(true);
     let names = row(&mut copy, b"id\tssn\tnote\n", Format::Text).expect("names");
     assert_eq!(names, b"id\tssn\tnote\n");
-    let out = row(&mut copy, b"1\t917,24\\t\"12\\\\34\"\ta\\nb\\\\c\\v\n", Format::Text).expect("a row");
+    let out = row(
+        &mut copy,
+        b"1\t917,24\\t\"12\\\\34\"\ta\\nb\\\\c\\v\n",
+        Format::Text,
+    )
+    .expect("a row");
     assert_eq!(out, b"1\t************4\"\ta\\nb\\\\c\\v\n");
     let out = row(&mut copy, b"\\N\t\\N\t\\N\n", Format::Text).expect("a row");
     assert_eq!(out, b"\\N\t\\N\t\\N\n");
@@ -62,13 +72,24 @@ fn text_rows() {
 #[test]
 fn csv_rows() {
     let mut copy = csv(b'"', b'"');
-    let out = row(&mut copy, b"1,\"917,24\t\"\"12\\34\"\"\",\"a,b\"\n", Format::Text).expect("a row");
+    let out = row(
+        &mut copy,
+        b"1,\"917,24\t\"\"12\\34\"\"\",\"a,b\"\n",
+        Format::Text,
+    )
+    .expect("a row");
     assert_eq!(out, b"1,\"************4\"\"\",\"a,b\"\n");
     let out = row(&mut copy, b",,\"\"\n", Format::Text).expect("NULL, NULL and an empty text");
     assert_eq!(out, b",,\"\"\n");
     let out = row(&mut copy, b"\"x\ny\",plain,z\n", Format::Text).expect("a row of two lines");
     assert_eq!(out, b"\"x\ny\",***in,z\n");
-    for broken in [&b"1,2\n"[..], b"1,2,3,4\n", b"1,\"2,3\n", b"1,\"2\"x,3\n", b"1,2,3"] {
+    for broken in [
+        &b"1,2\n"[..],
+        b"1,2,3,4\n",
+        b"1,\"2,3\n",
+        b"1,\"2\"x,3\n",
+        b"1,2,3",
+    ] {
         row(&mut copy, broken, Format::Text).expect_err("no row");
     }
     let mut copy = csv(b'\'', b'\\');
@@ -77,7 +98,10 @@ fn csv_rows() {
 }
 
 fn cells(values: &[Option<&[u8]>]) -> Vec<u8> {
-    let mut out = i16::try_from(values.len()).expect("few").to_be_bytes().to_vec();
+    let mut out = i16::try_from(values.len())
+        .expect("few")
+        .to_be_bytes()
+        .to_vec();
     for value in values {
         match value {
             Some(value) => {
@@ -103,7 +127,10 @@ fn binary_rows() {
     assert_eq!(out, expected);
     let next = cells(&[None, None, Some(b"z")]);
     assert_eq!(row(&mut copy, &next, Format::Binary).expect("a row"), next);
-    assert_eq!(row(&mut copy, &[0xff, 0xff], Format::Binary).expect("the end"), [0xff, 0xff]);
+    assert_eq!(
+        row(&mut copy, &[0xff, 0xff], Format::Binary).expect("the end"),
+        [0xff, 0xff]
+    );
     row(&mut copy, &[0xff, 0xff, 0], Format::Binary).expect_err("more than the end");
     row(&mut copy, &cells(&[None, None]), Format::Binary).expect_err("two columns");
     for cut in 0..next.len() {
@@ -113,5 +140,10 @@ fn binary_rows() {
     row(&mut copy, &next, Format::Binary).expect_err("no header");
     let mut with_oids = head.clone();
     with_oids[SIGNATURE.len() + 1] = 1;
-    row(&mut CopyOut::new(CopyFormat::Binary), &with_oids, Format::Binary).expect_err("a flag");
+    row(
+        &mut CopyOut::new(CopyFormat::Binary),
+        &with_oids,
+        Format::Binary,
+    )
+    .expect_err("a flag");
 }

@@ -37,7 +37,8 @@ struct Walk<'n> {
     read: Flow,
     used: Flow,
     effects: bool,
-    /// A function in it returns a set: the values decide how many rows there are.
+    /// A function in it returns a set: the values decide how many rows there are. Or an operation may
+    /// fail: the values decide whether there are any.
     rows: bool,
 }
 
@@ -283,6 +284,8 @@ impl Analyzer<'_> {
         let parts =
             tree::names(call.funcname()).ok_or(SqlRefusal::Unsupported("a function name"))?;
         walk.effects |= self.call_of(call, &parts)?;
+        let name = parts.last().copied().unwrap_or_default();
+        walk.rows |= self.call_is_partial(call, name)?;
         let functions = self
             .catalog()
             .functions(parts.last().copied().unwrap_or_default());
@@ -382,6 +385,7 @@ impl Analyzer<'_> {
         if let Some(name) = expr.name().iter().filter_map(Node::as_str).next_back() {
             walk.effects |= self.operator_name(name)?;
         }
+        walk.rows |= self.operator_is_partial(expr);
         walk.push(expr.lexpr(), visit);
         walk.push(expr.rexpr(), visit);
         Ok(())
@@ -411,6 +415,7 @@ impl Analyzer<'_> {
                 walk.effects |= self.call(&[schema, function])?;
             }
         }
+        walk.rows |= self.cast_is_partial(cast)?;
         walk.push(cast.arg(), visit);
         Ok(())
     }
