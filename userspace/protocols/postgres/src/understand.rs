@@ -22,6 +22,7 @@ mod outcome;
 mod partial;
 mod query;
 mod resolve;
+mod routine;
 mod secrets;
 mod statement;
 mod tree;

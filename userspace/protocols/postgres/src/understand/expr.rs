@@ -211,6 +211,12 @@ impl Analyzer<'_> {
                 literal(constant, visit, walk);
                 Ok(())
             }
+            Node::ParamRef(parameter) if self.arguments.is_some() => {
+                let arguments = self.arguments.as_ref();
+                let flow = arguments.map(|known| known.numbered(parameter.number));
+                walk.add(&flow.unwrap_or_default().derived(), visit);
+                Ok(())
+            }
             Node::ParamRef(parameter) => {
                 if let (Ok(number), Some(group)) = (
                     u16::try_from(parameter.number),
@@ -283,6 +289,16 @@ impl Analyzer<'_> {
     ) -> Result<(), SqlRefusal> {
         let parts =
             tree::names(call.funcname()).ok_or(SqlRefusal::Unsupported("a function name"))?;
+        if let Some(opened) = self.open(call, &parts)? {
+            walk.add(&opened.whole(), visit);
+            walk.rows |= self
+                .catalog()
+                .functions(parts.last().copied().unwrap_or_default())
+                .iter()
+                .any(|one| one.returns_set)
+                && !opened.arguments.is_empty();
+            return Ok(());
+        }
         walk.effects |= self.call_of(call, &parts)?;
         let name = parts.last().copied().unwrap_or_default();
         walk.rows |= self.call_is_partial(call, name)?;

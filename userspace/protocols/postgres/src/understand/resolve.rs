@@ -48,6 +48,11 @@ impl Analyzer<'_> {
             }
             _ => None,
         };
+        let found = found.or_else(|| {
+            // Within the body of a function: columns come first.
+            let flow = self.arguments.as_ref()?.named(qualifier, name)?;
+            Some(Output::expression(Arc::from(name), flow))
+        });
         found.ok_or_else(|| SqlRefusal::UnknownColumn(name.to_owned()))
     }
 
@@ -188,6 +193,13 @@ impl Analyzer<'_> {
                 attnum: column.attnum,
             };
             let mut flow = Flow::one(id);
+            for from in &column.computed_from {
+                let from = Flow::one(ColumnId {
+                    relation: oid,
+                    attnum: *from,
+                });
+                flow.join(&from.derived());
+            }
             for relative in &relatives {
                 if let Some(same) = relative.column(&column.name) {
                     flow.join(&Flow::one(ColumnId {
