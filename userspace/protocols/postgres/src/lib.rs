@@ -15,6 +15,7 @@ mod expect_startup;
 mod extended;
 mod failure;
 mod hold;
+mod limits;
 mod objects;
 mod parameters;
 mod pipeline;

@@ -67,6 +67,8 @@ pub(crate) struct Running {
     pub(crate) first_byte: bool,
     /// COPY out: where it stands.
     pub(crate) copy: Option<CopyOut>,
+    /// The client was told that the result ends; the rest is thrown away.
+    pub(crate) cut_off: bool,
 }
 
 /// How a statement's data flows.
@@ -111,6 +113,7 @@ impl Running {
             sampled: 0,
             first_byte: false,
             copy,
+            cut_off: false,
         }
     }
 }
@@ -306,12 +309,7 @@ impl PostgresSession {
         if !running.masking.as_ref()?.plan.is_pass() || running.sampled < rows_head {
             return None;
         }
-        if running
-            .reach
-            .obligations
-            .rows_max
-            .is_some_and(|max| running.rows >= max)
-        {
+        if running.cut_off || running.is_full(frame.len()) {
             return None;
         }
         running.rows += 1;
@@ -322,6 +320,8 @@ impl PostgresSession {
     fn server_frame(&mut self, frame: &Frame, now: Now) {
         self.first_byte(now);
         match frame.tag {
+            b'D' | b'd' | b'c' | b'T' if self.is_cut_off() => {}
+            b'C' | b's' if self.is_cut_off() => self.end_cut_off(now),
             b'S' => self.status(frame),
             b'N' => self.notice(frame),
             b'A' => self.notification(frame),
@@ -396,6 +396,9 @@ impl PostgresSession {
             Some(Expect::Sync | Expect::QueryEnd) => {
                 self.transaction = status;
                 self.batches_done += 1;
+                if self.fails_transaction(status) {
+                    return;
+                }
                 if status == b'I' {
                     self.unseen_in_transaction = false;
                     self.transaction_ended();
@@ -535,18 +538,13 @@ impl PostgresSession {
             self.config.mask_key.clone(),
             std::mem::take(&mut self.client_out),
         );
+        let patterns = self.config.patterns.clone();
         let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
         else {
             return self.confused();
         };
-        let (Some(masking), false) = (
-            running.masking.as_ref(),
-            running
-                .reach
-                .obligations
-                .rows_max
-                .is_some_and(|max| running.rows >= max),
-        ) else {
+        let (Some(masking), false) = (running.masking.as_ref(), running.is_full(frame.whole.len()))
+        else {
             let over = running.masking.is_some();
             return if over {
                 self.over_limit()
@@ -555,7 +553,10 @@ impl PostgresSession {
             };
         };
         reuse.clear();
-        let mut masker = masking.plan.rows(&key, reuse);
+        let mut masker = masking
+            .plan
+            .rows(&key, reuse)
+            .with_patterns(patterns.as_deref());
         masker.frame(&[b'D', 0, 0, 0, 0, 0, 0]);
         let count = backend::data_row(frame, |index, value| {
             masker.cell(index, value, put_cell);
@@ -585,12 +586,6 @@ impl PostgresSession {
         }
         self.outputs
             .push_back(Output::ToClient(ClientBytes::masked(masked)));
-    }
-
-    /// A limit of policy is reached: the rest of the result is not for this principal.
-    fn over_limit(&mut self) {
-        let text = "weir: policy allows no more rows of this result";
-        self.fatal("54000", text, CloseReason::LimitReached);
     }
 
     /// CommandComplete, EmptyQueryResponse, PortalSuspended.

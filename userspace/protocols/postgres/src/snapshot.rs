@@ -72,6 +72,7 @@ struct SavedSession {
     copying_in: bool,
     copy_permit: Option<SavedPermit>,
     unseen_in_transaction: bool,
+    fail_transaction: bool,
 }
 
 /// What is shared, by number.
@@ -158,8 +159,8 @@ struct SavedRunning {
     sample: Sample,
     sampled: usize,
     first_byte: bool,
-    #[serde(default)]
     copy: Option<CopyOut>,
+    cut_off: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -337,6 +338,7 @@ impl Saver {
             sampled: running.sampled,
             first_byte: running.first_byte,
             copy: running.copy.clone(),
+            cut_off: running.cut_off,
         })
     }
 
@@ -455,6 +457,7 @@ impl PostgresSession {
             copying_in: self.copying_in,
             copy_permit: self.copy_permit.as_deref().map(SavedPermit::of),
             unseen_in_transaction: self.unseen_in_transaction,
+            fail_transaction: self.fail_transaction,
             tables: saver.tables,
         };
         let whole = Whole {
@@ -518,6 +521,7 @@ impl PostgresSession {
         session.copying_in = saved.copying_in;
         session.copy_permit = saved.copy_permit.map(|permit| loader.permit(permit));
         session.unseen_in_transaction = saved.unseen_in_transaction;
+        session.fail_transaction = saved.fail_transaction;
         let request = CatalogRequest {
             database: Arc::clone(&session.database),
             newer_than: 0,
@@ -680,6 +684,7 @@ impl<'a> Loader<'a> {
             sampled: saved.sampled,
             first_byte: saved.first_byte,
             copy: saved.copy,
+            cut_off: saved.cut_off,
         }))
     }
 

@@ -123,6 +123,11 @@ impl Analyzer<'_> {
                 return Ok(output);
             }
         }
+        if let Node::A_Indirection(part) = node
+            && let Some(output) = self.field_of_row(part)?
+        {
+            return Ok(output);
+        }
         let flow = self.read(node)?;
         Ok(Output::expression(Arc::from(column_name(node)), flow))
     }
@@ -249,6 +254,14 @@ impl Analyzer<'_> {
                 Ok(())
             }
             Node::SelectStmt(_) => Err(SqlRefusal::Unsupported("a query in that place")),
+            Node::A_Indirection(part) => {
+                let Some(output) = self.field_of_row(part)? else {
+                    tree::children(visit.node, |child| walk.push(child, visit));
+                    return Ok(());
+                };
+                walk.add(&output.flow.derived(), visit);
+                Ok(())
+            }
             node => {
                 if tree::children(node, |child| walk.push(child, visit)) {
                     Ok(())

@@ -209,7 +209,8 @@ impl Analyzer<'_> {
                 continue;
             };
             let call = entry.first().unwrap_or(Node::None);
-            if entry.len() == 1 && self.opened_in_from(call, function, &mut columns)? {
+            let declared = matches!(entry.get(1), Some(Node::NodeList(_)));
+            if !declared && self.opened_in_from(call, function, &mut columns)? {
                 continue;
             }
             let flow = self.read(call)?;
