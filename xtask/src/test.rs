@@ -2,6 +2,7 @@
 //!
 //! A tier that cannot run is named, and fails under `--strict`: skipped must not look like passed.
 
+mod leak;
 mod nextest;
 mod tiers;
 
@@ -20,7 +21,7 @@ use crate::{say, setup};
 )]
 pub(crate) struct TestArgs {
     /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity evidence deploy
-    /// kubernetes ssh e2e sets upgrade postgres
+    /// kubernetes ssh e2e sets upgrade leak postgres
     #[arg(long = "tier", value_name = "NAME")]
     tiers: Vec<String>,
     /// A tier that cannot run fails

@@ -8,6 +8,7 @@
 
 pub mod dns;
 pub mod lab;
+pub mod leak;
 pub mod wire;
 
 use std::time::{Duration, Instant};

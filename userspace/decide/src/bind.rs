@@ -269,7 +269,7 @@ impl Bound {
                     let stricter = Duty::Mask(MaskKind::Redact);
                     gathered.add(&self.set, &id, &stricter, access);
                 }
-                Duty::Mask(_) | Duty::Hold { .. } | Duty::Limit { .. } => {
+                Duty::Mask(_) | Duty::Detect | Duty::Hold { .. } | Duty::Limit { .. } => {
                     gathered.add(&self.set, &id, duty, access);
                 }
             }
@@ -464,6 +464,7 @@ impl Gathered {
                 self.holds.insert(rule, hold);
             }
             Duty::Mask(kind) => self.mask(access, *kind, rule),
+            Duty::Detect => self.obligations.detect = Some(rule),
             Duty::Limit { rows, bytes } => {
                 let obligations = &mut self.obligations;
                 obligations.rows_max = least(obligations.rows_max, *rows);

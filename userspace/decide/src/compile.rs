@@ -59,6 +59,8 @@ pub(crate) enum Duty {
         groups: Vec<Arc<str>>,
     },
     Mask(MaskKind),
+    /// Values are looked through by the detectors of the configuration.
+    Detect,
     Limit {
         rows: Option<u64>,
         bytes: Option<u64>,
@@ -239,6 +241,7 @@ impl Compiler<'_> {
             "mask",
             "limit",
             "predicate",
+            "detect",
         ];
         for (key, _value) in policy.annotations() {
             if !known.contains(&key) {
@@ -271,6 +274,7 @@ impl Compiler<'_> {
             policy.annotation("hold").map(|text| self.hold(text)),
             policy.annotation("mask").map(mask),
             policy.annotation("limit").map(limit),
+            policy.annotation("detect").map(detect),
         ];
         let mut duties: Vec<Result<Duty, String>> = parsed.into_iter().flatten().collect();
         if duties.is_empty() {
@@ -287,15 +291,15 @@ impl Compiler<'_> {
             self.say(
                 &source.name,
                 line,
-                format!("{id}: one of @hold, @mask, @limit, not several"),
+                format!("{id}: one of @hold, @mask, @limit, @detect, not several"),
             );
         }
         match duties.swap_remove(0) {
             Ok(duty) => {
                 let constraint = policy.action_constraint();
-                if matches!(duty, Duty::Mask(_)) && !self.maskable(&constraint) {
+                if matches!(duty, Duty::Mask(_) | Duty::Detect) && !self.maskable(&constraint) {
                     let message = format!(
-                        "{id}: @mask needs actions that read values: {}",
+                        "{id}: @mask and @detect need actions that read values: {}",
                         self.maskable_names()
                     );
                     self.say(&source.name, line, message);
@@ -494,6 +498,14 @@ fn mask(text: &str) -> Result<Duty, String> {
         Some(_) => return Err(KINDS.to_owned()),
     };
     Ok(Duty::Mask(kind))
+}
+
+fn detect(text: &str) -> Result<Duty, String> {
+    if text == "all" {
+        Ok(Duty::Detect)
+    } else {
+        Err("@detect is all: the detectors and patterns of the configuration".to_owned())
+    }
 }
 
 fn range(span: &str) -> Result<Span, String> {

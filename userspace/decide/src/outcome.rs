@@ -134,6 +134,9 @@ pub struct Mask {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligations {
     pub masks: BTreeMap<Object, Mask>,
+    /// Values without a mask are looked through for what detectors know: the rule that asks for it.
+    #[serde(default)]
+    pub detect: Option<Arc<str>>,
     pub rows_max: Option<u64>,
     pub bytes_max: Option<u64>,
 }

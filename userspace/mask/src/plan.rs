@@ -58,6 +58,8 @@ pub(crate) enum Action {
     Pass,
     Mask(MaskKind),
     Withhold,
+    /// What detectors find in it is masked; the rest goes out.
+    Detect,
 }
 
 impl ColumnPlan {
@@ -87,6 +89,15 @@ impl ColumnPlan {
             format,
             domain,
             arrays: false,
+        }
+    }
+
+    /// What detectors find in the value is masked.
+    #[must_use]
+    pub fn detected(value: ValueKind, format: Format) -> Self {
+        Self {
+            action: Action::Detect,
+            ..Self::pass(value, format)
         }
     }
 

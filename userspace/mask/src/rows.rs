@@ -5,7 +5,8 @@ use weir_decide::MaskKind;
 
 use crate::key::MaskKey;
 use crate::plan::{Action, ColumnPlan, MaskPlan};
-use crate::value::{mask_value, permuted_text};
+use crate::stream::Patterns;
+use crate::value::{detect, mask_value, permuted_text};
 
 /// Text that stands for a redacted value.
 pub(crate) const REDACTED: &[u8] = b"[redacted]";
@@ -87,6 +88,7 @@ impl MaskPlan {
             out: reuse,
             scratch: Vec::new(),
             masked_values: 0,
+            patterns: None,
         }
     }
 }
@@ -98,9 +100,18 @@ pub struct RowMasker<'a> {
     out: BytesMut,
     scratch: Vec<u8>,
     masked_values: u64,
+    patterns: Option<&'a Patterns>,
 }
 
-impl RowMasker<'_> {
+impl<'a> RowMasker<'a> {
+    /// By which values are looked through where the plan says so; without them, such values are
+    /// withheld.
+    #[must_use]
+    pub const fn with_patterns(mut self, patterns: Option<&'a Patterns>) -> Self {
+        self.patterns = patterns;
+        self
+    }
+
     /// The protocol's own framing bytes.
     pub fn frame(&mut self, header: &[u8]) {
         self.out.extend_from_slice(header);
@@ -163,6 +174,23 @@ impl RowMasker<'_> {
             Action::Withhold => {
                 put(&mut self.out, None);
                 self.count(CellFate::Withheld)
+            }
+            Action::Detect => {
+                self.scratch.clear();
+                match detect(column, value, self.patterns, &mut self.scratch) {
+                    CellFate::Passed => {
+                        put(&mut self.out, Some(value));
+                        CellFate::Passed
+                    }
+                    CellFate::Masked => {
+                        put(&mut self.out, Some(&self.scratch));
+                        self.count(CellFate::Masked)
+                    }
+                    CellFate::Withheld => {
+                        put(&mut self.out, None);
+                        self.count(CellFate::Withheld)
+                    }
+                }
             }
             Action::Mask(kind) => {
                 self.scratch.clear();

@@ -134,6 +134,7 @@ fn postgres(node: &Node, target: &Target, cancel: CancelKey) -> PostgresConfig {
         tls_required: target.tls_required,
         cancel,
         mask_key: node.mask_key.clone(),
+        patterns: Some(Arc::clone(&node.patterns.command)),
         rows_head: node.settings.rows_head,
         shape_seed: node.settings.shape_seed,
         ..PostgresConfig::default()

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::leak::{LEAK, leak};
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
@@ -33,7 +34,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 17] = [
+pub(super) const ALL: [Tier; 18] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -52,6 +53,7 @@ pub(super) const ALL: [Tier; 17] = [
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
     tests("sets", sets),
     tests("upgrade", upgrade),
+    tests("leak", leak),
     tests("postgres", postgres),
 ];
 
@@ -63,15 +65,14 @@ const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(wei
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str =
-    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity)$/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity|leak)$/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
+        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS, LEAK,
     ]
     .join(" | ")
 }
@@ -143,7 +144,7 @@ fn deploy(step: &Step) -> Result<Outcome> {
 }
 
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
-    in_lab_of(step, tier, filter, |args| args)
+    in_lab_of(step, tier, filter, &[], |args| args)
 }
 
 /// The short form of `cargo xtask conformance postgres`.
@@ -158,7 +159,7 @@ fn postgres(_step: &Step) -> Result<Outcome> {
 /// Only what is not encrypted moves.
 fn upgrade(step: &Step) -> Result<Outcome> {
     let policies = place::root().join("tests/e2e/policies/upgrade");
-    in_lab_of(step, "upgrade", UPGRADE, |args| UpArgs {
+    in_lab_of(step, "upgrade", UPGRADE, &[], |args| UpArgs {
         plain_database: true,
         policies: Some(policies),
         ..args
@@ -168,17 +169,18 @@ fn upgrade(step: &Step) -> Result<Outcome> {
 /// Pods, names and Services come from servers of the tests.
 fn sets(step: &Step) -> Result<Outcome> {
     let config = place::root().join("tests/e2e/config/sets.yaml");
-    in_lab_of(step, "sets", SETS, |args| UpArgs {
+    in_lab_of(step, "sets", SETS, &[], |args| UpArgs {
         config: Some(config),
         ..args
     })
 }
 
 /// One lab for the whole tier; its tests run one after the other, because some kill the node.
-fn in_lab_of(
+pub(super) fn in_lab_of(
     step: &Step,
     tier: &str,
     filter: &str,
+    more: &[(&str, &str)],
     changed: impl FnOnce(UpArgs) -> UpArgs,
 ) -> Result<Outcome> {
     if !nix::unistd::geteuid().is_root() {
@@ -188,13 +190,14 @@ fn in_lab_of(
     let lab: Lab = up::up(&changed(up::default_args(&name)))?;
     let xtask = std::env::current_exe().context("finding this program")?;
     let python = setup::python_binary()?;
-    let envs = [
+    let mut envs = vec![
         ("WEIR_LAB", name.as_str()),
         ("WEIR_XTASK", xtask.to_str().context("a path of text")?),
         ("WEIR_PYTHON", python.to_str().context("a path of text")?),
         ("NEXTEST_TEST_THREADS", "1"),
         ("RUST_LIB_BACKTRACE", "0"),
     ];
+    envs.extend(more);
     let outcome = nextest(step, tier, filter, &envs);
     if outcome.is_err() {
         lab::keep_logs(&lab);

@@ -113,7 +113,7 @@ fn numeric_is_the_same_in_text_and_binary() {
             let mut expected = Vec::new();
             super::number::decimal_binary_of(&floored, &mut expected);
             assert_eq!(again, Some(expected), "{kind:?} of {input}: {shown}");
-            assert_ne!(&shown, input);
+            assert!(kind == STEP || shown != *input, "{kind:?} of {input}");
         }
     }
     assert_eq!(

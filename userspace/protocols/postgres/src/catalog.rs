@@ -1,5 +1,6 @@
 //! An immutable snapshot of one database's catalog: what names mean.
 
+mod bodies;
 mod live;
 mod load;
 mod queries;
@@ -33,6 +34,8 @@ pub struct Column {
     pub attnum: i16,
     pub name: Arc<str>,
     pub type_oid: u32,
+    /// Attribute numbers of the columns that a generated one is computed from.
+    pub computed_from: Vec<i16>,
 }
 
 /// A table, view or other relation.
@@ -90,6 +93,20 @@ pub struct Function {
     pub returns_set: bool,
 }
 
+/// A function whose body is SQL, without settings of its own: it can be opened.
+#[derive(Clone, Debug)]
+pub struct SqlFunction {
+    pub schema: Arc<str>,
+    pub name: Arc<str>,
+    pub body: Arc<str>,
+    /// Names of what goes in, empty where there is none.
+    pub inputs: Vec<Arc<str>>,
+    /// Names of what comes out, where they are declared.
+    pub outputs: Vec<Arc<str>>,
+    /// Relation of the composite type that it returns, else 0.
+    pub relation: u32,
+}
+
 /// A type.
 #[derive(Clone, Debug)]
 pub struct Type {
@@ -118,6 +135,7 @@ pub struct Catalog {
     by_name: HashMap<Arc<str>, Vec<u32>>,
     functions: HashMap<Arc<str>, Vec<Function>>,
     function_oids: HashMap<u32, FunctionName>,
+    sql_functions: HashMap<FunctionName, SqlFunction>,
     types: HashMap<u32, Type>,
     type_names: HashMap<Arc<str>, Vec<u32>>,
     operators: HashMap<Arc<str>, Vec<FunctionName>>,
@@ -178,6 +196,13 @@ impl Catalog {
     #[must_use]
     pub fn function_of(&self, oid: u32) -> Option<&FunctionName> {
         self.function_oids.get(&oid)
+    }
+
+    /// The body of a function, if it is the only one of its name in its schema and is SQL.
+    #[must_use]
+    pub fn sql_function(&self, schema: &Arc<str>, name: &Arc<str>) -> Option<&SqlFunction> {
+        self.sql_functions
+            .get(&(Arc::clone(schema), Arc::clone(name)))
     }
 
     /// The type of that OID.

@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
-use weir_mask::{MaskKey, MaskPlan, Masked, RowMasker};
+use weir_mask::{Masked, RowMasker};
 
 use crate::understand::CopyFormat;
 use crate::wire::{Reader, WireError};
@@ -37,20 +37,18 @@ impl CopyOut {
         matches!(self.format, CopyFormat::Binary)
     }
 
-    /// One CopyData message, masked; `body` is what stands behind its length.
+    /// One CopyData message of `columns` columns, masked by `rows`; `body` is what stands behind its
+    /// length.
     ///
     /// # Errors
     /// [`WireError`] when it is not one row of as many columns as the plan has.
     pub(crate) fn row(
         &mut self,
         body: &[u8],
-        plan: &MaskPlan,
-        key: &MaskKey,
-        reuse: BytesMut,
+        mut rows: RowMasker<'_>,
+        columns: usize,
     ) -> Result<Masked, WireError> {
-        let mut rows = plan.rows(key, reuse);
         rows.frame(&[b'd', 0, 0, 0, 0]);
-        let columns = plan.columns().len();
         let names = !self.begun
             && matches!(
                 &self.format,
@@ -112,6 +110,7 @@ fn text_row(
         });
         count += 1;
     }
+    rows.frame(b"\n");
     whole(count, columns)
 }
 
@@ -205,6 +204,7 @@ impl Csv<'_> {
                 None => break,
             }
         }
+        rows.frame(b"\n");
         whole(count, columns)
     }
 

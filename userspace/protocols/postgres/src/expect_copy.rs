@@ -67,7 +67,7 @@ impl PostgresSession {
         let Some(catalog) = &self.catalog else {
             return false;
         };
-        if running.reach.is_clear() {
+        if running.reach.passes() {
             return true;
         }
         let fields = copied_fields(&running.reach, count, i16::from(format), catalog);
@@ -77,6 +77,7 @@ impl PostgresSession {
 
     pub(crate) fn copy_data(&mut self, frame: &Frame) {
         let key = self.config.mask_key.clone();
+        let patterns = self.config.patterns.clone();
         let reuse = std::mem::take(&mut self.client_out);
         let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
         else {
@@ -85,15 +86,25 @@ impl PostgresSession {
         if running.kind != Flow::CopyOut {
             return self.confused();
         }
+        if frame.tag == b'd' && running.is_full(frame.whole.len()) {
+            return self.over_limit();
+        }
         if frame.tag == b'c' {
             return self.pass_to_client(OwnToClient::Status, frame.whole.clone());
         }
         let masked = match (&running.masking, &mut running.copy) {
-            (Some(masking), Some(copy)) if !masking.plan.is_pass() => {
-                copy.row(frame.body(), &masking.plan, &key, reuse).ok()
-            }
+            (Some(masking), Some(copy)) if !masking.plan.is_pass() => copy
+                .row(
+                    frame.body(),
+                    masking
+                        .plan
+                        .rows(&key, reuse)
+                        .with_patterns(patterns.as_deref()),
+                    masking.plan.columns().len(),
+                )
+                .ok(),
             (Some(_), _) => MaskPlan::default().pass(frame.whole.clone()),
-            (None, _) if running.reach.is_clear() => MaskPlan::default().pass(frame.whole.clone()),
+            (None, _) if running.reach.passes() => MaskPlan::default().pass(frame.whole.clone()),
             (None, _) => None,
         };
         let Some(masked) = masked else {

@@ -34,7 +34,9 @@ impl PostgresSession {
             }
             Some(_) | None => {}
         }
-        self.pass_error(frame, &fields);
+        if !self.is_cut_off() {
+            self.pass_error(frame, &fields);
+        }
         if fatal && self.expected.is_empty() {
             return;
         }

@@ -17,6 +17,7 @@ mod extended;
 mod failure;
 mod function_call;
 mod hold;
+mod limits;
 mod objects;
 mod parameters;
 mod pipeline;

@@ -69,6 +69,8 @@ pub(crate) struct Running {
     pub(crate) first_byte: bool,
     /// COPY out: where it stands.
     pub(crate) copy: Option<CopyOut>,
+    /// The client was told that the result ends; the rest is thrown away.
+    pub(crate) cut_off: bool,
 }
 
 /// How a statement's data flows.
@@ -113,6 +115,7 @@ impl Running {
             sampled: 0,
             first_byte: false,
             copy,
+            cut_off: false,
         }
     }
 }
@@ -311,12 +314,7 @@ impl PostgresSession {
         if !running.masking.as_ref()?.plan.is_pass() || running.sampled < rows_head {
             return None;
         }
-        if running
-            .reach
-            .obligations
-            .rows_max
-            .is_some_and(|max| running.rows >= max)
-        {
+        if running.cut_off || running.is_full(frame.len()) {
             return None;
         }
         running.rows += 1;
@@ -330,6 +328,8 @@ impl PostgresSession {
             return;
         }
         match frame.tag {
+            b'D' | b'd' | b'c' | b'T' if self.is_cut_off() => {}
+            b'C' | b's' if self.is_cut_off() => self.end_cut_off(now),
             b'S' => self.status(frame),
             b'N' => self.notice(frame),
             b'A' => self.notification(frame),
@@ -407,6 +407,9 @@ impl PostgresSession {
         match self.expected.pop_front() {
             Some(Expect::Sync | Expect::QueryEnd) => {
                 self.batches_done += 1;
+                if self.fails_transaction(status) {
+                    return;
+                }
                 self.batch_ended(status);
                 self.pass_to_client(OwnToClient::Status, frame.whole.clone());
             }
@@ -541,18 +544,13 @@ impl PostgresSession {
             self.config.mask_key.clone(),
             std::mem::take(&mut self.client_out),
         );
+        let patterns = self.config.patterns.clone();
         let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
         else {
             return self.confused();
         };
-        let (Some(masking), false) = (
-            running.masking.as_ref(),
-            running
-                .reach
-                .obligations
-                .rows_max
-                .is_some_and(|max| running.rows >= max),
-        ) else {
+        let (Some(masking), false) = (running.masking.as_ref(), running.is_full(frame.whole.len()))
+        else {
             let over = running.masking.is_some();
             return if over {
                 self.over_limit()
@@ -561,7 +559,10 @@ impl PostgresSession {
             };
         };
         reuse.clear();
-        let mut masker = masking.plan.rows(&key, reuse);
+        let mut masker = masking
+            .plan
+            .rows(&key, reuse)
+            .with_patterns(patterns.as_deref());
         masker.frame(&[b'D', 0, 0, 0, 0, 0, 0]);
         let count = backend::data_row(frame, |index, value| {
             masker.cell(index, value, put_cell);
@@ -591,12 +592,6 @@ impl PostgresSession {
         }
         self.outputs
             .push_back(Output::ToClient(ClientBytes::masked(masked)));
-    }
-
-    /// A limit of policy is reached: the rest of the result is not for this principal.
-    fn over_limit(&mut self) {
-        let text = "weir: policy allows no more rows of this result";
-        self.fatal("54000", text, CloseReason::LimitReached);
     }
 
     /// CommandComplete, EmptyQueryResponse, PortalSuspended.

@@ -41,6 +41,11 @@ impl Reach {
         self.statement.is_some() && self.obligations.masks.is_empty()
     }
 
+    /// True when rows can go by as they are.
+    pub(crate) fn passes(&self) -> bool {
+        self.is_clear() && self.obligations.detect.is_none()
+    }
+
     /// True when code runs of which nothing is known.
     pub(crate) fn runs_unseen(&self) -> bool {
         self.statement
@@ -101,6 +106,7 @@ enum Fate {
     Pass,
     Mask(MaskKind, Arc<str>),
     Withhold,
+    Detect,
 }
 
 /// Decides each described column. Lineage and the server's table OID and attribute number both
@@ -134,6 +140,10 @@ pub(crate) fn masking(
             };
             match fate {
                 Fate::Pass => ColumnPlan::pass(value, format),
+                Fate::Detect => {
+                    let column = ColumnPlan::detected(value, format);
+                    if arrays { column.in_arrays() } else { column }
+                }
                 Fate::Mask(kind, domain) => {
                     let column = ColumnPlan::masked(kind, value, format, domain);
                     if arrays { column.in_arrays() } else { column }
@@ -247,6 +257,12 @@ fn fate(
     }
     match strictest {
         Some((mask, id)) => Fate::Mask(mask.kind, Arc::from(id)),
-        None => Fate::Pass,
+        None => match &reach.obligations.detect {
+            Some(rule) => {
+                rules.insert(format!("detectors by {rule}"));
+                Fate::Detect
+            }
+            None => Fate::Pass,
+        },
     }
 }

@@ -14,7 +14,7 @@ use weir_govern::{
     CancelKey, ClientBytes, CloseReason, Event, Governor, Output, OwnToClient, OwnToServer,
     ServerBytes, Session, Side, Snapshot,
 };
-use weir_mask::MaskKey;
+use weir_mask::{MaskKey, Patterns};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::time::Now;
 use weir_spool::Receipt;
@@ -42,6 +42,8 @@ pub struct PostgresConfig {
     /// What the client is given to cancel with.
     pub cancel: CancelKey,
     pub mask_key: MaskKey,
+    /// For values that policy wants looked through.
+    pub patterns: Option<Arc<Patterns>>,
     /// Rows of a reply kept in the record.
     pub rows_head: usize,
     /// Key material of statement shapes.
@@ -61,6 +63,7 @@ impl Default for PostgresConfig {
                 secret: Box::new([]),
             },
             mask_key: MaskKey::new([0; 32]),
+            patterns: None,
             rows_head: 10,
             shape_seed: 0,
             message_bytes_max: 16 << 20,
@@ -157,6 +160,8 @@ pub struct PostgresSession {
     /// COPY FROM STDIN is under way, under this permit.
     pub(crate) copying_in: bool,
     pub(crate) copy_permit: Option<Arc<Permit>>,
+    /// A result was cut off in this batch.
+    pub(crate) fail_transaction: bool,
     /// Code that is not seen here ran in the open transaction.
     pub(crate) unseen_in_transaction: bool,
     /// The newest receipt: what it covers needs no other.
@@ -216,6 +221,7 @@ impl PostgresSession {
             retried_catalog: None,
             copying_in: false,
             copy_permit: None,
+            fail_transaction: false,
             unseen_in_transaction: false,
             receipt: None,
             parked: None,

@@ -77,6 +77,7 @@ struct SavedSession {
     early_syncs: u32,
     /// What is asked for anew is the catalog of everybody, so the session's own has to be asked again.
     catalog_live: bool,
+    fail_transaction: bool,
 }
 
 /// What is shared, by number.
@@ -163,8 +164,8 @@ struct SavedRunning {
     sample: Sample,
     sampled: usize,
     first_byte: bool,
-    #[serde(default)]
     copy: Option<CopyOut>,
+    cut_off: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -342,6 +343,7 @@ impl Saver {
             sampled: running.sampled,
             first_byte: running.first_byte,
             copy: running.copy.clone(),
+            cut_off: running.cut_off,
         })
     }
 
@@ -464,6 +466,7 @@ impl PostgresSession {
             names_touched: self.names_touched,
             early_syncs: self.early_syncs,
             catalog_live: self.catalog_live || self.catalog_stale || self.catalog_shared,
+            fail_transaction: self.fail_transaction,
             tables: saver.tables,
         };
         let whole = Whole {
@@ -531,6 +534,7 @@ impl PostgresSession {
         session.names_touched = saved.names_touched;
         session.early_syncs = saved.early_syncs;
         session.catalog_live = saved.catalog_live;
+        session.fail_transaction = saved.fail_transaction;
         let request = CatalogRequest {
             database: Arc::clone(&session.database),
             newer_than: 0,
@@ -693,6 +697,7 @@ impl<'a> Loader<'a> {
             sampled: saved.sampled,
             first_byte: saved.first_byte,
             copy: saved.copy,
+            cut_off: saved.cut_off,
         }))
     }
 

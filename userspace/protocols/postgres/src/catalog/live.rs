@@ -76,6 +76,39 @@ pub const LIVE_QUERIES: &[CatalogQuery] = &[
               AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema' GROUP BY 1, 2 ORDER BY 1, 2",
     },
     CatalogQuery {
+        name: "sql_functions",
+        sql: "SELECT n.nspname, p.proname, p.prosrc, \
+              COALESCE(pg_catalog.array_to_string(p.proargnames, ','), ''), \
+              COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), ''), p.pronargs, t.typrelid \
+              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n \
+              ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
+              JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+              JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) p.prorettype \
+              WHERE l.lanname OPERATOR(pg_catalog.=) 'sql' AND p.prosrc OPERATOR(pg_catalog.<>) '' \
+              AND p.proconfig IS NULL \
+              AND p.prokind OPERATOR(pg_catalog.=) ANY ('{f,w}'::pg_catalog.\"char\"[]) \
+              AND n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' \
+              AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'",
+    },
+    CatalogQuery {
+        name: "overloads",
+        sql: "SELECT n.nspname, p.proname, pg_catalog.count(*) \
+              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n \
+              ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
+              WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' \
+              AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema' GROUP BY 1, 2",
+    },
+    CatalogQuery {
+        name: "generated",
+        sql: "SELECT d.objid, d.objsubid, d.refobjsubid FROM pg_catalog.pg_depend d \
+              JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.objid \
+              AND a.attnum OPERATOR(pg_catalog.=) d.objsubid \
+              WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+              AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+              AND d.objid OPERATOR(pg_catalog.=) d.refobjid AND d.objsubid OPERATOR(pg_catalog.>) 0 \
+              AND d.refobjsubid OPERATOR(pg_catalog.>) 0 AND a.attgenerated OPERATOR(pg_catalog.<>) ''",
+    },
+    CatalogQuery {
         name: "types",
         sql: "SELECT t.oid, n.nspname, t.typname, t.typtype, \
               CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd' THEN t.typbasetype ELSE t.typelem END, t.typrelid \

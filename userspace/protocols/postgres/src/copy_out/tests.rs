@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use weir_decide::MaskKind;
-use weir_mask::{ColumnPlan, Format, ValueKind};
+use weir_mask::{ColumnPlan, Format, MaskKey, MaskPlan, ValueKind};
 
 use super::*;
 
@@ -24,7 +24,8 @@ fn plan(format: Format) -> MaskPlan {
 }
 
 fn row(copy: &mut CopyOut, body: &[u8], format: Format) -> Result<Vec<u8>, WireError> {
-    let masked = copy.row(body, &plan(format), &MaskKey::new([1; 32]), BytesMut::new())?;
+    let (plan, key) = (plan(format), MaskKey::new([1; 32]));
+    let masked = copy.row(body, plan.rows(&key, BytesMut::new()), 3)?;
     let bytes = masked.into_bytes().to_vec();
     assert_eq!(bytes[0], b'd');
     let length = u32::from_be_bytes(bytes[1..5].try_into().expect("4 bytes"));
