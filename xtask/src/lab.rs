@@ -7,7 +7,7 @@ mod command;
 mod console;
 mod container;
 pub(crate) mod daemon;
-mod database;
+pub(crate) mod database;
 mod down;
 mod entra;
 mod env;

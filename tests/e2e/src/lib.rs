@@ -8,7 +8,10 @@
 
 pub mod browser;
 pub mod dns;
+pub mod fakes;
 pub mod lab;
+pub mod leak;
+pub mod live;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -120,6 +120,19 @@ export class Tenant {
     };
   }
 
+  /** Version 1, which Weir never asks for. */
+  discoveryV1() {
+    const base = `${this.origin}/${this.tid}`;
+    return {
+      ...this.discovery(),
+      issuer: `https://sts.windows.net/${this.tid}/`,
+      token_endpoint: `${base}/oauth2/token`,
+      authorization_endpoint: `${base}/oauth2/authorize`,
+      device_authorization_endpoint: `${base}/oauth2/devicecode`,
+      jwks_uri: `${base}/discovery/keys`,
+    };
+  }
+
   jwks() {
     return { keys: this.keyring.published({ issuer: this.issuer }) };
   }

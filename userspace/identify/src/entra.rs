@@ -188,6 +188,45 @@ fn set_up(number: u32) -> (RefusalKind, &'static str) {
             RefusalKind::Other,
             "Entra refused without a number; see its sign-in log",
         ),
+        _ => of_people(number),
+    }
+}
+
+/// What somebody meets who signs in by browser or device code.
+fn of_people(number: u32) -> (RefusalKind, &'static str) {
+    match number {
+        7_000_218 => (
+            RefusalKind::SetUp,
+            "the client is registered as confidential; for people allow public client flows on \
+             the registration of identity.reviewer_client_id",
+        ),
+        9_002_325 | 9_002_326 => (
+            RefusalKind::SetUp,
+            "the redirect is registered for single-page applications; register it as one of a \
+             mobile or desktop application",
+        ),
+        65_001 | 90_094 => (
+            RefusalKind::SetUp,
+            "consent is missing; let an administrator consent to the scope of Weir's API for this \
+             client",
+        ),
+        650_053 | 70_011 => (
+            RefusalKind::SetUp,
+            "the scope does not exist; add identity.reviewer_scope to Weir's registration \
+             (Expose an API)",
+        ),
+        50_076 | 50_079 | 50_158 => (
+            RefusalKind::SignInEnded,
+            "another factor is needed; sign in again by the browser",
+        ),
+        50_173 | 70_043 | 700_082 => (
+            RefusalKind::Revoked,
+            "the person's sign-in has ended (password changed, revoked, or too old); sign in again",
+        ),
+        50_034 => (
+            RefusalKind::Revoked,
+            "the account is not in this tenant; check the tenant, and whether it was deleted",
+        ),
         _ => (
             RefusalKind::Other,
             "look the number up in the vendor's error reference",

@@ -13,6 +13,9 @@ pub(crate) struct Flow {
     pub(crate) workload: String,
     pub(crate) target: String,
     pub(crate) principal: String,
+    /// The workload's own principal, where its client presented a token of another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) presented_by: Option<String>,
     pub(crate) client_addr: String,
     pub(crate) server_addr: String,
     pub(crate) pid: u32,

@@ -92,6 +92,7 @@ async fn flows(AxumState(state): Shared) -> Json<Vec<api::Flow>> {
         session: row.session.to_string(),
         workload: row.workload.to_string(),
         target: row.target.to_string(),
+        presented_by: row.owner.attested.map(|own| own.principal),
         principal: row.owner.principal,
         client_addr: row.client_addr,
         server_addr: row.server_addr,

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,21 +45,28 @@ impl WayArgs {
 /// Whom the browser belongs to, where it is opened.
 pub(crate) type Owner = Option<(Uid, Gid)>;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "desktop and sudo say who is there in the environment, and nowhere else"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// The person in front of `sudo`.
 pub(crate) fn sudoer() -> Owner {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    let number = |name: &str| variable(name)?.parse::<u32>().ok();
     let (uid, gid) = (number("SUDO_UID")?, number("SUDO_GID")?);
     Some((Uid::from_raw(uid), Gid::from_raw(gid)))
 }
 
 /// What opens an address: `$BROWSER`, or `xdg-open` on a desktop.
 fn opener() -> Option<String> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if let Some(browser) = set("BROWSER") {
+    if let Some(browser) = variable("BROWSER") {
         return Some(browser);
     }
-    set("DISPLAY").or_else(|| set("WAYLAND_DISPLAY"))?;
-    let path = set("PATH")?;
+    variable("DISPLAY").or_else(|| variable("WAYLAND_DISPLAY"))?;
+    let path = variable("PATH")?;
     path.split(':')
         .map(|folder| Path::new(folder).join("xdg-open"))
         .find(|program| program.is_file())
@@ -130,9 +137,10 @@ pub(crate) fn sign_in(
 
 /// The query of the one request that names this sign-in's state; all others are turned away.
 fn come_back(listener: &TcpListener, state: &str) -> Result<(String, TcpStream)> {
-    let due = Instant::now() + WAIT_MAX;
+    let begun_us = weir_clock::now().mono_us;
     loop {
-        let left = due.saturating_duration_since(Instant::now());
+        let waited_us = weir_clock::now().mono_us.saturating_sub(begun_us);
+        let left = WAIT_MAX.saturating_sub(Duration::from_micros(waited_us));
         let wait = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         if poll(&mut ready, wait).context("waiting for the browser")? == 0 {

@@ -1,5 +1,8 @@
 //! Good tokens, and one test per class of bad ones.
 
+mod attacks;
+mod mutations;
+
 use std::sync::LazyLock;
 
 use aws_lc_rs::encoding::AsDer;

@@ -147,16 +147,13 @@ async fn a_code_works_once_and_not_for_long() {
         .find(|(name, _)| name == "code")
         .unwrap()
         .1;
-    let stolen = entra.form(
-        &token,
-        &[
-            ("grant_type", "authorization_code"),
-            ("client_id", CLI),
-            ("code", &code),
-            ("redirect_uri", REDIRECT),
-        ],
-    );
-    assert_eq!(stolen.await["error"], "invalid_grant");
+    let stolen = [
+        ("grant_type", "authorization_code"),
+        ("client_id", CLI),
+        ("code", &*code),
+        ("redirect_uri", REDIRECT),
+    ];
+    assert_eq!(entra.form(&token, &stolen).await["error"], "invalid_grant");
     let answer = CodeAnswer::parse(query).unwrap();
     identify
         .redeem(sign_in.handle, answer, now())

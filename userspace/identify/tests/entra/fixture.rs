@@ -15,6 +15,11 @@ use tokio::process::{Child, Command};
 use weir_identify::{AssertionSource, Identify, IdentityConfig, Method, Secret, WorkloadIdentity};
 
 pub(crate) const TENANT: &str = "7e000000-0000-4000-8000-000000000001";
+pub(crate) const TENANT_2: &str = "7e000000-0000-4000-8000-000000000002";
+pub(crate) const GUEST: &str = "a9000000-0000-4000-8000-000000000011";
+pub(crate) const GUEST_OID: &str = "0b000000-0000-4000-8000-000000000011";
+pub(crate) const GUESTS: &str = "9a000000-0000-4000-8000-000000000011";
+pub(crate) const UNASSIGNED: &str = "a9000000-0000-4000-8000-000000000007";
 pub(crate) const ENFORCER: &str = "ef000000-0000-4000-8000-000000000001";
 pub(crate) const OTHER_API: &str = "ef000000-0000-4000-8000-000000000002";
 pub(crate) const ANALYST: &str = "a9000000-0000-4000-8000-000000000001";
@@ -162,7 +167,13 @@ impl Entra {
 
     /// A token of arbitrary claims, signed with the tenant's key.
     pub(crate) async fn mint(&self, claims: Value) -> String {
-        let answer = self.post("/control/mint", json!({"claims": claims})).await;
+        self.mint_of(TENANT, claims).await
+    }
+
+    /// The same, of another tenant.
+    pub(crate) async fn mint_of(&self, tenant: &str, claims: Value) -> String {
+        let body = json!({"tid": tenant, "claims": claims});
+        let answer = self.post("/control/mint", body).await;
         answer["token"].as_str().unwrap().to_owned()
     }
 
