@@ -300,7 +300,9 @@ impl Bound {
         }
         for (id, duty) in self.duties(&question, access)? {
             match duty {
-                Duty::Mask(kind) if kind.is_deterministic() && self.writes(intent, access)? => {
+                Duty::Mask(kind)
+                    if kind.is_deterministic() && self.writes(side, intent, access)? =>
+                {
                     let stricter = Duty::Mask(MaskKind::Redact);
                     gathered.add(&self.set, &id, &stricter, access);
                 }
@@ -313,11 +315,11 @@ impl Bound {
     }
 
     /// Whether this principal may choose the column's values: then it could look up what each becomes.
-    fn writes(&self, intent: &Intent, access: &Access) -> Result<bool, Fault> {
+    fn writes(&self, side: &Side, intent: &Intent, access: &Access) -> Result<bool, Fault> {
         let Some(kind) = self.vocabulary.and_then(|known| known.predicate) else {
             return Ok(false);
         };
-        let question = self.question(intent, access, kind.writes)?;
+        let question = self.question(side, intent, access, kind.writes)?;
         Ok(matches!(
             self.judge(&self.set.base, &question, access)?,
             Verdict::Allowed(_)
