@@ -43,7 +43,6 @@ pub(crate) fn routes() -> Router<Arc<Console>> {
     Router::new().route("/assets/{name}", get(asset))
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are futures")]
 async fn asset(Path(name): Path<String>) -> Response {
     match FILES.iter().find(|(have, _, _)| *have == name) {
         Some((_, kind, text)) => {

@@ -79,7 +79,6 @@ impl IntoResponse for Failed {
     }
 }
 
-#[expect(clippy::unused_async, reason = "axum's fallback is a future")]
 pub(crate) async fn no_such_page() -> Failed {
     Failed::not_found("There is no such page.")
 }

@@ -110,7 +110,6 @@ fn lines(console: &Console) -> Vec<Line> {
     flows.map(|flow| line(flow, now_us)).collect()
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are futures")]
 async fn flows(
     AxumState(console): AxumState<Arc<Console>>,
     Extension(visit): Extension<Visit>,
@@ -122,7 +121,6 @@ async fn flows(
     }))
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are futures")]
 async fn list(
     AxumState(console): AxumState<Arc<Console>>,
     Extension(visit): Extension<Visit>,
@@ -141,7 +139,6 @@ fn administrator(visit: &Visit) -> Result<(), Failed> {
     Err(Failed::forbidden("Only administrators end sessions.").back("/flows", "Live sessions"))
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are futures")]
 async fn confirm(
     AxumState(console): AxumState<Arc<Console>>,
     Extension(visit): Extension<Visit>,

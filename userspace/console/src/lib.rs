@@ -71,7 +71,6 @@ pub struct Console {
 const FOLLOWERS_MAX: usize = 256;
 
 /// Every route, behind the checks that each request passes.
-#[must_use]
 pub fn router(parts: Parts) -> Router {
     let console = Arc::new(Console {
         sessions: session::Sessions::new(parts.config.lifetimes),

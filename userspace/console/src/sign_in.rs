@@ -99,7 +99,6 @@ pub(crate) fn again(next: &str) -> String {
     format!("/sign-in/start?again=true&next={}", encoded(next))
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are futures")]
 async fn page(AxumState(console): AxumState<Arc<Console>>, Query(next): Query<Next>) -> Response {
     let next = format!("/sign-in/start?next={}", encoded(&next.next));
     rendered(&SignInPage {
@@ -198,7 +197,6 @@ async fn come_back(
     Ok((cookies, Redirect::to(&begun.next)).into_response())
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are futures")]
 async fn sign_out(
     AxumState(console): AxumState<Arc<Console>>,
     headers: HeaderMap,

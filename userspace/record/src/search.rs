@@ -46,22 +46,23 @@ pub async fn sessions(
     client: &Client,
     search: &SessionSearch,
 ) -> Result<Vec<FoundSession>, String> {
+    // Aliases of the inner query differ from the columns: an aggregate of the same name would be
+    // taken for the column.
     let sql = "SELECT toString(toUUID(UUIDNumToString(toFixedString(reverse(reinterpretAsString(session_id)), 16)))) AS session, \
-        formatDateTime(min(event_time), '%Y-%m-%d %H:%i:%S', 'UTC') AS started, any(workload) AS workload, \
-        max(principal) AS principal, any(target) AS target, any(protocol) AS protocol, max(exe) AS exe, \
-        countIf(kind = 'request') AS requests, \
-        countIf(kind = 'request' AND decision = 'deny') AS denied, \
-        countIf(kind = 'request' AND decision = 'hold') AS held, sum(rows) AS rows, \
-        sum(masked_values) AS masked FROM fact \
-        WHERE session_id != 0 AND event_time > now64() - toIntervalDay({days:UInt32}) \
-        AND ({workload:String} = '' OR workload = {workload:String}) \
-        AND ({target:String} = '' OR target = {target:String}) \
-        GROUP BY session_id \
-        HAVING ({text:String} = '' OR countIf(positionCaseInsensitiveUTF8(statement, {text:String}) > 0 \
+        formatDateTime(min(t), '%Y-%m-%d %H:%i:%S', 'UTC') AS started, any(w) AS workload, \
+        max(p) AS principal, any(tg) AS target, any(pr) AS protocol, max(e) AS exe, \
+        countIf(k = 'request') AS requests, countIf(k = 'request' AND d = 'deny') AS denied, \
+        countIf(k = 'request' AND d = 'hold') AS held, sum(r) AS rows, sum(m) AS masked \
+        FROM (SELECT session_id, event_time AS t, workload AS w, principal AS p, target AS tg, \
+            protocol AS pr, exe AS e, kind AS k, decision AS d, rows AS r, masked_values AS m, \
+            ({text:String} = '' OR positionCaseInsensitiveUTF8(statement, {text:String}) > 0 \
             OR positionCaseInsensitiveUTF8(argv, {text:String}) > 0 OR principal = {text:String} \
-            OR startsWith(client_addr, {text:String}) OR startsWith(server_addr, {text:String})) > 0) \
-        AND ({remarkable:UInt8} = 0 OR denied + held > 0) \
-        ORDER BY min(event_time) DESC LIMIT {limit:UInt32}";
+            OR startsWith(client_addr, {text:String}) OR startsWith(server_addr, {text:String})) AS fits \
+            FROM fact WHERE session_id != 0 AND event_time > now64() - toIntervalDay({days:UInt32}) \
+            AND ({workload:String} = '' OR workload = {workload:String}) \
+            AND ({target:String} = '' OR target = {target:String})) \
+        GROUP BY session_id HAVING max(fits) > 0 AND ({remarkable:UInt8} = 0 OR denied + held > 0) \
+        ORDER BY min(t) DESC LIMIT {limit:UInt32}";
     let query = client
         .query_raw(sql)
         .param("days", search.days)
