@@ -37,7 +37,7 @@ pub(super) fn tier(step: &Step) -> Result<Outcome> {
     let told = text.replace("\napprovals:\n", &format!("\napprovals:{NOTIFIERS}"));
     let config = folder.join("console-lab.yaml");
     fs::write(&config, told).context("the tier's configuration")?;
-    in_lab_of(step, "console", CONSOLE, |args| UpArgs {
+    in_lab_of(step, "console", CONSOLE, &[], |args| UpArgs {
         config: Some(config),
         console_tls: true,
         ..args
