@@ -2,6 +2,7 @@
 //!
 //! A tier that cannot run is named, and fails under `--strict`: skipped must not look like passed.
 
+mod leak;
 mod live;
 mod nextest;
 mod tiers;
@@ -21,7 +22,7 @@ use crate::{say, setup};
 )]
 pub(crate) struct TestArgs {
     /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity live evidence
-    /// deploy kubernetes ssh e2e sets upgrade
+    /// deploy kubernetes ssh e2e sets upgrade leak postgres
     #[arg(long = "tier", value_name = "NAME")]
     tiers: Vec<String>,
     /// A tier that cannot run fails
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     Ok(summarise(&lines, args.strict))
 }
 
-fn choose(names: &[String]) -> Result<Vec<tiers::Tier>> {
+fn choose(names: &[String]) -> Result<Vec<&'static tiers::Tier>> {
     for name in names {
         if !tiers::ALL.iter().any(|tier| tier.name == name) {
             let known: Vec<&str> = tiers::ALL.iter().map(|tier| tier.name).collect();
@@ -83,7 +84,7 @@ fn choose(names: &[String]) -> Result<Vec<tiers::Tier>> {
         }
     }
     Ok(tiers::ALL
-        .into_iter()
+        .iter()
         .filter(|tier| names.is_empty() || names.iter().any(|name| name == tier.name))
         .collect())
 }

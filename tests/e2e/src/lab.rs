@@ -116,6 +116,17 @@ impl Lab {
         self.exec(agent, &PSQL, script)
     }
 
+    /// A command on the host, outside of every agent.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn on_host(command: &[String], input: &str) -> Result<Child> {
+        let (program, arguments) = command.split_first().context("a command")?;
+        let mut host = Command::new(program);
+        host.args(arguments);
+        start(host, input)
+    }
+
     /// As [`Lab::exec`], not waiting for its end.
     ///
     /// # Errors

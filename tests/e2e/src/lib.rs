@@ -9,6 +9,7 @@
 pub mod dns;
 pub mod fakes;
 pub mod lab;
+pub mod leak;
 pub mod live;
 pub mod wire;
 

@@ -220,6 +220,14 @@ impl Bound {
         masks
     }
 
+    /// Whether policy masks anything of this protocol. Where nothing is masked, what the server says
+    /// has nothing to hide.
+    #[must_use]
+    pub fn masks_any(&self) -> bool {
+        self.vocabulary
+            .is_none_or(|known| self.set.masked.contains(known.namespace))
+    }
+
     fn keep(&mut self, intent: &Arc<Intent>, finding: Finding) -> Arc<Finding> {
         if self.cache.len() >= CACHE_MAX {
             self.cache.clear();
@@ -291,9 +299,31 @@ impl Bound {
             Verdict::Allowed(permits) => gathered.permits.extend(permits),
         }
         for (id, duty) in self.duties(&question, access)? {
-            gathered.add(&self.set, &id, duty, access);
+            match duty {
+                Duty::Mask(kind)
+                    if kind.is_deterministic() && self.writes(side, intent, access)? =>
+                {
+                    let stricter = Duty::Mask(MaskKind::Redact);
+                    gathered.add(&self.set, &id, &stricter, access);
+                }
+                Duty::Mask(_) | Duty::Detect | Duty::Hold { .. } | Duty::Limit { .. } => {
+                    gathered.add(&self.set, &id, duty, access);
+                }
+            }
         }
         Ok(None)
+    }
+
+    /// Whether this principal may choose the column's values: then it could look up what each becomes.
+    fn writes(&self, side: &Side, intent: &Intent, access: &Access) -> Result<bool, Fault> {
+        let Some(kind) = self.vocabulary.and_then(|known| known.predicate) else {
+            return Ok(false);
+        };
+        let question = self.question(side, intent, access, kind.writes)?;
+        Ok(matches!(
+            self.judge(&self.set.base, &question, access)?,
+            Verdict::Allowed(_)
+        ))
     }
 
     /// A predicate on a column that this principal gets masked needs a permit that says so.
@@ -482,6 +512,7 @@ impl Gathered {
                 self.holds.insert(rule, hold);
             }
             Duty::Mask(kind) => self.mask(access, *kind, rule),
+            Duty::Detect => self.obligations.detect = Some(rule),
             Duty::Limit { rows, bytes } => {
                 let obligations = &mut self.obligations;
                 obligations.rows_max = least(obligations.rows_max, *rows);

@@ -12,7 +12,7 @@ use weir_model::ident::Principal;
 use weir_model::vocabulary::Vocabulary;
 
 use crate::bind::{Bound, TargetRef};
-use crate::outcome::MaskKind;
+use crate::outcome::{MaskKind, Span};
 use crate::schema;
 
 /// One policy file.
@@ -59,6 +59,8 @@ pub(crate) enum Duty {
         groups: Vec<Arc<str>>,
     },
     Mask(MaskKind),
+    /// Values are looked through by the detectors of the configuration.
+    Detect,
     Limit {
         rows: Option<u64>,
         bytes: Option<u64>,
@@ -83,6 +85,8 @@ pub struct PolicySet {
     pub(crate) duties: HashMap<PolicyId, Duty>,
     pub(crate) words: HashMap<PolicyId, Words>,
     pub(crate) vocabularies: Vec<&'static Vocabulary>,
+    /// Namespaces of protocols that a mask is for.
+    pub(crate) masked: BTreeSet<&'static str>,
     pub(crate) aliases: BTreeMap<String, String>,
     schema_text: String,
     version: u32,
@@ -107,6 +111,7 @@ struct Compiler<'a> {
     words: HashMap<PolicyId, Words>,
     /// Permits with `@predicate("masked")`.
     lifting: BTreeSet<PolicyId>,
+    masked: BTreeSet<&'static str>,
 }
 
 impl PolicySet {
@@ -130,6 +135,7 @@ impl PolicySet {
             duties: HashMap::new(),
             words: HashMap::new(),
             lifting: BTreeSet::new(),
+            masked: BTreeSet::new(),
         };
         let schema_text = schema::text(vocabularies);
         let schema = match Schema::from_cedarschema_str(&schema_text) {
@@ -247,6 +253,7 @@ impl Compiler<'_> {
             "mask",
             "limit",
             "predicate",
+            "detect",
         ];
         for (key, _value) in policy.annotations() {
             if !known.contains(&key) {
@@ -279,6 +286,7 @@ impl Compiler<'_> {
             policy.annotation("hold").map(|text| self.hold(text)),
             policy.annotation("mask").map(mask),
             policy.annotation("limit").map(limit),
+            policy.annotation("detect").map(detect),
         ];
         let mut duties: Vec<Result<Duty, String>> = parsed.into_iter().flatten().collect();
         if duties.is_empty() {
@@ -295,18 +303,21 @@ impl Compiler<'_> {
             self.say(
                 &source.name,
                 line,
-                format!("{id}: one of @hold, @mask, @limit, not several"),
+                format!("{id}: one of @hold, @mask, @limit, @detect, not several"),
             );
         }
         match duties.swap_remove(0) {
             Ok(duty) => {
                 let constraint = policy.action_constraint();
-                if matches!(duty, Duty::Mask(_)) && !self.maskable(&constraint) {
+                if matches!(duty, Duty::Mask(_) | Duty::Detect) && !self.maskable(&constraint) {
                     let message = format!(
-                        "{id}: @mask needs actions that read values: {}",
+                        "{id}: @mask and @detect need actions that read values: {}",
                         self.maskable_names()
                     );
                     self.say(&source.name, line, message);
+                }
+                if matches!(duty, Duty::Mask(_)) {
+                    self.masked.extend(self.namespaces(&constraint));
                 }
                 self.duties.insert(PolicyId::new(id), duty);
             }
@@ -336,6 +347,17 @@ impl Compiler<'_> {
             self.vocabulary_of(uid)
                 .is_some_and(|known| known.maskable.contains(&action_name(uid)))
         })
+    }
+
+    /// The protocols whose actions a constraint names.
+    fn namespaces(&self, constraint: &ActionConstraint) -> Vec<&'static str> {
+        let uids = match constraint {
+            ActionConstraint::Any => &[][..],
+            ActionConstraint::In(uids) => uids,
+            ActionConstraint::Eq(uid) => std::slice::from_ref(uid),
+        };
+        let known = uids.iter().filter_map(|uid| self.vocabulary_of(uid));
+        known.map(|vocabulary| vocabulary.namespace).collect()
     }
 
     fn predicates(&self, constraint: &ActionConstraint) -> bool {
@@ -462,6 +484,7 @@ impl Compiler<'_> {
             duties: self.duties,
             words: self.words,
             vocabularies: vocabularies.to_vec(),
+            masked: self.masked,
             aliases: self.settings.group_aliases.clone(),
             schema_text,
             version,
@@ -470,20 +493,45 @@ impl Compiler<'_> {
 }
 
 fn mask(text: &str) -> Result<Duty, String> {
+    const KINDS: &str = "@mask is null, redact, hash, token, partial:N or range:…";
     let kind = match text.split_once(':') {
         None => match text {
             "null" => MaskKind::Null,
             "redact" => MaskKind::Redact,
             "hash" => MaskKind::Hash,
-            _ => return Err("@mask is null, redact, hash or partial:N".to_owned()),
+            "token" => MaskKind::Token,
+            _ => return Err(KINDS.to_owned()),
         },
         Some(("partial", count)) => match count.parse() {
             Ok(keep_last) if keep_last <= 8 => MaskKind::Partial { keep_last },
             _ => return Err("@mask(\"partial:N\") keeps 0 to 8 characters".to_owned()),
         },
-        Some(_) => return Err("@mask is null, redact, hash or partial:N".to_owned()),
+        Some(("range", span)) => MaskKind::Range(range(span)?),
+        Some(_) => return Err(KINDS.to_owned()),
     };
     Ok(Duty::Mask(kind))
+}
+
+fn detect(text: &str) -> Result<Duty, String> {
+    if text == "all" {
+        Ok(Duty::Detect)
+    } else {
+        Err("@detect is all: the detectors and patterns of the configuration".to_owned())
+    }
+}
+
+fn range(span: &str) -> Result<Span, String> {
+    match span {
+        "month" => Ok(Span::Month),
+        "year" => Ok(Span::Year),
+        "decade" => Ok(Span::Decade),
+        step => match step.parse() {
+            Ok(step) if (2..=1_000_000_000_000).contains(&step) => Ok(Span::Step(step)),
+            _ => {
+                Err("@mask(\"range:…\") is month, year, decade or a step of at least 2".to_owned())
+            }
+        },
+    }
 }
 
 fn limit(text: &str) -> Result<Duty, String> {

@@ -15,4 +15,4 @@ mod schema;
 pub use crate::bind::{Bound, Lifted, TargetRef};
 pub use crate::compile::{PolicyProblem, PolicySet, PolicySettings, PolicySource};
 pub use crate::inherit::{Inherited, SavedPermit};
-pub use crate::outcome::{Denial, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit};
+pub use crate::outcome::{Denial, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit, Span};

@@ -299,6 +299,12 @@ impl Governor {
         self.bound.masks(column)
     }
 
+    /// Whether policy masks anything of this protocol.
+    #[must_use]
+    pub fn masks_any(&self) -> bool {
+        self.bound.masks_any()
+    }
+
     /// Decides a request and records the decision.
     pub fn submit(&mut self, request: Request, now: Now) -> Ruling {
         let mut fact = self.request_fact(&request, now);

@@ -228,6 +228,8 @@ pub struct Credential {
     pub password: zeroize::Zeroizing<String>,
     /// The upstream flow is encrypted and the server's certificate was checked.
     pub server_proven: bool,
+    /// `tls-server-end-point` of the upstream flow, where the login can be bound to it.
+    pub channel_binding: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Credential {

@@ -38,6 +38,9 @@ const TLS_TIME_MAX: Duration = Duration::from_secs(10);
 /// What is still to be written when a flow closes is given up after this.
 const LINGER_MAX: Duration = Duration::from_secs(5);
 
+/// First byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
 /// Everything of one flow.
 struct Connection {
     node: Arc<Node>,
@@ -157,7 +160,8 @@ const fn positive(value: i32) -> i32 {
 }
 
 fn random_secret() -> Box<[u8]> {
-    let secret: [u8; 4] = rand::random();
+    // PostgreSQL 3.2 has room for it; older clients get its beginning.
+    let secret: [u8; 32] = rand::random();
     Box::new(secret)
 }
 
@@ -170,6 +174,9 @@ impl Connection {
     }
 
     async fn run(&mut self) -> Ended {
+        if let Err(reason) = self.direct_tls().await {
+            return Ended::Closed(reason);
+        }
         loop {
             if self.settle()
                 && let Some(reason) = self.closing
@@ -286,6 +293,31 @@ impl Connection {
             }
             Output::SendCancel(bytes) => self.send_cancel(bytes),
             Output::Close(reason) => self.closing = Some(reason),
+        }
+    }
+
+    /// TLS from the first byte, where the protocol would else ask for it in its own stream. A client
+    /// that does so names the protocol (ALPN), so that nobody else's TLS is taken for it.
+    async fn direct_tls(&mut self) -> Result<(), CloseReason> {
+        if self.target.tls.is_none() || self.target.protocol.tls_request().is_none() {
+            return Ok(());
+        }
+        let Stream::Plain(plain) = &self.client else {
+            return Ok(());
+        };
+        let mut first = [0];
+        match tokio::time::timeout(START_TIME_MAX, plain.peek(&mut first)).await {
+            Ok(Ok(_)) if first == [TLS_HANDSHAKE] => {}
+            // Anything else, an end too, is for the session to see.
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(_)) => return Err(CloseReason::ClientLeft),
+            Err(_elapsed) => return Err(CloseReason::TimedOut),
+        }
+        self.upgrade_client().await?;
+        if self.client.protocol_named() {
+            Ok(())
+        } else {
+            Err(CloseReason::Malformed)
         }
     }
 

@@ -61,12 +61,13 @@ impl Protocol {
         }
     }
 
-    /// Offered to the agent and to the server, most wanted first; empty where TLS is asked for
-    /// inside the protocol's own stream.
+    /// Offered to the agent and to the server, most wanted first; empty without TLS.
     #[must_use]
     pub const fn alpn(self) -> &'static [&'static [u8]] {
         match self {
-            Self::Postgres | Self::Ssh => &[],
+            // IANA's name; clients that begin with TLS have to give it.
+            Self::Postgres => &[b"postgresql"],
+            Self::Ssh => &[],
             Self::Kubernetes => &[b"h2", b"http/1.1"],
         }
     }
@@ -135,6 +136,7 @@ fn postgres(node: &Node, target: &Target, cancel: CancelKey) -> PostgresConfig {
         accept_token: target.accept_token,
         cancel,
         mask_key: node.mask_key.clone(),
+        patterns: Some(Arc::clone(&node.patterns.command)),
         rows_head: node.settings.rows_head,
         shape_seed: node.settings.shape_seed,
         ..PostgresConfig::default()

@@ -6,11 +6,12 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::leak::{LEAK, leak};
 use super::live;
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
-use crate::{place, run, setup, tidy};
+use crate::{conformance, place, run, setup, tidy};
 
 pub(super) struct Tier {
     pub(super) name: &'static str,
@@ -34,7 +35,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 17] = [
+pub(super) const ALL: &[Tier] = &[
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -54,6 +55,8 @@ pub(super) const ALL: [Tier; 17] = [
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
     tests("sets", sets),
     tests("upgrade", upgrade),
+    tests("leak", leak),
+    tests("postgres", postgres),
 ];
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
@@ -65,14 +68,14 @@ const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(wei
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets)$/) - binary(/^identity/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|leak)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
+        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS, LEAK,
     ]
     .join(" | ")
         + " | "
@@ -146,13 +149,22 @@ fn deploy(step: &Step) -> Result<Outcome> {
 }
 
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
-    in_lab_of(step, tier, filter, |args| args)
+    in_lab_of(step, tier, filter, &[], |args| args)
+}
+
+/// The short form of `cargo xtask conformance postgres`.
+fn postgres(_step: &Step) -> Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Outcome::CannotRun("it needs root".to_owned()));
+    }
+    let name = format!("postgres-{}", std::process::id());
+    conformance::postgres::short(&name).map(Outcome::Passed)
 }
 
 /// Only what is not encrypted moves.
 fn upgrade(step: &Step) -> Result<Outcome> {
     let policies = place::root().join("tests/e2e/policies/upgrade");
-    in_lab_of(step, "upgrade", UPGRADE, |args| UpArgs {
+    in_lab_of(step, "upgrade", UPGRADE, &[], |args| UpArgs {
         plain_database: true,
         policies: Some(policies),
         ..args
@@ -162,7 +174,7 @@ fn upgrade(step: &Step) -> Result<Outcome> {
 /// Pods, names and Services come from servers of the tests.
 fn sets(step: &Step) -> Result<Outcome> {
     let config = place::root().join("tests/e2e/config/sets.yaml");
-    in_lab_of(step, "sets", SETS, |args| UpArgs {
+    in_lab_of(step, "sets", SETS, &[], |args| UpArgs {
         config: Some(config),
         ..args
     })
@@ -173,6 +185,7 @@ pub(super) fn in_lab_of(
     step: &Step,
     tier: &str,
     filter: &str,
+    more: &[(&str, &str)],
     changed: impl FnOnce(UpArgs) -> UpArgs,
 ) -> Result<Outcome> {
     if !nix::unistd::geteuid().is_root() {
@@ -182,13 +195,14 @@ pub(super) fn in_lab_of(
     let lab: Lab = up::up(&changed(up::default_args(&name)))?;
     let xtask = std::env::current_exe().context("finding this program")?;
     let python = setup::python_binary()?;
-    let envs = [
+    let mut envs = vec![
         ("WEIR_LAB", name.as_str()),
         ("WEIR_XTASK", xtask.to_str().context("a path of text")?),
         ("WEIR_PYTHON", python.to_str().context("a path of text")?),
         ("NEXTEST_TEST_THREADS", "1"),
         ("RUST_LIB_BACKTRACE", "0"),
     ];
+    envs.extend(more);
     let outcome = nextest(step, tier, filter, &envs);
     if outcome.is_err() {
         lab::keep_logs(&lab);

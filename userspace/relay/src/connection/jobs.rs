@@ -223,6 +223,7 @@ impl Connection {
                 user: login.user,
                 password: login.secret,
                 server_proven: self.target.upstream_tls.is_some(),
+                channel_binding: self.server.as_ref().and_then(Stream::channel_binding),
             }),
             None => {
                 self.refusal = Some(("credential", "its source has not answered".to_owned()));
