@@ -213,41 +213,45 @@ fn a_reviewer_signs_in_by_the_browser() -> Result<()> {
     Ok(())
 }
 
+/// State and detail of a row of `weir doctor`.
+fn row(report: &serde_json::Value, name: &str) -> Result<(String, String)> {
+    let rows = report["rows"].as_array().context("rows")?;
+    let row = rows.iter().find(|row| row["what"] == name);
+    let row = row.with_context(|| format!("no row {name}"))?;
+    let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    Ok((text("state"), text("detail")))
+}
+
 #[test]
 fn doctor_signs_in_as_each_workload_and_knows_the_clock() -> Result<()> {
     let lab = Lab::current()?;
-    let row = |name: &str| -> Result<(String, String)> {
+    let doctor = || -> Result<serde_json::Value> {
         let said = lab.weir(&["doctor", "--json"])?;
-        let report: serde_json::Value = serde_json::from_str(&said.out)?;
-        let rows = report["rows"].as_array().context("rows")?;
-        let row = rows
-            .iter()
-            .find(|row| row["what"] == name)
-            .context("a row")?;
-        let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
-        Ok((text("state"), text("detail")))
+        serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
     };
+    let good = doctor()?;
     for agent in ["analyst", "service", "machine", "agent", "guest"] {
-        let (state, detail) = row(&format!("sign-in of {agent}"))?;
+        let (state, detail) = row(&good, &format!("sign-in of {agent}"))?;
         assert_eq!(state, "ok", "{agent}: {detail}");
         assert!(
             detail.contains("token version 2") && detail.contains("Agent.Connect"),
             "{detail}"
         );
     }
-    assert_eq!(row("clock")?.0, "ok");
+    let (state, detail) = row(&good, "clock")?;
+    assert!(state == "ok", "{detail}");
     lab.entra("/control/clock", &json!({"seconds": -300}))?;
-    let skewed = row("clock");
     lab.entra("/control/metadata", &json!({"version": 1}))?;
-    let version = row("sign-in of machine");
+    let wrong = doctor();
     lab.entra("/control/clock", &json!({"seconds": 0}))?;
     lab.entra("/control/metadata", &json!({"version": 2}))?;
-    let (state, detail) = skewed?;
+    let wrong = wrong?;
+    let (state, detail) = row(&wrong, "clock")?;
     assert!(
         state == "failed" && detail.contains("ahead of the authority"),
         "{detail}"
     );
-    let (state, detail) = version?;
+    let (state, detail) = row(&wrong, "sign-in of machine")?;
     assert!(
         state == "failed" && detail.contains("requestedAccessTokenVersion"),
         "{detail}"

@@ -51,7 +51,7 @@ const PARTS: [(&str, &str, &str); 4] = [
 /// Two tenants, targets that take tokens, and places where somebody else answers.
 pub(super) fn test_entra(step: &Step) -> Result<Outcome> {
     let folder = place::root().join("tests/e2e");
-    in_lab_of(step, "identity", IDENTITY, |args| UpArgs {
+    in_lab_of(step, "identity", IDENTITY, &[], |args| UpArgs {
         config: Some(folder.join("config/identity.yaml")),
         policies: Some(folder.join("policies/identity")),
         ..args
