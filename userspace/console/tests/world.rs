@@ -21,32 +21,32 @@ use weir_model::ident::{
 use weir_model::time::Now;
 use weir_state::{NewApproval, Revocation, State};
 
-pub struct Somebody {
-    pub name: &'static str,
-    pub oid: &'static str,
+pub(crate) struct Somebody {
+    pub(crate) name: &'static str,
+    pub(crate) oid: &'static str,
     groups: &'static [&'static str],
     roles: &'static [&'static str],
 }
 
-pub const ALICE: Somebody = Somebody {
+pub(crate) const ALICE: Somebody = Somebody {
     name: "alice",
     oid: "0e000000-0000-4000-8000-000000000001",
     groups: &["dba"],
     roles: &[],
 };
-pub const BOB: Somebody = Somebody {
+pub(crate) const BOB: Somebody = Somebody {
     name: "bob",
     oid: "0e000000-0000-4000-8000-000000000002",
     groups: &[],
     roles: &["Agent.Connect"],
 };
-pub const AUDITOR: Somebody = Somebody {
+pub(crate) const AUDITOR: Somebody = Somebody {
     name: "dora",
     oid: "0e000000-0000-4000-8000-000000000004",
     groups: &[],
     roles: &["Weir.Auditor"],
 };
-pub const ERIN: Somebody = Somebody {
+pub(crate) const ERIN: Somebody = Somebody {
     name: "erin",
     oid: "0e000000-0000-4000-8000-000000000005",
     groups: &["sre"],
@@ -195,26 +195,26 @@ impl House for StandIn {
     }
 }
 
-pub struct Answer {
-    pub status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: axum::http::HeaderMap,
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value.map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn cookies(&self) -> Vec<String> {
+    pub(crate) fn cookies(&self) -> Vec<String> {
         let all = self.headers.get_all("set-cookie").iter();
         all.map(|value| value.to_str().unwrap().to_owned())
             .collect()
     }
 
     /// As a browser would send it back.
-    pub fn cookie(&self, name: &str) -> String {
+    pub(crate) fn cookie(&self, name: &str) -> String {
         let all = self.cookies();
         let line = all
             .iter()
@@ -223,14 +223,14 @@ impl Answer {
     }
 }
 
-pub struct World {
+pub(crate) struct World {
     router: Router,
     state: State,
     house: Arc<StandIn>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         PASSED_S.set(0);
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(uuid::Uuid::now_v7().to_string());
@@ -263,7 +263,7 @@ impl World {
         }
     }
 
-    pub fn pass(&self, seconds: i64) {
+    pub(crate) fn pass(&self, seconds: i64) {
         PASSED_S.set(PASSED_S.get() + seconds);
     }
 
@@ -287,23 +287,29 @@ impl World {
         }
     }
 
-    pub async fn get(&self, cookie: &str, path: &str) -> Answer {
+    pub(crate) async fn get(&self, cookie: &str, path: &str) -> Answer {
         let request = Request::get(path).header("cookie", cookie);
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
     /// As htmx asks for a part of a page.
-    pub async fn fragment(&self, cookie: &str, path: &str) -> Answer {
+    pub(crate) async fn fragment(&self, cookie: &str, path: &str) -> Answer {
         let request = Request::get(path).header("cookie", cookie);
         let request = request.header("hx-request", "true");
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    pub async fn post(&self, cookie: &str, path: &str, form: &str) -> Answer {
+    pub(crate) async fn post(&self, cookie: &str, path: &str, form: &str) -> Answer {
         self.post_from(cookie, path, form, ORIGIN).await
     }
 
-    pub async fn post_from(&self, cookie: &str, path: &str, form: &str, origin: &str) -> Answer {
+    pub(crate) async fn post_from(
+        &self,
+        cookie: &str,
+        path: &str,
+        form: &str,
+        origin: &str,
+    ) -> Answer {
         let mut request = Request::post(path)
             .header("cookie", cookie)
             .header("content-type", "application/x-www-form-urlencoded");
@@ -314,12 +320,12 @@ impl World {
             .await
     }
 
-    pub async fn sign_in(&self, who: Somebody) -> String {
+    pub(crate) async fn sign_in(&self, who: Somebody) -> String {
         self.sign_in_with("", who).await.0
     }
 
     /// With the cookies that the browser has; gives the new one and every line that set one.
-    pub async fn sign_in_with(&self, before: &str, who: Somebody) -> (String, Vec<String>) {
+    pub(crate) async fn sign_in_with(&self, before: &str, who: Somebody) -> (String, Vec<String>) {
         let start = self.get(before, "/sign-in/start?next=/approvals").await;
         let cookie = format!("{before}; {}", start.cookie("__Host-weir-sign-in"));
         let path = format!("/sign-in/return?code={}&state=state", who.name);
@@ -330,35 +336,40 @@ impl World {
     }
 
     /// The token in the forms of this session's pages.
-    pub async fn csrf(&self, cookie: &str) -> String {
+    pub(crate) async fn csrf(&self, cookie: &str) -> String {
         let page = self.get(cookie, "/approvals").await.body;
         let after = page.split("name=\"csrf\" value=\"").nth(1);
         after.unwrap().split('"').next().unwrap().to_owned()
     }
 
-    pub async fn decide(&self, cookie: &str, held: &str, decision: &str) -> Answer {
+    pub(crate) async fn decide(&self, cookie: &str, held: &str, decision: &str) -> Answer {
         let csrf = self.csrf(cookie).await;
         let form = format!("csrf={csrf}&decision={decision}&justification=ticket+4711");
         self.post(cookie, &format!("/approvals/{held}/decision"), &form)
             .await
     }
 
-    pub async fn revoke(&self, cookie: &str, kind: &str, value: &str) -> Answer {
+    pub(crate) async fn revoke(&self, cookie: &str, kind: &str, value: &str) -> Answer {
         let csrf = self.csrf(cookie).await;
         let form = format!("csrf={csrf}&kind={kind}&value={value}&reason=because");
         self.post(cookie, "/revocations", &form).await
     }
 
-    pub fn revoked(&self) -> Vec<String> {
+    pub(crate) fn revoked(&self) -> Vec<String> {
         self.house.revoked.lock().unwrap().clone()
     }
 
-    pub async fn hold(&self, principal: &str, on_behalf_of: &str) -> String {
+    pub(crate) async fn hold(&self, principal: &str, on_behalf_of: &str) -> String {
         self.hold_statement(principal, on_behalf_of, "delete from ledger")
             .await
     }
 
-    pub async fn hold_statement(&self, principal: &str, behalf: &str, statement: &str) -> String {
+    pub(crate) async fn hold_statement(
+        &self,
+        principal: &str,
+        behalf: &str,
+        statement: &str,
+    ) -> String {
         let new = NewApproval {
             created_us: now().wall_us,
             expires_us: now().wall_us + 4 * 3600 * 1_000_000,
@@ -382,7 +393,7 @@ impl World {
         self.state.create(new).await.unwrap().to_string()
     }
 
-    pub async fn state_of(&self, held: &str) -> &'static str {
+    pub(crate) async fn state_of(&self, held: &str) -> &'static str {
         let id = ApprovalId::parse(held).unwrap();
         self.state.get(id).await.unwrap().unwrap().state.label()
     }

@@ -14,31 +14,31 @@ use weir_model::ident::{ApprovalId, SessionId};
 use weir_notify::{About, Address, Channel, Notifier, NotifyMetrics, Ours, start};
 use weir_state::{Decided, Decision, NewApproval, Reviewer, State};
 
-pub struct Told {
-    pub path: String,
+pub(crate) struct Told {
+    pub(crate) path: String,
     headers: HeaderMap,
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Told {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value.map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
 }
 
 /// An HTTP service that answers with the statuses given, in turn.
-pub struct Service {
+pub(crate) struct Service {
     port: u16,
     told: mpsc::Receiver<Told>,
 }
 
 impl Service {
-    pub async fn start(statuses: Vec<u16>) -> Self {
+    pub(crate) async fn start(statuses: Vec<u16>) -> Self {
         let (sender, told) = mpsc::channel(64);
         let statuses = Arc::new(Mutex::new(statuses.into_iter()));
         let router = Router::new().fallback(move |uri: Uri, headers: HeaderMap, body: Bytes| {
@@ -62,7 +62,7 @@ impl Service {
         Self { port, told }
     }
 
-    pub fn address(&self, path: &str) -> Address {
+    pub(crate) fn address(&self, path: &str) -> Address {
         Address {
             url: format!("http://127.0.0.1:{}{path}", self.port),
             ca: None,
@@ -70,13 +70,13 @@ impl Service {
     }
 
     /// What it was told next; waits for it.
-    pub async fn next(&mut self) -> Told {
+    pub(crate) async fn next(&mut self) -> Told {
         self.told.recv().await.unwrap()
     }
 }
 
 /// An address where nobody listens.
-pub async fn nowhere() -> Address {
+pub(crate) async fn nowhere() -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     Address {
@@ -86,7 +86,7 @@ pub async fn nowhere() -> Address {
 }
 
 /// An SMTP server for one mail (RFC 5321): everything that its client said.
-pub async fn mail_server() -> (u16, oneshot::Receiver<String>) {
+pub(crate) async fn mail_server() -> (u16, oneshot::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (sender, mails) = oneshot::channel();
@@ -122,13 +122,13 @@ pub async fn mail_server() -> (u16, oneshot::Receiver<String>) {
     (port, mails)
 }
 
-pub struct World {
+pub(crate) struct World {
     folder: PathBuf,
     state: State,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(uuid::Uuid::now_v7().to_string());
         std::fs::create_dir_all(&folder).unwrap();
@@ -136,11 +136,11 @@ impl World {
         Self { folder, state }
     }
 
-    pub fn start(&self, channels: Vec<(&str, Channel)>) -> Result<AbortHandle, String> {
+    pub(crate) fn start(&self, channels: Vec<(&str, Channel)>) -> Result<AbortHandle, String> {
         self.start_for(channels, &[], Arc::new(|_| true))
     }
 
-    pub fn start_for(
+    pub(crate) fn start_for(
         &self,
         channels: Vec<(&str, Channel)>,
         groups: &[&str],
@@ -165,15 +165,15 @@ impl World {
         Ok(tokio::spawn(telling).abort_handle())
     }
 
-    pub async fn hold(&self, statement: &str) -> String {
+    pub(crate) async fn hold(&self, statement: &str) -> String {
         self.hold_with(7, statement, "dba").await
     }
 
-    pub async fn hold_for(&self, statement: &str, group: &str) -> String {
+    pub(crate) async fn hold_for(&self, statement: &str, group: &str) -> String {
         self.hold_with(7, statement, group).await
     }
 
-    pub async fn hold_in(&self, session: u128, statement: &str) -> String {
+    pub(crate) async fn hold_in(&self, session: u128, statement: &str) -> String {
         self.hold_with(session, statement, "dba").await
     }
 
@@ -202,7 +202,7 @@ impl World {
         self.state.create(new).await.unwrap().to_string()
     }
 
-    pub async fn approve(&self, id: &str) {
+    pub(crate) async fn approve(&self, id: &str) {
         let decision = Decision {
             approve: true,
             reviewer: Reviewer {
@@ -220,7 +220,7 @@ impl World {
             .unwrap();
     }
 
-    pub async fn decided(&self, id: &str) -> Decided {
+    pub(crate) async fn decided(&self, id: &str) -> Decided {
         let id = ApprovalId::parse(id).unwrap();
         self.state.decided(id).await.unwrap()
     }
