@@ -7,7 +7,9 @@
 )]
 
 pub mod browser;
+pub mod cluster;
 pub mod dns;
+pub mod engine;
 pub mod fakes;
 pub mod lab;
 pub mod leak;
