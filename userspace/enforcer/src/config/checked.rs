@@ -244,8 +244,11 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
                 None
             }
         });
-    let named = (&approvals.reviewer_groups, &admin_groups);
-    let console = check_console(raw.console.as_ref(), named, &mut checker);
+    let console = check_console(
+        raw.console.as_ref(),
+        (&approvals, &admin_groups),
+        &mut checker,
+    );
     let patterns = check_patterns(&raw.masking, &mut checker);
     let mask_key_file = match &raw.masking.key_file {
         Some(file) => checker.file(file),

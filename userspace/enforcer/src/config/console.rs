@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use weir_console::{Lifetimes, Roles, Who};
 
-use super::checked::{Checker, is_guid};
+use super::checked::{Approvals, Checker, is_guid};
 use super::read::{Problem, Section};
 
 /// A session of a browser lasts a day at most.
@@ -73,7 +73,7 @@ pub(crate) struct Console {
 }
 
 /// Reviewers' and administrators' groups, as other sections name them.
-type Groups<'a> = (&'a BTreeMap<String, String>, &'a BTreeMap<String, String>);
+type Groups<'a> = (&'a Approvals, &'a BTreeMap<String, String>);
 
 pub(super) fn check_console(
     raw: Option<&RawConsole>,
@@ -164,10 +164,11 @@ fn check_url(text: &str, tls: bool, checker: &mut Checker<'_>) -> Option<String>
 
 fn check_roles(
     raw: &RawConsole,
-    (reviewers, admins): Groups<'_>,
+    (approvals, admins): Groups<'_>,
     checker: &mut Checker<'_>,
 ) -> Roles {
-    let mut reviewers: BTreeMap<String, Vec<Who>> = reviewers
+    let mut reviewers: BTreeMap<String, Vec<Who>> = approvals
+        .reviewer_groups
         .iter()
         .map(|(name, guid)| (name.clone(), vec![Who::Group(guid.clone())]))
         .collect();
