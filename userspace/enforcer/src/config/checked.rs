@@ -225,30 +225,9 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     let groups = check_groups("policies.groups", raw.groups, &mut checker);
     let record = check_record(raw.record, &mut checker);
     let approvals = check_approvals(raw.approvals, &mut checker);
-    let admin_http = raw
-        .admin_http
-        .as_deref()
-        .and_then(|text| match text.parse() {
-            Ok(addr) => {
-                let addr: SocketAddr = addr;
-                if !addr.ip().is_loopback() {
-                    checker.say(
-                        "admin.http",
-                        "must be a loopback address: it has no authentication",
-                    );
-                }
-                Some(addr)
-            }
-            Err(_) => {
-                checker.say("admin.http", "must be address:port, such as 127.0.0.1:9464");
-                None
-            }
-        });
-    let console = check_console(
-        raw.console.as_ref(),
-        (&approvals, &admin_groups),
-        &mut checker,
-    );
+    let admin_http = check_admin_http(raw.admin_http.as_deref(), &mut checker);
+    let named = (&approvals, &admin_groups);
+    let console = check_console(raw.console.as_ref(), named, &mut checker);
     let patterns = check_patterns(&raw.masking, &mut checker);
     let mask_key_file = match &raw.masking.key_file {
         Some(file) => checker.file(file),
@@ -276,6 +255,18 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     };
     check_found(&config, &mut checker);
     Some(config)
+}
+
+fn check_admin_http(text: Option<&str>, checker: &mut Checker<'_>) -> Option<SocketAddr> {
+    let Ok(addr) = text?.parse::<SocketAddr>() else {
+        checker.say("admin.http", "must be address:port, such as 127.0.0.1:9464");
+        return None;
+    };
+    if !addr.ip().is_loopback() {
+        let message = "must be a loopback address: it has no authentication";
+        checker.say("admin.http", message);
+    }
+    Some(addr)
 }
 
 /// Those that the file names.
