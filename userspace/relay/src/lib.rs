@@ -25,6 +25,7 @@ mod protocol;
 mod registry;
 mod speaker;
 mod stream;
+mod subject;
 mod upstream;
 mod worker;
 

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail};
 
 use super::Outcome;
 use super::leak::{LEAK, leak};
+use super::live;
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
-use crate::{place, run, setup, tidy};
+use crate::{conformance, place, run, setup, tidy};
 
 pub(super) struct Tier {
     pub(super) name: &'static str,
@@ -34,7 +35,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 17] = [
+pub(super) const ALL: &[Tier] = &[
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -45,7 +46,8 @@ pub(super) const ALL: [Tier; 17] = [
     tests("sim", |step| nextest(step, "sim", SIM, &[])),
     tests("doc", doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
-    tests("identity", |step| in_lab(step, "identity", IDENTITY)),
+    tests("identity", live::test_entra),
+    check("live", live::tenant),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", deploy),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
@@ -54,17 +56,19 @@ pub(super) const ALL: [Tier; 17] = [
     tests("sets", sets),
     tests("upgrade", upgrade),
     tests("leak", leak),
+    tests("postgres", postgres),
 ];
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
 const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
-const IDENTITY: &str = "package(weir-identify) | (package(weir-e2e) & binary(identity))";
+pub(super) const IDENTITY: &str =
+    "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity|leak)$/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|leak)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 
@@ -74,6 +78,8 @@ fn elsewhere() -> String {
         GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS, LEAK,
     ]
     .join(" | ")
+        + " | "
+        + live::FILTER
 }
 
 fn fmt(step: &Step) -> Result<Outcome> {
@@ -144,6 +150,15 @@ fn deploy(step: &Step) -> Result<Outcome> {
 
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     in_lab_of(step, tier, filter, &[], |args| args)
+}
+
+/// The short form of `cargo xtask conformance postgres`.
+fn postgres(_step: &Step) -> Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Outcome::CannotRun("it needs root".to_owned()));
+    }
+    let name = format!("postgres-{}", std::process::id());
+    conformance::postgres::short(&name).map(Outcome::Passed)
 }
 
 /// Only what is not encrypted moves.

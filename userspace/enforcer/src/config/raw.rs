@@ -87,6 +87,7 @@ pub(super) struct RawTarget {
     pub(super) services: Vec<RawService>,
     pub(super) ports: Vec<u64>,
     pub(super) agent_tls: Option<String>,
+    pub(super) accept_token: Option<bool>,
     pub(super) names: Vec<String>,
     pub(super) upstream_tls: Option<String>,
     pub(super) upstream_ca: Option<String>,
@@ -287,6 +288,22 @@ impl RawWorkload {
     }
 }
 
+/// Whether agents speak TLS, and the names of the certificate that they see.
+fn read_tls(
+    section: &mut Section<'_>,
+    problems: &mut Vec<Problem>,
+) -> (Option<String>, Vec<String>) {
+    let Some(mut tls) = section.opt_section("tls", problems) else {
+        return (None, Vec::new());
+    };
+    let read = (
+        tls.opt_text("agent", problems),
+        tls.texts("names", problems),
+    );
+    tls.finish(problems);
+    read
+}
+
 impl RawTarget {
     fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
         let path = section.path_of("").trim_end_matches('.').to_owned();
@@ -298,12 +315,8 @@ impl RawTarget {
         let services = RawService::read_all(&mut matching, problems);
         let ports = matching.numbers("ports", problems);
         matching.finish(problems);
-        let (mut agent_tls, mut names) = (None, Vec::new());
-        if let Some(mut tls) = section.opt_section("tls", problems) {
-            agent_tls = tls.opt_text("agent", problems);
-            names = tls.texts("names", problems);
-            tls.finish(problems);
-        }
+        let (agent_tls, names) = read_tls(&mut section, problems);
+        let accept_token = section.opt_flag("accept_token", problems);
         let mut config_keys = Vec::new();
         if let Some(mut kubernetes) = section.opt_section("kubernetes", problems) {
             config_keys = kubernetes.texts("masked_config_keys", problems);
@@ -343,6 +356,7 @@ impl RawTarget {
             services,
             ports,
             agent_tls,
+            accept_token,
             names,
             upstream_tls,
             upstream_ca,

@@ -1,6 +1,7 @@
 //! An immutable snapshot of one database's catalog: what names mean.
 
 mod bodies;
+mod live;
 mod load;
 mod queries;
 
@@ -9,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::understand::ViewLineage;
 
+pub use live::LIVE_QUERIES;
 pub use load::{CatalogError, CatalogRows};
 pub use queries::{CATALOG_QUERIES, CatalogQuery};
 
@@ -126,10 +128,13 @@ pub type FunctionName = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 pub struct Catalog {
     generation: u64,
+    /// Of one session: the snapshot whose server's own objects it has.
+    base: Option<u64>,
     relations: Vec<Relation>,
     by_oid: HashMap<u32, u32>,
     by_name: HashMap<Arc<str>, Vec<u32>>,
     functions: HashMap<Arc<str>, Vec<Function>>,
+    function_oids: HashMap<u32, FunctionName>,
     sql_functions: HashMap<FunctionName, SqlFunction>,
     types: HashMap<u32, Type>,
     type_names: HashMap<Arc<str>, Vec<u32>>,
@@ -151,6 +156,11 @@ impl Catalog {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Every relation.
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.iter()
     }
 
     /// The relation of that OID.
@@ -180,6 +190,12 @@ impl Catalog {
     #[must_use]
     pub fn functions(&self, name: &str) -> &[Function] {
         self.functions.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Schema and name of the function of that OID.
+    #[must_use]
+    pub fn function_of(&self, oid: u32) -> Option<&FunctionName> {
+        self.function_oids.get(&oid)
     }
 
     /// The body of a function, if it is the only one of its name in its schema and is SQL.

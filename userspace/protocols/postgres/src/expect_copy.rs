@@ -33,6 +33,7 @@ impl PostgresSession {
             match (frame.tag, running.kind) {
                 (b'G', Flow::CopyIn) => {
                     self.copying_in = true;
+                    self.expect_early_syncs();
                     true
                 }
                 (b'H', Flow::CopyOut) => self.copy_planned(running, format, count),
@@ -46,6 +47,17 @@ impl PostgresSession {
             return self.confused();
         }
         self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+    }
+
+    /// libpq sends a Sync with each Execute; in front of COPY data the server reads over it.
+    fn expect_early_syncs(&mut self) {
+        let before = self.expected.len();
+        self.expected
+            .retain(|expect| !matches!(expect, Expect::Sync));
+        let early = before - self.expected.len();
+        self.batches_sent -= early as u64;
+        self.early_syncs = u32::try_from(early).unwrap_or(u32::MAX);
+        self.batch_open |= early > 0;
     }
 
     /// Makes the plan of a copy; false when the server writes another format than was understood.

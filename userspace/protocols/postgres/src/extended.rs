@@ -17,7 +17,7 @@ use crate::pipeline::{Described, Expect, Staged};
 use crate::plan::FieldsCell;
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::understand::Statement;
+use crate::understand::{SqlRefusal, Statement};
 use crate::wire::frontend::{Bind, Named};
 use crate::wire::{Frame, cstr, message};
 
@@ -67,18 +67,16 @@ impl PostgresSession {
             self.refuse_extended(too_many());
             return true;
         }
-        let statement = match self.understand(sql, now) {
+        let statement = match self.understand(sql) {
             Understood::Later => return false,
             Understood::Refused(refusal) => {
-                let (bytes, rule) = reply::refusal(&refusal, self.session_id());
-                self.record_refusal(rule, &refusal.to_string(), sql, now);
-                self.refuse_extended(bytes);
+                self.refuse_text(&refusal, sql, Some(&types), now);
                 return true;
             }
             Understood::Statements(statements) if statements.len() > 1 => {
-                let text = "weir: cannot insert multiple commands into a prepared statement";
-                self.record_refusal("weir:syntax", text, sql, now);
-                self.refuse_extended(reply::error("42601", text, ""));
+                let text = "cannot insert multiple commands into a prepared statement";
+                let refusal = SqlRefusal::Syntax(text.to_owned());
+                self.refuse_text(&refusal, sql, Some(&types), now);
                 return true;
             }
             Understood::Statements(mut statements) => {
@@ -107,9 +105,9 @@ impl PostgresSession {
 
     fn prepare(&mut self, parse: ParseOf<'_>, statement: Option<Arc<Statement>>, now: Now) {
         let bytes = parse.frame.whole.len() as u64;
-        let Some(statement) = statement else {
-            let text = "weir: an empty statement cannot be prepared through Weir";
-            return self.refuse_extended(reply::error("0A000", text, ""));
+        let Some(statement) = statement.or_else(|| self.nothing(parse.sql)) else {
+            let text = "weir: the empty statement cannot be prepared";
+            return self.refuse_extended(reply::error("54001", text, ""));
         };
         let inner = self.executed(&statement, &[]);
         let secret = self.secret_parameters(&statement);
@@ -253,8 +251,7 @@ impl PostgresSession {
                     (Arc::clone(&cursor.permit), what)
                 }
                 None => {
-                    let text = "weir: the portal does not exist";
-                    self.refuse_extended(reply::error("34000", text, ""));
+                    self.refuse_extended(reply::no_such("portal", "34000", name));
                     return true;
                 }
             },
@@ -269,8 +266,7 @@ impl PostgresSession {
 
     pub(crate) fn execute(&mut self, frame: &Frame, name: &str, now: Now) {
         let Some(portal) = self.portal(name) else {
-            let text = "weir: the portal does not exist";
-            return self.refuse_extended(reply::error("34000", text, ""));
+            return self.refuse_extended(reply::no_such("portal", "34000", name));
         };
         let statement = Arc::clone(&portal.prepared.statement);
         let referred = self.refer(&statement);
@@ -400,17 +396,5 @@ impl PostgresSession {
         };
         self.staged.push_back(own);
         self.release_own();
-    }
-
-    pub(crate) fn unsupported(&mut self, what: &'static str, _frame: &Frame, now: Now) {
-        self.record_refusal("weir:unsupported", what, "", now);
-        let text = format!("weir: {what}");
-        let bytes = reply::error("0A000", &text, "");
-        // A function call is a message of its own, ended by ReadyForQuery as a query is.
-        if self.idle() {
-            self.refuse_query(bytes);
-        } else {
-            self.refuse_extended(bytes);
-        }
     }
 }

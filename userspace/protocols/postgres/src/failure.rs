@@ -28,8 +28,8 @@ impl PostgresSession {
                 }
                 return;
             }
-            Some(Expect::Names(_)) => {
-                let text = "weir: the session's search_path cannot be read";
+            Some(Expect::Probe(_)) => {
+                let text = "weir: the session's search_path and catalog cannot be read";
                 return self.fatal("XX000", text, CloseReason::UpstreamFailed);
             }
             Some(_) | None => {}
@@ -108,6 +108,7 @@ impl PostgresSession {
                 undone.extend(running.undo.take());
                 self.finish_running(*running, status, now);
             }
+            Expect::Doubt(doubt) => self.finish_unrun(doubt.seq, status, now),
             Expect::ParseDone { undo, .. }
             | Expect::BindDone { undo, .. }
             | Expect::CloseDone(undo) => undone.push(undo),
@@ -118,7 +119,7 @@ impl PostgresSession {
             | Expect::Sync
             | Expect::HiddenError
             | Expect::HiddenQueryError(_)
-            | Expect::Names(_) => {}
+            | Expect::Probe(_) => {}
         }
     }
 

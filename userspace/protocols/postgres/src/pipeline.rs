@@ -16,8 +16,10 @@ use weir_model::time::Now;
 use weir_spool::Receipt;
 
 use crate::copy_out::CopyOut;
+use crate::doubt::Doubt;
 use crate::objects::{Prepared, Undo};
 use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
+use crate::probe::Probe;
 use crate::session::{PostgresSession, State};
 use crate::understand::{Changes, CopyDirection, StatementKind};
 use crate::wire::backend::{self, Field, put_ready};
@@ -175,8 +177,10 @@ pub(crate) enum Expect {
     HiddenError,
     /// The same in a simple query, whose end is followed by our own answer.
     HiddenQueryError(Bytes),
-    /// Rows of the question for search_path and role.
-    Names(Vec<Vec<String>>),
+    /// Questions of our own.
+    Probe(Box<Probe>),
+    /// A text that the server may refuse; otherwise it is refused here.
+    Doubt(Box<Doubt>),
 }
 
 impl PostgresSession {
@@ -285,6 +289,7 @@ impl PostgresSession {
             self.answer_local();
         }
         self.flush_run(input, &mut run);
+        self.drained(now);
     }
 
     fn flush_run(&mut self, input: &mut BytesMut, run: &mut usize) {
@@ -319,6 +324,9 @@ impl PostgresSession {
 
     fn server_frame(&mut self, frame: &Frame, now: Now) {
         self.first_byte(now);
+        if self.probe_frame(frame, now) {
+            return;
+        }
         match frame.tag {
             b'D' | b'd' | b'c' | b'T' if self.is_cut_off() => {}
             b'C' | b's' if self.is_cut_off() => self.end_cut_off(now),
@@ -326,11 +334,15 @@ impl PostgresSession {
             b'N' => self.notice(frame),
             b'A' => self.notification(frame),
             b'E' => self.server_error(frame, now),
-            b'Z' => self.ready(frame, now),
+            b'Z' => self.ready(frame),
             b'T' => self.description(frame),
             b'n' | b't' => self.describe_part(frame),
             b'D' => self.row(frame),
             b'C' | b'I' | b's' => self.complete(frame, now),
+            b'V' => self.function_result(frame, now),
+            b'1' if matches!(self.expected.front(), Some(Expect::Doubt(_))) => {
+                self.doubt_accepted(now);
+            }
             b'1' => self.simple_answer(frame, |expect| matches!(expect, Expect::ParseDone { .. })),
             b'2' => self.simple_answer(frame, |expect| matches!(expect, Expect::BindDone { .. })),
             b'3' => self.simple_answer(frame, |expect| matches!(expect, Expect::CloseDone(_))),
@@ -388,21 +400,17 @@ impl PostgresSession {
         }
     }
 
-    fn ready(&mut self, frame: &Frame, now: Now) {
+    fn ready(&mut self, frame: &Frame) {
         let Some(status) = frame.body().first().copied() else {
             return self.confused();
         };
         match self.expected.pop_front() {
             Some(Expect::Sync | Expect::QueryEnd) => {
-                self.transaction = status;
                 self.batches_done += 1;
                 if self.fails_transaction(status) {
                     return;
                 }
-                if status == b'I' {
-                    self.unseen_in_transaction = false;
-                    self.transaction_ended();
-                }
+                self.batch_ended(status);
                 self.pass_to_client(OwnToClient::Status, frame.whole.clone());
             }
             Some(Expect::HiddenQueryError(answer)) => {
@@ -410,14 +418,28 @@ impl PostgresSession {
                 self.pass_to_client(OwnToClient::Denial, answer);
                 self.tell_client(OwnToClient::Status, |out| put_ready(out, status));
             }
-            Some(Expect::Names(rows)) => {
-                self.transaction = status;
-                self.names_here(rows, now);
+            // The server had failed before it took notice of a Sync that came early.
+            None if self.early_syncs > 0 => {
+                self.early_syncs -= 1;
+                self.batch_ended(status);
+                self.pass_to_client(OwnToClient::Status, frame.whole.clone());
             }
             Some(_) | None => self.confused(),
         }
         if self.idle() {
             self.waits_idle = false;
+        }
+    }
+
+    fn batch_ended(&mut self, status: u8) {
+        let failed = self.transaction == b'E';
+        self.transaction = status;
+        if status == b'I' {
+            self.unseen_in_transaction = false;
+            self.names_touched = false;
+            // What the transaction made is there for all now, or for nobody.
+            self.catalog_stale |= self.catalog_live && (self.catalog_shared || failed);
+            self.transaction_ended();
         }
     }
 
@@ -444,7 +466,6 @@ impl PostgresSession {
                 self.expected.push_front(Expect::Statement(running));
                 self.pass_to_client(OwnToClient::Description, frame.whole.clone());
             }
-            Some(names @ Expect::Names(_)) => self.expected.push_front(names),
             Some(_) | None => self.confused(),
         }
     }
@@ -508,22 +529,7 @@ impl PostgresSession {
         }
     }
 
-    /// A row of our own question.
-    fn name_row(&mut self, frame: &Frame) {
-        let mut cells = Vec::new();
-        let read = backend::data_row(frame, |_, value| {
-            cells.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
-        });
-        match self.expected.front_mut() {
-            Some(Expect::Names(rows)) if read.is_ok() && rows.len() < 4096 => rows.push(cells),
-            _ => self.confused(),
-        }
-    }
-
     fn row(&mut self, frame: &Frame) {
-        if matches!(self.expected.front(), Some(Expect::Names(_))) {
-            return self.name_row(frame);
-        }
         let planned = match self.expected.front() {
             Some(Expect::Statement(running) | Expect::Execute(running)) => {
                 running.masking.is_some()
@@ -591,17 +597,31 @@ impl PostgresSession {
     /// CommandComplete, EmptyQueryResponse, PortalSuspended.
     fn complete(&mut self, frame: &Frame, now: Now) {
         match self.expected.pop_front() {
-            Some(Expect::Statement(running)) => self.finish_running(*running, "ok", now),
-            Some(Expect::Execute(running)) => self.finish_running(*running, "ok", now),
-            Some(names @ Expect::Names(_)) => {
-                self.expected.push_front(names);
-                return;
+            Some(Expect::Statement(running) | Expect::Execute(running)) => {
+                if running.kind == Flow::CopyIn {
+                    self.early_syncs = 0;
+                }
+                self.finish_running(*running, "ok", now);
             }
             // An empty text has no statement of its own.
             Some(end @ Expect::QueryEnd) if frame.tag == b'I' => self.expected.push_front(end),
             Some(_) | None => return self.confused(),
         }
         self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+    }
+
+    /// FunctionCallResponse: only where nothing is masked was it asked for.
+    fn function_result(&mut self, frame: &Frame, now: Now) {
+        match self.expected.pop_front() {
+            Some(Expect::Statement(running)) if running.reach.is_clear() => {
+                self.finish_running(*running, "ok", now);
+            }
+            Some(_) | None => return self.confused(),
+        }
+        if let Some(masked) = MaskPlan::default().pass(frame.whole.clone()) {
+            self.outputs
+                .push_back(Output::ToClient(ClientBytes::masked(masked)));
+        }
     }
 
     pub(crate) fn finish_running(&mut self, running: Running, status: &str, now: Now) {

@@ -72,6 +72,11 @@ struct SavedSession {
     copying_in: bool,
     copy_permit: Option<SavedPermit>,
     unseen_in_transaction: bool,
+    batch_open: bool,
+    names_touched: bool,
+    early_syncs: u32,
+    /// What is asked for anew is the catalog of everybody, so the session's own has to be asked again.
+    catalog_live: bool,
     fail_transaction: bool,
 }
 
@@ -380,7 +385,7 @@ impl Saver {
             Expect::Local(bytes) => SavedExpect::Local(bytes.to_vec()),
             Expect::HiddenError => SavedExpect::HiddenError,
             Expect::HiddenQueryError(bytes) => SavedExpect::HiddenQueryError(bytes.to_vec()),
-            Expect::Names(_) => return None,
+            Expect::Probe(_) | Expect::Doubt(_) => return None,
         })
     }
 }
@@ -457,6 +462,10 @@ impl PostgresSession {
             copying_in: self.copying_in,
             copy_permit: self.copy_permit.as_deref().map(SavedPermit::of),
             unseen_in_transaction: self.unseen_in_transaction,
+            batch_open: self.batch_open,
+            names_touched: self.names_touched,
+            early_syncs: self.early_syncs,
+            catalog_live: self.catalog_live || self.catalog_stale || self.catalog_shared,
             fail_transaction: self.fail_transaction,
             tables: saver.tables,
         };
@@ -521,6 +530,10 @@ impl PostgresSession {
         session.copying_in = saved.copying_in;
         session.copy_permit = saved.copy_permit.map(|permit| loader.permit(permit));
         session.unseen_in_transaction = saved.unseen_in_transaction;
+        session.batch_open = saved.batch_open;
+        session.names_touched = saved.names_touched;
+        session.early_syncs = saved.early_syncs;
+        session.catalog_live = saved.catalog_live;
         session.fail_transaction = saved.fail_transaction;
         let request = CatalogRequest {
             database: Arc::clone(&session.database),

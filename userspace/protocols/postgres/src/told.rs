@@ -1,10 +1,13 @@
 //! What the server says beside results: notices, notifications, errors. Which of it may hold a value
 //! that is masked for this principal, and what is passed on of it.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
 use weir_govern::OwnToClient;
 use weir_model::request::Object;
 
+use crate::catalog::{Column, Relation};
 use crate::pipeline::Expect;
 use crate::reply::{scrub, shows_row, without_detail};
 use crate::session::PostgresSession;
@@ -14,16 +17,30 @@ use crate::wire::{Frame, Reader, backend, cstr, message};
 const WITHHELD: &str = "[withheld]";
 
 impl PostgresSession {
-    /// Whether policy masks anything at all here.
-    pub(crate) fn masks_any(&self) -> bool {
-        self.governor
-            .as_ref()
-            .is_none_or(|governor| governor.masks_any())
+    /// Whether policy masks anything of this database for this principal.
+    pub(crate) fn masks_any(&mut self) -> bool {
+        let (Some(governor), Some(catalog)) = (&mut self.governor, &self.catalog) else {
+            return true;
+        };
+        if !governor.masks_any() {
+            return false;
+        }
+        if let Some(known) = self.masks_here {
+            return known;
+        }
+        let found = catalog.relations().any(|relation| {
+            relation.columns.iter().any(|column| {
+                let object = column_object(&self.config.target, &self.database, relation, column);
+                governor.masks(&object)
+            })
+        });
+        self.masks_here = Some(found);
+        found
     }
 
     /// Whether what runs at the front has no masked value in reach: neither its own nor, where code
     /// runs that is not seen here, any other.
-    fn clear(&self) -> bool {
+    fn clear(&mut self) -> bool {
         let (clear, unseen) = match self.expected.front() {
             Some(Expect::Statement(running) | Expect::Execute(running)) => {
                 (running.reach.is_clear(), running.reach.runs_unseen())
@@ -42,7 +59,7 @@ impl PostgresSession {
         let Ok(fields) = backend::error_fields(frame) else {
             return self.confused();
         };
-        if matches!(self.expected.front(), Some(Expect::Names(_))) {
+        if matches!(self.expected.front(), Some(Expect::Probe(_))) {
             return;
         }
         let bytes = if self.clear() {
@@ -103,19 +120,28 @@ impl PostgresSession {
             return true;
         };
         relation.columns.iter().any(|column| {
-            let object = Object {
-                kind: "Column",
-                path: [
-                    &self.config.target,
-                    &self.database,
-                    &relation.schema,
-                    &relation.name,
-                    &column.name,
-                ]
-                .map(std::sync::Arc::clone)
-                .into(),
-            };
+            let object = column_object(&self.config.target, &self.database, relation, column);
             governor.masks(&object)
         })
+    }
+}
+
+fn column_object(
+    target: &Arc<str>,
+    database: &Arc<str>,
+    relation: &Relation,
+    column: &Column,
+) -> Object {
+    Object {
+        kind: "Column",
+        path: [
+            target,
+            database,
+            &relation.schema,
+            &relation.name,
+            &column.name,
+        ]
+        .map(Arc::clone)
+        .into(),
     }
 }

@@ -363,6 +363,7 @@ impl<'a> Talk<'a> {
                     user: "postgres".to_owned(),
                     password: zeroize::Zeroizing::new(String::new()),
                     server_proven: true,
+                    channel_binding: None,
                 };
                 self.session.handle(Event::Connected(credential), now);
             }
@@ -392,6 +393,7 @@ impl<'a> Talk<'a> {
                     .extend_from_slice(format!("<closed {}>", reason.label()).as_bytes());
             }
             Output::UpgradeTls(_)
+            | Output::Present(_)
             | Output::AbandonHold(_)
             | Output::RegisterCancel(_)
             | Output::AskCancel(_)

@@ -165,6 +165,9 @@ fn message(out: &mut BytesMut, tag: u8, body: &[u8]) {
     out.put_slice(body);
 }
 
+/// Name of the session's own statement and portal.
+const PROBE: &str = "weir probe";
+
 /// A server that knows one table, in the simple and the extended protocol.
 #[derive(Default)]
 struct Server {
@@ -173,6 +176,8 @@ struct Server {
     /// Texts of everything that was run.
     ran: Vec<String>,
     prepared: String,
+    /// The session's own question.
+    probe: String,
     failed: bool,
 }
 
@@ -221,13 +226,7 @@ impl Server {
         match tag {
             b'Q' => {
                 let sql = text(0);
-                if sql.contains("current_schemas") {
-                    for (tag, value) in [(b'C', "weir_app"), (b'C', "public")] {
-                        description(out, &[("x", 0, 0, 25)]);
-                        row(out, &[value]);
-                        message(out, tag, b"SELECT 1\0");
-                    }
-                } else if sql.ends_with("refused") {
+                if sql.ends_with("refused") {
                     message(out, b'E', b"SERROR\0C42601\0Msyntax\0\0");
                 } else {
                     self.answer(&sql, true, out);
@@ -240,8 +239,12 @@ impl Server {
             }
             _ if self.failed => {}
             b'P' => {
-                let sql = text(1);
-                if sql.ends_with("refused") {
+                let name = text(0);
+                let sql = text(name.len() + 1);
+                if name == PROBE {
+                    self.probe = sql;
+                    message(out, b'1', b"");
+                } else if sql.ends_with("refused") {
                     self.failed = true;
                     message(out, b'E', b"SERROR\0C42601\0Msyntax\0\0");
                 } else {
@@ -251,6 +254,12 @@ impl Server {
             }
             b'B' => message(out, b'2', b""),
             b'D' => description(out, &[("id", 100, 1, 23), ("ssn", 100, 2, 25)]),
+            b'E' if text(0) == PROBE => {
+                let path = self.probe.contains("current_schemas");
+                row(out, &[if path { "public" } else { "weir_app" }]);
+                message(out, b'C', b"SELECT 1\0");
+            }
+            b'C' => message(out, b'3', b""),
             b'E' => {
                 let sql = self.prepared.clone();
                 self.answer(&sql, false, out);
@@ -466,6 +475,7 @@ impl World {
                     user: "weir_app".to_owned(),
                     password: zeroize::Zeroizing::new(String::new()),
                     server_proven: true,
+                    channel_binding: None,
                 };
                 self.session.handle(Event::Connected(credential), self.now);
             }
@@ -496,6 +506,7 @@ impl World {
             }
             Output::Close(_) => self.closed = true,
             Output::UpgradeTls(_)
+            | Output::Present(_)
             | Output::AbandonHold(_)
             | Output::RegisterCancel(_)
             | Output::AskCancel(_)

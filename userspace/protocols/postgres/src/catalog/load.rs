@@ -125,10 +125,12 @@ pub(super) fn load(rows: &CatalogRows) -> Result<Catalog, CatalogError> {
     let mut names = Names::default();
     let mut catalog = Catalog {
         generation,
+        base: None,
         relations: Vec::new(),
         by_oid: HashMap::new(),
         by_name: HashMap::new(),
         functions: HashMap::new(),
+        function_oids: HashMap::new(),
         sql_functions: HashMap::new(),
         types: HashMap::new(),
         type_names: HashMap::new(),
@@ -258,6 +260,13 @@ fn load_routines(
             scalar: row.flag(4)?,
             returns_set: row.flag(5)?,
         };
+        for oid in row.text(6)?.split(' ') {
+            let oid = oid
+                .parse()
+                .map_err(|_| CatalogError::Malformed("functions"))?;
+            let named = (Arc::clone(&function.schema), Arc::clone(&function.name));
+            catalog.function_oids.insert(oid, named);
+        }
         catalog
             .functions
             .entry(Arc::clone(&function.name))

@@ -143,6 +143,8 @@ impl Analyzer<'_> {
         };
         let path = [Arc::from("pg_catalog")];
         let names = super::NameScope {
+            lenient: false,
+            path_settled: true,
             search_path: &path,
             ..*self.names
         };

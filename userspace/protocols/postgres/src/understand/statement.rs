@@ -248,6 +248,7 @@ impl Analyzer<'_> {
                     search_path: true,
                     catalog: true,
                     role: true,
+                    temporary: false,
                     session_pins: false,
                 };
                 return Ok(class);
@@ -534,6 +535,7 @@ impl Analyzer<'_> {
             search_path: ends,
             catalog: false,
             role: ends,
+            temporary: false,
             session_pins: false,
         };
         Ok(class)
@@ -582,8 +584,15 @@ impl Analyzer<'_> {
     }
 }
 
-/// Setting a pinned setting to the value it has is harmless: drivers do it on every connect.
+/// Setting a pinned setting to the value it has is harmless: drivers do it on every connect. So is
+/// its default, which every session starts with.
 fn keeps_pin(set: &VariableSetStmt, name: &str) -> bool {
+    if matches!(
+        set.kind,
+        VariableSetKind::VAR_RESET | VariableSetKind::VAR_SET_DEFAULT
+    ) {
+        return true;
+    }
     if set.kind != VariableSetKind::VAR_SET_VALUE || set.args().len() != 1 {
         return false;
     }
