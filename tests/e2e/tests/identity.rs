@@ -1,16 +1,11 @@
 //! Who is let in, for how long, and how that ends.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "measures how fast a revocation is by the wall clock"
-)]
-
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 use weir_e2e::lab::{Lab, finish};
-use weir_e2e::live::{Live, session_ends};
+use weir_e2e::live::{Live, ended_after_ms, session, session_ends};
 use weir_e2e::until;
 
 #[test]
@@ -74,24 +69,23 @@ fn revoking_a_principal_ends_its_session_in_under_a_second() -> Result<()> {
         .and_then(|flows| flows.iter().find(|flow| flow["workload"] == "service"));
     let oid = flow.and_then(|flow| flow["principal"].as_str());
     let oid = oid.context("a principal")?.to_owned();
-    let started = Instant::now();
+    let session = session(&lab, "service")?;
     let revoked = lab.weir_json(&["revoke", "principal", &oid, "--reason", "test"])?;
     session_ends(&lab, "service", Duration::from_secs(5))?;
-    let took = started.elapsed();
     assert_eq!(revoked["ended"], 1);
     let said = live.end()?;
     assert!(said.contains("revoked this identity"), "{said}");
     let refused = lab.psql("service", "select 1;")?;
-    let listed = lab.weir(&["revoke", "ls"])?;
+    let listed = lab.weir_json(&["revoke", "ls"])?;
     let lifted = lab.weir(&["revoke", "lift", "principal", &oid])?;
     assert!(refused.has("revoked this identity"), "{refused:?}");
     assert!(
-        listed.has(&oid) && lifted.code == 0,
+        listed.to_string().contains(&oid) && lifted.code == 0,
         "{listed:?} {lifted:?}"
     );
     assert_eq!(lab.psql("service", "select 1;")?.code, 0);
-    // Three runs of the command line are in it.
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    let after_ms = ended_after_ms(&lab, &session, &listed, &oid)?;
+    assert!(after_ms < 1000, "{after_ms} ms");
     Ok(())
 }
 
