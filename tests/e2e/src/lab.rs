@@ -181,6 +181,20 @@ impl Lab {
         serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
     }
 
+    /// Where the test Entra sends a browser.
+    ///
+    /// # Errors
+    /// When it shows a page instead.
+    pub fn redirect(&self, url: &str) -> Result<String> {
+        let mut command = Command::new(Self::python_binary()?);
+        command.args(["-B", "-c", crate::wire::REDIRECT, url]);
+        let said = run(command, "")?;
+        if said.code != 0 {
+            bail!("{url}: {said:?}");
+        }
+        Ok(said.out.trim().to_owned())
+    }
+
     /// The interpreter with the packages that tests need.
     ///
     /// # Errors

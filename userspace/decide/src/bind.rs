@@ -74,12 +74,20 @@ enum Finding {
 pub struct Bound {
     set: Arc<PolicySet>,
     vocabulary: Option<&'static Vocabulary>,
-    principal_uid: EntityUid,
-    principal: Vec<Entity>,
+    /// Who has to be permitted: the principal, and beside it the workload that presented its token.
+    sides: Vec<Side>,
     authorizer: Authorizer,
     cache: HashMap<Arc<Intent>, Arc<Finding>>,
     /// Columns asked for by [`Bound::masks`].
     masked: HashMap<Object, bool>,
+}
+
+/// One of those who have to be permitted, with all entities of the question.
+struct Side {
+    uid: EntityUid,
+    entities: Vec<Entity>,
+    /// Ends the reason of a denial, where there are two.
+    whose: &'static str,
 }
 
 impl std::fmt::Debug for Bound {
@@ -97,22 +105,32 @@ fn uid(kind: &str, id: &str) -> Option<EntityUid> {
 }
 
 impl Bound {
-    pub(crate) fn new(set: Arc<PolicySet>, principal: &Principal, target: &TargetRef) -> Self {
+    /// `attested` is the workload that presented a token of `principal`: both have to be permitted,
+    /// and what either of them obliges to holds.
+    pub(crate) fn new(
+        set: Arc<PolicySet>,
+        (principal, attested): (&Principal, Option<&Principal>),
+        target: &TargetRef,
+    ) -> Self {
         let vocabulary = set
             .vocabularies
             .iter()
             .copied()
             .find(|known| known.namespace == target.namespace);
-        let agent = EntityUid::from_type_name_and_id(
-            agent_type(),
-            EntityId::new(format!("{}/{}", principal.tenant, principal.oid)),
-        );
-        let principal = entities(&set, principal, &agent);
+        let sides = match attested {
+            Some(attested) if agent(attested) != agent(principal) => {
+                presented_sides(&set, principal, attested)
+            }
+            Some(_) | None => vec![Side {
+                uid: agent(principal),
+                entities: entities(&set, principal, None),
+                whose: "",
+            }],
+        };
         Self {
             set,
             vocabulary,
-            principal_uid: agent,
-            principal,
+            sides,
             authorizer: Authorizer::new(),
             cache: HashMap::new(),
             masked: HashMap::new(),
@@ -187,11 +205,13 @@ impl Bound {
                 object: column.clone(),
             };
             let intent = Intent::new(vec![access.clone()], Vec::new());
-            self.question(&intent, &access, action)
-                .and_then(|question| self.duties(&question, &access))
-                .map_or(true, |duties| {
-                    duties.iter().any(|(_, duty)| matches!(duty, Duty::Mask(_)))
-                })
+            self.sides.iter().any(|side| {
+                self.question(side, &intent, &access, action)
+                    .and_then(|question| self.duties(&question, &access))
+                    .map_or(true, |duties| {
+                        duties.iter().any(|(_, duty)| matches!(duty, Duty::Mask(_)))
+                    })
+            })
         });
         if self.masked.len() >= CACHE_MAX {
             self.masked.clear();
@@ -227,17 +247,9 @@ impl Bound {
             }));
         }
         let mut gathered = Gathered::default();
-        // Masks first: whether a predicate is an oracle depends on them.
-        for access in &intent.accesses {
-            if let Some(denial) = self.access(intent, access, &mut gathered)? {
-                return Ok(Finding::Denied(denial));
-            }
-        }
-        for access in &intent.accesses {
-            if let Some(kind) = self.vocabulary.and_then(|known| known.predicate)
-                && access.action == kind.action
-                && let Some(denial) = self.predicate(intent, access, kind)?
-            {
+        for side in &self.sides {
+            if let Some(mut denial) = self.denied(side, intent, &mut gathered)? {
+                denial.reason.push_str(side.whose);
                 return Ok(Finding::Denied(denial));
             }
         }
@@ -251,21 +263,46 @@ impl Bound {
         })
     }
 
+    fn denied(
+        &self,
+        side: &Side,
+        intent: &Intent,
+        gathered: &mut Gathered,
+    ) -> Result<Option<Denial>, Fault> {
+        // Masks first: whether a predicate is an oracle depends on them.
+        for access in &intent.accesses {
+            if let Some(denial) = self.access(side, (intent, access), gathered)? {
+                return Ok(Some(denial));
+            }
+        }
+        for access in &intent.accesses {
+            if let Some(kind) = self.vocabulary.and_then(|known| known.predicate)
+                && access.action == kind.action
+                && let Some(denial) = self.predicate(side, (intent, access), kind)?
+            {
+                return Ok(Some(denial));
+            }
+        }
+        Ok(None)
+    }
+
     /// The denial, if any; otherwise what the access adds is in `gathered`.
     fn access(
         &self,
-        intent: &Intent,
-        access: &Access,
+        side: &Side,
+        (intent, access): (&Intent, &Access),
         gathered: &mut Gathered,
     ) -> Result<Option<Denial>, Fault> {
-        let question = self.question(intent, access, access.action)?;
+        let question = self.question(side, intent, access, access.action)?;
         match self.judge(&self.set.base, &question, access)? {
             Verdict::Denied(denial) => return Ok(Some(denial)),
             Verdict::Allowed(permits) => gathered.permits.extend(permits),
         }
         for (id, duty) in self.duties(&question, access)? {
             match duty {
-                Duty::Mask(kind) if kind.is_deterministic() && self.writes(intent, access)? => {
+                Duty::Mask(kind)
+                    if kind.is_deterministic() && self.writes(side, intent, access)? =>
+                {
                     let stricter = Duty::Mask(MaskKind::Redact);
                     gathered.add(&self.set, &id, &stricter, access);
                 }
@@ -278,11 +315,11 @@ impl Bound {
     }
 
     /// Whether this principal may choose the column's values: then it could look up what each becomes.
-    fn writes(&self, intent: &Intent, access: &Access) -> Result<bool, Fault> {
+    fn writes(&self, side: &Side, intent: &Intent, access: &Access) -> Result<bool, Fault> {
         let Some(kind) = self.vocabulary.and_then(|known| known.predicate) else {
             return Ok(false);
         };
-        let question = self.question(intent, access, kind.writes)?;
+        let question = self.question(side, intent, access, kind.writes)?;
         Ok(matches!(
             self.judge(&self.set.base, &question, access)?,
             Verdict::Allowed(_)
@@ -292,11 +329,11 @@ impl Bound {
     /// A predicate on a column that this principal gets masked needs a permit that says so.
     fn predicate(
         &self,
-        intent: &Intent,
-        access: &Access,
+        side: &Side,
+        (intent, access): (&Intent, &Access),
         kind: PredicateKind,
     ) -> Result<Option<Denial>, Fault> {
-        let read = self.question(intent, access, kind.reads)?;
+        let read = self.question(side, intent, access, kind.reads)?;
         let masked = self
             .duties(&read, access)?
             .iter()
@@ -304,7 +341,7 @@ impl Bound {
         if !masked {
             return Ok(None);
         }
-        let question = self.question(intent, access, kind.action)?;
+        let question = self.question(side, intent, access, kind.action)?;
         match self.judge(&self.set.predicate, &question, access)? {
             Verdict::Allowed(_permits) => Ok(None),
             Verdict::Denied(_) => Ok(Some(ours(
@@ -385,15 +422,27 @@ impl Bound {
         Ok(duties)
     }
 
-    fn question(&self, intent: &Intent, access: &Access, action: &str) -> Result<Question, Fault> {
-        self.asked(intent, access, action)
+    fn question(
+        &self,
+        side: &Side,
+        intent: &Intent,
+        access: &Access,
+        action: &str,
+    ) -> Result<Question, Fault> {
+        self.asked(side, intent, access, action)
             .ok_or_else(|| Fault::unfit(access))
     }
 
-    fn asked(&self, intent: &Intent, access: &Access, action: &str) -> Option<Question> {
+    fn asked(
+        &self,
+        side: &Side,
+        intent: &Intent,
+        access: &Access,
+        action: &str,
+    ) -> Option<Question> {
         let vocabulary = self.vocabulary?;
         let namespace = vocabulary.namespace;
-        let mut entities = self.principal.clone();
+        let mut entities = side.entities.clone();
         let resource = resource(vocabulary, &access.object, &mut entities)?;
         let action = uid(&format!("{namespace}::Action"), action)?;
         let context = Context::from_pairs(
@@ -403,8 +452,7 @@ impl Bound {
                 .map(|(name, value)| ((*name).to_owned(), expression(value))),
         )
         .ok()?;
-        let request =
-            Request::new(self.principal_uid.clone(), action, resource, context, None).ok()?;
+        let request = Request::new(side.uid.clone(), action, resource, context, None).ok()?;
         let entities = Entities::from_entities(entities, None).ok()?;
         Some(Question { request, entities })
     }
@@ -541,8 +589,46 @@ fn expression(value: &AttrValue) -> RestrictedExpression {
     }
 }
 
-/// The principal and everything it is in.
-fn entities(set: &PolicySet, principal: &Principal, agent: &EntityUid) -> Vec<Entity> {
+/// A principal's own entity; the key of policy and record.
+fn agent(principal: &Principal) -> EntityUid {
+    EntityUid::from_type_name_and_id(
+        agent_type(),
+        EntityId::new(format!("{}/{}", principal.tenant, principal.oid)),
+    )
+}
+
+/// Each sees the other: `principal.attested` of the token's subject is the workload, and
+/// `principal.presented` of the workload is the token's subject.
+fn presented_sides(set: &PolicySet, principal: &Principal, attested: &Principal) -> Vec<Side> {
+    let mut all: Vec<Entity> = Vec::new();
+    let of_principal = entities(set, principal, Some(("attested", agent(attested))));
+    let of_attested = entities(set, attested, Some(("presented", agent(principal))));
+    for entity in of_principal.into_iter().chain(of_attested) {
+        // Both may be in the same group.
+        if all.iter().all(|have| have.uid() != entity.uid()) {
+            all.push(entity);
+        }
+    }
+    let side = |principal: &Principal, whose| Side {
+        uid: agent(principal),
+        entities: all.clone(),
+        whose,
+    };
+    vec![
+        side(principal, " (asked of the presented token's subject)"),
+        side(
+            attested,
+            " (asked of the workload that presented the token)",
+        ),
+    ]
+}
+
+/// The principal, everything it is in, and an attribute that names another one.
+fn entities(
+    set: &PolicySet,
+    principal: &Principal,
+    other: Option<(&str, EntityUid)>,
+) -> Vec<Entity> {
     let mut parents = HashSet::new();
     for guid in principal.groups.certain() {
         parents.extend(uid("Weir::Group", guid));
@@ -568,12 +654,15 @@ fn entities(set: &PolicySet, principal: &Principal, agent: &EntityUid) -> Vec<En
     if let Some(person) = &principal.on_behalf_of {
         attrs.insert("onBehalfOf".to_owned(), text(person));
     }
+    if let Some((name, uid)) = other {
+        attrs.insert(name.to_owned(), RestrictedExpression::new_entity_uid(uid));
+    }
     let mut entities: Vec<Entity> = parents
         .iter()
         .map(|parent| Entity::new_no_attrs(parent.clone(), HashSet::new()))
         .collect();
     // Literals as attributes cannot fail to evaluate.
-    entities.extend(Entity::new(agent.clone(), attrs, parents));
+    entities.extend(Entity::new(agent(principal), attrs, parents));
     entities
 }
 

@@ -174,7 +174,19 @@ impl PolicySet {
     /// Ready to decide for one principal at one target.
     #[must_use]
     pub fn bind(self: &Arc<Self>, principal: &Principal, target: &TargetRef) -> Bound {
-        Bound::new(Arc::clone(self), principal, target)
+        Bound::new(Arc::clone(self), (principal, None), target)
+    }
+
+    /// Binds the subject of a token that the workload `attested` presented: both have to be
+    /// permitted.
+    #[must_use]
+    pub fn bind_presented(
+        self: &Arc<Self>,
+        principal: &Principal,
+        attested: &Principal,
+        target: &TargetRef,
+    ) -> Bound {
+        Bound::new(Arc::clone(self), (principal, Some(attested)), target)
     }
 }
 

@@ -18,7 +18,7 @@ use weir_decide::PolicySet;
 use weir_govern::{CancelKey, CloseReason, Event, Output, Session, Side};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::flow::FlowOrigin;
-use weir_model::ident::{Principal, SessionId};
+use weir_model::ident::SessionId;
 use weir_model::time::Now;
 
 use self::jobs::Jobs;
@@ -28,6 +28,7 @@ use crate::node::{Node, Target};
 use crate::outbox::Outbox;
 use crate::speaker::Speaker;
 use crate::stream::Stream;
+use crate::subject::Subject;
 use crate::worker::Pen;
 
 /// A flow that has no session after this is closed (start-up, TLS, sign-in together).
@@ -69,7 +70,7 @@ struct Connection {
     closing: Option<CloseReason>,
     cancel: Option<CancelKey>,
     context: Option<Arc<FactContext>>,
-    principal: Option<Arc<Principal>>,
+    subject: Option<Subject>,
     policies: watch::Receiver<Arc<PolicySet>>,
     binding_due_us: Option<u64>,
     opened_us: i64,
@@ -132,7 +133,7 @@ pub(crate) async fn serve(arrival: Arrival) {
         closing: None,
         cancel: None,
         context: None,
-        principal: None,
+        subject: None,
         policies: node.policies.clone(),
         binding_due_us: None,
         opened_us: weir_clock::now().wall_us,
@@ -273,7 +274,8 @@ impl Connection {
             Output::UpgradeTls(Side::Client) => self.upgrade = true,
             // The upstream flow is encrypted before the session gets it.
             Output::UpgradeTls(Side::Server) => self.closing = Some(CloseReason::Internal),
-            Output::Identify => self.start_identify(),
+            Output::Identify => self.start_identify(None),
+            Output::Present(token) => self.start_identify(Some(token)),
             Output::Connect(request) => self.start_connect(&request),
             Output::Catalog(request) => self.start_catalog(request),
             Output::Hold(request) => self.start_hold(*request),

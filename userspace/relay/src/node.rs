@@ -11,9 +11,10 @@ use weir_govern::CancelKey;
 use weir_identify::{Identify, Method, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
 use weir_model::flow::FlowOrigin;
-use weir_model::ident::{Principal, RevokedKind, SessionId};
+use weir_model::ident::{RevokedKind, SessionId};
 use weir_state::State;
 
+use crate::attested::{Attested, PodIdentities};
 use crate::catalog::CatalogCache;
 use crate::credentials::Credentials;
 use crate::found::FoundPlaces;
@@ -22,6 +23,7 @@ use crate::killed::{self, KillList};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::registry::{FlowRow, KillOutcome, Registry};
+use crate::subject::Subject;
 
 /// One protected service.
 pub struct Target {
@@ -35,6 +37,8 @@ pub struct Target {
     pub found: FoundPlaces,
     pub tls: Option<TlsAcceptor>,
     pub tls_required: bool,
+    /// Clients present an access token in the protocol; only where TLS is required.
+    pub accept_token: bool,
     /// How the server is proven, where its protocol does not do that itself.
     pub upstream_tls: Option<UpstreamTls>,
     /// Keys of ConfigMaps that masks are for; all when empty.
@@ -127,9 +131,12 @@ fn contains(net: IpAddr, prefix: u8, ip: IpAddr) -> bool {
 }
 
 /// How a workload is identified.
-#[derive(Clone, Debug)]
-pub struct WorkloadBinding {
-    pub identity: WorkloadIdentity,
+#[derive(Clone)]
+pub enum WorkloadBinding {
+    /// As configured, all its processes alike.
+    Whole(Arc<WorkloadIdentity>),
+    /// Each of its pods as what the API server says of it.
+    Pods(Arc<dyn PodIdentities>),
 }
 
 /// Numbers and names that every flow needs.
@@ -178,6 +185,7 @@ pub struct Node {
     pub(crate) registry: Registry,
     pub(crate) killed: KillList,
     pub(crate) catalogs: CatalogCache,
+    pub(crate) attested: Attested,
 }
 
 impl Node {
@@ -198,6 +206,7 @@ impl Node {
             registry: Registry::default(),
             killed: KillList::default(),
             catalogs: CatalogCache::default(),
+            attested: Attested::default(),
         })
     }
 
@@ -206,22 +215,32 @@ impl Node {
         &self,
         id: SessionId,
         (origin, workload): (&FlowOrigin, &Arc<str>),
-        principal: &Principal,
+        subject: &Subject,
         upstream: Option<SocketAddr>,
     ) {
-        self.registry.identified(id, principal, origin.cgroup.0);
-        if self.killed.covers(principal, workload, origin.cgroup.0) {
-            // Revoked since it was bound.
-            let _asked = self.registry.kill(id, killed::TEXT);
-        }
+        self.listed(id, subject, &(Arc::clone(workload), origin.cgroup.0));
         self.host.flow_opened(FlowNote {
             session: id,
             netns: origin.netns,
             client: origin.client.0,
             upstream,
             workload: Arc::clone(workload),
-            principal: Arc::clone(&principal.oid),
+            principal: Arc::clone(&subject.principal.oid),
         });
+    }
+
+    /// As [`Self::identified`], for a flow that is announced already.
+    pub(crate) fn listed(
+        &self,
+        id: SessionId,
+        subject: &Subject,
+        (workload, cgroup): &(Arc<str>, u64),
+    ) {
+        self.registry.identified(id, subject, *cgroup);
+        if subject.revoked(self, workload, *cgroup) {
+            // Revoked since it was bound.
+            let _asked = self.registry.kill(id, killed::TEXT);
+        }
     }
 
     /// A flow has ended.
@@ -258,21 +277,24 @@ impl Node {
         self.killed.remove(kind, value);
     }
 
-    /// How a workload signs in.
+    /// How a workload signs in; `None` where each pod does so for itself.
     #[must_use]
     pub fn identity(&self, workload: &str) -> Option<WorkloadIdentity> {
-        self.workloads
-            .get(workload)
-            .map(|binding| binding.identity.clone())
+        match self.workloads.get(workload)? {
+            WorkloadBinding::Whole(identity) => Some(identity.as_ref().clone()),
+            WorkloadBinding::Pods(_) => None,
+        }
     }
 
-    /// The same for a flow of that cgroup: people are bound by process tree.
-    pub(crate) fn identity_in(&self, workload: &str, cgroup: u64) -> Option<WorkloadIdentity> {
-        let mut identity = self.identity(workload)?;
-        if matches!(identity.method, Method::Person) {
-            identity.cgroup = Some(cgroup);
-        }
-        Some(identity)
+    /// Whether a configured workload signs in as this application.
+    pub(crate) fn has_application(&self, client_id: &str) -> bool {
+        self.workloads.values().any(|binding| match binding {
+            // People share the public client: it is nobody's own.
+            WorkloadBinding::Whole(identity) => {
+                !matches!(identity.method, Method::Person) && identity.client_id == client_id
+            }
+            WorkloadBinding::Pods(pods) => pods.has_application(client_id),
+        })
     }
 
     /// Governs a process of this host, and what it starts, as `workload`; returns its cgroup's id.

@@ -1,12 +1,12 @@
 //! The tiers, in the order in which they run: cheap ones first.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
 use super::leak::{LEAK, leak};
+use super::live;
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
@@ -34,7 +34,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 18] = [
+pub(super) const ALL: &[Tier] = &[
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -45,13 +45,14 @@ pub(super) const ALL: [Tier; 18] = [
     tests("sim", |step| nextest(step, "sim", SIM, &[])),
     tests("doc", doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
-    tests("identity", |step| in_lab(step, "identity", IDENTITY)),
+    tests("identity", live::test_entra),
+    check("live", live::tenant),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
-    tests("deploy", deploy),
+    tests("deploy", super::deploy::run),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
     tests("ssh", |step| in_lab(step, "ssh", SSH)),
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
-    tests("sets", sets),
+    tests("sets", super::sets::run),
     tests("upgrade", upgrade),
     tests("leak", leak),
     tests("postgres", conformance::postgres::tier),
@@ -60,14 +61,15 @@ pub(super) const ALL: [Tier; 18] = [
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
 const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
-const IDENTITY: &str = "package(weir-identify) | (package(weir-e2e) & binary(identity))";
+pub(super) const IDENTITY: &str =
+    "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity|leak)$/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
-const SETS: &str = "package(weir-e2e) & binary(sets)";
+pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pods)$/)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
@@ -75,6 +77,8 @@ fn elsewhere() -> String {
         GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS, LEAK,
     ]
     .join(" | ")
+        + " | "
+        + live::FILTER
 }
 
 fn fmt(step: &Step) -> Result<Outcome> {
@@ -131,18 +135,6 @@ fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
     nextest(step, name, filter, &[])
 }
 
-fn deploy(step: &Step) -> Result<Outcome> {
-    let mut command = Command::new(setup::python_binary()?);
-    command
-        .arg("-B")
-        .arg(place::root().join("tests/deploy/check.py"));
-    run::logged(step, &log("deploy"), &mut command)?;
-    let text = fs::read_to_string(log("deploy")).unwrap_or_default();
-    Ok(Outcome::Passed(
-        text.lines().filter(|line| line.starts_with("ok ")).count(),
-    ))
-}
-
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     in_lab_of(step, tier, filter, &[], |args| args)
 }
@@ -153,15 +145,6 @@ fn upgrade(step: &Step) -> Result<Outcome> {
     in_lab_of(step, "upgrade", UPGRADE, &[], |args| UpArgs {
         plain_database: true,
         policies: Some(policies),
-        ..args
-    })
-}
-
-/// Pods, names and Services come from servers of the tests.
-fn sets(step: &Step) -> Result<Outcome> {
-    let config = place::root().join("tests/e2e/config/sets.yaml");
-    in_lab_of(step, "sets", SETS, &[], |args| UpArgs {
-        config: Some(config),
         ..args
     })
 }

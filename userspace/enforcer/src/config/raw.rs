@@ -3,7 +3,8 @@
 mod sets;
 
 pub(super) use self::sets::{
-    RawAllow, RawDns, RawEgress, RawExempt, RawKubernetes, RawMembers, RawPods, RawService,
+    RawAllow, RawContainer, RawDns, RawEgress, RawExempt, RawKubernetes, RawMembers, RawPods,
+    RawRuntime, RawService,
 };
 
 use serde_json::Value;
@@ -20,6 +21,7 @@ pub(super) struct Raw {
     pub(super) workloads: Vec<RawWorkload>,
     pub(super) exempt: RawExempt,
     pub(super) kubernetes: Option<RawKubernetes>,
+    pub(super) runtimes: Vec<RawRuntime>,
     pub(super) dns: RawDns,
     pub(super) targets: Vec<RawTarget>,
     /// `policies.directory`: every `*.cedar` file in it.
@@ -87,6 +89,7 @@ pub(super) struct RawTarget {
     pub(super) services: Vec<RawService>,
     pub(super) ports: Vec<u64>,
     pub(super) agent_tls: Option<String>,
+    pub(super) accept_token: Option<bool>,
     pub(super) names: Vec<String>,
     pub(super) upstream_tls: Option<String>,
     pub(super) upstream_ca: Option<String>,
@@ -167,6 +170,10 @@ impl Raw {
         let exempt = RawExempt::read(root.opt_section("exempt", problems), problems);
         let kubernetes = root.opt_section("kubernetes", problems);
         let kubernetes = kubernetes.map(|section| RawKubernetes::read(section, problems));
+        let runtimes = root.sections("runtimes", problems).into_iter();
+        let runtimes = runtimes
+            .map(|item| RawRuntime::read(item, problems))
+            .collect();
         let dns = RawDns::read(root.opt_section("dns", problems), problems);
         let targets = root.sections("targets", problems);
         let targets = targets
@@ -194,6 +201,7 @@ impl Raw {
             workloads,
             exempt,
             kubernetes,
+            runtimes,
             dns,
             targets,
             policies,
@@ -287,6 +295,22 @@ impl RawWorkload {
     }
 }
 
+/// Whether agents speak TLS, and the names of the certificate that they see.
+fn read_tls(
+    section: &mut Section<'_>,
+    problems: &mut Vec<Problem>,
+) -> (Option<String>, Vec<String>) {
+    let Some(mut tls) = section.opt_section("tls", problems) else {
+        return (None, Vec::new());
+    };
+    let read = (
+        tls.opt_text("agent", problems),
+        tls.texts("names", problems),
+    );
+    tls.finish(problems);
+    read
+}
+
 impl RawTarget {
     fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
         let path = section.path_of("").trim_end_matches('.').to_owned();
@@ -298,12 +322,8 @@ impl RawTarget {
         let services = RawService::read_all(&mut matching, problems);
         let ports = matching.numbers("ports", problems);
         matching.finish(problems);
-        let (mut agent_tls, mut names) = (None, Vec::new());
-        if let Some(mut tls) = section.opt_section("tls", problems) {
-            agent_tls = tls.opt_text("agent", problems);
-            names = tls.texts("names", problems);
-            tls.finish(problems);
-        }
+        let (agent_tls, names) = read_tls(&mut section, problems);
+        let accept_token = section.opt_flag("accept_token", problems);
         let mut config_keys = Vec::new();
         if let Some(mut kubernetes) = section.opt_section("kubernetes", problems) {
             config_keys = kubernetes.texts("masked_config_keys", problems);
@@ -343,6 +363,7 @@ impl RawTarget {
             services,
             ports,
             agent_tls,
+            accept_token,
             names,
             upstream_tls,
             upstream_ca,

@@ -34,6 +34,10 @@ const PASSED: &[&str] = &[
     "idle_in_transaction_session_timeout",
 ];
 
+const TOKEN_NEEDS_TLS: &str = "weir: this target takes an Entra access token as the password, and \
+     only over TLS: connect with sslmode=verify-full and Weir's CA as sslrootcert (the platform team \
+     has it, by `weir ca bundle`)";
+
 impl PostgresSession {
     pub(crate) fn startup(&mut self, input: &mut BytesMut, now: Now) {
         let packet = match startup::take(input) {
@@ -64,6 +68,9 @@ impl PostgresSession {
     }
 
     fn session_start(&mut self, tls: bool, minor: u16, parameters: Vec<(String, String)>) {
+        if self.config.accept_token && !tls {
+            return self.fatal("28000", TOKEN_NEEDS_TLS, CloseReason::Misbehaved);
+        }
         if self.config.tls_required && !tls {
             let text = "weir: this target is reached with TLS only (sslmode=require)";
             return self.fatal("28000", text, CloseReason::Misbehaved);
@@ -92,6 +99,7 @@ impl PostgresSession {
             });
         }
         match self.keep_parameters(parameters) {
+            Ok(()) if self.config.accept_token => self.ask_token(),
             Ok(()) => {
                 self.state = State::Principal;
                 self.outputs.push_back(Output::Identify);

@@ -13,6 +13,7 @@ mod expect_login;
 mod expect_names;
 mod expect_query;
 mod expect_startup;
+mod expect_token;
 mod extended;
 mod failure;
 mod function_call;

@@ -1,6 +1,6 @@
 //! One PostgreSQL conversation, sans-IO: the shared data of all its states and the dispatch.
 //!
-//! States are named for what they wait for: `expect_startup`, `expect_login`, `expect_names`,
+//! States are named for what they wait for: `expect_startup`, `expect_token`, `expect_login`, `expect_names`,
 //! `expect_query`. A frame is held whole until it is decided; what goes to the server is staged
 //! until the receipt of its record is here.
 
@@ -39,6 +39,8 @@ pub struct PostgresConfig {
     pub tls_offered: bool,
     /// Refuse a session without TLS.
     pub tls_required: bool,
+    /// Ask for an access token as the password. Never without TLS, whatever `tls_required` says.
+    pub accept_token: bool,
     /// What the client is given to cancel with.
     pub cancel: CancelKey,
     pub mask_key: MaskKey,
@@ -58,6 +60,7 @@ impl Default for PostgresConfig {
             target: Arc::from(""),
             tls_offered: false,
             tls_required: false,
+            accept_token: false,
             cancel: CancelKey {
                 pid: 0,
                 secret: Box::new([]),
@@ -77,6 +80,8 @@ pub(crate) enum State {
     Startup { tls: bool },
     /// TLS with the client is being set up.
     Tls,
+    /// The access token that was asked for.
+    Token,
     /// Who is this?
     Principal,
     /// The upstream flow is being opened.
@@ -330,6 +335,7 @@ impl Session for PostgresSession {
             let before = input.len();
             match &self.state {
                 State::Startup { .. } => self.startup(input, now),
+                State::Token => self.token_frame(input),
                 State::Query => {
                     if !self.wants_client() {
                         return;
@@ -356,7 +362,11 @@ impl Session for PostgresSession {
             State::FirstCatalog | State::Query => self.server_frames(input, now),
             State::Restored { .. } => {}
             State::Closed => input.clear(),
-            State::Startup { .. } | State::Tls | State::Principal | State::Upstream => {
+            State::Startup { .. }
+            | State::Tls
+            | State::Token
+            | State::Principal
+            | State::Upstream => {
                 input.clear();
                 let text = "weir: the server spoke before it was asked";
                 self.fatal("08P01", text, CloseReason::UpstreamFailed);
@@ -435,7 +445,7 @@ impl Session for PostgresSession {
 
     fn wants_client(&self) -> bool {
         match &self.state {
-            State::Startup { .. } => true,
+            State::Startup { .. } | State::Token => true,
             State::Query => {
                 !self.waiting
                     && self.held.is_none()

@@ -393,6 +393,7 @@ impl<'a> Talk<'a> {
                     .extend_from_slice(format!("<closed {}>", reason.label()).as_bytes());
             }
             Output::UpgradeTls(_)
+            | Output::Present(_)
             | Output::AbandonHold(_)
             | Output::RegisterCancel(_)
             | Output::AskCancel(_)

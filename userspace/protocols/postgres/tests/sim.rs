@@ -506,6 +506,7 @@ impl World {
             }
             Output::Close(_) => self.closed = true,
             Output::UpgradeTls(_)
+            | Output::Present(_)
             | Output::AbandonHold(_)
             | Output::RegisterCancel(_)
             | Output::AskCancel(_)

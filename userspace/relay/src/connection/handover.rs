@@ -22,6 +22,7 @@ use crate::node::Node;
 use crate::registry::{FlowRow, Owner};
 use crate::speaker::Speaker;
 use crate::stream::Stream;
+use crate::subject::Subject;
 use crate::worker::Pen;
 
 /// A successor that did not take the flow is asked again after this.
@@ -96,12 +97,17 @@ impl Connection {
             return None;
         }
         let cancel = self.cancel.clone()?;
+        let subject = self.subject.as_ref()?;
+        if subject.attested.is_some() {
+            // Its token came over TLS, which stays; a snapshot has room for one principal only.
+            return None;
+        }
         let flow = SavedFlow {
             id: self.id,
             workload: Arc::clone(&self.workload),
             origin: self.origin.clone(),
             target: Arc::clone(&self.target.name),
-            principal: Arc::clone(self.principal.as_ref()?),
+            principal: Arc::clone(&subject.principal),
             base: self.base.clone(),
             context: Arc::clone(self.context.as_ref()?),
             cancel: (cancel.pid, cancel.secret),
@@ -241,7 +247,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         closing: None,
         cancel: Some(cancel),
         context: Some(flow.context),
-        principal: None,
+        subject: None,
         policies: node.policies.clone(),
         binding_due_us: None,
         opened_us: flow.opened_us,
@@ -251,7 +257,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         node,
     };
     let upstream = connection.server.as_ref().and_then(Stream::local_addr);
-    connection.announce(&flow.principal, upstream);
-    connection.keep_principal(flow.principal, now);
+    connection.announce(&Subject::own(Arc::clone(&flow.principal)), upstream);
+    connection.keep_subject(Subject::own(flow.principal), now);
     Ok(connection)
 }
