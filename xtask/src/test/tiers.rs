@@ -57,7 +57,7 @@ pub(super) const ALL: &[Tier] = &[
     tests("sets", super::sets::run),
     tests("upgrade", upgrade),
     tests("leak", leak),
-    tests("postgres", postgres),
+    tests("postgres", conformance::postgres::tier),
 ];
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
@@ -139,15 +139,6 @@ fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
 
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     in_lab_of(step, tier, filter, &[], |args| args)
-}
-
-/// The short form of `cargo xtask conformance postgres`.
-fn postgres(_step: &Step) -> Result<Outcome> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(Outcome::CannotRun("it needs root".to_owned()));
-    }
-    let name = format!("postgres-{}", std::process::id());
-    conformance::postgres::short(&name).map(Outcome::Passed)
 }
 
 /// Only what is not encrypted moves.
