@@ -1,19 +1,19 @@
 //! One principal at one target: evaluation and its cache.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
-use cedar_policy::{
-    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
-    Request, RestrictedExpression,
-};
-use weir_model::ident::{ApprovalId, Principal, PrincipalKind, SessionId};
-use weir_model::request::{Access, AttrValue, Intent, Object};
+use weir_model::ident::{ApprovalId, Principal, SessionId};
+use weir_model::request::{Access, Intent, Object};
 use weir_model::time::Now;
 use weir_model::vocabulary::{PredicateKind, Vocabulary};
 
-use crate::compile::{Duty, PolicySet};
-use crate::outcome::{Denial, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit};
+use crate::compile::PolicySet;
+use crate::expr::{Asked, Who};
+use crate::gather::{Gathered, HoldRule, needed};
+use crate::oracle::{self, Cedar};
+use crate::outcome::{Denial, Obligations, Outcome, Permit};
+use crate::rule::{Duty, RuleKind, Test, all_hold};
 
 /// Decisions kept per session; at the limit the cache starts anew.
 const CACHE_MAX: usize = 4096;
@@ -24,6 +24,15 @@ pub struct TargetRef {
     pub name: Arc<str>,
     /// Cedar namespace of its protocol.
     pub namespace: &'static str,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The index and expressions made from the policies; Cedar for what is outside their subset.
+    Compiled,
+    /// Cedar alone, asked for every access.
+    Cedar,
 }
 
 /// Forbids that an approval lifts.
@@ -51,14 +60,6 @@ impl Lifted {
     }
 }
 
-/// One hold rule that applies.
-#[derive(Clone, Debug)]
-struct HoldRule {
-    rule: Arc<str>,
-    groups: Vec<Arc<str>>,
-    reason: String,
-}
-
 /// All that policy says of an intent, before approvals.
 #[derive(Clone, Debug)]
 enum Finding {
@@ -72,11 +73,13 @@ enum Finding {
 
 /// Decides for one principal at one target.
 pub struct Bound {
-    set: Arc<PolicySet>,
-    vocabulary: Option<&'static Vocabulary>,
-    principal_uid: EntityUid,
-    principal: Vec<Entity>,
-    authorizer: Authorizer,
+    pub(crate) set: Arc<PolicySet>,
+    pub(crate) vocabulary: Option<&'static Vocabulary>,
+    engine: Engine,
+    who: Who,
+    principal: Principal,
+    /// Made when Cedar is needed; `None` inside when it cannot be made.
+    cedar: OnceLock<Option<Cedar>>,
     cache: HashMap<Arc<Intent>, Arc<Finding>>,
     /// Columns asked for by [`Bound::masks`].
     masked: HashMap<Object, bool>,
@@ -90,30 +93,25 @@ impl std::fmt::Debug for Bound {
     }
 }
 
-/// A name that this crate or a vocabulary made; anything else is an error of ours.
-fn uid(kind: &str, id: &str) -> Option<EntityUid> {
-    let kind: EntityTypeName = kind.parse().ok()?;
-    Some(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
-}
-
 impl Bound {
-    pub(crate) fn new(set: Arc<PolicySet>, principal: &Principal, target: &TargetRef) -> Self {
+    pub(crate) fn new(
+        set: Arc<PolicySet>,
+        principal: &Principal,
+        target: &TargetRef,
+        engine: Engine,
+    ) -> Self {
         let vocabulary = set
             .vocabularies
             .iter()
             .copied()
             .find(|known| known.namespace == target.namespace);
-        let agent = EntityUid::from_type_name_and_id(
-            agent_type(),
-            EntityId::new(format!("{}/{}", principal.tenant, principal.oid)),
-        );
-        let principal = entities(&set, principal, &agent);
         Self {
+            who: who(&set, principal),
             set,
             vocabulary,
-            principal_uid: agent,
-            principal,
-            authorizer: Authorizer::new(),
+            engine,
+            principal: principal.clone(),
+            cedar: OnceLock::new(),
             cache: HashMap::new(),
             masked: HashMap::new(),
         }
@@ -187,11 +185,7 @@ impl Bound {
                 object: column.clone(),
             };
             let intent = Intent::new(vec![access.clone()], Vec::new());
-            self.question(&intent, &access, action)
-                .and_then(|question| self.duties(&question, &access))
-                .map_or(true, |duties| {
-                    duties.iter().any(|(_, duty)| matches!(duty, Duty::Mask(_)))
-                })
+            self.masking(&intent, &access, action).unwrap_or(true)
         });
         if self.masked.len() >= CACHE_MAX {
             self.masked.clear();
@@ -219,183 +213,224 @@ impl Bound {
             }));
         }
         let mut gathered = Gathered::default();
-        // Masks first: whether a predicate is an oracle depends on them.
+        // Accesses by which a masked value would decide something, unless a permit says so.
+        let mut predicates = Vec::new();
         for access in &intent.accesses {
-            if let Some(denial) = self.access(intent, access, &mut gathered)? {
+            let answer = self.answer(intent, access, access.action)?;
+            if let Some(denial) = self.add(&answer, access, &mut gathered)? {
                 return Ok(Finding::Denied(denial));
             }
-        }
-        for access in &intent.accesses {
-            if let Some(kind) = self.vocabulary.and_then(|known| known.predicate)
-                && access.action == kind.action
-                && let Some(denial) = self.predicate(intent, access, kind)?
+            if let Some(kind) = self.predicate_kind(access)
+                && !answer.lifts(&self.set)
             {
-                return Ok(Finding::Denied(denial));
+                predicates.push((access, kind));
             }
         }
-        let mut rules: Vec<&str> = gathered.permits.iter().map(String::as_str).collect();
-        rules.sort_unstable();
-        rules.dedup();
+        for (access, kind) in predicates {
+            if self.masking(intent, access, kind.reads)? {
+                return Ok(Finding::Denied(masked_predicate(access)));
+            }
+        }
         Ok(Finding::Permitted {
-            rule: Arc::from(rules.join(", ")),
-            obligations: Arc::new(gathered.obligations),
+            rule: gathered.permits(&self.set),
             holds: gathered.holds.into_values().collect(),
+            obligations: Arc::new(gathered.obligations),
         })
     }
 
+    /// The predicate that this access is, if it is one.
+    pub(crate) fn predicate_kind(&self, access: &Access) -> Option<PredicateKind> {
+        let kind = self.vocabulary?.predicate?;
+        (access.action == kind.action).then_some(kind)
+    }
+
     /// The denial, if any; otherwise what the access adds is in `gathered`.
-    fn access(
+    fn add(
         &self,
-        intent: &Intent,
+        answer: &Answer,
         access: &Access,
         gathered: &mut Gathered,
     ) -> Result<Option<Denial>, Fault> {
-        let question = self.question(intent, access, access.action)?;
-        match self.judge(&self.set.base, &question, access)? {
-            Verdict::Denied(denial) => return Ok(Some(denial)),
-            Verdict::Allowed(permits) => gathered.permits.extend(permits),
+        if let Some(denial) = self.verdict(answer, access)? {
+            return Ok(Some(denial));
         }
-        for (id, duty) in self.duties(&question, access)? {
-            gathered.add(&self.set, &id, duty, access);
+        gathered.permits.extend_from_slice(&answer.permits);
+        for number in &answer.duties {
+            if let Some(rule) = self.set.rules.get(*number as usize) {
+                gathered.duty(rule, access);
+            }
         }
         Ok(None)
     }
 
-    /// A predicate on a column that this principal gets masked needs a permit that says so.
-    fn predicate(
+    /// The denial of one access, if policy denies it; a masked predicate is not looked at.
+    pub(crate) fn verdict(
         &self,
-        intent: &Intent,
+        answer: &Answer,
         access: &Access,
-        kind: PredicateKind,
     ) -> Result<Option<Denial>, Fault> {
-        let read = self.question(intent, access, kind.reads)?;
-        let masked = self
-            .duties(&read, access)?
-            .iter()
-            .any(|(_, duty)| matches!(duty, Duty::Mask(_)));
-        if !masked {
-            return Ok(None);
-        }
-        let question = self.question(intent, access, kind.action)?;
-        match self.judge(&self.set.predicate, &question, access)? {
-            Verdict::Allowed(_permits) => Ok(None),
-            Verdict::Denied(_) => Ok(Some(ours(
-                "weir:masked-predicate",
-                "a masked column may not decide which rows come back",
-                access,
-            ))),
-        }
-    }
-
-    fn judge(
-        &self,
-        set: &cedar_policy::PolicySet,
-        question: &Question,
-        access: &Access,
-    ) -> Result<Verdict, Fault> {
-        let response = self
-            .authorizer
-            .is_authorized(&question.request, set, &question.entities);
-        if response.diagnostics().errors().next().is_some() {
+        if answer.base_failed {
             return Err(Fault::failed(access));
         }
-        // Cedar names reasons in no order; the record and the cache need one.
-        let mut reasons: Vec<String> = response
-            .diagnostics()
-            .reason()
-            .map(ToString::to_string)
-            .collect();
-        reasons.sort_unstable();
-        if response.decision() == Decision::Allow {
-            return Ok(Verdict::Allowed(reasons));
+        if let Some(forbid) = answer.forbids.first() {
+            return Ok(Some(self.forbidden(*forbid, access)));
         }
-        Ok(Verdict::Denied(match reasons.first() {
-            Some(id) => self.forbidden(id, access),
-            None => ours("weir:no-permit", "no policy permits it", access),
-        }))
+        if answer.permits.is_empty() {
+            return Ok(Some(ours(
+                "weir:no-permit",
+                "no policy permits it",
+                access,
+            )));
+        }
+        if answer.duties_failed {
+            return Err(Fault::failed(access));
+        }
+        Ok(None)
     }
 
-    fn forbidden(&self, id: &str, access: &Access) -> Denial {
-        let words = self
-            .set
-            .words
-            .get(&PolicyId::new(id))
-            .cloned()
-            .unwrap_or_default();
+    fn forbidden(&self, number: u32, access: &Access) -> Denial {
+        let rule = self.set.rules.get(number as usize);
+        let words = rule.map(|rule| rule.words.clone()).unwrap_or_default();
         let reason = if words.reason.is_empty() {
             "a policy forbids it".to_owned()
         } else {
             words.reason
         };
         Denial {
-            rule: Arc::from(id),
+            rule: rule.map_or_else(|| Arc::from("weir:policy-error"), |rule| Arc::clone(&rule.id)),
             reason,
             access: Some(access.clone()),
             advice: words.advice,
         }
     }
 
-    fn duties(
-        &self,
-        question: &Question,
-        access: &Access,
-    ) -> Result<Vec<(PolicyId, &Duty)>, Fault> {
-        let response = self.authorizer.is_authorized(
-            &question.request,
-            &self.set.annotated,
-            &question.entities,
-        );
-        if response.diagnostics().errors().next().is_some() {
+    /// Would reading that object by `action` be masked?
+    pub(crate) fn masking(&self, intent: &Intent, access: &Access, action: &str) -> Result<bool, Fault> {
+        let answer = self.answer(intent, access, action)?;
+        if answer.duties_failed {
             return Err(Fault::failed(access));
         }
-        let mut duties: Vec<(PolicyId, &Duty)> = response
-            .diagnostics()
-            .reason()
-            .filter_map(|id| self.set.duties.get(id).map(|duty| (id.clone(), duty)))
-            .collect();
-        duties.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(duties)
+        let mut rules = answer.duties.iter();
+        Ok(rules.any(|number| {
+            let rule = self.set.rules.get(*number as usize);
+            rule.is_some_and(|rule| matches!(rule.kind, RuleKind::Duty(Duty::Mask(_))))
+        }))
     }
 
-    fn question(&self, intent: &Intent, access: &Access, action: &str) -> Result<Question, Fault> {
-        self.asked(intent, access, action)
-            .ok_or_else(|| Fault::unfit(access))
+    /// Every policy that has a say on one access.
+    pub(crate) fn answer(
+        &self,
+        intent: &Intent,
+        access: &Access,
+        action: &str,
+    ) -> Result<Answer, Fault> {
+        let answer = match self.engine {
+            Engine::Compiled => self.compiled(intent, access, action),
+            Engine::Cedar => self.cedar_answer(intent, access, action),
+        };
+        answer.ok_or_else(|| Fault::unfit(access))
     }
 
-    fn asked(&self, intent: &Intent, access: &Access, action: &str) -> Option<Question> {
+    fn compiled(&self, intent: &Intent, access: &Access, action: &str) -> Option<Answer> {
         let vocabulary = self.vocabulary?;
-        let namespace = vocabulary.namespace;
-        let mut entities = self.principal.clone();
-        let resource = resource(vocabulary, &access.object, &mut entities)?;
-        let action = uid(&format!("{namespace}::Action"), action)?;
-        let context = Context::from_pairs(
-            intent
-                .context
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), expression(value))),
-        )
-        .ok()?;
-        let request =
-            Request::new(self.principal_uid.clone(), action, resource, context, None).ok()?;
-        let entities = Entities::from_entities(entities, None).ok()?;
-        Some(Question { request, entities })
+        let trail = self.set.names.trail(vocabulary, &access.object)?;
+        let number = self.set.names.action(vocabulary.namespace, action);
+        let asked = Asked {
+            who: &self.who,
+            // No policy names an action that the vocabulary lacks.
+            action: number.unwrap_or(u32::MAX - 1),
+            namespace: vocabulary.namespace,
+            object: &access.object,
+            nodes: trail.ids(),
+            itself: trail.itself(),
+            context: &intent.context,
+        };
+        let mut candidates = Vec::new();
+        self.set
+            .index
+            .candidates(&self.who, asked.action, asked.nodes, &mut candidates);
+        let mut answer = Answer::default();
+        // Made at the first policy that only Cedar can evaluate.
+        let mut question = None;
+        for number in candidates {
+            let rule = self.set.rules.get(number as usize)?;
+            let satisfied = match &rule.test {
+                Test::Own(conjuncts) => all_hold(conjuncts, &asked).ok(),
+                Test::Cedar(alone) => {
+                    let cedar = self.cedar()?;
+                    if question.is_none() {
+                        question = Some(cedar.question(vocabulary, (intent, access), action)?);
+                    }
+                    question
+                        .as_ref()
+                        .and_then(|question| cedar.satisfied(question, alone))
+                }
+            };
+            answer.note(number, &rule.kind, satisfied);
+        }
+        Some(answer)
+    }
+
+    fn cedar(&self) -> Option<&Cedar> {
+        self.cedar
+            .get_or_init(|| Cedar::new(&self.set, &self.principal))
+            .as_ref()
+    }
+
+    fn cedar_answer(&self, intent: &Intent, access: &Access, action: &str) -> Option<Answer> {
+        let cedar = self.cedar()?;
+        let question = cedar.question(self.vocabulary?, (intent, access), action)?;
+        let reasons = cedar.reasons(&question, &self.set);
+        let mut answer = Answer {
+            base_failed: reasons.base_failed,
+            duties_failed: reasons.duties_failed,
+            ..Answer::default()
+        };
+        for number in reasons.base.into_iter().chain(reasons.duties) {
+            let rule = self.set.rules.get(number as usize)?;
+            answer.note(number, &rule.kind, Some(true));
+        }
+        Some(answer)
     }
 }
 
-struct Question {
-    request: Request,
-    entities: Entities,
+/// Satisfied policies of one access, by number, ascending.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) permits: Vec<u32>,
+    pub(crate) forbids: Vec<u32>,
+    pub(crate) duties: Vec<u32>,
+    pub(crate) base_failed: bool,
+    pub(crate) duties_failed: bool,
 }
 
-/// What permits and plain forbids say of one access.
-enum Verdict {
-    /// Ids of the permits, sorted.
-    Allowed(Vec<String>),
-    Denied(Denial),
+impl Answer {
+    /// `satisfied` is `None` when evaluation failed.
+    fn note(&mut self, number: u32, kind: &RuleKind, satisfied: Option<bool>) {
+        let (list, failed) = match kind {
+            RuleKind::Permit { .. } => (&mut self.permits, &mut self.base_failed),
+            RuleKind::Forbid => (&mut self.forbids, &mut self.base_failed),
+            RuleKind::Duty(_) => (&mut self.duties, &mut self.duties_failed),
+        };
+        match satisfied {
+            Some(true) => list.push(number),
+            Some(false) => {}
+            None => *failed = true,
+        }
+    }
+
+    /// Does a permit with `@predicate("masked")` stand among them?
+    pub(crate) fn lifts(&self, set: &PolicySet) -> bool {
+        self.permits.iter().any(|number| {
+            let rule = set.rules.get(*number as usize);
+            rule.is_some_and(|rule| matches!(rule.kind, RuleKind::Permit { lifting: true }))
+        })
+    }
 }
 
 /// Policy could not be asked: refused like a denial, but never remembered.
-struct Fault(Denial);
+#[derive(Debug)]
+pub(crate) struct Fault(pub(crate) Denial);
 
 impl Fault {
     fn unfit(access: &Access) -> Self {
@@ -415,68 +450,12 @@ impl Fault {
     }
 }
 
-#[derive(Default)]
-struct Gathered {
-    permits: Vec<String>,
-    obligations: Obligations,
-    holds: BTreeMap<Arc<str>, HoldRule>,
-}
-
-impl Gathered {
-    fn add(&mut self, set: &PolicySet, id: &PolicyId, duty: &Duty, access: &Access) {
-        let rule: Arc<str> = Arc::from(id.to_string());
-        match duty {
-            Duty::Hold { groups } => {
-                let words = set.words.get(id).cloned().unwrap_or_default();
-                let hold = HoldRule {
-                    rule: Arc::clone(&rule),
-                    groups: groups.clone(),
-                    reason: words.reason,
-                };
-                self.holds.insert(rule, hold);
-            }
-            Duty::Mask(kind) => self.mask(access, *kind, rule),
-            Duty::Limit { rows, bytes } => {
-                let obligations = &mut self.obligations;
-                obligations.rows_max = least(obligations.rows_max, *rows);
-                obligations.bytes_max = least(obligations.bytes_max, *bytes);
-            }
-        }
-    }
-
-    fn mask(&mut self, access: &Access, kind: MaskKind, rule: Arc<str>) {
-        let masks = &mut self.obligations.masks;
-        match masks.get(&access.object) {
-            Some(have) if have.kind >= kind => {}
-            Some(_) | None => {
-                masks.insert(access.object.clone(), Mask { kind, rule });
-            }
-        }
-    }
-}
-
-fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, None) | (None, one) => one,
-    }
-}
-
-fn needed(open: &[&HoldRule]) -> HoldNeeded {
-    let mut groups: Vec<Arc<str>> = open.iter().flat_map(|hold| hold.groups.clone()).collect();
-    groups.sort();
-    groups.dedup();
-    let reasons: Vec<&str> = open
-        .iter()
-        .map(|hold| hold.reason.as_str())
-        .filter(|text| !text.is_empty())
-        .collect();
-    HoldNeeded {
-        rules: open.iter().map(|hold| Arc::clone(&hold.rule)).collect(),
-        groups,
-        reason: reasons.join("; "),
-        expires_s: None,
-    }
+pub(crate) fn masked_predicate(access: &Access) -> Denial {
+    ours(
+        "weir:masked-predicate",
+        "a masked column may not decide which rows come back",
+        access,
+    )
 }
 
 fn ours(rule: &'static str, reason: &str, access: &Access) -> Denial {
@@ -488,107 +467,23 @@ fn ours(rule: &'static str, reason: &str, access: &Access) -> Denial {
     }
 }
 
-fn agent_type() -> EntityTypeName {
-    static NAME: std::sync::LazyLock<Option<EntityTypeName>> =
-        std::sync::LazyLock::new(|| "Weir::Agent".parse().ok());
-    match NAME.as_ref() {
-        Some(name) => name.clone(),
-        None => unreachable!("Weir::Agent is a valid Cedar type name"),
-    }
-}
-
-fn text(value: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(value.to_owned())
-}
-
-fn expression(value: &AttrValue) -> RestrictedExpression {
-    match value {
-        AttrValue::Bool(value) => RestrictedExpression::new_bool(*value),
-        AttrValue::Long(value) => RestrictedExpression::new_long(*value),
-        AttrValue::String(value) => text(value),
-        AttrValue::StringSet(values) => {
-            RestrictedExpression::new_set(values.iter().map(|value| text(value)))
-        }
-    }
-}
-
-/// The principal and everything it is in.
-fn entities(set: &PolicySet, principal: &Principal, agent: &EntityUid) -> Vec<Entity> {
-    let mut parents = HashSet::new();
-    for guid in principal.groups.certain() {
-        parents.extend(uid("Weir::Group", guid));
-        for (alias, of) in &set.aliases {
-            if **of == **guid {
-                parents.extend(uid("Weir::Group", alias));
-            }
-        }
-    }
-    for role in &principal.roles {
-        parents.extend(uid("Weir::Role", role));
-    }
-    parents.extend(uid("Weir::Application", &principal.app));
-    let kind = match principal.kind {
-        PrincipalKind::Application => "application",
-        PrincipalKind::Person => "person",
-    };
-    let mut attrs = HashMap::from([
-        ("workload".to_owned(), text(&principal.workload)),
-        ("tenant".to_owned(), text(&principal.tenant)),
-        ("kind".to_owned(), text(kind)),
-    ]);
-    if let Some(person) = &principal.on_behalf_of {
-        attrs.insert("onBehalfOf".to_owned(), text(person));
-    }
-    let mut entities: Vec<Entity> = parents
+/// The principal as compiled policies see it.
+fn who(set: &PolicySet, principal: &Principal) -> Who {
+    let id = format!("{}/{}", principal.tenant, principal.oid);
+    let itself = set.names.principal("Weir::Agent", &id);
+    let mut among: Vec<u32> = oracle::parents_of(set, principal)
         .iter()
-        .map(|parent| Entity::new_no_attrs(parent.clone(), HashSet::new()))
+        .filter_map(|(kind, id)| set.names.principal(kind, id))
+        .chain(itself)
         .collect();
-    // Literals as attributes cannot fail to evaluate.
-    entities.extend(Entity::new(agent.clone(), attrs, parents));
-    entities
-}
-
-/// The object and its ancestors; `None` when it does not fit the vocabulary.
-fn resource(
-    vocabulary: &Vocabulary,
-    object: &Object,
-    entities: &mut Vec<Entity>,
-) -> Option<EntityUid> {
-    let mut kinds = vec![object.kind];
-    let mut kind = vocabulary
-        .objects
-        .iter()
-        .find(|known| known.name == object.kind)?;
-    while let Some(parent) = kind.parent {
-        kinds.push(parent);
-        kind = vocabulary
-            .objects
-            .iter()
-            .find(|known| known.name == parent)?;
+    among.sort_unstable();
+    among.dedup();
+    Who {
+        itself,
+        among,
+        workload: Arc::clone(&principal.workload),
+        tenant: Arc::clone(&principal.tenant),
+        kind: oracle::kind_of(principal),
+        on_behalf_of: principal.on_behalf_of.clone(),
     }
-    kinds.push("");
-    kinds.reverse();
-    if kinds.len() != object.path.len() {
-        return None;
-    }
-    let mut above: Option<EntityUid> = None;
-    for (depth, kind) in kinds.iter().enumerate() {
-        let path = object.path.get(..=depth)?;
-        let type_name = if depth == 0 {
-            "Weir::Target".to_owned()
-        } else {
-            format!("{}::{kind}", vocabulary.namespace)
-        };
-        let id = Object {
-            kind: object.kind,
-            path: path.into(),
-        }
-        .id();
-        let this = uid(&type_name, &id)?;
-        let attrs = HashMap::from([("name".to_owned(), text(path.last()?))]);
-        let parents = above.take().into_iter().collect();
-        entities.push(Entity::new(this.clone(), attrs, parents).ok()?);
-        above = Some(this);
-    }
-    above
 }

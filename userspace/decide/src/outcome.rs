@@ -119,6 +119,36 @@ pub struct HoldNeeded {
     pub groups: Vec<Arc<str>>,
     pub reason: String,
     pub expires_s: Option<u32>,
+    /// Different people who have to approve.
+    #[serde(default = "one")]
+    pub approvals: u32,
+    #[serde(default)]
+    pub escalation: Option<Escalation>,
+    #[serde(default)]
+    pub at_timeout: AtTimeout,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// Who may decide as well once nobody has for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escalation {
+    pub groups: Vec<Arc<str>>,
+    pub after_s: u32,
+}
+
+/// What becomes of a request that nobody decided; the later is stricter.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum AtTimeout {
+    /// It is refused; the session goes on.
+    #[default]
+    Deny,
+    /// It is refused and the session ends.
+    EndSession,
 }
 
 /// The decision on one request.

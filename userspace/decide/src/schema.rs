@@ -4,7 +4,13 @@ use std::fmt::Write;
 
 use weir_model::vocabulary::{AttrType, Vocabulary};
 
-/// Cedar schema syntax for the shared namespace and every protocol.
+/// Cedar schema syntax for the shared namespace and every protocol, what things mean as comments.
+#[must_use]
+pub fn schema(vocabularies: &[&'static Vocabulary]) -> String {
+    text(vocabularies)
+}
+
+/// The same for this crate.
 pub(crate) fn text(vocabularies: &[&'static Vocabulary]) -> String {
     let mut out = String::from(
         "namespace Weir {\n  entity Group;\n  entity Role;\n  entity Application;\n  \
@@ -23,6 +29,7 @@ fn protocol(out: &mut String, vocabulary: &Vocabulary) {
     let _infallible = writeln!(out, "namespace {} {{", vocabulary.namespace);
     for object in vocabulary.objects {
         let parent = object.parent.unwrap_or("Weir::Target");
+        comment(out, object.doc);
         let _infallible = writeln!(
             out,
             "  entity {} in [{parent}] {{ name: String }};",
@@ -38,16 +45,23 @@ fn protocol(out: &mut String, vocabulary: &Vocabulary) {
             AttrType::StringSet => "Set<String>",
         };
         let optional = if attr.required { "" } else { "?" };
-        let _infallible = write!(context, "{}{optional}: {ty}, ", attr.name);
+        let _infallible = writeln!(context, "    // {}", attr.doc);
+        let _infallible = writeln!(context, "    {}{optional}: {ty},", attr.name);
     }
+    let _infallible = writeln!(out, "  type Context = {{\n{context}  }};");
     for action in vocabulary.actions {
+        comment(out, action.doc);
         let _infallible = writeln!(
             out,
             "  action \"{}\" appliesTo {{ principal: [Weir::Agent], resource: [{}], \
-             context: {{ {context} }} }};",
+             context: Context }};",
             action.name,
             action.on.join(", ")
         );
     }
     out.push_str("}\n");
+}
+
+fn comment(out: &mut String, doc: &str) {
+    let _infallible = writeln!(out, "  // {doc}");
 }

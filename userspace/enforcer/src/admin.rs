@@ -7,6 +7,7 @@
 
 pub(crate) mod api;
 pub(crate) mod client;
+mod grants;
 mod peer;
 mod revocations;
 mod routes;

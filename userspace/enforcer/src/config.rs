@@ -8,6 +8,7 @@ mod credential;
 mod raw;
 mod read;
 mod sets;
+mod shared_state;
 mod sign_in;
 mod targets;
 
@@ -15,6 +16,7 @@ pub(crate) use self::checked::{Config, Durability};
 pub(crate) use self::credential::{Remote, SecretFrom};
 pub(crate) use self::read::Problem;
 pub(crate) use self::sets::{Members, warnings};
+pub(crate) use self::shared_state::{SharedState, StateHost, StatePlace};
 pub(crate) use self::sign_in::{How, SignIn, TokenSource};
 pub(crate) use self::targets::{AgentTls, Credential, SshFiles, Target, UpstreamTls};
 

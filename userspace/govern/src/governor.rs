@@ -34,6 +34,9 @@ struct OpenRequest {
     started_us: u64,
     server_us: u64,
     held_ms: u32,
+    /// What lifted a hold for it.
+    #[serde(default)]
+    approval: Option<ApprovalId>,
 }
 
 /// What policy said of one request.
@@ -285,7 +288,7 @@ impl Governor {
                 fact.decision = DecisionKind::Allow;
                 fact.rule = Arc::from(permit.rule());
                 self.facts.push(fact);
-                self.opened(seq, now.mono_us, 0);
+                self.opened(&permit, now.mono_us, 0);
                 Ruling::Permit(Arc::new(permit))
             }
             Outcome::Denial(denial) => {
@@ -439,7 +442,7 @@ impl Governor {
             .decide(hold.seq, self.session, &hold.request.intent, &lifted, now);
         match outcome {
             Outcome::Permit(permit) => {
-                self.opened(hold.seq, hold.since_us, held_ms);
+                self.opened(&permit, hold.since_us, held_ms);
                 Ruling::Permit(Arc::new(permit))
             }
             Outcome::Denial(denial) => {
@@ -463,13 +466,19 @@ impl Governor {
         }
     }
 
-    fn opened(&mut self, seq: u32, started_us: u64, held_ms: u32) {
+    fn opened(&mut self, permit: &Permit, started_us: u64, held_ms: u32) {
         self.open.push_back(OpenRequest {
-            seq,
+            seq: permit.seq(),
             started_us,
             server_us: 0,
             held_ms,
+            approval: permit.approval(),
         });
+    }
+
+    /// Approvals under which requests run that are not finished.
+    pub fn under(&self) -> impl Iterator<Item = ApprovalId> {
+        self.open.iter().filter_map(|open| open.approval)
     }
 
     /// The server's first byte of the reply to `seq` is here.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use weir_mask::{Detector, OutputPatterns};
 
+use super::shared_state::{self, StatePlace};
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
 use super::sets::{
@@ -111,6 +112,7 @@ pub(crate) struct Approvals {
     pub(crate) in_transaction_s: u32,
     /// Name used in `@hold(…)` → Entra group GUID.
     pub(crate) reviewer_groups: BTreeMap<String, String>,
+    pub(crate) state: StatePlace,
 }
 
 /// Longest time a request may be held.
@@ -514,5 +516,6 @@ fn check_approvals(raw: RawApprovals, checker: &mut Checker<'_>) -> Approvals {
         expires_s: u32::try_from(expires).unwrap_or(1800),
         in_transaction_s: u32::try_from(in_transaction).unwrap_or(300),
         reviewer_groups: check_groups("approvals.reviewer_groups", raw.reviewer_groups, checker),
+        state: shared_state::check(raw.state, checker),
     }
 }

@@ -8,6 +8,7 @@ pub(super) use self::sets::{
 
 use serde_json::Value;
 
+use super::shared_state::RawState;
 use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
 use super::read::{Problem, Section};
 use super::sign_in::{RawGraph, RawSignIn};
@@ -151,6 +152,7 @@ pub(super) struct RawApprovals {
     pub(super) expires_s: Option<u64>,
     pub(super) in_transaction_s: Option<u64>,
     pub(super) reviewer_groups: Vec<(String, String)>,
+    pub(super) state: Option<RawState>,
 }
 
 impl Raw {
@@ -409,12 +411,16 @@ impl RawApprovals {
                 expires_s: None,
                 in_transaction_s: None,
                 reviewer_groups: Vec::new(),
+                state: None,
             };
         };
         let raw = Self {
             expires_s: section.opt_number("expires_s", problems),
             in_transaction_s: section.opt_number("in_transaction_s", problems),
             reviewer_groups: section.text_map("reviewer_groups", problems),
+            state: section
+                .opt_section("state", problems)
+                .map(|state| RawState::read(state, problems)),
         };
         section.finish(problems);
         raw

@@ -25,9 +25,10 @@ use weir_relay::{
     Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, WeakIntake, Workers,
     WorkloadBinding,
 };
-use weir_state::State;
+use weir_state::{ServerPlace, State};
 use zeroize::Zeroizing;
 
+use super::approvals::{self, Present};
 use super::arguments::Arguments;
 use super::discovery::{self, Finder};
 use super::host::BrokerHost;
@@ -60,6 +61,8 @@ struct Secrets {
     graph: Option<GraphConfig>,
     /// Of the Kubernetes API, when pods or Services are asked for.
     cluster: Option<ApiConfig>,
+    /// When nodes share their approvals.
+    state: Option<ServerPlace>,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
@@ -148,7 +151,10 @@ async fn serve(parts: Parts) -> Result<()> {
     } = parts;
     let registry = Registry::new();
     let spool = open_spool(&config, &paths)?;
-    let state = State::open(&paths.database).context("opening the state database")?;
+    let state = approvals::open(secrets.state.take(), &paths).await?;
+    let present = Present::note(&paths)?;
+    let beats = approvals::keep_in_order(state.clone(), config.node.name.clone(), present);
+    drop(tokio::spawn(beats));
     let identify = Arc::new(identities::identify_with(&config, secrets.graph.take())?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let made = secrets.targets.all(&config)?;
@@ -165,7 +171,7 @@ async fn serve(parts: Parts) -> Result<()> {
         patterns: config.patterns.clone(),
         metrics: Metrics::register(&registry).context("metrics")?,
         control: tokio::runtime::Handle::current(),
-        settings: settings(&config),
+        settings: settings(&config, &secrets.mask_key),
     });
     keep_out(&node, &state).await?;
     secrets.targets.rotation().start(&identify, &link);
@@ -272,14 +278,18 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
     Workers::start(node, lanes).context("starting the workers")
 }
 
-fn settings(config: &Config) -> Settings {
+/// Shapes are keyed, so that nobody finds another statement of an approved shape's digest.
+fn settings(config: &Config, key: &MaskKey) -> Settings {
+    let seed = key.digest_text("weir: shape of statements", b"");
     Settings {
         cluster: config.node.cluster.clone(),
         node: config.node.name.clone(),
         rows_head: config.record.rows_head,
         hold_expires_s: config.approvals.expires_s,
         hold_in_transaction_s: config.approvals.in_transaction_s,
-        shape_seed: 0,
+        shape_seed: seed.bytes().fold(0, |seed, byte| {
+            seed.rotate_left(5) ^ u64::from(byte)
+        }),
     }
 }
 
@@ -485,6 +495,7 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         reader_token,
         workloads: identities::read(config)?,
         graph: identities::graph(config)?,
+        state: approvals::place(config)?,
         cluster: discovery::read_secrets(config)?,
     })
 }

@@ -15,6 +15,7 @@ use weir_model::time::Now;
 use super::jobs::{Done, Jobs};
 use super::{Connection, START_TIME_MAX};
 use crate::arrival::{MAILBOX_MAX, record_refused};
+use crate::grants;
 use crate::holds::Waiter;
 use crate::host::Moving;
 use crate::moved::{self, Moved, SavedFlow};
@@ -84,7 +85,7 @@ impl Connection {
     fn wait_again(&mut self, held: Option<ApprovalId>) {
         if let Some(approval) = held {
             let mailbox = self.mailbox_sender.clone();
-            self.waiter = Some(Waiter::again(&self.node, approval, mailbox));
+            self.waiter = Some(Waiter::again(&self.node, (self.id, approval), mailbox));
         }
     }
 
@@ -212,7 +213,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
     node.metrics.flows_open.inc();
     let waiter = flow
         .held
-        .map(|approval| Waiter::again(&node, approval, mailbox_sender.clone()));
+        .map(|approval| Waiter::again(&node, (flow.id, approval), mailbox_sender.clone()));
     let mut connection = Connection {
         pen,
         id: flow.id,
@@ -252,5 +253,8 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
     let upstream = connection.server.as_ref().and_then(Stream::local_addr);
     connection.announce(&flow.principal, upstream);
     connection.keep_principal(flow.principal, now);
+    for approval in connection.session.under() {
+        grants::follow(&connection.node, connection.id, approval);
+    }
     Ok(connection)
 }
