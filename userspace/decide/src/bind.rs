@@ -11,8 +11,9 @@ use weir_model::vocabulary::{PredicateKind, Vocabulary};
 use crate::compile::PolicySet;
 use crate::expr::{Asked, Who};
 use crate::gather::{Gathered, HoldRule, needed};
+use crate::moment::Moment;
 use crate::oracle::{self, Cedar};
-use crate::outcome::{Denial, Obligations, Outcome, Permit};
+use crate::outcome::{Denial, Obligations, Observed, Outcome, Permit, Would};
 use crate::rule::{Duty, RuleKind, Test, all_hold};
 
 /// Decisions kept per session; at the limit the cache starts anew.
@@ -68,6 +69,8 @@ enum Finding {
         rule: Arc<str>,
         obligations: Arc<Obligations>,
         holds: Vec<HoldRule>,
+        /// Only where policy observes.
+        observed: Option<Arc<Observed>>,
     },
 }
 
@@ -76,11 +79,14 @@ pub struct Bound {
     pub(crate) set: Arc<PolicySet>,
     pub(crate) vocabulary: Option<&'static Vocabulary>,
     engine: Engine,
+    observes: bool,
     who: Who,
     principal: Principal,
     /// Made when Cedar is needed; `None` inside when it cannot be made.
     cedar: OnceLock<Option<Cedar>>,
     cache: HashMap<Arc<Intent>, Arc<Finding>>,
+    /// When it was last asked; what is kept is of this minute where policies read the time.
+    moment: Moment,
     /// Columns asked for by [`Bound::masks`].
     masked: HashMap<Object, bool>,
 }
@@ -110,11 +116,21 @@ impl Bound {
             set,
             vocabulary,
             engine,
+            observes: false,
             principal: principal.clone(),
             cedar: OnceLock::new(),
             cache: HashMap::new(),
+            moment: Moment::default(),
             masked: HashMap::new(),
         }
+    }
+
+    /// From now on what policy would deny or hold is permitted, and says so. What cannot be judged,
+    /// and what would tell about masked values, stays denied; masks stay; limits do not.
+    #[must_use]
+    pub fn observing(mut self) -> Self {
+        self.observes = true;
+        self
     }
 
     #[must_use]
@@ -134,8 +150,9 @@ impl Bound {
         session: SessionId,
         intent: &Arc<Intent>,
         lifted: &Lifted,
-        _now: Now,
+        now: Now,
     ) -> Outcome {
+        self.at(now);
         let finding = match self.cache.get(intent) {
             Some(finding) => Arc::clone(finding),
             None => match self.evaluate(intent) {
@@ -149,6 +166,7 @@ impl Bound {
                 rule,
                 obligations,
                 holds,
+                observed,
             } => {
                 let open: Vec<&HoldRule> = holds
                     .iter()
@@ -167,8 +185,22 @@ impl Bound {
                     } else {
                         lifted.approval
                     },
+                    observed: observed.clone(),
                 })
             }
+        }
+    }
+
+    /// What was found in another minute is forgotten where it may be another answer now.
+    pub fn at(&mut self, now: Now) {
+        if !self.set.reads_time {
+            return;
+        }
+        let moment = Moment::of(now);
+        if moment != self.moment {
+            self.moment = moment;
+            self.cache.clear();
+            self.masked.clear();
         }
     }
 
@@ -215,11 +247,19 @@ impl Bound {
         let mut gathered = Gathered::default();
         // Accesses by which a masked value would decide something, unless a permit says so.
         let mut predicates = Vec::new();
+        let mut denied = None;
         for access in &intent.accesses {
             let answer = self.answer(intent, access, access.action)?;
-            if let Some(denial) = self.add(&answer, access, &mut gathered)? {
-                return Ok(Finding::Denied(denial));
+            if let Some(denial) = self.verdict(&answer, access)? {
+                if !self.observes {
+                    return Ok(Finding::Denied(denial));
+                }
+                if answer.duties_failed {
+                    return Err(Fault::failed(access));
+                }
+                denied.get_or_insert(denial);
             }
+            self.add(&answer, access, &mut gathered);
             if let Some(kind) = self.predicate_kind(access)
                 && !answer.lifts(&self.set)
             {
@@ -231,10 +271,20 @@ impl Bound {
                 return Ok(Finding::Denied(masked_predicate(access)));
             }
         }
+        let rule = gathered.permits(&self.set);
+        let mut holds: Vec<HoldRule> = gathered.holds.into_values().collect();
+        let mut observed = None;
+        if self.observes {
+            observed = observation(denied, &holds).map(Arc::new);
+            holds.clear();
+            gathered.obligations.rows_max = None;
+            gathered.obligations.bytes_max = None;
+        }
         Ok(Finding::Permitted {
-            rule: gathered.permits(&self.set),
-            holds: gathered.holds.into_values().collect(),
+            rule,
+            holds,
             obligations: Arc::new(gathered.obligations),
+            observed,
         })
     }
 
@@ -244,23 +294,14 @@ impl Bound {
         (access.action == kind.action).then_some(kind)
     }
 
-    /// The denial, if any; otherwise what the access adds is in `gathered`.
-    fn add(
-        &self,
-        answer: &Answer,
-        access: &Access,
-        gathered: &mut Gathered,
-    ) -> Result<Option<Denial>, Fault> {
-        if let Some(denial) = self.verdict(answer, access)? {
-            return Ok(Some(denial));
-        }
+    /// What the access adds to the request.
+    fn add(&self, answer: &Answer, access: &Access, gathered: &mut Gathered) {
         gathered.permits.extend_from_slice(&answer.permits);
         for number in &answer.duties {
             if let Some(rule) = self.set.rules.get(*number as usize) {
                 gathered.duty(rule, access);
             }
         }
-        Ok(None)
     }
 
     /// The denial of one access, if policy denies it; a masked predicate is not looked at.
@@ -344,6 +385,7 @@ impl Bound {
             nodes: trail.ids(),
             itself: trail.itself(),
             context: &intent.context,
+            moment: self.moment,
         };
         let mut candidates = Vec::new();
         self.set
@@ -359,7 +401,7 @@ impl Bound {
                 Test::Cedar(alone) => {
                     let cedar = self.cedar()?;
                     if question.is_none() {
-                        question = Some(cedar.question(vocabulary, (intent, access), action)?);
+                        question = Some(cedar.question(vocabulary, (intent, access, self.moment), action)?);
                     }
                     question
                         .as_ref()
@@ -379,7 +421,7 @@ impl Bound {
 
     fn cedar_answer(&self, intent: &Intent, access: &Access, action: &str) -> Option<Answer> {
         let cedar = self.cedar()?;
-        let question = cedar.question(self.vocabulary?, (intent, access), action)?;
+        let question = cedar.question(self.vocabulary?, (intent, access, self.moment), action)?;
         let reasons = cedar.reasons(&question, &self.set);
         let mut answer = Answer {
             base_failed: reasons.base_failed,
@@ -392,6 +434,26 @@ impl Bound {
         }
         Some(answer)
     }
+}
+
+/// What would have been said; `None` when it would have been permitted.
+fn observation(denied: Option<Denial>, holds: &[HoldRule]) -> Option<Observed> {
+    if let Some(denial) = denied {
+        return Some(Observed {
+            would: Would::Deny,
+            rule: denial.rule,
+            reason: denial.reason,
+        });
+    }
+    let open: Vec<&HoldRule> = holds.iter().collect();
+    (!open.is_empty()).then(|| {
+        let needed = needed(&open);
+        Observed {
+            would: Would::Hold,
+            rule: Arc::from(needed.rules.join(", ")),
+            reason: needed.reason,
+        }
+    })
 }
 
 /// Satisfied policies of one access, by number, ascending.

@@ -14,6 +14,7 @@ use weir_model::vocabulary::Vocabulary;
 
 use crate::annotation;
 use crate::bind::{Bound, Engine, TargetRef};
+use crate::expr::Expr;
 use crate::form::{self, Conjuncts};
 use crate::index::{Index, Keys};
 use crate::names::Names;
@@ -43,6 +44,8 @@ pub struct PolicySet {
     /// As Cedar has them, for the slow path and the oracle.
     pub(crate) all: cedar_policy::PolicySet,
     pub(crate) whole: OnceLock<Whole>,
+    /// Some policy's answer depends on when it is asked.
+    pub(crate) reads_time: bool,
     sources: Vec<PolicySource>,
     schema_text: String,
     version: u32,
@@ -494,6 +497,10 @@ impl Compiler<'_> {
             every_keys.push(keys);
             every_conjuncts.push(conjuncts);
         }
+        let reads_time = every_conjuncts.iter().any(|conjuncts: &Conjuncts| {
+            // What Cedar evaluates is not looked into.
+            !conjuncts.whole || conjuncts.list.iter().any(Expr::reads_time)
+        });
         let mut aliases: HashMap<String, Vec<String>> = HashMap::new();
         for (alias, of) in &self.settings.group_aliases {
             aliases.entry(of.clone()).or_default().push(alias.clone());
@@ -509,6 +516,7 @@ impl Compiler<'_> {
             places,
             all,
             whole: OnceLock::new(),
+            reads_time,
             sources: self.sources.to_vec(),
             schema_text,
             version,

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use weir_model::request::{AttrValue, Object};
 
+use crate::moment::Moment;
+
 /// Evaluation failed, as it would in Cedar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failed;
@@ -32,6 +34,8 @@ pub(crate) enum Attribute {
     OnBehalfOf,
     /// The resource's own name.
     Name,
+    /// When it is asked; see [`crate::moment`].
+    Moment(&'static str),
     Context(Arc<str>),
 }
 
@@ -104,6 +108,7 @@ pub(crate) struct Asked<'a> {
     /// The object's own number.
     pub(crate) itself: Option<u32>,
     pub(crate) context: &'a [(&'static str, AttrValue)],
+    pub(crate) moment: Moment,
 }
 
 enum Value<'a> {
@@ -311,6 +316,36 @@ impl Expr {
         }
     }
 
+    /// Whether the answer depends on when it is asked.
+    pub(crate) fn reads_time(&self) -> bool {
+        match self {
+            Self::Attribute(attribute) | Self::Has(attribute) => {
+                matches!(attribute, Attribute::Moment(_))
+            }
+            Self::Literal(_)
+            | Self::PrincipalIn(_)
+            | Self::PrincipalIs(_)
+            | Self::ResourceIn(_)
+            | Self::ResourceIs(_)
+            | Self::ActionIs(_)
+            | Self::ResourceKind { .. } => false,
+            Self::Not(inner)
+            | Self::IsEmpty(inner)
+            | Self::Like(inner, _)
+            | Self::Negative(inner) => inner.reads_time(),
+            Self::And(a, b)
+            | Self::Or(a, b)
+            | Self::Equal(a, b)
+            | Self::Less(a, b)
+            | Self::LessOrEqual(a, b)
+            | Self::Arithmetic(_, a, b)
+            | Self::Contains(a, b)
+            | Self::ContainsAll(a, b)
+            | Self::ContainsAny(a, b) => a.reads_time() || b.reads_time(),
+            Self::If(a, b, c) => a.reads_time() || b.reads_time() || c.reads_time(),
+        }
+    }
+
     /// Whether evaluation cannot fail, once strict validation has passed.
     pub(crate) fn is_total(&self) -> bool {
         match self {
@@ -340,7 +375,11 @@ impl Expr {
 
 fn has(attribute: &Attribute, asked: &Asked<'_>) -> bool {
     match attribute {
-        Attribute::Workload | Attribute::Tenant | Attribute::Kind | Attribute::Name => true,
+        Attribute::Workload
+        | Attribute::Tenant
+        | Attribute::Kind
+        | Attribute::Name
+        | Attribute::Moment(_) => true,
         Attribute::OnBehalfOf => asked.who.on_behalf_of.is_some(),
         Attribute::Context(name) => in_context(name, asked).is_some(),
     }
@@ -358,6 +397,7 @@ fn value_of<'a>(attribute: &'a Attribute, asked: &Asked<'a>) -> Option<Value<'a>
         Attribute::Kind => Value::Text(asked.who.kind),
         Attribute::OnBehalfOf => Value::Text(asked.who.on_behalf_of.as_deref()?),
         Attribute::Name => Value::Text(asked.object.path.last()?),
+        Attribute::Moment(name) => Value::Long(asked.moment.attribute(name)?),
         Attribute::Context(name) => match in_context(name, asked)? {
             AttrValue::Bool(value) => Value::Bool(*value),
             AttrValue::Long(value) => Value::Long(*value),

@@ -8,6 +8,7 @@ use serde_json::Value;
 use weir_model::vocabulary::Vocabulary;
 
 use crate::expr::{Attribute, Expr, Literal, Operator, Piece};
+use crate::moment;
 use crate::names::{Entity, Names};
 
 /// What a policy asks for: all of these, in this order.
@@ -315,7 +316,13 @@ fn attribute(body: &Value) -> Option<Attribute> {
         (Variable::Principal, "kind") => Some(Attribute::Kind),
         (Variable::Principal, "onBehalfOf") => Some(Attribute::OnBehalfOf),
         (Variable::Resource, "name") => Some(Attribute::Name),
-        (Variable::Context, name) => Some(Attribute::Context(Arc::from(name))),
+        (Variable::Context, name) => {
+            let moment = [moment::DATE, moment::TIME, moment::WEEKDAY];
+            match moment.into_iter().find(|ours| *ours == name) {
+                Some(ours) => Some(Attribute::Moment(ours)),
+                None => Some(Attribute::Context(Arc::from(name))),
+            }
+        }
         (Variable::Principal | Variable::Resource | Variable::Action, _) => None,
     }
 }

@@ -16,6 +16,7 @@ mod form;
 mod gather;
 mod index;
 mod inherit;
+mod moment;
 mod names;
 mod oracle;
 mod outcome;
@@ -28,7 +29,8 @@ pub use crate::compile::{AboutRule, PolicySet};
 pub use crate::explain::{Explained, MaskedAs};
 pub use crate::inherit::{Inherited, SavedPermit};
 pub use crate::outcome::{
-    AtTimeout, Denial, Escalation, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit,
+    AtTimeout, Denial, Escalation, HoldNeeded, Mask, MaskKind, Obligations, Observed, Outcome,
+    Permit, Would,
 };
 pub use crate::schema::schema;
 pub use crate::source::{PolicyProblem, PolicySettings, PolicySource};

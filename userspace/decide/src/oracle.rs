@@ -12,6 +12,7 @@ use weir_model::request::{Access, AttrValue, Intent, Object};
 use weir_model::vocabulary::Vocabulary;
 
 use crate::compile::PolicySet;
+use crate::moment::{self, Moment};
 use crate::rule::RuleKind;
 
 /// All policies as two Cedar sets.
@@ -78,20 +79,21 @@ impl Cedar {
     pub(crate) fn question(
         &self,
         vocabulary: &Vocabulary,
-        (intent, access): (&Intent, &Access),
+        (intent, access, moment): (&Intent, &Access, Moment),
         action: &str,
     ) -> Option<Question> {
         let namespace = vocabulary.namespace;
         let mut entities = self.entities.clone();
         let resource = resource(vocabulary, &access.object, &mut entities)?;
         let action = uid(&format!("{namespace}::Action"), action)?;
-        let context = Context::from_pairs(
-            intent
-                .context
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), expression(value))),
-        )
-        .ok()?;
+        let own = intent.context.iter();
+        let own = own.map(|(name, value)| ((*name).to_owned(), expression(value)));
+        let ours = [moment::DATE, moment::TIME, moment::WEEKDAY].into_iter();
+        let ours = ours.filter_map(|name| {
+            let value = RestrictedExpression::new_long(moment.attribute(name)?);
+            Some((name.to_owned(), value))
+        });
+        let context = Context::from_pairs(own.chain(ours)).ok()?;
         let request = Request::new(self.uid.clone(), action, resource, context, None).ok()?;
         let entities = Entities::from_entities(entities, None).ok()?;
         Some(Question { request, entities })

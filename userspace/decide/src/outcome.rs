@@ -19,9 +19,32 @@ pub struct Permit {
     pub(crate) rule: Arc<str>,
     pub(crate) obligations: Arc<Obligations>,
     pub(crate) approval: Option<ApprovalId>,
+    pub(crate) observed: Option<Arc<Observed>>,
+}
+
+/// What policy would have said where it only observes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub would: Would,
+    /// Ids of the deciding rules, joined by `, `.
+    pub rule: Arc<str>,
+    pub reason: String,
+}
+
+/// What would have become of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Would {
+    Deny,
+    Hold,
 }
 
 impl Permit {
+    /// Set when only observing let the request through.
+    #[must_use]
+    pub fn observed(&self) -> Option<&Observed> {
+        self.observed.as_deref()
+    }
+
     #[must_use]
     pub const fn session(&self) -> SessionId {
         self.session

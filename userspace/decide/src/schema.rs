@@ -36,7 +36,11 @@ fn protocol(out: &mut String, vocabulary: &Vocabulary) {
             object.name
         );
     }
-    let mut context = String::new();
+    let mut context = String::from(
+        "    // Date in UTC: 20261224 is Christmas Eve of 2026.\n    date: Long,\n    \
+         // Time of day in UTC: 1830 is half past six in the evening.\n    time: Long,\n    \
+         // Day of the week in UTC: Monday is 1, Sunday 7.\n    weekday: Long,\n",
+    );
     for attr in vocabulary.context {
         let ty = match attr.ty {
             AttrType::Bool => "Bool",

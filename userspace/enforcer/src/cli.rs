@@ -9,6 +9,7 @@ mod doctor;
 mod flows;
 mod grants;
 mod login;
+mod policy;
 mod revoke;
 mod run;
 mod sessions;
@@ -83,6 +84,8 @@ enum Command {
     Approvals(approvals::ApprovalsArgs),
     /// List and revoke what reviewers allowed for a while
     Grants(grants::GrantsArgs),
+    /// Check, test and explain policies
+    Policy(policy::PolicyArgs),
     /// List, show and replay recorded sessions
     Sessions(sessions::SessionsArgs),
     /// Show live flows, or end one
@@ -121,6 +124,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Whoami(args) => login::whoami(&args),
         Command::Approvals(args) => approvals::run(&args),
         Command::Grants(args) => grants::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Flows(args) => flows::run(&args),
         Command::Run(args) => run::run(&args),

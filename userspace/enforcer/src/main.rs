@@ -7,6 +7,8 @@ mod admin;
 mod cli;
 mod config;
 mod daemon;
+mod examples;
+mod learn;
 mod output;
 mod policies;
 mod privileges;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 use tokio::sync::watch;
-use weir_decide::{PolicySet, PolicySettings, PolicySource};
+use weir_decide::{PolicyProblem, PolicySet, PolicySettings, PolicySource};
 use weir_model::vocabulary::Vocabulary;
 
 use crate::config::Config;
@@ -72,18 +73,66 @@ pub(crate) fn settings(config: &Config) -> PolicySettings {
 /// # Errors
 /// One error whose text lists every problem.
 pub(crate) fn load(config: &Config) -> Result<PolicySet> {
-    let sources = read(&config.policies)?;
-    PolicySet::compile(&sources, VOCABULARIES, &settings(config)).map_err(|problems| {
-        let lines: Vec<String> = problems
-            .iter()
-            .map(|problem| format!("  {problem}"))
-            .collect();
-        anyhow::anyhow!(
-            "{} problems in the policies\n{}",
-            problems.len(),
-            lines.join("\n")
-        )
+    compile(&read(&config.policies)?, &settings(config))
+}
+
+/// Compiles, and refuses what [`PolicySet::lints`] finds.
+///
+/// # Errors
+/// One error whose text lists every problem.
+pub(crate) fn compile(sources: &[PolicySource], settings: &PolicySettings) -> Result<PolicySet> {
+    checked(sources, settings).map_err(|problems| {
+        let count = problems.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        let told = told(&problems, sources);
+        anyhow::anyhow!("{count} {noun} in the policies\n{told}")
     })
+}
+
+/// The same with the problems as they are.
+pub(crate) fn checked(
+    sources: &[PolicySource],
+    settings: &PolicySettings,
+) -> Result<PolicySet, Vec<PolicyProblem>> {
+    let set = PolicySet::compile(sources, VOCABULARIES, settings)?;
+    let lints = set.lints();
+    if lints.is_empty() { Ok(set) } else { Err(lints) }
+}
+
+/// Each problem with the lines that it is about.
+pub(crate) fn told(problems: &[PolicyProblem], sources: &[PolicySource]) -> String {
+    let texts: Vec<String> = problems
+        .iter()
+        .map(|problem| one_told(problem, sources))
+        .collect();
+    texts.join("\n")
+}
+
+fn one_told(problem: &PolicyProblem, sources: &[PolicySource]) -> String {
+    let mut text = format!("  {problem}");
+    let source = sources.iter().find(|source| source.name == problem.file);
+    if let (Some(source), Some(span)) = (source, &problem.span) {
+        let label = LabeledSpan::at(span.clone(), "");
+        // The message stands above: what is drawn is the place alone.
+        let diagnostic = MietteDiagnostic::new("").with_label(label);
+        let place = NamedSource::new(&source.name, source.text.clone());
+        let report = miette::Report::new(diagnostic).with_source_code(place);
+        let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor());
+        let mut drawn = String::new();
+        if handler.render_report(&mut drawn, report.as_ref()).is_ok() {
+            for line in drawn.lines().filter(|line| !line.trim().is_empty()) {
+                if line.trim() != "×" {
+                    text.push_str("\n  ");
+                    text.push_str(line);
+                }
+            }
+        }
+    }
+    if let Some(help) = &problem.help {
+        text.push_str("\n    help: ");
+        text.push_str(help);
+    }
+    text
 }
 
 /// How often the directory is looked at. A ConfigMap mount changes by a symlink swap, which

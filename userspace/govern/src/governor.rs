@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use weir_decide::{Bound, Denial, HoldNeeded, Lifted, Outcome, Permit};
+use weir_decide::{Bound, Denial, HoldNeeded, Lifted, Outcome, Permit, Would};
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::request::{Object, Request};
@@ -285,8 +285,7 @@ impl Governor {
             .decide(seq, self.session, &request.intent, &Lifted::none(), now);
         match outcome {
             Outcome::Permit(permit) => {
-                fact.decision = DecisionKind::Allow;
-                fact.rule = Arc::from(permit.rule());
+                permitted(&mut fact, &permit);
                 self.facts.push(fact);
                 self.opened(&permit, now.mono_us, 0);
                 Ruling::Permit(Arc::new(permit))
@@ -335,8 +334,7 @@ impl Governor {
         };
         match outcome {
             Outcome::Permit(permit) => {
-                fact.decision = DecisionKind::Allow;
-                fact.rule = Arc::from(permit.rule());
+                permitted(&mut fact, &permit);
                 self.facts.push(fact);
                 Ruling::Permit(Arc::new(permit))
             }
@@ -544,6 +542,23 @@ impl Governor {
     pub fn has_facts(&self) -> bool {
         !self.facts.is_empty()
     }
+}
+
+/// A permit in the record; where policy only observes, what it would have said.
+fn permitted(fact: &mut Fact, permit: &Permit) {
+    let Some(observed) = permit.observed() else {
+        fact.decision = DecisionKind::Allow;
+        fact.rule = Arc::from(permit.rule());
+        return;
+    };
+    fact.decision = DecisionKind::Observe;
+    fact.rule = Arc::clone(&observed.rule);
+    fact.reason.clone_from(&observed.reason);
+    let would = match observed.would {
+        Would::Deny => "deny",
+        Would::Hold => "hold",
+    };
+    fact.labels.push(("would".to_owned(), would.to_owned()));
 }
 
 fn refusal_reason(verdict: &Verdict) -> String {

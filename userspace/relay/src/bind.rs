@@ -174,7 +174,7 @@ pub(crate) fn governor(
     let principal = &flow.principal;
     let process = &flow.process;
     let policies = Arc::clone(&node.policies.borrow());
-    let bound = policies.bind(principal, &target.reference());
+    let bound = target.bind(&policies, principal);
     let context = FactContext {
         tenant: principal.tenant.to_string(),
         principal: principal.oid.to_string(),

@@ -62,7 +62,7 @@ impl FlowGate {
 
     fn rebind(&self) {
         let policies = Arc::clone(&self.policies.borrow_mut().borrow_and_update());
-        let bound = policies.bind(&self.principal.borrow(), &self.target.reference());
+        let bound = self.target.bind(&policies, &self.principal.borrow());
         self.governor.borrow_mut().rebind(Box::new(bound));
     }
 

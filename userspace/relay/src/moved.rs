@@ -109,7 +109,7 @@ impl Moved {
             return Err(NotTaken::NoWorkload);
         }
         let policies = Arc::clone(&node.policies.borrow());
-        let bound: Box<Bound> = Box::new(policies.bind(&flow.principal, &target.reference()));
+        let bound: Box<Bound> = Box::new(target.bind(&policies, &flow.principal));
         let inherited = (&self.witness, now);
         let session = target
             .protocol

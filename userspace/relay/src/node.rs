@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-use weir_decide::{PolicySet, TargetRef};
+use weir_decide::{Bound, PolicySet, TargetRef};
 use weir_govern::CancelKey;
 use weir_identify::{Identify, Method, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
@@ -43,6 +43,8 @@ pub struct Target {
     pub ssh: Option<SshTarget>,
     /// What is injected.
     pub credentials: Credentials,
+    /// Policy says what it would do, and does not do it.
+    pub observe: bool,
 }
 
 /// Trusts one CA, for one name.
@@ -60,8 +62,18 @@ pub struct SshTarget {
 }
 
 impl Target {
+    /// What decides for a principal here.
+    pub(crate) fn bind(&self, policies: &Arc<PolicySet>, principal: &Principal) -> Bound {
+        let bound = policies.bind(principal, &self.reference());
+        if self.observe {
+            bound.observing()
+        } else {
+            bound
+        }
+    }
+
     /// As policy knows it.
-    pub(crate) fn reference(&self) -> TargetRef {
+    fn reference(&self) -> TargetRef {
         TargetRef {
             name: Arc::clone(&self.name),
             namespace: self.protocol.namespace(),

@@ -83,6 +83,8 @@ pub(super) struct RawTarget {
     pub(super) path: String,
     pub(super) name: String,
     pub(super) protocol: String,
+    /// `enforce`, or `observe`: policy only says what it would do.
+    pub(super) mode: Option<String>,
     pub(super) hosts: Vec<String>,
     pub(super) dns_names: Vec<String>,
     pub(super) services: Vec<RawService>,
@@ -294,6 +296,7 @@ impl RawTarget {
         let path = section.path_of("").trim_end_matches('.').to_owned();
         let name = section.text("name", problems);
         let protocol = section.text("protocol", problems);
+        let mode = section.opt_text("mode", problems);
         let mut matching = section.section("match", problems);
         let hosts = matching.texts("hosts", problems);
         let dns_names = matching.texts("names", problems);
@@ -340,6 +343,7 @@ impl RawTarget {
             path,
             name,
             protocol,
+            mode,
             hosts,
             dns_names,
             services,

@@ -1,5 +1,6 @@
 //! An immutable snapshot of one database's catalog: what names mean.
 
+mod ddl;
 mod load;
 mod queries;
 
@@ -8,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::understand::ViewLineage;
 
+pub use ddl::{DdlError, from_ddl};
 pub use load::{CatalogError, CatalogRows};
 pub use queries::{CATALOG_QUERIES, CatalogQuery};
 

@@ -259,10 +259,8 @@ impl Connection {
     }
 
     fn renewed(&mut self, principal: Arc<Principal>, now: Now) {
-        let bound = self
-            .policies
-            .borrow()
-            .bind(&principal, &self.target.reference());
+        let policies = Arc::clone(&self.policies.borrow());
+        let bound = self.target.bind(&policies, &principal);
         self.keep_principal(principal, now);
         self.session.handle(Event::Policy(Box::new(bound)), now);
     }

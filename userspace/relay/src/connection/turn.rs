@@ -205,7 +205,7 @@ impl Connection {
     fn rebind_policy(&mut self, now: weir_model::time::Now) {
         let policies = Arc::clone(&self.policies.borrow_and_update());
         if let Some(principal) = &self.principal {
-            let bound = policies.bind(principal, &self.target.reference());
+            let bound = self.target.bind(&policies, principal);
             self.session.handle(Event::Policy(Box::new(bound)), now);
         }
     }
