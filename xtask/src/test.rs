@@ -19,7 +19,7 @@ use crate::{say, setup};
     cargo xtask test --strict\n\nThe tier kernel on other kernels: cargo xtask vm 6.1 6.12"
 )]
 pub(crate) struct TestArgs {
-    /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity evidence deploy
+    /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity policy evidence deploy
     /// kubernetes ssh e2e sets upgrade
     #[arg(long = "tier", value_name = "NAME")]
     tiers: Vec<String>,

@@ -33,7 +33,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 16] = [
+pub(super) const ALL: [Tier; 17] = [
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -45,6 +45,7 @@ pub(super) const ALL: [Tier; 16] = [
     tests("doc", doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
     tests("identity", |step| in_lab(step, "identity", IDENTITY)),
+    tests("policy", |step| in_lab(step, "policy", POLICY)),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", deploy),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
@@ -58,19 +59,21 @@ const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
 const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 const IDENTITY: &str = "package(weir-identify) | (package(weir-e2e) & binary(identity))";
+const POLICY: &str = "package(/^weir-(decide|state)$/) | (package(weir-e2e) & binary(policy)) \
+    | (package(weir-enforcer) & test(/(^|::)(policy|policies|examples|learn)::/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
 const E2E: &str =
-    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity)$/)";
+    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity|policy)$/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
+        GOLDEN, SIM, KERNEL, IDENTITY, POLICY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
     ]
     .join(" | ")
 }

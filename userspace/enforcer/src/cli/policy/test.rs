@@ -147,3 +147,53 @@ pub(super) const fn usual() -> Now {
         wall_us: 1_782_907_200_000_000,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every starter policy has examples, and policy answers as they say.
+    #[test]
+    fn the_shipped_examples_are_answered_as_they_expect() {
+        let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/policies");
+        for directory in [deploy.to_owned(), format!("{deploy}/sets")] {
+            let mut report = Report {
+                passed: 0,
+                failed: 0,
+                examples: Vec::new(),
+            };
+            for file in examples::files(Path::new(&directory)).unwrap() {
+                one(&file, None, &mut report).unwrap();
+            }
+            let failed: Vec<String> = report
+                .examples
+                .iter()
+                .filter(|line| !line.ok)
+                .map(|line| format!("{}: {}: {:?}", line.file, line.name, line.differences))
+                .collect();
+            assert!(failed.is_empty(), "{}", failed.join("\n"));
+            for entry in std::fs::read_dir(&directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|ends| ends == "cedar") {
+                    assert!(path.with_extension("test.yaml").exists(), "{}", path.display());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_differs_is_said() {
+        let text = "version: 1\nsettings: { targets: { host: { protocol: ssh } } }\n\
+            principals: { a: {} }\nexamples:\n  - { name: x, as: a, command: ls, expect: allow }\n";
+        let file: examples::ExampleFile = serde_saphyr::from_str(text).unwrap();
+        let directory = std::env::temp_dir().join(format!("weir-example-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let policy = "@id(\"no\") @reason(\"r\") @advice(\"a\") forbid (principal, action == \
+            Ssh::Action::\"exec\", resource);";
+        std::fs::write(directory.join("a.cedar"), policy).unwrap();
+        let scene = Scene::of(&file, &directory, &directory).unwrap();
+        let found = differences(&scene, file.examples.first().unwrap()).unwrap();
+        assert_eq!(found, ["expected allow, got deny: denied by no: r"]);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
