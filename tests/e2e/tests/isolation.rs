@@ -1,6 +1,9 @@
 //! What an agent cannot reach, whatever its user: the host's bpffs, cgroups, spool, sockets, keys.
 
-use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 use weir_e2e::lab::Lab;
 
 /// Fails inside the agent for every way out that works, naming it.
@@ -116,5 +119,43 @@ fn a_command_runs_as_in_a_container() -> Result<()> {
         "{said:?}"
     );
     ensure!(lines[3].parse::<u32>()? < 10, "own pid namespace: {said:?}");
+    Ok(())
+}
+
+/// A file system of the host's below a folder that agents share.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn below(folder: &Path) -> Result<Self> {
+        let point = folder.join(format!("weir-e2e-mount-{}", std::process::id()));
+        std::fs::create_dir(&point)?;
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "weir-e2e"])
+            .arg(&point)
+            .status()?;
+        ensure!(status.success(), "mounting {}", point.display());
+        Ok(Self(point))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _umounted = Command::new("umount").arg(&self.0).status();
+        let _removed = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn what_is_mounted_below_a_shared_folder_has_no_devices_either() -> Result<()> {
+    let lab = Lab::current()?;
+    let mounted = Mounted::below(Path::new("/tmp"))?;
+    let point = mounted.0.to_str().context("a path of ours")?;
+    let script = format!("grep ' {point} ' /proc/self/mountinfo | tail -n 1 | cut -d' ' -f6");
+    let said = lab.exec("analyst", &["sh", "-c", &script], "")?;
+    ensure!(said.code == 0, "{said:?}");
+    ensure!(
+        said.out.split(',').any(|flag| flag.trim() == "nodev"),
+        "{said:?}"
+    );
     Ok(())
 }

@@ -109,8 +109,10 @@ fn kept_flags(options: &str) -> MsFlags {
     })
 }
 
+/// With what is mounted below: a covered mount point could not be restricted.
 pub(crate) fn bind(from: &Path, to: &Path) -> Result<()> {
-    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(from), to, None::<&str>, flags, None::<&str>)
         .with_context(|| format!("binding {}", to.display()))
 }
 
