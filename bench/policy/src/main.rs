@@ -33,8 +33,13 @@ const NOW: Now = Now {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let rounds: usize = arguments.next().context("rounds")?.parse()?;
-    let sizes: Vec<usize> = arguments.map(|size| size.parse()).collect::<Result<_, _>>()?;
-    ensure!(rounds > 0 && !sizes.is_empty(), "rounds and sizes are needed");
+    let sizes: Vec<usize> = arguments
+        .map(|size| size.parse())
+        .collect::<Result<_, _>>()?;
+    ensure!(
+        rounds > 0 && !sizes.is_empty(),
+        "rounds and sizes are needed"
+    );
     let mut sets = Vec::new();
     for size in sizes {
         let sources = sources(size);
@@ -43,7 +48,10 @@ fn main() -> Result<()> {
         for _round in 0..rounds.min(5) {
             let started = now();
             let set = compiled(&sources, &settings)?;
-            ensure!(set.lints().is_empty(), "the policies of the measurement are clean");
+            ensure!(
+                set.lints().is_empty(),
+                "the policies of the measurement are clean"
+            );
             load.push(started.elapsed());
         }
         sets.push(Size {
@@ -102,7 +110,8 @@ impl Size {
         for intent in intents {
             ask(&mut bound, intent)?;
         }
-        self.cold.push(started.elapsed() / u32::try_from(intents.len())?);
+        self.cold
+            .push(started.elapsed() / u32::try_from(intents.len())?);
         let started = now();
         for _repeat in 0..REPEATS {
             for intent in intents {
@@ -179,7 +188,11 @@ fn sources(size: usize) -> Vec<PolicySource> {
         };
         let (head, action, tail) = match number % 4 {
             0 | 1 => ("permit", "select", ""),
-            2 => ("@hold(\"dba\") forbid", "delete", " when { context.unbounded }"),
+            2 => (
+                "@hold(\"dba\") forbid",
+                "delete",
+                " when { context.unbounded }",
+            ),
             _ => ("@mask(\"redact\") forbid", "readColumn", ""),
         };
         let resource = if action == "readColumn" {

@@ -59,16 +59,21 @@ fn a_grant_lets_the_same_shape_go_until_it_is_revoked() -> Result<()> {
     // Another literal goes at once, another statement does not.
     fill(&lab)?;
     let said = lab.psql("operator", "delete from ledger where 2 = 2;\n")?;
-    ensure!(said.out.contains("DELETE") && rows(&lab)? == "0", "{said:?}");
+    ensure!(
+        said.out.contains("DELETE") && rows(&lab)? == "0",
+        "{said:?}"
+    );
     fill(&lab)?;
     let (waiting, other) = held(&lab, "delete from ledger")?;
     let said = lab.weir(&["approvals", "deny", &other, "--justification", "e2e"])?;
     ensure!(said.code == 0, "{said:?}");
     finish(waiting)?;
     let grants = lab.weir_json(&["grants", "ls"])?;
-    let grant = grants.as_array().into_iter().flatten().find(|grant| {
-        grant.get("id").and_then(Value::as_str) == Some(id.as_str())
-    });
+    let grant = grants
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|grant| grant.get("id").and_then(Value::as_str) == Some(id.as_str()));
     let uses = grant.and_then(|grant| grant.get("uses")?.as_i64());
     ensure!(uses == Some(1), "{grants}");
 
@@ -126,11 +131,17 @@ fn a_decision_outlives_the_node_and_is_used_once() -> Result<()> {
     lab.sign_in("alice")?;
     approve(&lab, &id, &[])?;
     let said = lab.psql("operator", &format!("{sql};\n"))?;
-    ensure!(said.out.contains("DELETE") && rows(&lab)? == "0", "{said:?}");
+    ensure!(
+        said.out.contains("DELETE") && rows(&lab)? == "0",
+        "{said:?}"
+    );
     // Once: the next one waits.
     fill(&lab)?;
     let (waiting, again) = held(&lab, sql)?;
-    ensure!(again != id && rows(&lab)? == "9", "a decision was used twice");
+    ensure!(
+        again != id && rows(&lab)? == "9",
+        "a decision was used twice"
+    );
     let said = lab.weir(&["approvals", "deny", &again, "--justification", "e2e"])?;
     ensure!(said.code == 0, "{said:?}");
     finish(waiting)?;
@@ -159,12 +170,25 @@ fn policies_are_checked_and_learned_from_the_record() -> Result<()> {
     let said = lab.weir(&["policy", "check"])?;
     ensure!(said.code == 0, "{said:?}");
     let said = lab.weir(&["policy", "schema"])?;
-    ensure!(said.code == 0 && said.out.contains("namespace Postgres"), "{said:?}");
+    ensure!(
+        said.code == 0 && said.out.contains("namespace Postgres"),
+        "{said:?}"
+    );
     let said = lab.psql("analyst", "select count(*) from orders;\n")?;
     ensure!(said.code == 0, "{said:?}");
     let day = lab.server("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')")?;
-    let next = lab.server("select to_char(now() at time zone 'UTC' + interval '1 day', 'YYYY-MM-DD')")?;
-    let arguments = ["policy", "learn", "--from", &day, "--to", &next, "--workload", "analyst"];
+    let next =
+        lab.server("select to_char(now() at time zone 'UTC' + interval '1 day', 'YYYY-MM-DD')")?;
+    let arguments = [
+        "policy",
+        "learn",
+        "--from",
+        &day,
+        "--to",
+        &next,
+        "--workload",
+        "analyst",
+    ];
     let learned = until("a record to learn from", SOON, || {
         let Ok(report) = lab.weir_json(&arguments) else {
             return Ok(None);
@@ -173,7 +197,13 @@ fn policies_are_checked_and_learned_from_the_record() -> Result<()> {
         let there = policies.is_some_and(|text| text.contains("demo/shop/public/orders"));
         Ok(there.then_some(report))
     })?;
-    let text = learned.get("policies").and_then(Value::as_str).unwrap_or_default();
-    ensure!(!text.contains("Action::\"delete\""), "more than an analyst did: {text}");
+    let text = learned
+        .get("policies")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    ensure!(
+        !text.contains("Action::\"delete\""),
+        "more than an analyst did: {text}"
+    );
     Ok(())
 }

@@ -41,7 +41,9 @@ pub(crate) fn duties(
         hold(policy, groups, reviewer_groups).map(Duty::Hold)
     });
     let stray = || {
-        let stray = OF_HOLDS.into_iter().find(|name| policy.annotation(name).is_some())?;
+        let stray = OF_HOLDS
+            .into_iter()
+            .find(|name| policy.annotation(name).is_some())?;
         Some(Err(format!("@{stray} goes with @hold")))
     };
     [
@@ -73,9 +75,9 @@ fn hold(
     let escalation = policy
         .annotation("escalate")
         .map(|text| {
-            let (names, after) = text
-                .rsplit_once(" after ")
-                .ok_or_else(|| "@escalate is \"GROUP after TIME\", such as \"sre after 10m\"".to_owned())?;
+            let (names, after) = text.rsplit_once(" after ").ok_or_else(|| {
+                "@escalate is \"GROUP after TIME\", such as \"sre after 10m\"".to_owned()
+            })?;
             Ok::<_, String>(Escalation {
                 groups: groups("escalate", names, reviewer_groups)?,
                 after_s: seconds("escalate", after)?,
@@ -101,11 +103,7 @@ fn hold(
     })
 }
 
-fn groups(
-    annotation: &str,
-    text: &str,
-    known: &BTreeSet<String>,
-) -> Result<Vec<Arc<str>>, String> {
+fn groups(annotation: &str, text: &str, known: &BTreeSet<String>) -> Result<Vec<Arc<str>>, String> {
     let groups: Vec<Arc<str>> = text.split(',').map(|name| Arc::from(name.trim())).collect();
     for group in &groups {
         if !known.contains(&**group) {
@@ -129,7 +127,10 @@ fn seconds(annotation: &str, text: &str) -> Result<u32, String> {
         "h" => 3600,
         _ => 1,
     };
-    let seconds = number.parse::<u32>().ok().and_then(|n| n.checked_mul(factor));
+    let seconds = number
+        .parse::<u32>()
+        .ok()
+        .and_then(|n| n.checked_mul(factor));
     match seconds {
         Some(seconds) if (1..=SECONDS_MAX).contains(&seconds) => Ok(seconds),
         Some(_) | None => Err(format!("@{annotation}: {text} is not a time of 1s to 24h")),

@@ -317,11 +317,7 @@ impl Bound {
             return Ok(Some(self.forbidden(*forbid, access)));
         }
         if answer.permits.is_empty() {
-            return Ok(Some(ours(
-                "weir:no-permit",
-                "no policy permits it",
-                access,
-            )));
+            return Ok(Some(ours("weir:no-permit", "no policy permits it", access)));
         }
         if answer.duties_failed {
             return Err(Fault::failed(access));
@@ -338,7 +334,10 @@ impl Bound {
             words.reason
         };
         Denial {
-            rule: rule.map_or_else(|| Arc::from("weir:policy-error"), |rule| Arc::clone(&rule.id)),
+            rule: rule.map_or_else(
+                || Arc::from("weir:policy-error"),
+                |rule| Arc::clone(&rule.id),
+            ),
             reason,
             access: Some(access.clone()),
             advice: words.advice,
@@ -346,7 +345,12 @@ impl Bound {
     }
 
     /// Would reading that object by `action` be masked?
-    pub(crate) fn masking(&self, intent: &Intent, access: &Access, action: &str) -> Result<bool, Fault> {
+    pub(crate) fn masking(
+        &self,
+        intent: &Intent,
+        access: &Access,
+        action: &str,
+    ) -> Result<bool, Fault> {
         let answer = self.answer(intent, access, action)?;
         if answer.duties_failed {
             return Err(Fault::failed(access));
@@ -401,7 +405,11 @@ impl Bound {
                 Test::Cedar(alone) => {
                     let cedar = self.cedar()?;
                     if question.is_none() {
-                        question = Some(cedar.question(vocabulary, (intent, access, self.moment), action)?);
+                        question = Some(cedar.question(
+                            vocabulary,
+                            (intent, access, self.moment),
+                            action,
+                        )?);
                     }
                     question
                         .as_ref()

@@ -175,7 +175,10 @@ impl PolicySet {
     /// Where a policy stands, `file:line`, and its texts; `None` for names of ours (`weir:…`).
     #[must_use]
     pub fn about(&self, id: &str) -> Option<AboutRule<'_>> {
-        let at = self.rules.binary_search_by(|rule| (*rule.id).cmp(id)).ok()?;
+        let at = self
+            .rules
+            .binary_search_by(|rule| (*rule.id).cmp(id))
+            .ok()?;
         let (rule, place) = (self.rules.get(at)?, self.places.get(at)?);
         let source = self.sources.get(place.source)?;
         let problem = PolicyProblem::at(source, Some(place.span.clone()), "");
@@ -192,9 +195,7 @@ impl PolicySet {
         let place = self.places.get(rule);
         let found = place.and_then(|place| Some((self.sources.get(place.source)?, place)));
         match found {
-            Some((source, place)) => {
-                PolicyProblem::at(source, Some(place.span.clone()), message)
-            }
+            Some((source, place)) => PolicyProblem::at(source, Some(place.span.clone()), message),
             // Every rule has a place.
             None => PolicyProblem::at(
                 &PolicySource {
@@ -220,8 +221,7 @@ pub struct AboutRule<'a> {
 impl Compiler<'_> {
     fn say(&mut self, source: usize, span: Option<Range<usize>>, message: impl Into<String>) {
         if let Some(source) = self.sources.get(source) {
-            self.problems
-                .push(PolicyProblem::at(source, span, message));
+            self.problems.push(PolicyProblem::at(source, span, message));
         }
     }
 
@@ -270,7 +270,11 @@ impl Compiler<'_> {
         }
         for (key, _value) in policy.annotations() {
             if !annotation::KNOWN.contains(&key) {
-                self.say(source, Some(span.clone()), format!("{id}: @{key} is not known"));
+                self.say(
+                    source,
+                    Some(span.clone()),
+                    format!("{id}: @{key} is not known"),
+                );
             }
         }
         for uid in policy.entity_literals() {
@@ -339,7 +343,11 @@ impl Compiler<'_> {
                 RuleKind::Forbid
             }
         };
-        if wrong.is_empty() { Ok(kind) } else { Err(wrong) }
+        if wrong.is_empty() {
+            Ok(kind)
+        } else {
+            Err(wrong)
+        }
     }
 
     /// Whether `@predicate` lets a masked column decide which rows come back.
@@ -566,9 +574,7 @@ impl<'a> Starts<'a> {
             if let Some(end) = rest.find('"') {
                 let id = rest.get(..end).unwrap_or_default();
                 // A second one is a policy of the same id, or a comment behind it.
-                starts
-                    .entry(id)
-                    .or_insert(at..at + HEAD.len() + end + 2);
+                starts.entry(id).or_insert(at..at + HEAD.len() + end + 2);
             }
         }
         Self(starts)

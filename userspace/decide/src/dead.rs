@@ -21,7 +21,10 @@ impl PolicySet {
             self.words(number, &mut found);
             if let Some(message) = self.contradiction(number) {
                 found.push(self.problem(number, message));
-            } else if let Some(message) = self.shadow(number).or_else(|| self.idle(number, &permitted)) {
+            } else if let Some(message) = self
+                .shadow(number)
+                .or_else(|| self.idle(number, &permitted))
+            {
                 found.push(self.problem(number, message));
             }
         }
@@ -41,7 +44,8 @@ impl PolicySet {
         let permit = matches!(rule.kind, RuleKind::Permit { .. });
         let advice = rule.words.advice.as_deref().unwrap_or_default();
         if !permit && advice.trim().is_empty() {
-            let message = format!("{id} has no @advice: whoever is refused needs to know what to do");
+            let message =
+                format!("{id} has no @advice: whoever is refused needs to know what to do");
             found.push(self.problem(number, message));
         }
     }
@@ -58,7 +62,9 @@ impl PolicySet {
         let list = self.list(number);
         let nothing = |ids: &Option<Vec<u32>>| ids.as_ref().is_some_and(Vec::is_empty);
         if nothing(&keys.actions) {
-            return Some(format!("{id} can never apply: no action meets its conditions"));
+            return Some(format!(
+                "{id} can never apply: no action meets its conditions"
+            ));
         }
         if nothing(&keys.principals) || nothing(&keys.resources) {
             let text = format!("{id} can never apply: it names what no request can have");
@@ -67,7 +73,9 @@ impl PolicySet {
         for (at, one) in list.iter().enumerate() {
             for other in list.get(at + 1..).unwrap_or_default() {
                 if self.excludes(one, other) {
-                    return Some(format!("{id} can never apply: its conditions exclude each other"));
+                    return Some(format!(
+                        "{id} can never apply: its conditions exclude each other"
+                    ));
                 }
             }
         }

@@ -61,7 +61,10 @@ pub(crate) enum Expr {
     /// The action is one of these.
     ActionIs(Box<[u32]>),
     /// The resource is of this kind.
-    ResourceKind { namespace: Arc<str>, kind: Arc<str> },
+    ResourceKind {
+        namespace: Arc<str>,
+        kind: Arc<str>,
+    },
     Not(Box<Expr>),
     And(Box<Expr>, Box<Expr>),
     Or(Box<Expr>, Box<Expr>),

@@ -134,7 +134,12 @@ impl Index {
     }
 
     /// Every policy filed under one of these, or under anything; unordered, with repetitions.
-    pub(crate) fn filed(&self, principal: Option<u32>, action: Option<u32>, nodes: &[u32]) -> Vec<u32> {
+    pub(crate) fn filed(
+        &self,
+        principal: Option<u32>,
+        action: Option<u32>,
+        nodes: &[u32],
+    ) -> Vec<u32> {
         let mut found = Vec::new();
         for action in action.into_iter().chain([ANY]) {
             for resource in nodes.iter().copied().chain([ANY]) {

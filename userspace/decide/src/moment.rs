@@ -58,6 +58,9 @@ mod tests {
             wall_us: 1_798_137_059_000_000,
         };
         let moment = Moment::of(now);
-        assert_eq!((moment.date, moment.time, moment.weekday), (20_261_224, 1830, 4));
+        assert_eq!(
+            (moment.date, moment.time, moment.weekday),
+            (20_261_224, 1830, 4)
+        );
     }
 }

@@ -38,7 +38,9 @@ pub(crate) struct Words {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RuleKind {
     /// `lifting`: with `@predicate("masked")`.
-    Permit { lifting: bool },
+    Permit {
+        lifting: bool,
+    },
     Forbid,
     Duty(Duty),
 }

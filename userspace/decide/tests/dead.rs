@@ -43,7 +43,10 @@ fn clean(text: &str) {
 #[test]
 fn every_rule_says_why_and_every_forbid_what_to_do() {
     let permit = format!("permit (principal, {SELECT}, resource);");
-    finds(&format!("@id(\"a\") {permit}"), "a.cedar:1:1: a has no @reason");
+    finds(
+        &format!("@id(\"a\") {permit}"),
+        "a.cedar:1:1: a has no @reason",
+    );
     clean(&format!("@id(\"a\") @reason(\"r\") {permit}"));
     let forbid = format!("@id(\"b\") @reason(\"r\") forbid (principal, {SELECT}, resource);");
     finds(&forbid, "b has no @advice");
@@ -53,8 +56,12 @@ fn every_rule_says_why_and_every_forbid_what_to_do() {
 fn conditions_that_exclude_each_other() {
     let with = |rest: &str| rule("a", "permit", rest);
     for rest in [
-        format!("(principal, {SELECT}, resource) when {{ context.unbounded && !context.unbounded }}"),
-        format!("(principal, {SELECT}, resource) when {{ context.unbounded }} unless {{ context.unbounded }}"),
+        format!(
+            "(principal, {SELECT}, resource) when {{ context.unbounded && !context.unbounded }}"
+        ),
+        format!(
+            "(principal, {SELECT}, resource) when {{ context.unbounded }} unless {{ context.unbounded }}"
+        ),
         format!(
             "(principal, {SELECT}, resource) when {{ context.statement == \"A\" && context.statement == \"B\" }}"
         ),
@@ -99,7 +106,10 @@ fn what_a_plain_forbid_covers_wholly() {
             "(principal, action in [Postgres::Action::\"select\", Postgres::Action::\"delete\"], {public})"
         ),
     ] {
-        finds(&(allowed.clone() + &forbid(&wider)), "a permits nothing: no forbids all of it");
+        finds(
+            &(allowed.clone() + &forbid(&wider)),
+            "a permits nothing: no forbids all of it",
+        );
     }
     for narrower in [
         format!("(principal in Weir::Group::\"operators\", {SELECT}, resource)"),
@@ -110,16 +120,27 @@ fn what_a_plain_forbid_covers_wholly() {
         clean(&(allowed.clone() + &forbid(&narrower)));
     }
     // The same condition on both sides, and several forbids that share the actions.
-    let bounded = permit(&format!("(principal, {SELECT}, {orders}) when {{ context.unbounded }}"));
-    let narrower = forbid(&format!("(principal, {SELECT}, resource) when {{ context.unbounded }}"));
+    let bounded = permit(&format!(
+        "(principal, {SELECT}, {orders}) when {{ context.unbounded }}"
+    ));
+    let narrower = forbid(&format!(
+        "(principal, {SELECT}, resource) when {{ context.unbounded }}"
+    ));
     finds(&(bounded + &narrower), "permits nothing");
     let two = permit(&format!(
         "(principal, action in [Postgres::Action::\"select\", Postgres::Action::\"delete\"], {orders})"
     ));
     let one = forbid(&format!("(principal, {SELECT}, resource)"));
     clean(&(two.clone() + &one));
-    let other = rule("no-delete", "forbid", "(principal, action == Postgres::Action::\"delete\", resource)");
-    finds(&(two + &one + &other), "a permits nothing: no, no-delete forbids all of it");
+    let other = rule(
+        "no-delete",
+        "forbid",
+        "(principal, action == Postgres::Action::\"delete\", resource)",
+    );
+    finds(
+        &(two + &one + &other),
+        "a permits nothing: no, no-delete forbids all of it",
+    );
 }
 
 #[test]
@@ -129,10 +150,20 @@ fn a_hold_on_what_is_forbidden_or_permitted_by_nobody() {
     );
     let permit = rule("a", "permit", &format!("(principal, {SELECT}, resource)"));
     clean(&(permit.clone() + &hold));
-    let insert = rule("b", "permit", "(principal, action == Postgres::Action::\"insert\", resource)");
-    finds(&(insert + &hold), "h can never apply: no policy permits any of its actions");
+    let insert = rule(
+        "b",
+        "permit",
+        "(principal, action == Postgres::Action::\"insert\", resource)",
+    );
+    finds(
+        &(insert + &hold),
+        "h can never apply: no policy permits any of its actions",
+    );
     let forbid = rule("no", "forbid", &format!("(principal, {SELECT}, resource)"));
-    finds(&(permit + &hold + &forbid), "h obliges to nothing: no forbids all of it");
+    finds(
+        &(permit + &hold + &forbid),
+        "h obliges to nothing: no forbids all of it",
+    );
 }
 
 #[test]
@@ -141,7 +172,12 @@ fn the_starter_policies_are_clean() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/policies");
     let read = |name: &str| std::fs::read_to_string(format!("{directory}/{name}")).expect("a file");
     let text = [
-        "10-read", "20-session", "30-catalog", "40-write", "50-personal-data", "60-unbounded",
+        "10-read",
+        "20-session",
+        "30-catalog",
+        "40-write",
+        "50-personal-data",
+        "60-unbounded",
         "70-destructive",
     ]
     .map(|name| read(&format!("{name}.cedar")));

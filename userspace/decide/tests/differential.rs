@@ -17,7 +17,12 @@ const GROUPS: [&str; 3] = [
     "9a000000-0000-4000-8000-000000000002",
     "9a000000-0000-4000-8000-000000000003",
 ];
-const TABLES: [&str; 4] = ["public/orders", "public/customers", "vault/keys", "public/a%2Fb"];
+const TABLES: [&str; 4] = [
+    "public/orders",
+    "public/customers",
+    "vault/keys",
+    "public/a%2Fb",
+];
 const COLUMNS: [&str; 3] = ["id", "email", "sec%25ret"];
 const OBJECTS: [&str; 8] = [
     r#"Weir::Target::"demo""#,
@@ -53,7 +58,11 @@ fn principal_scope() -> impl Strategy<Value = String> {
 
 /// Actions of one kind of object, so that strict validation accepts every condition on it.
 fn action_scope(columns: bool) -> impl Strategy<Value = String> {
-    let names = if columns { ON_COLUMNS.to_vec() } else { ON_TABLES.to_vec() };
+    let names = if columns {
+        ON_COLUMNS.to_vec()
+    } else {
+        ON_TABLES.to_vec()
+    };
     let all = names.clone();
     prop_oneof![
         select(names.clone()).prop_map(|name| format!(r#"action == Postgres::Action::"{name}""#)),
@@ -68,9 +77,11 @@ fn action_scope(columns: bool) -> impl Strategy<Value = String> {
 }
 
 fn resource_scope(columns: bool) -> impl Strategy<Value = String> {
-    let above: Vec<&str> = OBJECTS.iter().copied().filter(|one| {
-        columns || !one.contains("Column")
-    }).collect();
+    let above: Vec<&str> = OBJECTS
+        .iter()
+        .copied()
+        .filter(|one| columns || !one.contains("Column"))
+        .collect();
     prop_oneof![
         2 => Just("resource".to_owned()),
         4 => select(above).prop_map(|object| format!("resource in {object}")),
@@ -83,7 +94,10 @@ fn resource_scope(columns: bool) -> impl Strategy<Value = String> {
 }
 
 fn atom(columns: bool) -> BoxedStrategy<String> {
-    let in_objects = OBJECTS.iter().copied().filter(|one| columns || !one.contains("Column"));
+    let in_objects = OBJECTS
+        .iter()
+        .copied()
+        .filter(|one| columns || !one.contains("Column"));
     let in_objects: Vec<&str> = in_objects.collect();
     prop_oneof![
         group().prop_map(|group| format!("principal in {group}")),
@@ -166,7 +180,8 @@ fn policy() -> impl Strategy<Value = String> {
                 let resource = if action.contains("Column") || action.contains("Predicate") {
                     resource
                 } else {
-                    resource.replace("Postgres::Column", "Postgres::Table")
+                    resource
+                        .replace("Postgres::Column", "Postgres::Table")
                         .replace("/customers/email", "/customers")
                 };
                 let mut text = format!("{annotation} {effect} ({principal}, {action}, {resource})");
@@ -270,7 +285,9 @@ fn set(policies: &[String]) -> Option<Arc<PolicySet>> {
     let mut lines: Vec<(usize, &String)> = policies.iter().enumerate().collect();
     // A refused one may hide what is wrong with another.
     for _again in 0..policies.len() {
-        let text = lines.iter().map(|(number, text)| format!("@id(\"p{number:02}\") {text}\n"));
+        let text = lines
+            .iter()
+            .map(|(number, text)| format!("@id(\"p{number:02}\") {text}\n"));
         let source = PolicySource {
             name: "a.cedar".to_owned(),
             text: text.collect(),

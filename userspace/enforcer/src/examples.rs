@@ -153,8 +153,7 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
-    let entries =
-        std::fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
+    let entries = std::fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.context("reading a directory")?.path();

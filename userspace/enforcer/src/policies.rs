@@ -96,7 +96,11 @@ pub(crate) fn checked(
 ) -> Result<PolicySet, Vec<PolicyProblem>> {
     let set = PolicySet::compile(sources, VOCABULARIES, settings)?;
     let lints = set.lints();
-    if lints.is_empty() { Ok(set) } else { Err(lints) }
+    if lints.is_empty() {
+        Ok(set)
+    } else {
+        Err(lints)
+    }
 }
 
 /// Each problem with the lines that it is about.

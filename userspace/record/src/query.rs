@@ -65,7 +65,13 @@ pub async fn requests(client: &Client, from: &str, to: &str) -> Result<Vec<Reque
         AND event_time < toDateTime64({to:String}, 3, 'UTC') \
         GROUP BY day, workload, target, protocol, effects, objects ORDER BY day LIMIT 1000000";
     let at = |day: &str| format!("{day} 00:00:00");
-    fetch(client.query_raw(sql).param("from", at(from)).param("to", at(to))).await
+    fetch(
+        client
+            .query_raw(sql)
+            .param("from", at(from))
+            .param("to", at(to)),
+    )
+    .await
 }
 
 /// Every fact of a session, in order, as JSON objects with the columns' names.

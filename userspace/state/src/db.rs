@@ -71,8 +71,7 @@ impl Cells {
     }
 
     pub(crate) fn integer(&self, at: usize) -> Result<i64, StateError> {
-        self.maybe_integer(at)?
-            .ok_or(StateError::Corrupt("number"))
+        self.maybe_integer(at)?.ok_or(StateError::Corrupt("number"))
     }
 
     pub(crate) fn maybe_integer(&self, at: usize) -> Result<Option<i64>, StateError> {

@@ -168,11 +168,7 @@ pub(crate) fn make(db: &mut Db, row: &ApprovalRow, now: Now) -> Result<(), State
 }
 
 /// A grant in force that covers the request; its use is counted.
-pub(crate) fn take(
-    db: &mut Db,
-    new: &NewApproval,
-    now: Now,
-) -> Result<Option<Grant>, StateError> {
+pub(crate) fn take(db: &mut Db, new: &NewApproval, now: Now) -> Result<Option<Grant>, StateError> {
     let sql = format!(
         "select {COLUMNS} from grants where revoked_us is null and expires_us > ?1 and id in \
          (select id from approvals where tenant = ?2 and principal = ?3 and application = ?4 \

@@ -57,7 +57,11 @@ pub(crate) fn add(db: &mut Db, entry: &Revocation) -> Result<(), StateError> {
 /// False when there was no such entry.
 pub(crate) fn remove(db: &mut Db, kind: RevokedKind, value: &str) -> Result<bool, StateError> {
     let sql = "delete from revocations where kind = ?1 and value = ?2";
-    let removed = db.execute("lift a revocation", sql, &[kind.label().into(), value.into()])?;
+    let removed = db.execute(
+        "lift a revocation",
+        sql,
+        &[kind.label().into(), value.into()],
+    )?;
     Ok(removed > 0)
 }
 

@@ -137,8 +137,7 @@ fn from_row(db: &mut Db, row: &Cells) -> Result<ApprovalRow, StateError> {
         approvals: number(row, 19)?,
         escalate_us: row.integer(20)?,
         escalate_groups: row.list(21)?,
-        at_timeout: TimeoutAction::parse(&row.text(22)?)
-            .ok_or(StateError::Corrupt("time-out"))?,
+        at_timeout: TimeoutAction::parse(&row.text(22)?).ok_or(StateError::Corrupt("time-out"))?,
         shape: match row.text(23)?.as_str() {
             "" => 0,
             text => u64::from_str_radix(text, 16).map_err(|_error| StateError::Corrupt("shape"))?,

@@ -50,9 +50,9 @@ impl ServerLink {
 
     fn connect(&mut self) -> Result<(), StateError> {
         let place = self.place.clone();
-        let connected = self.runtime.block_on(async move {
-            tokio::time::timeout(ANSWER_MAX, place.connect()).await
-        });
+        let connected = self
+            .runtime
+            .block_on(async move { tokio::time::timeout(ANSWER_MAX, place.connect()).await });
         let (client, connection) = connected.map_err(|_elapsed| StateError::NoAnswer)??;
         self.runtime.spawn(async move {
             if let Err(error) = connection.await {
@@ -111,9 +111,9 @@ impl ServerLink {
         let Some(client) = &self.client else {
             return Err(StateError::NoAnswer);
         };
-        let outcome = self.runtime.block_on(async {
-            tokio::time::timeout(ANSWER_MAX, work(client)).await
-        });
+        let outcome = self
+            .runtime
+            .block_on(async { tokio::time::timeout(ANSWER_MAX, work(client)).await });
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => {

@@ -243,7 +243,10 @@ fn a_decision_of_a_lost_session_serves_the_identical_request_once() {
         |new| new.database.push('x'),
         |new| new.statement.push('x'),
         |new| new.parameters.push('x'),
-        |new| new.accesses.push("delete Table:demo/shop/public/customers".into()),
+        |new| {
+            new.accesses
+                .push("delete Table:demo/shop/public/customers".into())
+        },
         |new| new.rules.push("another".into()),
         |new| new.exact = false,
     ];
@@ -278,7 +281,10 @@ fn a_request_that_still_waits_is_taken_over_and_never_from_a_process_that_lives(
     second.beat("a", true, at(1_200)).unwrap();
     assert_eq!(standing(&mut second, 1_300), Some(Standing::Pending(id)));
     let row = second.get(id).unwrap().unwrap();
-    assert_eq!((row.new.session, row.state), (SessionId(8), ApprovalState::Pending));
+    assert_eq!(
+        (row.new.session, row.state),
+        (SessionId(8), ApprovalState::Pending)
+    );
     second
         .decide(id, &says(true, "rev", &["dba"]), at(1_500))
         .unwrap();

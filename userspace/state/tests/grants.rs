@@ -156,10 +156,22 @@ fn each_scope_covers_what_it_says_and_nothing_else() {
         ]
     };
     let cases: [Case; 4] = [
-        (GrantScope::Statement, [true, true, false, false, false, false, false]),
-        (GrantScope::Shape, [true, true, true, false, false, false, false]),
-        (GrantScope::Object, [true, true, true, true, false, false, true]),
-        (GrantScope::Session, [true, false, false, false, false, true, false]),
+        (
+            GrantScope::Statement,
+            [true, true, false, false, false, false, false],
+        ),
+        (
+            GrantScope::Shape,
+            [true, true, true, false, false, false, false],
+        ),
+        (
+            GrantScope::Object,
+            [true, true, true, true, false, false, true],
+        ),
+        (
+            GrantScope::Session,
+            [true, false, false, false, false, true, false],
+        ),
     ];
     for (scope, expected) in cases {
         let (mut store, _) = granted(scope);
@@ -285,14 +297,24 @@ fn attack_one_person_does_not_count_as_two() {
         ..asked()
     };
     let id = store.create(&new).unwrap();
-    let row = store.decide(id, &says("rev", &["dba"], None), at(10)).unwrap();
+    let row = store
+        .decide(id, &says("rev", &["dba"], None), at(10))
+        .unwrap();
     assert_eq!(row.state, ApprovalState::Pending);
     for again in ["rev", "REV", "t/rev"] {
         let refused = store.decide(id, &says(again, &["dba"], None), at(11));
-        assert!(matches!(refused, Err(StateError::AlreadyApproved)), "{again}");
+        assert!(
+            matches!(refused, Err(StateError::AlreadyApproved)),
+            "{again}"
+        );
     }
-    let row = store.decide(id, &says("two", &["dba"], None), at(12)).unwrap();
-    assert_eq!((row.state, row.approver.as_str()), (ApprovalState::Approved, "rev, two"));
+    let row = store
+        .decide(id, &says("two", &["dba"], None), at(12))
+        .unwrap();
+    assert_eq!(
+        (row.state, row.approver.as_str()),
+        (ApprovalState::Approved, "rev, two")
+    );
 }
 
 #[test]
@@ -321,7 +343,9 @@ fn a_revoked_grant_is_over_at_once_and_stays_revoked() {
         store.revoke_grant(id, (&dba, " "), at(20)),
         Err(StateError::NoJustification)
     ));
-    let grant = store.revoke_grant(id, (&dba, "wrong table"), at(20)).unwrap();
+    let grant = store
+        .revoke_grant(id, (&dba, "wrong table"), at(20))
+        .unwrap();
     assert!(!grant.is_in_force(at(20)));
     assert!(!covered(&mut store, &other_literal(), at(20)));
     let again = store.revoke_grant(id, (&reviewer("rev", &["dba"]), "again"), at(30));
@@ -338,8 +362,12 @@ fn reviewers_have_to_agree_on_a_grant() {
             ..asked()
         };
         let id = store.create(&new).unwrap();
-        store.decide(id, &says("one", &["dba"], first), at(10)).unwrap();
-        store.decide(id, &says("two", &["dba"], second), at(10)).unwrap();
+        store
+            .decide(id, &says("one", &["dba"], first), at(10))
+            .unwrap();
+        store
+            .decide(id, &says("two", &["dba"], second), at(10))
+            .unwrap();
         let grant = store.grant(id).unwrap();
         grant.map(|grant| (grant.scope, grant.expires_us / SECOND))
     };
@@ -356,11 +384,17 @@ fn a_grant_has_a_limit_and_goes_with_an_approval() {
     let id = store.create(&asked()).unwrap();
     for for_s in [0, 86_401] {
         let word = says("rev", &["dba"], Some((GrantScope::Shape, for_s)));
-        assert!(matches!(store.decide(id, &word, at(10)), Err(StateError::BadGrant)));
+        assert!(matches!(
+            store.decide(id, &word, at(10)),
+            Err(StateError::BadGrant)
+        ));
     }
     let mut denial = says("rev", &["dba"], Some((GrantScope::Shape, 60)));
     denial.approve = false;
-    assert!(matches!(store.decide(id, &denial, at(10)), Err(StateError::BadGrant)));
+    assert!(matches!(
+        store.decide(id, &denial, at(10)),
+        Err(StateError::BadGrant)
+    ));
 }
 
 #[test]
@@ -377,9 +411,13 @@ fn after_a_while_others_may_stand_in() {
         store.decide(id, &says("sre", &["sre"], None), at(599)),
         Err(StateError::NotReviewer)
     ));
-    let row = store.decide(id, &says("rev", &["dba"], None), at(599)).unwrap();
+    let row = store
+        .decide(id, &says("rev", &["dba"], None), at(599))
+        .unwrap();
     assert_eq!(row.state, ApprovalState::Pending);
-    let row = store.decide(id, &says("sre", &["sre"], None), at(600)).unwrap();
+    let row = store
+        .decide(id, &says("sre", &["sre"], None), at(600))
+        .unwrap();
     assert_eq!(row.state, ApprovalState::Approved);
     // Who may not decide at all may not stand in either.
     let id = store.create(&new).unwrap();
@@ -446,8 +484,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         Just(Step::Create),
-        (0u8..4, 0u8..5, 1u32..100)
-            .prop_map(|(who, scope, for_s)| Step::Approve { who, scope, for_s }),
+        (0u8..4, 0u8..5, 1u32..100).prop_map(|(who, scope, for_s)| Step::Approve {
+            who,
+            scope,
+            for_s
+        }),
         Just(Step::Revoke),
         any::<bool>().prop_map(|other| Step::Ask { other }),
         (0i64..50).prop_map(Step::Wait),

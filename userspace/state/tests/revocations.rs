@@ -75,7 +75,10 @@ fn a_store_of_the_first_layout_gets_the_table() {
     let [row] = rows.as_slice() else {
         panic!("{rows:?}");
     };
-    assert_eq!((row.new.approvals, row.new.exact, row.votes.len()), (1, false, 1));
+    assert_eq!(
+        (row.new.approvals, row.new.exact, row.votes.len()),
+        (1, false, 1)
+    );
 }
 
 #[test]

@@ -36,8 +36,15 @@ fn binaries() -> PathBuf {
 }
 
 fn id_of(kind: &str) -> u32 {
-    let output = Command::new("id").args([kind, "postgres"]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+    let output = Command::new("id")
+        .args([kind, "postgres"])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 impl Server {
@@ -182,7 +189,10 @@ async fn a_decision_on_one_node_wakes_the_waiter_on_another() {
     let server = Server::start("news");
     let (first, second) = (server.node().await, server.node().await);
     let id = first.create(asked(1)).await.unwrap();
-    assert_eq!(second.get(id).await.unwrap().unwrap().new.statement, asked(1).statement);
+    assert_eq!(
+        second.get(id).await.unwrap().unwrap().new.statement,
+        asked(1).statement
+    );
     let waiter = tokio::spawn({
         let first = first.clone();
         async move { first.decided(id).await }
@@ -195,12 +205,18 @@ async fn a_decision_on_one_node_wakes_the_waiter_on_another() {
         .decide(id, approves(Some(grant)), weir_clock::now())
         .await
         .unwrap();
-    assert_eq!(waiter.await.unwrap().unwrap().state, ApprovalState::Approved);
+    assert_eq!(
+        waiter.await.unwrap().unwrap().state,
+        ApprovalState::Approved
+    );
 
     // The grant counts on both; revoked on one, it is over on the other.
     for node in [&first, &second] {
         let standing = node.standing(asked(2)).await.unwrap();
-        assert!(matches!(standing, Some(Standing::Grant { .. })), "{standing:?}");
+        assert!(
+            matches!(standing, Some(Standing::Grant { .. })),
+            "{standing:?}"
+        );
     }
     let follower = tokio::spawn({
         let first = first.clone();
@@ -242,7 +258,10 @@ async fn held_requests_survive_restarts_of_the_server() {
     node.decide(id, approves(None), weir_clock::now())
         .await
         .unwrap();
-    assert_eq!(waiter.await.unwrap().unwrap().state, ApprovalState::Approved);
+    assert_eq!(
+        waiter.await.unwrap().unwrap().state,
+        ApprovalState::Approved
+    );
 }
 
 #[test]
@@ -264,7 +283,9 @@ fn two_nodes_use_a_decision_once() {
             std::thread::spawn(move || {
                 start.wait();
                 let waiting: BTreeSet<ApprovalId> = BTreeSet::new();
-                store.standing(&asked(2), &waiting, weir_clock::now()).unwrap()
+                store
+                    .standing(&asked(2), &waiting, weir_clock::now())
+                    .unwrap()
             })
         })
         .collect();

@@ -65,8 +65,7 @@ const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(wei
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str =
-    "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity|policy)$/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity|policy)$/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 

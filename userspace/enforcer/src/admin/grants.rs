@@ -25,10 +25,7 @@ async fn list(AxumState(state): Shared) -> Result<Json<Vec<api::Grant>>, Failed>
     Ok(Json(grants.into_iter().map(shown).collect()))
 }
 
-async fn one(
-    AxumState(state): Shared,
-    Path(id): Path<String>,
-) -> Result<Json<api::Grant>, Failed> {
+async fn one(AxumState(state): Shared, Path(id): Path<String>) -> Result<Json<api::Grant>, Failed> {
     let grant = state.state.grant(approval_id(&id)?).await;
     let grant = grant.map_err(internal)?;
     let grant = grant.ok_or_else(|| failed(StatusCode::NOT_FOUND, "no such grant"))?;

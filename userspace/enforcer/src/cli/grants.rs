@@ -108,7 +108,15 @@ fn print(grants: &[Grant]) {
         })
         .collect();
     let heads = [
-        "ID", "STATE", "SCOPE", "LEFT", "USES", "WORKLOAD", "TARGET", "RULES", "APPROVED BY",
+        "ID",
+        "STATE",
+        "SCOPE",
+        "LEFT",
+        "USES",
+        "WORKLOAD",
+        "TARGET",
+        "RULES",
+        "APPROVED BY",
     ];
     output::table(&heads, &cells);
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use weir_mask::{Detector, OutputPatterns};
 
-use super::shared_state::{self, StatePlace};
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
 use super::sets::{
     Dns, Egress, Exempt, Kubernetes, Members, WORKLOADS_MAX, check_dns, check_egress, check_exempt,
     check_found, check_kubernetes, check_members, is_within,
 };
+use super::shared_state::{self, StatePlace};
 use super::sign_in::{Cluster, Graph, SignIn, check_graph, check_sign_in};
 use super::targets::{Target, check_targets};
 

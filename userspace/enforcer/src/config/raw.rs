@@ -8,9 +8,9 @@ pub(super) use self::sets::{
 
 use serde_json::Value;
 
-use super::shared_state::RawState;
 use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
 use super::read::{Problem, Section};
+use super::shared_state::RawState;
 use super::sign_in::{RawGraph, RawSignIn};
 
 /// The whole file.

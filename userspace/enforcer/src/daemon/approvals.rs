@@ -89,7 +89,11 @@ impl Present {
             }
             Err((file, _held)) => {
                 let lock = Flock::lock(file, FlockArg::LockSharedNonblock);
-                (false, lock.map_err(|(_file, why)| why).context("locking state.present")?)
+                (
+                    false,
+                    lock.map_err(|(_file, why)| why)
+                        .context("locking state.present")?,
+                )
             }
         };
         Ok(Self { alone, _lock: lock })

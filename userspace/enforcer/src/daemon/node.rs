@@ -287,9 +287,9 @@ fn settings(config: &Config, key: &MaskKey) -> Settings {
         rows_head: config.record.rows_head,
         hold_expires_s: config.approvals.expires_s,
         hold_in_transaction_s: config.approvals.in_transaction_s,
-        shape_seed: seed.bytes().fold(0, |seed, byte| {
-            seed.rotate_left(5) ^ u64::from(byte)
-        }),
+        shape_seed: seed
+            .bytes()
+            .fold(0, |seed, byte| seed.rotate_left(5) ^ u64::from(byte)),
     }
 }
 

@@ -14,7 +14,10 @@ use super::scene::SceneTarget;
 pub(crate) enum Question {
     Sql(String),
     /// `METHOD /path?query` and the body.
-    Request { line: String, body: String },
+    Request {
+        line: String,
+        body: String,
+    },
     Command(String),
 }
 
@@ -57,7 +60,9 @@ fn sql_intents(sql: &str, target: &SceneTarget) -> Asked {
         role: &target.user,
     };
     match understand(sql, &scope, &SqlLimits::default()) {
-        Ok(statements) if statements.is_empty() => Asked::Refused("there is no statement".to_owned()),
+        Ok(statements) if statements.is_empty() => {
+            Asked::Refused("there is no statement".to_owned())
+        }
         Ok(statements) => {
             let intents = statements.into_iter().map(|statement| statement.intent);
             Asked::Intents(intents.collect())

@@ -96,9 +96,13 @@ pub(crate) fn answer(
         accesses.extend(bound.explain(intent));
         all = Some(match (all, one) {
             (None, one) => one,
-            (Some(Verdict::Allow { rules, obligations }), Verdict::Allow { rules: more, obligations: other }) => {
-                merged(rules, obligations, more, other)
-            }
+            (
+                Some(Verdict::Allow { rules, obligations }),
+                Verdict::Allow {
+                    rules: more,
+                    obligations: other,
+                },
+            ) => merged(rules, obligations, more, other),
             (Some(Verdict::Allow { .. }), one) => one,
             (Some(decided), _) => decided,
         });
@@ -183,7 +187,10 @@ impl Example {
             wrong.extend(self.mask_differences(obligations));
             if self.rows_max.is_some() && self.rows_max != obligations.rows_max {
                 let got = obligations.rows_max;
-                wrong.push(format!("expected rows_max {:?}, got {got:?}", self.rows_max));
+                wrong.push(format!(
+                    "expected rows_max {:?}, got {got:?}",
+                    self.rows_max
+                ));
             }
         }
         wrong

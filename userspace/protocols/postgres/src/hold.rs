@@ -1,7 +1,9 @@
 //! Requests that wait for a person, and what becomes of them.
 
 use bytes::BytesMut;
-use weir_govern::{CloseReason, Governor, Hold, HoldRequest, Output, OwnToClient, OwnToServer, Ruling, Verdict};
+use weir_govern::{
+    CloseReason, Governor, Hold, HoldRequest, Output, OwnToClient, OwnToServer, Ruling, Verdict,
+};
 use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
 

@@ -15,8 +15,8 @@ use weir_govern::{
     ServerBytes, Session, Side, Snapshot,
 };
 use weir_mask::MaskKey;
-use weir_model::ident::ApprovalId;
 use weir_model::fact::{Fact, FactContext, FactKind};
+use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
 use weir_spool::Receipt;
 

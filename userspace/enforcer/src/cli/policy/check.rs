@@ -71,7 +71,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
             policies: count,
             problems,
         })?;
-        return Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        return Ok(if ok {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     if problems.is_empty() {
         output::line(&format!("ok: {count} policies in {}", directory.display()));

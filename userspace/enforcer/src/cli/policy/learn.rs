@@ -129,13 +129,18 @@ async fn requests(
         .await
         .map_err(anyhow::Error::msg)?;
     rows.retain(|row| {
-        args.workload.as_ref().is_none_or(|name| row.workload == *name)
+        args.workload
+            .as_ref()
+            .is_none_or(|name| row.workload == *name)
             && args.target.as_ref().is_none_or(|name| row.target == *name)
     });
     Ok(rows)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate needs no more than 52 bits"
+)]
 fn rate(measured: &Measured) -> Option<f64> {
     (measured.requests > 0).then(|| measured.denied as f64 / measured.requests as f64)
 }

@@ -136,7 +136,10 @@ fn print(report: &Report) {
             output::line(&format!("         {difference}"));
         }
     }
-    output::line(&format!("{} passed, {} failed", report.passed, report.failed));
+    output::line(&format!(
+        "{} passed, {} failed",
+        report.passed, report.failed
+    ));
 }
 
 /// What is not said is asked at a fixed time, so that examples answer alike on every day.
@@ -175,7 +178,11 @@ mod tests {
             for entry in std::fs::read_dir(&directory).unwrap() {
                 let path = entry.unwrap().path();
                 if path.extension().is_some_and(|ends| ends == "cedar") {
-                    assert!(path.with_extension("test.yaml").exists(), "{}", path.display());
+                    assert!(
+                        path.with_extension("test.yaml").exists(),
+                        "{}",
+                        path.display()
+                    );
                 }
             }
         }

@@ -70,9 +70,9 @@ fn read(sql: &str) -> Result<Catalog, DdlError> {
 
 /// Lines for psql, such as `pg_dump` writes, become empty; the others keep their numbers.
 fn without_meta_commands(sql: &str) -> String {
-    let lines = sql.lines().map(|line| {
-        if line.starts_with('\\') { "" } else { line }
-    });
+    let lines = sql
+        .lines()
+        .map(|line| if line.starts_with('\\') { "" } else { line });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -185,7 +185,11 @@ impl Schema {
                 self.column(oid, 1, "last_value", 20);
             }
             Node::ViewStmt(view) => {
-                let aliases: Vec<&str> = view.aliases().into_iter().filter_map(Node::as_str).collect();
+                let aliases: Vec<&str> = view
+                    .aliases()
+                    .into_iter()
+                    .filter_map(Node::as_str)
+                    .collect();
                 self.view((view.view(), 'v'), view.query(), &aliases)?;
             }
             Node::CreateTableAsStmt(create) => {
@@ -197,11 +201,19 @@ impl Schema {
             Node::CreateTrigStmt(create) => self.mark(create.relation(), 4)?,
             Node::RuleStmt(rule) => self.mark(rule.relation(), 5)?,
             Node::CreateEnumStmt(create) => {
-                let names: Vec<&str> = create.type_name().iter().filter_map(|name| name.sval()).collect();
+                let names: Vec<&str> = create
+                    .type_name()
+                    .iter()
+                    .filter_map(|name| name.sval())
+                    .collect();
                 self.new_type(&names, 'e', 0);
             }
             Node::CreateDomainStmt(create) => {
-                let names: Vec<&str> = create.domainname().iter().filter_map(|name| name.sval()).collect();
+                let names: Vec<&str> = create
+                    .domainname()
+                    .iter()
+                    .filter_map(|name| name.sval())
+                    .collect();
                 let base = self.type_of(create.type_name());
                 self.new_type(&names, 'd', base);
             }
@@ -271,17 +283,26 @@ impl Schema {
     }
 
     fn width(&self, oid: &str) -> usize {
-        let of = |cells: &&Row| cells.first().is_some_and(|cell| cell.as_deref() == Some(oid));
+        let of = |cells: &&Row| {
+            cells
+                .first()
+                .is_some_and(|cell| cell.as_deref() == Some(oid))
+        };
         self.columns.iter().filter(of).count()
     }
 
     fn column(&mut self, oid: impl AsRef<str>, number: usize, name: &str, kind: u32) {
         let (number, kind) = (number.to_string(), kind.to_string());
-        self.columns.push(row(&[oid.as_ref(), &number, name, &kind]));
+        self.columns
+            .push(row(&[oid.as_ref(), &number, name, &kind]));
     }
 
     fn table(&mut self, create: &CreateStmt) -> Result<(), String> {
-        let kind = if create.partspec().is_some() { 'p' } else { 'r' };
+        let kind = if create.partspec().is_some() {
+            'p'
+        } else {
+            'r'
+        };
         let mut inherited = Vec::new();
         for parent in create.inh_relations() {
             if let Node::RangeVar(parent) = parent {
@@ -316,7 +337,11 @@ impl Schema {
         let copied: Vec<Row> = self
             .columns
             .iter()
-            .filter(|cells| cells.first().is_some_and(|cell| cell.as_deref() == Some(from)))
+            .filter(|cells| {
+                cells
+                    .first()
+                    .is_some_and(|cell| cell.as_deref() == Some(from))
+            })
             .cloned()
             .collect();
         for (number, cells) in (after + 1..).zip(&copied) {
@@ -380,11 +405,20 @@ impl Schema {
         }
         let returned = create.return_type();
         let set = returned.is_some_and(|kind| kind.setof);
-        let kind = returned.and_then(|kind| kind.names().iter().last()).and_then(|name| name.sval());
+        let kind = returned
+            .and_then(|kind| kind.names().iter().last())
+            .and_then(|name| name.sval());
         let scalar = !create.is_procedure
             && kind.is_some_and(|kind| !["record", "trigger", "void"].contains(&kind))
             && returned.is_some_and(|kind| self.type_of(Some(kind)) < FIRST_OID);
-        let cells = [schema, name, flag(volatile), flag(definer), flag(scalar), flag(set)];
+        let cells = [
+            schema,
+            name,
+            flag(volatile),
+            flag(definer),
+            flag(scalar),
+            flag(set),
+        ];
         self.functions.push(row(&cells));
     }
 
@@ -397,7 +431,8 @@ impl Schema {
         let oid = self.oid();
         self.type_oids.insert(name.to_owned(), oid);
         let (oid, kind, base) = (oid.to_string(), kind.to_string(), base.to_string());
-        self.types.push(row(&[&oid, schema, name, &kind, &base, "0"]));
+        self.types
+            .push(row(&[&oid, schema, name, &kind, &base, "0"]));
     }
 
     /// `text` when the type is not known: only built-in types are treated in ways of their own.
@@ -411,7 +446,11 @@ impl Schema {
             other => other,
         };
         let array = name.array_bounds().into_iter().next().is_some();
-        let written = if array { format!("_{last}") } else { last.to_owned() };
+        let written = if array {
+            format!("_{last}")
+        } else {
+            last.to_owned()
+        };
         self.type_oids.get(&written).copied().unwrap_or(TEXT)
     }
 }
