@@ -291,6 +291,20 @@ impl RawWorkload {
     }
 }
 
+/// How agents are served, and by which names.
+fn read_tls(
+    section: &mut Section<'_>,
+    problems: &mut Vec<Problem>,
+) -> (Option<String>, Vec<String>) {
+    let Some(mut tls) = section.opt_section("tls", problems) else {
+        return (None, Vec::new());
+    };
+    let agent_tls = tls.opt_text("agent", problems);
+    let names = tls.texts("names", problems);
+    tls.finish(problems);
+    (agent_tls, names)
+}
+
 impl RawTarget {
     fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
         let path = section.path_of("").trim_end_matches('.').to_owned();
@@ -303,12 +317,7 @@ impl RawTarget {
         let services = RawService::read_all(&mut matching, problems);
         let ports = matching.numbers("ports", problems);
         matching.finish(problems);
-        let (mut agent_tls, mut names) = (None, Vec::new());
-        if let Some(mut tls) = section.opt_section("tls", problems) {
-            agent_tls = tls.opt_text("agent", problems);
-            names = tls.texts("names", problems);
-            tls.finish(problems);
-        }
+        let (agent_tls, names) = read_tls(&mut section, problems);
         let mut config_keys = Vec::new();
         if let Some(mut kubernetes) = section.opt_section("kubernetes", problems) {
             config_keys = kubernetes.texts("masked_config_keys", problems);

@@ -53,28 +53,39 @@ fn server(shared: &SharedState) -> Result<ServerPlace> {
     })
 }
 
-/// Opens the store.
-pub(super) async fn open(place: Option<ServerPlace>, paths: &StatePaths) -> Result<State> {
-    match place {
-        None => State::open(&paths.database).context("opening the state database"),
+/// Opens the store and keeps it in order from then on.
+pub(super) async fn open(
+    place: Option<ServerPlace>,
+    paths: &StatePaths,
+    node: &str,
+) -> Result<State> {
+    let state = match place {
+        None => State::open(&paths.database).context("opening the state database")?,
         Some(place) => {
             let news = tokio::runtime::Handle::current();
             tokio::task::spawn_blocking(move || State::open_server(place, &news))
                 .await
                 .context("opening the state server")?
-                .context("opening the state server")
+                .context("opening the state server")?
         }
-    }
+    };
+    let present = Present::note(paths)?;
+    drop(tokio::spawn(keep_in_order(
+        state.clone(),
+        node.to_owned(),
+        present,
+    )));
+    Ok(state)
 }
 
 /// A lock that says as long as it is held that a process of this node is there. An upgrade has two.
-pub(super) struct Present {
+struct Present {
     alone: bool,
     _lock: Flock<File>,
 }
 
 impl Present {
-    pub(super) fn note(paths: &StatePaths) -> Result<Self> {
+    fn note(paths: &StatePaths) -> Result<Self> {
         let path = paths.node_dir.join("state.present");
         let file = File::options()
             .create(true)
@@ -104,7 +115,7 @@ impl Present {
 ///
 /// When no other process of this node is there, what one before it waited for is open at once to
 /// whoever asks for the same again.
-pub(super) async fn keep_in_order(state: State, node: String, present: Present) {
+async fn keep_in_order(state: State, node: String, present: Present) {
     let mut alone = present.alone;
     let mut beats = tokio::time::interval(BEAT_EVERY);
     loop {

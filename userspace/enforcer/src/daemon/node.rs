@@ -28,7 +28,7 @@ use weir_relay::{
 use weir_state::{ServerPlace, State};
 use zeroize::Zeroizing;
 
-use super::approvals::{self, Present};
+use super::approvals;
 use super::arguments::Arguments;
 use super::discovery::{self, Finder};
 use super::host::BrokerHost;
@@ -151,10 +151,7 @@ async fn serve(parts: Parts) -> Result<()> {
     } = parts;
     let registry = Registry::new();
     let spool = open_spool(&config, &paths)?;
-    let state = approvals::open(secrets.state.take(), &paths).await?;
-    let present = Present::note(&paths)?;
-    let beats = approvals::keep_in_order(state.clone(), config.node.name.clone(), present);
-    drop(tokio::spawn(beats));
+    let state = approvals::open(secrets.state.take(), &paths, &config.node.name).await?;
     let identify = Arc::new(identities::identify_with(&config, secrets.graph.take())?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
     let made = secrets.targets.all(&config)?;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 use weir_govern::{Event, Session, Snapshot};
 use weir_model::fact::FactContext;
-use weir_model::ident::{ApprovalId, SessionId};
+use weir_model::ident::{ApprovalId, Principal, SessionId};
 use weir_model::time::Now;
 
 use super::jobs::{Done, Jobs};
@@ -250,11 +250,18 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         refusal: None,
         node,
     };
-    let upstream = connection.server.as_ref().and_then(Stream::local_addr);
-    connection.announce(&flow.principal, upstream);
-    connection.keep_principal(flow.principal, now);
-    for approval in connection.session.under() {
-        grants::follow(&connection.node, connection.id, approval);
-    }
+    connection.settle_in(flow.principal, now);
     Ok(connection)
+}
+
+impl Connection {
+    /// Whose it is, and what its requests run under, counts in this process from now on.
+    fn settle_in(&mut self, principal: Arc<Principal>, now: Now) {
+        let upstream = self.server.as_ref().and_then(Stream::local_addr);
+        self.announce(&principal, upstream);
+        self.keep_principal(principal, now);
+        for approval in self.session.under() {
+            grants::follow(&self.node, self.id, approval);
+        }
+    }
 }
