@@ -36,12 +36,11 @@ pub(crate) fn conjuncts(
 
 /// `a && b && c` → `a`, `b`, `c`; evaluated in the same order, with the same stops.
 fn flatten(expr: Expr, list: &mut Vec<Expr>) {
-    match expr {
-        Expr::And(left, right) => {
-            flatten(*left, list);
-            flatten(*right, list);
-        }
-        other => list.push(other),
+    if let Expr::And(left, right) = expr {
+        flatten(*left, list);
+        flatten(*right, list);
+    } else {
+        list.push(expr);
     }
 }
 
@@ -359,12 +358,11 @@ fn plain_set(elements: impl Iterator<Item = Option<Literal>>) -> Option<Literal>
 fn pattern(value: &Value) -> Option<Box<[Piece]>> {
     let mut pieces = Vec::new();
     for element in value.as_array()? {
-        match element {
-            Value::String(text) if text == "Wildcard" => pieces.push(Piece::Any),
-            other => {
-                let text = other.get("Literal")?.as_str()?;
-                pieces.extend(text.chars().map(Piece::Char));
-            }
+        if element.as_str() == Some("Wildcard") {
+            pieces.push(Piece::Any);
+        } else {
+            let text = element.get("Literal")?.as_str()?;
+            pieces.extend(text.chars().map(Piece::Char));
         }
     }
     Some(pieces.into())

@@ -89,13 +89,12 @@ pub(crate) fn resources(expr: &Expr) -> Option<&[u32]> {
 
 /// The ids of `a || b || c` when each of them is of the wanted sort.
 pub(crate) fn one_of(expr: &Expr, sort: &impl Fn(&Expr) -> Option<&[u32]>) -> Option<Vec<u32>> {
-    let mut ids = match expr {
-        Expr::Or(left, right) => {
-            let mut ids = one_of(left, sort)?;
-            ids.extend(one_of(right, sort)?);
-            ids
-        }
-        other => sort(other)?.to_vec(),
+    let mut ids = if let Expr::Or(left, right) = expr {
+        let mut ids = one_of(left, sort)?;
+        ids.extend(one_of(right, sort)?);
+        ids
+    } else {
+        sort(expr)?.to_vec()
     };
     ids.sort_unstable();
     ids.dedup();

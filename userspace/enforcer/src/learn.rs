@@ -323,6 +323,6 @@ mod tests {
         };
         let set = crate::policies::checked(&[source], &settings);
         let set = set.unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
-        assert_eq!(set.len(), 4, "{text}");
+        assert_eq!(set.len(), 3, "{text}");
     }
 }
