@@ -406,7 +406,7 @@ impl Schema {
         let returned = create.return_type();
         let set = returned.is_some_and(|kind| kind.setof);
         let kind = returned
-            .and_then(|kind| kind.names().iter().last())
+            .and_then(|kind| kind.names().iter().next_back())
             .and_then(|name| name.sval());
         let scalar = !create.is_procedure
             && kind.is_some_and(|kind| !["record", "trigger", "void"].contains(&kind))
@@ -438,7 +438,7 @@ impl Schema {
     /// `text` when the type is not known: only built-in types are treated in ways of their own.
     fn type_of(&self, name: Option<&TypeName>) -> u32 {
         let Some(name) = name else { return TEXT };
-        let last = name.names().iter().last().and_then(|last| last.sval());
+        let last = name.names().iter().next_back().and_then(|last| last.sval());
         let last = match last.unwrap_or("text") {
             "serial" => "int4",
             "bigserial" => "int8",
