@@ -241,7 +241,7 @@ policies: { directory: . }
         let config = crate::config::parse(CONFIG, &directory).unwrap();
         let first = Arc::new(load(&config).unwrap());
         let (sender, mut receiver) = watch::channel(Arc::clone(&first));
-        let watching = tokio::spawn(super::watch(config, sender));
+        let watching = tokio::spawn(watch(config, sender));
         put(&permit("b"));
         receiver.changed().await.unwrap();
         let second = Arc::clone(&receiver.borrow_and_update());
