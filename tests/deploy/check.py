@@ -205,4 +205,15 @@ def _():
         assert done.returncode == 0 and not wrong, done.stderr
 
 
+@check("a node outlives a restart of the broker")
+def _():
+    unit = (DEPLOY / "systemd" / "weir-node@.service").read_text()
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and line[0] != "#")
+    assert settings["Wants"] == "weir-broker.service", settings
+    bound = {"Requires", "Requisite", "BindsTo", "PartOf", "PropagatesStopTo", "StopPropagatedFrom"}
+    assert not bound & settings.keys(), settings
+    broker = (DEPLOY / "systemd" / "weir-broker.service").read_text()
+    assert "RuntimeDirectoryPreserve=yes" in broker and "PropagatesStopTo" not in broker
+
+
 sys.exit(1 if failed else 0)

@@ -53,6 +53,7 @@ pub(crate) fn run(command: LabCommand) -> Result<ExitCode> {
         LabCommand::Env { name, json } => env::env(&name.name, json)?,
         LabCommand::Status { name } => return env::status(&name.name),
         LabCommand::Start { name, process } => weir::start_again(&name.name, process.as_deref())?,
+        LabCommand::RestartBroker { name, kill } => weir::restart_broker(&name.name, kill)?,
         LabCommand::Upgrade { name } => weir::upgrade(&name.name)?,
         LabCommand::Login { name, user } => sign_in(&Lab::load(&name.name)?, &user)?,
     }

@@ -223,6 +223,14 @@ impl Lab {
         spawn(self.exec_command(agent, command))
     }
 
+    /// As [`Lab::upgrade`], not waiting for its end: [`Lab::refresh`] then.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn upgrade_started(&self) -> Result<Child> {
+        start(self.xtask(&["lab", "upgrade", "--name", &self.name]), "")
+    }
+
     /// Starts a node beside the one that runs, and waits until it serves.
     ///
     /// # Errors
@@ -231,6 +239,20 @@ impl Lab {
         let said = run(self.xtask(&["lab", "upgrade", "--name", &self.name]), "")?;
         if said.code != 0 {
             bail!("lab upgrade: {said:?}");
+        }
+        self.refresh()
+    }
+
+    /// Ends the broker, by SIGKILL or as its supervisor would, and starts it again.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn restart_broker(&mut self, insist: bool) -> Result<()> {
+        let mut arguments = vec!["lab", "restart-broker", "--name", &self.name];
+        arguments.extend(insist.then_some("--kill"));
+        let said = run(self.xtask(&arguments), "")?;
+        if said.code != 0 {
+            bail!("lab restart-broker: {said:?}");
         }
         self.refresh()
     }

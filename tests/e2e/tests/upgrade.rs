@@ -128,6 +128,53 @@ fn sessions_in_every_state_move_again_and_again_without_an_error() -> Result<()>
     recorded(&lab)
 }
 
+/// Sessions and rounds of the test with both.
+const BOTH: (usize, usize) = (36, 6);
+
+#[test]
+fn sessions_in_every_state_outlive_brokers_and_move_between_them() -> Result<()> {
+    let mut lab = Lab::current()?;
+    lab.server(TABLES)?;
+    let (sessions, rounds) = BOTH;
+    let mut load = Load::start(&lab, sessions, rounds, "disable")?;
+    for round in 0..rounds {
+        load.at(round)?;
+        match round {
+            // A broker that is killed, and one that is asked to end.
+            0..=2 => lab.restart_broker(round != 1)?,
+            // One that is killed while sessions move.
+            3 => {
+                let before = lab.pid("node")?;
+                let upgrade = lab.upgrade_started()?;
+                until("another node", SHIPPED_WITHIN, || {
+                    lab.refresh()?;
+                    Ok((lab.pid("node")? != before).then_some(()))
+                })?;
+                lab.restart_broker(true)?;
+                let said = finish(upgrade)?;
+                ensure!(said.code == 0, "{said:?}");
+                lab.refresh()?;
+            }
+            _ => lab.upgrade()?,
+        }
+        if round + 1 == rounds {
+            let held = approve_all(&lab)?;
+            ensure!(held >= sessions / KINDS.len(), "only {held} were held");
+        }
+        load.go_on()?;
+    }
+    let ended = load.end()?;
+    ensure!(ended["failed"] == 0, "{ended:#}");
+    for (index, kind) in KINDS.iter().enumerate() {
+        let want = (sessions - index).div_ceil(KINDS.len());
+        ensure!(ended["good"][*kind] == want, "{kind}: {ended:#}");
+    }
+    ensure!(ended["good"]["worker"].as_u64() > Some(10), "{ended:#}");
+    let said = lab.weir(&["audit", "verify"])?;
+    ensure!(said.code == 0, "{said:?}");
+    Ok(())
+}
+
 /// All of it is in the store, and proven.
 fn recorded(lab: &Lab) -> Result<()> {
     let moves = "select count() from weir.fact where kind = 'flow' and status = 'moved'";

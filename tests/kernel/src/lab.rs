@@ -282,6 +282,30 @@ impl Lab {
         self.broker = Some(broker);
     }
 
+    /// SIGKILL to the broker, and another one; back once the node has found it.
+    ///
+    /// # Panics
+    /// There is no node, or it does not come back.
+    pub fn restart_broker(&mut self) {
+        self.broker = None;
+        self.start_broker();
+        self.node.as_mut().expect("a node").expect("BACK");
+    }
+
+    /// A broker beside the one that runs; what it says at its end.
+    ///
+    /// # Panics
+    /// It could not be started.
+    #[must_use]
+    pub fn second_broker(&self) -> String {
+        let output = Command::new(&self.binary)
+            .args(["broker", &self.config().to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .expect("a broker");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Starts the stand-in; back once it has every listener and a heartbeat was written.
     pub fn start_node(&mut self) {
         let socket = self.run_dir.join("broker.sock");

@@ -64,12 +64,20 @@ impl Role {
         }
     }
 
+    /// Says one line.
+    ///
+    /// # Panics
+    /// The role is gone.
+    pub fn say(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("the role listens");
+    }
+
     /// Says one line and waits for its answer.
     ///
     /// # Panics
     /// The role is gone.
     pub fn ask(&mut self, question: &str, answer: &str) -> String {
-        writeln!(self.input, "{question}").expect("the role listens");
+        self.say(question);
         self.expect(answer)
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
-use weir_broker::client::{NodeLink, NodePulse, Told};
+use weir_broker::client::{Beat, NodeLink, NodePulse, Told};
 use weir_broker::{BrokerConfig, Destination, Egress, Members, WorkloadConfig, World};
 use weir_kernel::Origins;
 
@@ -192,7 +192,13 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
             }
             serving.retain(|(cookie, _)| *cookie != netns);
         }
-        Told::Gone => std::process::exit(3),
+        Told::Gone(why) => {
+            say(&format!("TURNED AWAY {why}"));
+            std::process::exit(3);
+        }
+        Told::Away => say("AWAY"),
+        // Its listeners follow; those that are being accepted from go on.
+        Told::Back { .. } => say("BACK"),
         // What was accepted is served to its end; nothing else is taken.
         Told::Drain { .. } => {
             for (_, stop) in serving.iter() {
@@ -211,7 +217,8 @@ fn hear(told: Told, origins: &Arc<Origins>, serving: &mut Serving) {
 fn beat(pulse: &NodePulse, quiet: &AtomicBool) {
     let mut first = true;
     loop {
-        if !quiet.load(Ordering::Relaxed) && pulse.beat().is_ok() && first {
+        let beats = || matches!(pulse.beat(), Ok(Beat::Broker | Beat::Own));
+        if !quiet.load(Ordering::Relaxed) && beats() && first {
             first = false;
             say("ALIVE");
         }

@@ -324,18 +324,28 @@ fn a_thousand_connects_during_each_kind_of_trouble_reach_nobody_but_weir() {
         kill(node, Signal::SIGCONT).unwrap();
         std::thread::sleep(wait / 4);
     });
+    connects_during(&mut lab, "SIGSTOP of the broker", |lab| {
+        let broker = lab.broker.as_ref().expect("a broker").child.id();
+        let broker = Pid::from_raw(i32::try_from(broker).unwrap());
+        kill(broker, Signal::SIGSTOP).unwrap();
+        std::thread::sleep(wait);
+        kill(broker, Signal::SIGCONT).unwrap();
+        std::thread::sleep(wait / 4);
+    });
     connects_during(&mut lab, "restart", |lab| {
         lab.broker = None;
         lab.node = None;
         lab.start_broker();
         lab.start_node();
     });
-    let said = connects_during(&mut lab, "upgrade", Lab::upgrade_node);
-    assert_eq!(
-        number(&said, "refused") + number(&said, "other"),
-        0,
-        "{said}"
-    );
+    for (name, trouble) in [
+        ("restart of the broker", Lab::restart_broker as fn(&mut Lab)),
+        ("upgrade", Lab::upgrade_node),
+    ] {
+        let said = connects_during(&mut lab, name, trouble);
+        let failed = number(&said, "refused") + number(&said, "other");
+        assert_eq!(failed, 0, "{name}: {said}");
+    }
     assert_eq!(lab.seen.at(FIRST_PORT), 0, "packets reached the server");
 }
 

@@ -1,30 +1,38 @@
 //! The node's end.
 //!
 //! A thread reads what the broker says; whoever asks gives a callback. Nothing here blocks the
-//! asker beyond one `sendmsg(2)`.
+//! asker beyond one `sendmsg(2)`. A broker that ends is waited for: see [`AWAY_MAX`].
 
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "an answer of any other kind is a misfit, whatever it is"
 )]
 
-use std::collections::HashMap;
+mod pulse;
+mod standing;
+mod wire;
+
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use std::sync::Arc;
+use std::time::Duration;
 
 use weir_model::flow::ProcessAsk;
 
+use self::pulse::Vital;
+pub use self::pulse::{Beat, NodePulse};
+use self::wire::{Callback, NotGreeted, Outcome, Wire, greet};
 use crate::message::{
-    AboutIdentity, Answer, Ask, Asked, ClassReport, FlowNote, FromBroker, LedgerReport, Passed,
-    ProcessReport, RefusalReport, World, receive, send,
+    AboutIdentity, Answer, Ask, Claim, ClassReport, FlowNote, FromBroker, LedgerReport, Passed,
+    ProcessReport, RefusalReport, World,
 };
-use crate::serve::MESSAGES_VERSION;
+
+/// For this long a broker that is gone is waited for: questions wait, and the node says by itself
+/// that it lives. Then questions are answered with [`LinkError::Gone`], and the kernel refuses
+/// protected connects; both end when a broker is there.
+pub const AWAY_MAX: Duration = Duration::from_secs(10);
 
 /// Why the broker did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +65,15 @@ pub enum Told {
     Session(Box<HandedOver>),
     /// From the successor.
     Passed(Passed),
-    /// The broker's socket closed; nothing more comes.
-    Gone,
+    /// The broker's socket closed; another one is looked for.
+    Away,
+    /// Another one is there, with an admin listener of its own. Its listeners follow; those of the
+    /// one before it are good for flows under way, and are to be closed after a minute.
+    Back {
+        admin: OwnedFd,
+    },
+    /// The one that is there does not work with this node, and says why; nothing more comes.
+    Gone(String),
 }
 
 /// A session on its way from one node to the next.
@@ -70,15 +85,13 @@ pub struct HandedOver {
     pub server: OwnedFd,
     /// A sealed memory file.
     pub snapshot: OwnedFd,
+    /// An `eventfd(2)` of value 1: whoever reads it has the session, and the other one has not.
+    pub ticket: OwnedFd,
 }
-
-type Callback = Box<dyn FnOnce(Result<(Answer, Vec<OwnedFd>), LinkError>) + Send>;
 
 /// A connected broker.
 pub struct NodeLink {
-    socket: OwnedFd,
-    next: AtomicU64,
-    waiting: Arc<Mutex<HashMap<u64, Callback>>>,
+    wire: Arc<Wire>,
 }
 
 /// What the first exchange brings.
@@ -99,67 +112,27 @@ impl NodeLink {
     /// # Errors
     /// No broker, or one that refuses.
     pub fn connect(path: &Path, snapshots: u32) -> io::Result<(Self, Welcome)> {
-        let socket = socket(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
-        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-        let hello = Asked {
-            id: 0,
-            ask: Ask::Hello {
-                abi: MESSAGES_VERSION,
-                snapshots,
-            },
-        };
-        send(socket.as_fd(), &hello, &[])?;
-        let mut told = Vec::new();
-        loop {
-            let Some((message, fds)) = receive::<FromBroker>(socket.as_fd())? else {
-                return Err(io::Error::other(
-                    "the broker turned this node away: is one running?",
-                ));
-            };
-            match message {
-                FromBroker::Answer {
-                    answer: Answer::Hello,
-                    ..
-                } => {
-                    let mut fds = fds.into_iter();
-                    let (Some(accepted_map), Some(admin), Some(pulse)) =
-                        (fds.next(), fds.next(), fds.next())
-                    else {
-                        return Err(io::Error::other("the broker's hello lacks descriptors"));
-                    };
-                    let link = Self {
-                        socket,
-                        next: AtomicU64::new(1),
-                        waiting: Arc::new(Mutex::new(HashMap::new())),
-                    };
-                    return Ok((
-                        link,
-                        Welcome {
-                            accepted_map,
-                            admin,
-                            speakers: fds.next(),
-                            pulse: NodePulse(pulse),
-                            told,
-                        },
-                    ));
-                }
-                FromBroker::Answer {
-                    answer: Answer::Refused(text),
-                    ..
-                } => {
-                    return Err(io::Error::other(text));
-                }
-                FromBroker::Answer { .. } => {
-                    return Err(io::Error::other("the broker's hello cannot be understood"));
-                }
-                other => told.extend(unpack(other, fds)),
+        let greeted = greet(path, snapshots, Claim::New).map_err(|error| match error {
+            NotGreeted::NotNow(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                io::Error::other("the broker turned this node away: another one is starting")
             }
-        }
+            NotGreeted::NotNow(error) => error,
+            NotGreeted::Refused(_) => io::Error::other(error),
+        })?;
+        let vital = Arc::new(Vital::new(greeted.pulse, greeted.heartbeat));
+        let connection = (greeted.socket, greeted.birth);
+        let wire = Wire::new((path, snapshots), connection, Arc::clone(&vital))?;
+        let link = Self {
+            wire: Arc::new(wire),
+        };
+        let welcome = Welcome {
+            accepted_map: greeted.accepted_map,
+            admin: greeted.admin,
+            speakers: greeted.speakers,
+            pulse: NodePulse(vital),
+            told: greeted.told,
+        };
+        Ok((link, welcome))
     }
 
     /// Starts the reading thread; `tell` gets everything that is not an answer.
@@ -171,102 +144,101 @@ impl NodeLink {
         told: Vec<Told>,
         mut tell: impl FnMut(Told) + Send + 'static,
     ) -> io::Result<()> {
-        let socket = self.socket.try_clone()?;
-        let waiting = Arc::clone(&self.waiting);
+        let wire = Arc::clone(&self.wire);
         std::thread::Builder::new()
             .name("weir-broker-link".to_owned())
             .spawn(move || {
                 told.into_iter().for_each(&mut tell);
-                while let Ok(Some((message, fds))) = receive::<FromBroker>(socket.as_fd()) {
-                    match message {
-                        FromBroker::Answer { id, answer } => {
-                            if let Some(callback) = locked(&waiting).remove(&id) {
-                                callback(Ok((answer, fds)));
-                            }
+                loop {
+                    wire.read(&mut tell);
+                    tell(Told::Away);
+                    let back = match wire.rejoin() {
+                        Ok(back) => back,
+                        Err(why) => {
+                            tell(Told::Gone(why));
+                            return;
                         }
-                        other => {
-                            if let Some(told) = unpack(other, fds) {
-                                tell(told);
-                            }
-                        }
-                    }
+                    };
+                    tell(Told::Back { admin: back.admin });
+                    back.told.into_iter().for_each(&mut tell);
+                    wire.ask_again(back.unanswered);
                 }
-                let left: Vec<Callback> = locked(&waiting).drain().map(|(_, one)| one).collect();
-                for callback in left {
-                    callback(Err(LinkError::Gone));
-                }
-                tell(Told::Gone);
             })?;
         Ok(())
     }
 
     fn ask(&self, ask: Ask, callback: Callback) {
-        self.ask_with(ask, &[], callback);
-    }
-
-    fn ask_with(&self, ask: Ask, fds: &[BorrowedFd<'_>], callback: Callback) {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        locked(&self.waiting).insert(id, callback);
-        if send(self.socket.as_fd(), &Asked { id, ask }, fds).is_err()
-            && let Some(callback) = locked(&self.waiting).remove(&id)
-        {
-            callback(Err(LinkError::Gone));
-        }
+        self.wire.ask(ask, Vec::new(), callback);
     }
 
     fn ask_done(
         &self,
         ask: Ask,
-        fds: &[BorrowedFd<'_>],
+        fds: Vec<OwnedFd>,
         done: impl FnOnce(Result<(), LinkError>) + Send + 'static,
     ) {
-        self.ask_with(
-            ask,
-            fds,
-            Box::new(move |answer| {
-                done(answer.and_then(|(answer, _)| match answer {
-                    Answer::Done => Ok(()),
-                    other => Err(misfit(other)),
-                }));
-            }),
-        );
+        let callback = Box::new(move |answer: Outcome| {
+            done(answer.and_then(|(answer, _)| match answer {
+                Answer::Done => Ok(()),
+                other => Err(misfit(other)),
+            }));
+        });
+        self.wire.ask(ask, fds, callback);
     }
 
     /// New flows are ours from now on; the node before us drains.
     pub fn serving(&self, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
-        self.ask_done(Ask::Serving, &[], done);
+        let wire = Arc::clone(&self.wire);
+        self.ask_done(Ask::Serving, Vec::new(), move |outcome| {
+            if outcome.is_ok() {
+                wire.serves();
+            }
+            done(outcome);
+        });
     }
 
-    /// Gives a session to the successor. Done means that it has the sockets; refused, that it is
-    /// still ours.
+    /// Gives a session to the successor. Done means that it was sent there. After anything else it
+    /// is whoever's that reads the ticket.
     pub fn hand_over(
         &self,
-        session: &HandedOver,
+        session: HandedOver,
         done: impl FnOnce(Result<(), LinkError>) + Send + 'static,
     ) {
-        let fds = [&session.client, &session.server, &session.snapshot].map(AsFd::as_fd);
-        self.ask_done(Ask::HandOver, &fds, done);
+        let HandedOver {
+            client,
+            server,
+            snapshot,
+            ticket,
+        } = session;
+        let fds = vec![client, server, snapshot, ticket];
+        self.ask_done(Ask::HandOver, fds, done);
+    }
+
+    /// A flow is the successor's now, which has told of it: a broker that comes does not hear of
+    /// it from us.
+    pub fn flow_moved(&self, session: &str) {
+        self.wire.flow_moved(session);
     }
 
     /// A flow is served: its connections can be reset without us.
     pub fn flow_opened(&self, note: FlowNote) {
-        self.ask_done(Ask::FlowOpened(note), &[], |_outcome| {});
+        self.ask_done(Ask::FlowOpened(note), Vec::new(), |_outcome| {});
     }
 
     pub fn flow_closed(&self, session: String) {
-        self.ask_done(Ask::FlowClosed { session }, &[], |_outcome| {});
+        self.ask_done(Ask::FlowClosed { session }, Vec::new(), |_outcome| {});
     }
 
     /// Passes something on to the nodes that drain.
     pub fn pass(&self, passed: Passed, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
-        self.ask_done(Ask::Pass(passed), &[], done);
+        self.ask_done(Ask::Pass(passed), Vec::new(), done);
     }
 
     /// Tells of pods, containers and addresses. Addresses are done once they stand in the kernel's
     /// maps, members within some milliseconds. Of a node that drains nothing is taken, which is no
     /// error: its successor tells.
     pub fn world(&self, world: World, done: impl FnOnce(Result<(), LinkError>) + Send + 'static) {
-        self.ask_done(Ask::World(world), &[], done);
+        self.ask_done(Ask::World(world), Vec::new(), done);
     }
 
     /// An unconnected TCP socket made in that namespace.
@@ -411,22 +383,6 @@ impl NodeLink {
     }
 }
 
-/// The node's sign of life, once it serves.
-pub struct NodePulse(OwnedFd);
-
-impl NodePulse {
-    /// The node lives. Say so every 100 ms; each is good for 500 ms.
-    ///
-    /// # Errors
-    /// The broker is gone. A broker that does not read is none: it was told already.
-    pub fn beat(&self) -> io::Result<()> {
-        match nix::unistd::write(&self.0, &[1]) {
-            Ok(_) | Err(nix::errno::Errno::EAGAIN) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
 impl Welcome {
     /// Listeners that were announced before the answer.
     pub fn take_told(&mut self) -> Vec<Told> {
@@ -434,14 +390,10 @@ impl Welcome {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn misfit(answer: Answer) -> LinkError {
     match answer {
         Answer::Refused(text) => LinkError::Refused(text),
-        Answer::Hello
+        Answer::Hello { .. }
         | Answer::Done
         | Answer::Upstream
         | Answer::Token(_)
@@ -479,6 +431,7 @@ fn unpack(message: FromBroker, fds: Vec<OwnedFd>) -> Option<Told> {
                 client: fds.next()?,
                 server: fds.next()?,
                 snapshot: fds.next()?,
+                ticket: fds.next()?,
             })))
         }
         FromBroker::Answer { .. } => None,

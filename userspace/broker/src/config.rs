@@ -97,6 +97,8 @@ pub struct Destination {
 pub enum BrokerError {
     #[error("cgroup v2 is not mounted on this host: Weir needs it")]
     NoCgroup2,
+    #[error("another broker runs on this host with the same node.pins: end that one first")]
+    Another,
     #[error("{path}: {source}")]
     File {
         path: String,

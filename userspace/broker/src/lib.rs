@@ -24,6 +24,7 @@ mod pulse;
 mod reset;
 mod revoke;
 mod serve;
+mod takeover;
 mod tokens;
 mod watch;
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use weir_kernel::{ClassId, ListenerEntry, System};
+use weir_kernel::{ClassId, KernelError, ListenerEntry, System};
 
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, Members as Selector, WorkloadConfig};
@@ -15,6 +15,7 @@ use crate::namespace::{
     Device, Listening, Namespace, devices_here, drain_links, links_here, listen_here,
     listen_loopback,
 };
+use crate::takeover::Inherited;
 
 /// Namespaces of one workload; a workload with more is not one that was thought of.
 const NAMESPACES_MAX: usize = 256;
@@ -36,6 +37,9 @@ pub(crate) struct Place {
     pub(crate) workload: String,
     pub(crate) cookie: u64,
     pub(crate) sockets: Vec<Socket>,
+    /// Until a node has them, connects go to the listeners that the node has of the broker before
+    /// this one: these would be lost if we ended now.
+    waits: Option<ListenerEntry>,
     seen_ns: u64,
 }
 
@@ -67,6 +71,8 @@ pub(crate) struct Places {
     classes: BTreeMap<u64, ClassId>,
     /// Claims that differ, said once.
     disputed: BTreeSet<u64>,
+    /// Of the broker before this one.
+    inherited: Option<Inherited>,
 }
 
 /// What changed in one look.
@@ -87,7 +93,11 @@ pub(crate) struct Scene<'a> {
 }
 
 impl Places {
-    pub(crate) fn new(mount: PathBuf, system: &mut System) -> Result<Self, BrokerError> {
+    pub(crate) fn new(
+        mount: PathBuf,
+        system: &mut System,
+        inherited: Option<Inherited>,
+    ) -> Result<Self, BrokerError> {
         let own = |source| crate::config::system("our own namespace", source);
         let host = Namespace::open(Path::new("/proc/self/ns/net")).map_err(own)?;
         let host_cookie = crate::namespace::cookie_here().map_err(own)?;
@@ -98,8 +108,9 @@ impl Places {
             host_cookie,
             by_id: BTreeMap::new(),
             guarded: BTreeMap::new(),
-            classes: BTreeMap::new(),
+            classes: system.classed().into_iter().collect(),
             disputed: BTreeSet::new(),
+            inherited,
         })
     }
 
@@ -107,6 +118,9 @@ impl Places {
     /// its protected connects stay refused, and the next look tries again.
     pub(crate) fn look(&mut self, scene: &Scene<'_>, system: &mut System) -> Changes {
         let mut changes = Changes::default();
+        let told = scene.members.are_told();
+        let over = |inherited: &mut Inherited| inherited.is_settled(told, scene.now_ns);
+        let settled = self.inherited.take_if(over);
         // Classes first: until a cgroup has one it is nobody's, which is refused.
         self.classify(scene, system);
         for (class, workload) in classes(&scene.config.workloads) {
@@ -118,16 +132,20 @@ impl Places {
                 }
                 let served = self.serve(workload, (class, scene.now_ns), namespace, system);
                 match served {
-                    Ok(place) => {
+                    Ok(Some(place)) => {
                         changes.added.push(id);
                         self.by_id.insert(id, place);
                     }
+                    Ok(None) => {}
                     Err(error) => tracing::error!(
                         workload = %workload.name, %error,
                         "no listener in this namespace: its protected connects are refused"
                     ),
                 }
             }
+        }
+        if let Some(inherited) = settled {
+            self.let_go(&inherited, system);
         }
         self.forget(scene, system, &mut changes);
         for guarded in self.guarded.values_mut() {
@@ -149,6 +167,21 @@ impl Places {
             .by_id
             .range_mut((inode, ClassId(0))..=(inode, ClassId(u32::MAX)));
         all.next().map(|(_, place)| place)
+    }
+
+    /// What the broker before this one served and nobody found again: its listeners are gone or
+    /// about to be.
+    fn let_go(&self, inherited: &Inherited, system: &mut System) {
+        let found = |cookie| self.by_id.values().any(|place| place.cookie == cookie);
+        for cookie in inherited.left(found) {
+            tracing::info!(cookie, "a namespace was not found again");
+            system.remove_listeners(cookie);
+        }
+        for class in system.host_listening() {
+            if !self.by_id.contains_key(&(self.host.inode, class)) {
+                system.remove_host_listeners(class);
+            }
+        }
     }
 
     fn forget(&mut self, scene: &Scene<'_>, system: &mut System, changes: &mut Changes) {
@@ -192,7 +225,11 @@ impl Places {
 
     /// Writes the class of every claimed cgroup that is there, and forgets the others.
     fn classify(&mut self, scene: &Scene<'_>, system: &mut System) {
-        let (wanted, disputed) = settle(self.claims(scene));
+        let (mut wanted, disputed) = settle(self.claims(scene));
+        if let Some(inherited) = &self.inherited {
+            let workloads = &scene.config.workloads;
+            inherited.complete(&mut wanted, |class| is_told(workloads, class));
+        }
         for cgroup in disputed.difference(&self.disputed) {
             tracing::error!(
                 cgroup,
@@ -310,20 +347,26 @@ impl Places {
         self.guarded.values().filter_map(|one| one.links.as_ref())
     }
 
-    /// Guards the devices, opens listeners, and registers last: until then connects are refused.
+    /// Guards the devices, opens listeners, and registers last: until then connects are refused, or
+    /// go to the listeners that a node still has from the broker before this one. `None`: another
+    /// workload had the namespace before, and may have it still.
     fn serve(
         &mut self,
         workload: &WorkloadConfig,
         (class, now_ns): (ClassId, u64),
         namespace: Namespace,
         system: &mut System,
-    ) -> Result<Place, BrokerError> {
+    ) -> Result<Option<Place>, BrokerError> {
         let failed = |source| crate::config::system("entering a namespace", source);
         let inode = namespace.inode;
         let is_host = inode == self.host.inode;
         let cookie = namespace
             .visit(crate::namespace::cookie_here)
             .map_err(failed)?;
+        let inherited = self.inherited.as_ref().filter(|_| !is_host);
+        if inherited.is_some_and(|inherited| inherited.is_anothers(cookie, class)) {
+            return Ok(None);
+        }
         let guarded = match self.guarded.entry(inode) {
             Entry::Occupied(guarded) => guarded.into_mut(),
             Entry::Vacant(free) => free.insert(guard(namespace, cookie, (class, is_host), system)?),
@@ -343,24 +386,58 @@ impl Places {
         let mut sockets = Vec::new();
         sockets.extend(v4.map(|(fd, addr, _)| Socket { fd, addr }));
         sockets.extend(v6.map(|(fd, addr, _)| Socket { fd, addr }));
-        if is_host {
-            system.set_host_listeners(&entry)?;
-        } else {
-            system.set_listeners(cookie, &entry)?;
+        let inherited = self.inherited.as_ref();
+        let has_others = inherited.is_some_and(|known| known.has(cookie, class, is_host));
+        if !has_others {
+            redirect(cookie, is_host, &entry, system)?;
         }
         tracing::info!(workload = %workload.name, ?entry, is_host, "listening in a namespace");
-        Ok(Place {
+        Ok(Some(Place {
             workload: workload.name.clone(),
             cookie,
             sockets,
+            waits: has_others.then_some(entry),
             seen_ns: now_ns,
-        })
+        }))
+    }
+
+    /// A node has the listeners of a place: connects may go there.
+    pub(crate) fn has_listeners(&mut self, id: PlaceId, system: &mut System) {
+        let is_host = id.0 == self.host.inode;
+        let Some(place) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if let Some(entry) = place.waits.take()
+            && let Err(error) = redirect(place.cookie, is_host, &entry, system)
+        {
+            tracing::error!(%error, "connects still go to the listeners of another broker");
+            place.waits = Some(entry);
+        }
+    }
+}
+
+fn redirect(
+    cookie: u64,
+    is_host: bool,
+    entry: &ListenerEntry,
+    system: &mut System,
+) -> Result<(), KernelError> {
+    if is_host {
+        system.set_host_listeners(entry)
+    } else {
+        system.set_listeners(cookie, entry)
     }
 }
 
 /// A path below the kubelet's root.
 fn below(root: &str, path: &str) -> String {
     format!("{}{path}", root.trim_end_matches('/'))
+}
+
+/// Whether the node may tell of cgroups of that class.
+fn is_told(workloads: &[WorkloadConfig], class: ClassId) -> bool {
+    let configured = classes(workloads).find(|(of, _)| *of == class);
+    configured.is_none_or(|(_, workload)| workload.members == Selector::Told)
 }
 
 fn classes(workloads: &[WorkloadConfig]) -> impl Iterator<Item = (ClassId, &WorkloadConfig)> {

@@ -32,6 +32,7 @@ struct Member {
 #[derive(Default)]
 pub(crate) struct Members {
     by_id: BTreeMap<String, Member>,
+    told: bool,
 }
 
 impl Members {
@@ -45,6 +46,12 @@ impl Members {
     /// Everything was told: what was not told again is gone.
     pub(crate) fn complete(&mut self) {
         self.by_id.retain(|_, member| member.fresh);
+        self.told = true;
+    }
+
+    /// Everything was told, at some time since this broker started.
+    pub(crate) const fn are_told(&self) -> bool {
+        self.told
     }
 
     /// `class` is that of the report's workload, when there is such a one.

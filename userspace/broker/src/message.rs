@@ -13,26 +13,54 @@ use zeroize::{Zeroize, Zeroizing};
 /// Bytes of one message.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Descriptors beside one message.
-const FDS_MAX: usize = 4;
+const FDS_MAX: usize = 8;
+/// Flows told of in one message: far below its bytes.
+pub(crate) const FLOWS_TOLD_MAX: usize = 64;
+
+/// Version of the messages: broker and node of different ones do not work together.
+pub(crate) const MESSAGES_VERSION: u32 = 4;
 
 /// From the node.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Asked {
     pub(crate) id: u64,
     pub(crate) ask: Ask,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// The same on its way, by reference: it may have to be said again.
+#[derive(Debug, Serialize)]
+pub(crate) struct Asking<'a> {
+    pub(crate) id: u64,
+    pub(crate) ask: &'a Ask,
+}
+
+/// What a node says it is, when it comes to a broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Claim {
+    /// It starts, and has not served yet.
+    #[default]
+    New,
+    /// It served under the broker before this one, since then (`CLOCK_MONOTONIC`).
+    Serving { since_ns: u64 },
+    /// It drained already.
+    Draining,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ask {
     /// First; `snapshots` is the version of session snapshots that this node reads and writes.
     Hello {
         abi: u32,
         snapshots: u32,
+        #[serde(default)]
+        claim: Claim,
     },
     /// Everything is set up: new flows are ours, and whoever had them before drains.
     Serving,
-    /// A session for the successor; beside it its sockets and its snapshot.
+    /// A session for the successor; beside it its sockets, its snapshot and its ticket.
     HandOver,
+    /// Flows that are served: told to a broker that has come meanwhile.
+    Flows(Vec<FlowNote>),
     /// A flow is served, or more is known of it.
     FlowOpened(FlowNote),
     FlowClosed {
@@ -111,7 +139,7 @@ pub struct Found {
 }
 
 /// Whose, and with what.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AboutIdentity {
     Token {
         workload: String,
@@ -148,7 +176,7 @@ pub(crate) enum FromBroker {
     Drain {
         snapshots: u32,
     },
-    /// A session of the predecessor; beside it its sockets and its snapshot.
+    /// A session of the predecessor; beside it its sockets, its snapshot and its ticket.
     Session,
     /// From the successor, about a session that may be here.
     Passed(Passed),
@@ -169,9 +197,12 @@ pub enum Passed {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Beside it: the map of accepted sockets, the admin listener, and the map of speakers where
-    /// the kernel has one.
-    Hello,
+    /// Beside it: the map of accepted sockets, the admin listener, the pulse, the heartbeat, and the
+    /// map of speakers where the kernel has one. `birth` identifies the maps.
+    Hello {
+        #[serde(default)]
+        birth: u64,
+    },
     Done,
     /// Beside it: the socket.
     Upstream,

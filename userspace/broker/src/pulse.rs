@@ -40,9 +40,17 @@ fn locked(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 }
 
 impl Pulse {
+    /// What is in the map stays: a node that outlived the broker before this one beats by itself
+    /// until it is here. Nobody can have told the kernel to wait for longer than a beat is good.
+    ///
     /// # Errors
     /// The thread cannot be made.
-    pub(crate) fn start(heartbeat: Heartbeat) -> io::Result<Self> {
+    pub(crate) fn start(mut heartbeat: Heartbeat) -> io::Result<Self> {
+        let latest = monotonic_ns() + GOOD_NS;
+        let deadline = heartbeat.deadline().map_err(io::Error::other)?;
+        if deadline > latest {
+            heartbeat.set(latest).map_err(io::Error::other)?;
+        }
         let kept = Arc::new(Mutex::new(Kept {
             heartbeat,
             active: None,

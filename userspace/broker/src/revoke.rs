@@ -85,6 +85,7 @@ impl Flows {
             if !all && clients.is_empty() {
                 continue;
             }
+            // Of flows that were accepted by listeners of an earlier broker, the notes tell.
             let ports: Vec<u16> = place.sockets.iter().map(|one| one.addr.port()).collect();
             let Some(namespace) = places.namespace(place.cookie) else {
                 continue;
@@ -94,7 +95,7 @@ impl Flows {
                     let ours =
                         ports.contains(&end.local.port()) || ports.contains(&end.peer.port());
                     let named = clients.contains(&end.local) || clients.contains(&end.peer);
-                    (ours && (all || named)) || upstreams.contains(&Some(end.local))
+                    (ours && all) || named || upstreams.contains(&Some(end.local))
                 })
             })?;
         }

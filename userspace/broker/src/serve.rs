@@ -1,12 +1,13 @@
 //! The broker's loop.
 
+mod join;
 mod look;
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,22 +25,20 @@ use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
 use crate::destinations::Destinations;
 use crate::evidence::{Desk as EvidenceDesk, Evidence};
-use crate::listeners::{PlaceId, Places, as_poll};
+use crate::listeners::{Places, as_poll};
 use crate::members::Members;
 use crate::message::{
-    AboutIdentity, Answer, Ask, Asked, ClassReport, FromBroker, Passed, RefusalReport, World,
-    receive,
+    AboutIdentity, Answer, Ask, Asked, ClassReport, FromBroker, RefusalReport, World, receive,
 };
 use crate::namespace::tcp_socket;
-use crate::nodes::{NodeId, Nodes, Role, Sent};
+use crate::nodes::{NodeId, Nodes, Role};
 use crate::plugins;
-use crate::pulse::{self, Pulse};
+use crate::pulse::Pulse;
 use crate::revoke::{Desk, Flows};
+use crate::takeover::{self, Takeover};
 use crate::watch::Watch;
 use crate::{enrol, ledger, tokens};
 
-/// Version of the messages.
-pub(crate) const MESSAGES_VERSION: u32 = 3;
 /// Refusals given out at once.
 const REFUSALS_MAX: usize = 256;
 
@@ -70,13 +69,15 @@ struct Broker {
     desk: Desk,
 }
 
-/// Runs until `stop` turns true. On the way out nothing is detached: protected connects are
-/// refused until a broker and a node are there again, or `weir uninstall` removes everything.
+/// Runs until `stop` turns true. On the way out everything stays as it is: a node that serves goes
+/// on doing so until the next broker is there, for ten seconds at most, and `weir uninstall` removes
+/// everything.
 ///
 /// `ready` is called once everything is attached and the socket is there.
 ///
 /// # Errors
-/// What keeps it from starting; afterwards only the loss of its own sockets.
+/// What keeps it from starting, another broker among it; afterwards only the loss of its own
+/// sockets.
 pub fn run(
     config: BrokerConfig,
     stop: &AtomicBool,
@@ -89,7 +90,9 @@ pub fn run(
     cgroup::enter(&own_cgroup, std::process::id())?;
     mount_bpffs()?;
     fs::create_dir_all(&config.pins).map_err(|source| file(&config.pins, source))?;
+    let alone = takeover::alone(&config.pins)?;
     let mut kernel = System::load(&config.pins)?;
+    let before = Takeover::begin(&config, &mut kernel)?;
     kernel.set_own(own_id)?;
     let destinations = Destinations::new(&config);
     destinations.apply(&mut kernel)?;
@@ -97,14 +100,12 @@ pub fn run(
     let evidence = Evidence::new(lineage, mount.clone(), &config.governed, monotonic_ns());
     let evidence =
         EvidenceDesk::start(evidence).map_err(|source| system("the evidence thread", source))?;
-    let listener = root_socket(&config.run_dir.join("broker.sock"))?;
-    let desk = root_socket(&config.run_dir.join("revoke.sock"))?;
-    let admin = admin_socket(&config)?;
     let pulse =
         Pulse::start(kernel.heartbeat()?).map_err(|source| system("the pulse thread", source))?;
+    let inherited = before.inherited(&kernel, monotonic_ns());
     let mut broker = Broker {
         credentials: plugins::Desk::new(plugins::place(&mount, &config.own_cgroup)),
-        places: Places::new(mount.clone(), &mut kernel)?,
+        places: Places::new(mount.clone(), &mut kernel, inherited)?,
         evidence,
         speakers,
         mount,
@@ -118,20 +119,27 @@ pub fn run(
         due: true,
         looked_ns: 0,
         thorough_ns: 0,
-        admin,
+        admin: admin_socket(&config)?,
         nodes: Nodes::default(),
         pulse,
         flows: Flows::default(),
-        desk: Desk::new(desk, config.governed.clone()),
+        desk: Desk::new(
+            packet_socket(&config.run_dir.join("revoke.sock"), None)?,
+            config.governed.clone(),
+        ),
         config,
     };
     broker.attach()?;
     broker.look();
+    before.noted(&broker.config)?;
+    // Last: whoever waits for a broker finds one that answers.
+    let group = fs::metadata(&broker.config.run_dir).map(|metadata| metadata.gid());
+    let listener = packet_socket(&broker.config.run_dir.join("broker.sock"), group.ok())?;
     ready();
     while !stop.load(Ordering::Relaxed) {
         broker.turn(listener.as_fd())?;
     }
-    broker.pulse.stop();
+    drop(alone);
     Ok(())
 }
 
@@ -176,8 +184,8 @@ fn mount_bpffs() -> Result<(), BrokerError> {
     Ok(())
 }
 
-/// A listening socket for packets, which only root may connect to.
-fn root_socket(path: &Path) -> Result<OwnedFd, BrokerError> {
+/// A listening socket for packets, which only root may connect to, and the group that is named.
+fn packet_socket(path: &Path, group: Option<u32>) -> Result<OwnedFd, BrokerError> {
     remove(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let made = || -> nix::Result<OwnedFd> {
@@ -187,7 +195,9 @@ fn root_socket(path: &Path) -> Result<OwnedFd, BrokerError> {
         Ok(fd)
     };
     let fd = made().map_err(|source| file(path, source))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    std::os::unix::fs::chown(path, None, group)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
         .map_err(|source| file(path, source))?;
     Ok(fd)
 }
@@ -272,50 +282,6 @@ impl Broker {
         Ok(())
     }
 
-    fn tell_listeners(&mut self, id: NodeId, place: PlaceId) {
-        let mut failed = false;
-        if let Some(place) = self.places.by_id.get(&place) {
-            for socket in &place.sockets {
-                let message = FromBroker::Listener {
-                    workload: place.workload.clone(),
-                    netns: place.cookie,
-                    addr: socket.addr,
-                };
-                failed |= self.nodes.send(id, &message, &[socket.fd.as_fd()]) != Sent::Yes;
-            }
-        }
-        if failed {
-            self.node_leaves(id);
-        }
-    }
-
-    /// What a node does not take, it will never catch up with: it is let go.
-    fn tell(&mut self, id: NodeId, message: &FromBroker, fds: &[BorrowedFd<'_>]) {
-        if self.nodes.send(id, message, fds) != Sent::Yes {
-            self.node_leaves(id);
-        }
-    }
-
-    fn node_arrives(&mut self, listener: BorrowedFd<'_>) {
-        let Some((id, pid)) = self.nodes.arrives(listener, self.config.node_uid) else {
-            return;
-        };
-        if let Err(error) = cgroup::enter(&self.own_cgroup, pid) {
-            tracing::warn!(%error, "the node left before it was let in");
-            self.nodes.leaves(id);
-            return;
-        }
-        tracing::info!(pid, "a node is here");
-    }
-
-    fn node_leaves(&mut self, id: NodeId) {
-        if self.nodes.leaves(id) != Some(Role::Serving) {
-            return;
-        }
-        tracing::warn!("the node is gone: protected connects are refused");
-        self.pulse.stop();
-    }
-
     fn node_message(&mut self, id: NodeId) -> Result<(), BrokerError> {
         let Some(node) = self.nodes.fd(id) else {
             return Ok(());
@@ -330,56 +296,14 @@ impl Broker {
         }
     }
 
-    /// From here on new flows are this node's.
-    fn serves(&mut self, node: NodeId, id: u64) -> Result<(), BrokerError> {
-        let Some(succession) = self.nodes.serves(node) else {
-            let text = "a node says once that it serves, and after its hello".to_owned();
-            self.reply(node, id, Answer::Refused(text), &[]);
-            return Ok(());
-        };
-        self.members.begin();
-        self.pulse.follow(succession.pulse);
-        self.reply(node, id, Answer::Done, &[]);
-        let snapshots = succession.snapshots;
-        for predecessor in succession.before {
-            self.tell(predecessor, &FromBroker::Drain { snapshots }, &[]);
-        }
-        Ok(())
-    }
-
-    /// Passes a session from a node that drains to the one that serves; nothing of it is read.
-    fn hand_over(&mut self, node: NodeId, id: u64, fds: &[OwnedFd]) {
-        let refused = |text: &str| Answer::Refused(text.to_owned());
-        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        let answer = match (self.nodes.role(node), self.nodes.serving()) {
-            (Some(Role::Draining), Some(to)) => {
-                match self.nodes.send(to, &FromBroker::Session, &fds) {
-                    Sent::Yes => Answer::Done,
-                    Sent::Busy | Sent::Gone => refused("the successor does not take it now"),
-                }
-            }
-            _ => refused("only a node that drains hands over, and to one that serves"),
-        };
-        self.reply(node, id, answer, &[]);
-    }
-
-    fn pass(&mut self, node: NodeId, id: u64, passed: &Passed) {
-        let draining: Vec<NodeId> = self.nodes.with(Role::Draining).collect();
-        if draining.is_empty() {
-            let nobody = Answer::Refused("no other node drains".to_owned());
-            self.reply(node, id, nobody, &[]);
-            return;
-        }
-        for to in draining {
-            self.tell(to, &FromBroker::Passed(passed.clone()), &[]);
-        }
-        self.reply(node, id, Answer::Done, &[]);
-    }
-
     fn answer(&mut self, node: NodeId, asked: Asked, fds: Vec<OwnedFd>) -> Result<(), BrokerError> {
         let Asked { id, ask } = asked;
         match ask {
-            Ask::Hello { abi, snapshots } => self.hello(node, id, (abi, snapshots)),
+            Ask::Hello {
+                abi,
+                snapshots,
+                claim,
+            } => self.hello((node, id), abi, (snapshots, claim)),
             Ask::Serving => self.serves(node, id),
             Ask::HandOver => {
                 self.hand_over(node, id, &fds);
@@ -387,13 +311,15 @@ impl Broker {
             }
             Ask::FlowOpened(note) => {
                 self.flows.note(note);
-                self.reply(node, id, Answer::Done, &[]);
-                Ok(())
+                self.answered(node, id, Answer::Done)
+            }
+            Ask::Flows(notes) => {
+                notes.into_iter().for_each(|note| self.flows.note(note));
+                self.answered(node, id, Answer::Done)
             }
             Ask::FlowClosed { session } => {
                 self.flows.forget(&session);
-                self.reply(node, id, Answer::Done, &[]);
-                Ok(())
+                self.answered(node, id, Answer::Done)
             }
             Ask::Pass(passed) => {
                 self.pass(node, id, &passed);
@@ -465,36 +391,11 @@ impl Broker {
         self.tell(node, &FromBroker::Answer { id, answer }, fds);
     }
 
-    fn hello(
-        &mut self,
-        node: NodeId,
-        id: u64,
-        (abi, snapshots): (u32, u32),
-    ) -> Result<(), BrokerError> {
-        if abi != MESSAGES_VERSION {
-            let text = format!("the node speaks version {abi}, the broker {MESSAGES_VERSION}");
-            self.reply(node, id, Answer::Refused(text), &[]);
-            return Ok(());
-        }
-        let (watched, pulse) = pulse::pair().map_err(|source| system("a pulse", source))?;
-        self.nodes.introduced(node, snapshots, watched);
-        let map = self.system.accepted_map()?;
-        let admin = self
-            .admin
-            .try_clone()
-            .map_err(|source| system("admin socket", source))?;
-        let speakers = self.speakers.as_ref().and_then(|fd| fd.try_clone().ok());
-        let mut fds = vec![map.as_fd(), admin.as_fd(), pulse.as_fd()];
-        fds.extend(speakers.as_ref().map(AsFd::as_fd));
-        self.reply(node, id, Answer::Hello, &fds);
-        let places: Vec<PlaceId> = self.places.by_id.keys().copied().collect();
-        for place in places {
-            self.tell_listeners(node, place);
-        }
-        Ok(())
-    }
-
     fn upstream(&mut self, node: NodeId, (id, netns): (u64, u64), ipv6: bool) {
+        if self.due && self.places.namespace(netns).is_none() {
+            // What was told of its pod a moment ago says where it is.
+            self.look();
+        }
         let made = match self.places.namespace(netns) {
             Some(namespace) => namespace.visit(|| tcp_socket(ipv6)),
             None => Err(io::Error::other("that namespace is not served")),

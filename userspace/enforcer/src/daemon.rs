@@ -5,6 +5,7 @@ mod arguments;
 pub(crate) mod broker;
 mod credentials;
 mod discovery;
+mod follower;
 pub(crate) mod host;
 pub(crate) mod identities;
 mod intake;

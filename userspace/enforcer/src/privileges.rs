@@ -16,9 +16,10 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// `BPF_MAP_LOOKUP_ELEM`: reading an accepted socket's origin through the descriptor that the
-/// broker passed is the only use a node has for `bpf(2)`.
-const BPF_MAP_LOOKUP_ELEM: u64 = 1;
+/// A node's only uses of `bpf(2)`: `BPF_MAP_LOOKUP_ELEM` reads an accepted socket's origin, and
+/// `BPF_MAP_UPDATE_ELEM` says that the node lives while no broker is there. What can be read or
+/// written is a matter of the descriptors that the broker passed, each good for one of the two.
+const BPF_COMMANDS: [u64; 2] = [1, 2];
 
 /// Directories that the node may use after the drop.
 pub(crate) struct Reach {
@@ -136,14 +137,13 @@ fn seccomp_calls() -> Result<()> {
         .iter()
         .map(|call| (*call, Vec::new()))
         .collect();
-    let other_command = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Ne,
-        BPF_MAP_LOOKUP_ELEM,
-    )
-    .context("seccomp condition")?;
-    let rule = SeccompRule::new(vec![other_command]).context("seccomp rule")?;
+    let mut others = Vec::new();
+    for command in BPF_COMMANDS {
+        let (dword, other) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Ne);
+        let condition = SeccompCondition::new(0, dword, other, command);
+        others.push(condition.context("seccomp condition")?);
+    }
+    let rule = SeccompRule::new(others).context("seccomp rule")?;
     rules.insert(libc::SYS_bpf, vec![rule]);
     let arch = std::env::consts::ARCH
         .try_into()

@@ -19,7 +19,7 @@ mod times;
 /// Names the pin directory.
 pub use weir_abi::ABI_VERSION;
 
-pub use crate::heartbeat::Heartbeat;
+pub use crate::heartbeat::{Heartbeat, OwnHeartbeat};
 pub use crate::lineage::{Lineage, LineageLoss, ProcessId, ProcessRecord, Speakers};
 pub use crate::origins::Origins;
 pub use crate::probe::{Probe, probe};

@@ -203,13 +203,13 @@ impl Lineage {
         }
     }
 
-    /// The map of speakers, to be passed to the node.
+    /// The map of speakers, to be passed to the node, which can only read it.
     ///
     /// # Errors
     /// Its pin is gone.
     pub fn speakers_map(&self) -> Result<OwnedFd, KernelError> {
         let pin = self.directory.join(names::SPEAKERS);
-        sys::get(&pin).map_err(|source| file(&pin, source))
+        sys::get_for(&pin, sys::Access::Read).map_err(|source| file(&pin, source))
     }
 
     /// The image that a process had at `at_ns` (`CLOCK_MONOTONIC`); also of one that has ended.

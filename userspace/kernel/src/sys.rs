@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -137,11 +138,24 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn get(path: &Path) -> io::Result<OwnedFd> {
+    get_for(path, Access::Full)
+}
+
+/// What a descriptor of a map is good for, whoever holds it: `BPF_F_RDONLY` and `BPF_F_WRONLY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Access {
+    Full = 0,
+    Read = 1 << 3,
+    Write = 1 << 4,
+}
+
+pub(crate) fn get_for(path: &Path, access: Access) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     let attr = Obj {
         path: path.as_ptr() as u64,
         fd: 0,
-        flags: 0,
+        flags: access as u32,
     };
     bpf(OBJ_GET, &attr).map(owned)
 }
@@ -214,6 +228,22 @@ pub(crate) fn value<K: aya::Pod, T: aya::Pod>(
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Writes the value of a key. `K` and `T` are the map's own types.
+pub(crate) fn set_value<K: aya::Pod, T: aya::Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: &T,
+) -> io::Result<()> {
+    let attr = Elem {
+        map_fd: map.as_raw_fd() as u32,
+        pad: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        flags: 0,
+    };
+    bpf(MAP_UPDATE_ELEM, &attr).map(drop)
 }
 
 /// `SO_NETNS_COOKIE` of the namespace that a socket was made in (Linux 5.14).

@@ -263,8 +263,9 @@ fn birth(ebpf: &mut Ebpf) -> Result<u64, KernelError> {
 
 impl System {
     /// Loads the object with the pinned maps below `pins`. Nothing is attached yet, so that the
-    /// maps can be filled first; of an earlier run, workloads and namespaces are forgotten and the
-    /// heartbeat is stopped, which refuses protected connects until all is set again.
+    /// maps can be filled first. What an earlier run wrote stays in force meanwhile: its programs
+    /// go on by it, for a node that is still alive. [`System::forget`] is for a run that cannot
+    /// vouch for it.
     ///
     /// # Errors
     /// See [`KernelError`].
@@ -273,7 +274,7 @@ impl System {
         fs::create_dir_all(&pins).map_err(|source| file(&pins, source))?;
         let offsets = Offsets::read()?;
         let mut ebpf = load_object(Some(&pins), offsets, (0, 14))?;
-        let mut system = Self {
+        Ok(Self {
             classes: take(&mut ebpf, names::CLASSES)?,
             destinations: take(&mut ebpf, names::DESTINATIONS)?,
             netns: take(&mut ebpf, names::NETNS)?,
@@ -290,21 +291,7 @@ impl System {
             ebpf,
             offsets,
             devices: device::Devices::default(),
-        };
-        system.set_heartbeat(0)?;
-        for cookie in system.netns.keys().flatten().collect::<Vec<_>>() {
-            system.remove_listeners(cookie);
-        }
-        for class in system.hosts.keys().flatten().collect::<Vec<_>>() {
-            let _gone = system.hosts.remove(&class);
-        }
-        for cgroup in system.classes.keys().flatten().collect::<Vec<_>>() {
-            let _gone = system.classes.remove(&cgroup);
-        }
-        for cgroup in system.own.keys().flatten().collect::<Vec<_>>() {
-            let _gone = system.own.remove(&cgroup);
-        }
-        Ok(system)
+        })
     }
 
     /// Attaches every program to every governed root, or takes over the pinned links of an earlier
@@ -363,13 +350,19 @@ impl System {
         Ok(pin)
     }
 
+    /// Says which cgroup is Weir's own: this one and no other. There is none without in between.
+    ///
     /// # Errors
     /// The map is full.
     pub fn set_own(&mut self, cgroup: u64) -> Result<(), KernelError> {
         let name = names::OWN_CGROUPS;
-        self.own
-            .insert(cgroup, 1, ANY)
-            .map_err(|source| KernelError::Map { name, source })
+        let set = self.own.insert(cgroup, 1, ANY);
+        set.map_err(|source| KernelError::Map { name, source })?;
+        let all = self.own.keys().flatten().collect::<Vec<_>>();
+        for other in all.into_iter().filter(|other| *other != cgroup) {
+            let _gone = self.own.remove(&other);
+        }
+        Ok(())
     }
 
     /// Registers a namespace's listeners; from here on its protected connects are redirected.
@@ -407,13 +400,22 @@ impl System {
         Heartbeat::open(&self.pins)
     }
 
-    /// The map of accepted sockets' origins, to be passed to the node.
+    /// The heartbeat for the node: a descriptor by which it can be written and nothing else.
+    ///
+    /// # Errors
+    /// Its pin is gone.
+    pub fn heartbeat_map(&self) -> Result<OwnedFd, KernelError> {
+        let pin = self.pins.join(names::HEARTBEAT);
+        sys::get_for(&pin, sys::Access::Write).map_err(|source| file(&pin, source))
+    }
+
+    /// The map of accepted sockets' origins, to be passed to the node, which can only read it.
     ///
     /// # Errors
     /// Its pin is gone.
     pub fn accepted_map(&self) -> Result<OwnedFd, KernelError> {
         let pin = self.pins.join(names::ACCEPTED);
-        sys::get(&pin).map_err(|source| file(&pin, source))
+        sys::get_for(&pin, sys::Access::Read).map_err(|source| file(&pin, source))
     }
 
     /// Sums over all processors.

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use weir_kernel::{ClassId, ListenerEntry, Origins, Root, System, uninstall};
+use weir_kernel::{ClassId, ListenerEntry, Origins, OwnHeartbeat, Root, System, uninstall};
 
 const CLASS: ClassId = ClassId(1);
 
@@ -215,7 +215,10 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
     drop(stream);
     assert_eq!(outside.read(&mut [0; 1]).unwrap(), 0);
 
-    system.set_heartbeat(1).unwrap();
+    // As the node does while no broker is there.
+    let own_heartbeat = OwnHeartbeat::new(system.heartbeat_map().unwrap());
+    own_heartbeat.set(1).unwrap();
+    assert_eq!(system.heartbeat().unwrap().deadline().unwrap(), 1);
     assert!(
         !ground.connect(protected).status.success(),
         "direct after the deadline"
@@ -235,6 +238,16 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
         "direct after a take-over"
     );
     assert_eq!(refused(&system, "no_heartbeat"), 3);
+
+    // It goes on by what the first one wrote, until that is forgotten: then it is nobody's.
+    let class = || system.classed().into_iter().map(|(_, class)| class);
+    assert!(class().eq([CLASS]), "the class was lost by a start");
+    assert_eq!(system.listening(), [(cookie, CLASS)]);
+    system.forget().unwrap();
+    let class = || system.classed().into_iter().map(|(_, class)| class);
+    assert!(class().eq([ClassId::NONE]));
+    assert_eq!(system.listening(), []);
+    assert_eq!(system.host_listening(), []);
 
     system.retain_destinations(&[]);
     assert!(

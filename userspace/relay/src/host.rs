@@ -40,6 +40,9 @@ pub trait Host: Send + Sync {
 
     fn flow_closed(&self, session: SessionId);
 
+    /// A flow is the next process' now, which tells of it from here on.
+    fn flow_moved(&self, session: SessionId);
+
     /// Tells processes that still drain that an agent of this workload cancels what the session
     /// with this key runs: it may be theirs.
     fn pass_cancel(&self, key: &CancelKey, workload: &str);

@@ -58,6 +58,14 @@ pub(crate) enum LabCommand {
         #[command(flatten)]
         name: Name,
     },
+    /// End the broker and start it again; the node goes on with its sessions
+    RestartBroker {
+        #[command(flatten)]
+        name: Name,
+        /// By SIGKILL instead of SIGTERM
+        #[arg(long)]
+        kill: bool,
+    },
     /// Sign a reviewer in: `weir login`, with the code approved at the test Entra
     Login {
         #[command(flatten)]

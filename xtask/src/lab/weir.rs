@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
 use super::daemon::{self, Plan, log_size};
 use super::model::{Lab, Weir};
@@ -156,6 +157,19 @@ pub(crate) fn start_again(name: &str, process: Option<&str>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Ends the broker and starts another one.
+pub(crate) fn restart_broker(name: &str, insist: bool) -> Result<()> {
+    let mut lab = Lab::load(name)?;
+    if let Some(broker) = lab.processes.get("broker") {
+        broker.end(if insist {
+            Signal::SIGKILL
+        } else {
+            Signal::SIGTERM
+        });
+    }
+    start_one(&mut lab, "broker")
 }
 
 /// Starts another node; the one before it is kept as `node-PID` until it has drained.

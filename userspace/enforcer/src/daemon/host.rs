@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
-use weir_broker::client::{LinkError, NodeLink};
+use weir_broker::client::{AWAY_MAX, LinkError, NodeLink};
 use weir_broker::{Passed, ProcessReport};
 use weir_govern::CancelKey;
 use weir_identify::Secret;
@@ -16,10 +16,11 @@ use weir_model::ident::SessionId;
 use weir_relay::{Answer, FlowNote, Host, HostError, Moving, NewSpeaker};
 
 use super::arguments::Arguments;
-use super::upgrade::handed_over;
+use super::upgrade::{claim, handed_over};
 
-/// The broker answers from memory and short system calls; longer means that it hangs.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+/// The broker answers from memory and short system calls; longer means that it hangs. One that is
+/// gone is waited for first.
+const ANSWER_TIME_MAX: Duration = AWAY_MAX.saturating_add(Duration::from_secs(3));
 
 /// A [`Host`] over the broker's socket.
 pub(crate) struct BrokerHost {
@@ -69,7 +70,7 @@ async fn answer_within<T: Send + 'static>(
 }
 
 /// A program that prints a credential has ten seconds.
-const CREDENTIAL_TIME_MAX: Duration = Duration::from_secs(15);
+const CREDENTIAL_TIME_MAX: Duration = AWAY_MAX.saturating_add(Duration::from_secs(15));
 
 /// A backend's secret, by its configured name.
 pub(super) fn credential(link: &NodeLink, name: &str) -> Answer<Secret> {
@@ -132,15 +133,25 @@ impl Host for BrokerHost {
 
     fn hand_over(&self, moving: Moving) -> Answer<()> {
         let (sender, receiver) = oneshot::channel();
-        match handed_over(moving) {
-            Ok(session) => self.link.hand_over(&session, move |outcome| {
-                let _gone = sender.send(outcome);
-            }),
-            Err(error) => {
-                let _gone = sender.send(Err(LinkError::Refused(error.to_string())));
+        let ticket = match handed_over(moving) {
+            Ok((session, ticket)) => {
+                self.link.hand_over(session, move |outcome| {
+                    let _gone = sender.send(outcome);
+                });
+                ticket
             }
-        }
-        Box::pin(answer(receiver))
+            Err(error) => {
+                let refused = HostError::Refused(error.to_string());
+                return Box::pin(async { Err(refused) });
+            }
+        };
+        Box::pin(async move {
+            match answer(receiver).await {
+                // It may have arrived all the same: whoever has the ticket has the session.
+                Err(error) if claim(&ticket) => Err(error),
+                Ok(()) | Err(_) => Ok(()),
+            }
+        })
     }
 
     fn flow_opened(&self, note: FlowNote) {
@@ -156,6 +167,10 @@ impl Host for BrokerHost {
 
     fn flow_closed(&self, session: SessionId) {
         self.link.flow_closed(format!("{:032x}", session.0));
+    }
+
+    fn flow_moved(&self, session: SessionId) {
+        self.link.flow_moved(&format!("{:032x}", session.0));
     }
 
     fn pass_cancel(&self, key: &CancelKey, workload: &str) {

@@ -18,11 +18,16 @@ use super::ledger::Taken;
 /// Announcements that may wait.
 const QUEUE_MAX: usize = 1024;
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+/// Listeners of a broker that is gone are kept for this long. The next one sends connects to its own
+/// as soon as it knows a workload, which takes it half of this at most.
+const OLD_KEPT: std::time::Duration = std::time::Duration::from_secs(60);
 
 pub(crate) enum Change {
     Opened(Listener),
     /// Workload and namespace.
     Gone(Arc<str>, u64),
+    /// Another broker is there, whose listeners follow.
+    Renewed,
 }
 
 /// The sending end, used from the broker link's thread.
@@ -46,6 +51,10 @@ impl Incoming {
 
     pub(crate) fn gone(&self, workload: &str, netns: u64) {
         self.send(Change::Gone(Arc::from(workload), netns));
+    }
+
+    pub(crate) fn renewed(&self) {
+        self.send(Change::Renewed);
     }
 
     fn send(&self, change: Change) {
@@ -81,6 +90,13 @@ pub(crate) async fn accept_all(
                 for task in tasks.remove(&(workload, cookie)).unwrap_or_default() {
                     task.abort();
                 }
+            }
+            Change::Renewed => {
+                let old: Vec<AbortHandle> = tasks.drain().flat_map(|(_, tasks)| tasks).collect();
+                accepting.spawn(async move {
+                    tokio::time::sleep(OLD_KEPT).await;
+                    old.iter().for_each(AbortHandle::abort);
+                });
             }
         }
     }

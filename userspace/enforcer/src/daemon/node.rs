@@ -5,15 +5,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus::Registry;
-use tokio::sync::{oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use weir_accept::OriginSource;
-use weir_broker::client::{NodeLink, Told, Welcome};
+use weir_broker::client::{NodeLink, Welcome};
 use weir_decide::PolicySet;
 use weir_discover::ApiConfig;
 use weir_identify::GraphConfig;
@@ -22,8 +21,7 @@ use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
 use weir_relay::{
-    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, WeakIntake, Workers,
-    WorkloadBinding,
+    Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Workers, WorkloadBinding,
 };
 use weir_state::{ServerPlace, State};
 use zeroize::Zeroizing;
@@ -31,15 +29,15 @@ use zeroize::Zeroizing;
 use super::approvals;
 use super::arguments::Arguments;
 use super::discovery::{self, Finder};
+use super::follower::Follower;
 use super::host::BrokerHost;
 use super::identities;
-use super::intake::{self, Incoming};
+use super::intake;
 use super::ledger::Books;
 use super::prepare::{self, StatePaths};
 use super::pulse;
-use super::serving::{Ending, Serving, Shipping};
+use super::serving::{Serving, Shipping};
 use super::targets::TargetSecrets;
-use super::upgrade;
 use crate::admin::{AdminState, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
@@ -176,9 +174,10 @@ async fn serve(parts: Parts) -> Result<()> {
     let (stop_shipper, shipping) = start_shipper(&config, &spool, &registry, &mut secrets)?;
     drop(tokio::spawn(policies::watch(config.clone(), policy_sender)));
     let (incoming, listeners) = intake::channel();
-    let (follower, changes) = Follower::new(&node, &intake);
+    let told = welcome.take_told();
+    let (follower, heard) = Follower::new((&node, &intake), &registry, welcome.admin)?;
     let readiness = follower.readiness();
-    follower.follow(&link, welcome.take_told(), incoming)?;
+    follower.follow(&link, told, incoming)?;
     let origins = Arc::new(KernelOrigins(Origins::new(welcome.accepted_map)));
     let books = Books::open(&config, &paths.node_dir, &spool, &link, &registry)?;
     let accept = intake::accept_all(listeners, origins, intake.clone(), books.taken());
@@ -193,7 +192,7 @@ async fn serve(parts: Parts) -> Result<()> {
         readiness,
         config: config.clone(),
     });
-    let administration = start_admin(&config, welcome.admin, &admin)?;
+    let administration = start_admin(&config, heard.admin_sockets, &admin);
     serve_from_now_on(&link).await?;
     finder.start();
     pulse::start(welcome.pulse)?;
@@ -206,7 +205,7 @@ async fn serve(parts: Parts) -> Result<()> {
         administration,
         shipping: (stop_shipper, shipping),
         books: books.keep(),
-        changes,
+        changes: heard.changes,
         drain_s: config.node.drain_s,
     };
     serving.until_the_end().await
@@ -361,82 +360,16 @@ async fn tables_are_right(reader: Option<StoreAddress>) {
     }
 }
 
-/// Does what the broker says of its own accord.
-struct Follower {
-    node: Arc<Node>,
-    intake: WeakIntake,
-    there: Arc<AtomicBool>,
-    ending: watch::Sender<Ending>,
-}
-
-impl Follower {
-    fn new(node: &Arc<Node>, intake: &Intake) -> (Self, watch::Receiver<Ending>) {
-        let (ending, changes) = watch::channel(Ending::Signalled);
-        let follower = Self {
-            node: Arc::clone(node),
-            intake: intake.downgrade(),
-            there: Arc::new(AtomicBool::new(true)),
-            ending,
-        };
-        (follower, changes)
-    }
-
-    /// What keeps the node from being ready.
-    fn readiness(&self) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
-        let there = Arc::clone(&self.there);
-        Box::new(move || {
-            let there = there.load(Ordering::Relaxed);
-            (!there).then(|| "broker".to_owned()).into_iter().collect()
-        })
-    }
-
-    fn follow(self, link: &NodeLink, told: Vec<Told>, incoming: Incoming) -> Result<()> {
-        link.listen(told, move |told| self.told(told, &incoming))
-            .context("following the broker")
-    }
-
-    fn told(&self, told: Told, incoming: &Incoming) {
-        match told {
-            Told::Listener {
-                workload,
-                netns,
-                addr,
-                socket,
-            } => incoming.opened(workload, netns, addr, socket),
-            Told::ListenerGone { workload, netns } => incoming.gone(&workload, netns),
-            Told::Session(session) => upgrade::take_up(*session, &self.intake),
-            Told::Passed(passed) => upgrade::passed(&self.node, &passed),
-            Told::Drain { snapshots } => {
-                let moves = snapshots == SNAPSHOT_VERSION;
-                self.ending.send_replace(Ending::Succeeded { moves });
-            }
-            Told::Gone => {
-                tracing::error!("the broker is gone: new protected connects are refused");
-                self.there.store(false, Ordering::Relaxed);
-                self.ending.send_replace(Ending::BrokerGone);
-            }
-        }
-    }
-}
-
 fn start_admin(
     config: &Config,
-    socket: OwnedFd,
+    sockets: mpsc::Receiver<OwnedFd>,
     state: &Arc<AdminState>,
-) -> Result<Vec<AbortHandle>> {
-    let listener = std::os::unix::net::UnixListener::from(socket);
-    listener.set_nonblocking(true).context("admin socket")?;
-    let listener = tokio::net::UnixListener::from_std(listener).context("admin socket")?;
+) -> Vec<AbortHandle> {
     let rule = PeerRule {
         governed: config.node.governed.clone(),
     };
-    let unix = serve_unix(listener, rule, Arc::clone(state));
-    let task = tokio::spawn(async move {
-        if let Err(error) = unix.await {
-            tracing::error!(%error, "the admin socket is closed");
-        }
-    });
-    let mut tasks = vec![task.abort_handle()];
+    let unix = tokio::spawn(administer(sockets, rule, Arc::clone(state)));
+    let mut tasks = vec![unix.abort_handle()];
     if let Some(addr) = config.admin_http {
         let tcp = serve_tcp(addr, Arc::clone(state));
         let task = tokio::spawn(async move {
@@ -446,7 +379,33 @@ fn start_admin(
         });
         tasks.push(task.abort_handle());
     }
-    Ok(tasks)
+    tasks
+}
+
+/// Serves the newest of the admin sockets: the path leads to that one.
+async fn administer(mut sockets: mpsc::Receiver<OwnedFd>, rule: PeerRule, state: Arc<AdminState>) {
+    // The one before it ends with the task that served it.
+    let mut serving = JoinSet::new();
+    while let Some(socket) = sockets.recv().await {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        let listener = listener
+            .set_nonblocking(true)
+            .and_then(|()| tokio::net::UnixListener::from_std(listener));
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "the admin socket cannot be used");
+                continue;
+            }
+        };
+        serving.abort_all();
+        let unix = serve_unix(listener, rule.clone(), Arc::clone(&state));
+        serving.spawn(async move {
+            if let Err(error) = unix.await {
+                tracing::error!(%error, "the admin socket is closed");
+            }
+        });
+    }
 }
 
 fn reach(config: &Config, paths: &StatePaths) -> Reach {

@@ -1,4 +1,4 @@
-//! The node's sign of life.
+//! The node's sign of life, by way of the broker or, while none is there, by its own hand.
 //!
 //! A thread of its own writes it, so that load does not make a live node look dead; it falls silent
 //! when the control runtime hangs, on which every new flow depends.
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::time::{MissedTickBehavior, interval};
-use weir_broker::client::NodePulse;
+use weir_broker::client::{Beat, NodePulse};
 
 /// The broker takes each for 500 ms.
 const BEAT_EVERY: Duration = Duration::from_millis(100);
@@ -36,6 +36,7 @@ pub(super) fn start(pulse: NodePulse) -> Result<()> {
 }
 
 fn beat(pulse: &NodePulse, turned: &AtomicU64) {
+    let mut by = Beat::Broker;
     loop {
         let since = turned.load(Ordering::Relaxed);
         let idle_us = weir_clock::now().mono_us.saturating_sub(since);
@@ -44,9 +45,15 @@ fn beat(pulse: &NodePulse, turned: &AtomicU64) {
                 idle_us,
                 "the control runtime hangs: protected connects are refused"
             );
-        } else if let Err(error) = pulse.beat() {
-            tracing::debug!(%error, "the broker does not listen any more");
-            return;
+        } else {
+            match pulse.beat() {
+                Ok(now) if now == by => {}
+                Ok(now) => {
+                    tracing::info!(?now, before = ?by, "who tells the kernel that this node lives");
+                    by = now;
+                }
+                Err(error) => tracing::error!(%error, "a sign of life was not taken"),
+            }
         }
         std::thread::sleep(BEAT_EVERY);
     }

@@ -20,6 +20,7 @@ pub(super) type Shipping = JoinHandle<()>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Signalled,
+    /// The one that is there does not work with this node.
     BrokerGone,
     /// A successor takes new flows; ours move there if it reads our snapshots.
     Succeeded {
@@ -41,7 +42,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Serves until a signal, a successor, or the end of the broker.
+    /// Serves until a signal, a successor, or a broker that does not work with this node.
     pub(super) async fn until_the_end(mut self) -> Result<()> {
         let ending = tokio::select! {
             signal = wait_for_signal() => signal.map(|()| Ending::Signalled)?,
@@ -59,8 +60,11 @@ impl Serving {
         }
         let shipper = (&stop_shipper, shipping);
         stop(&self.node, self.intake, self.workers, shipper).await;
-        // Its supervisor starts it again, and it meets the new broker.
-        anyhow::ensure!(ending != Ending::BrokerGone, "the broker is gone");
+        // Its supervisor starts it again, as what that broker works with.
+        anyhow::ensure!(
+            ending != Ending::BrokerGone,
+            "the broker does not work with this node: start both from the same version"
+        );
         Ok(())
     }
 }

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::pipe2;
 use tokio::time::{Duration, Instant, interval};
 use weir_broker::Passed;
 use weir_broker::client::HandedOver;
@@ -24,18 +25,32 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_WRITE);
 
-/// Puts the snapshot into a sealed memory file.
-pub(super) fn handed_over(moving: Moving) -> Result<HandedOver> {
+/// Puts the snapshot into a sealed memory file. The second part is the ticket, for us: the answer
+/// may get lost.
+pub(super) fn handed_over(moving: Moving) -> Result<(HandedOver, OwnedFd)> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = memfd_create(c"weir-session", flags).context("a memory file")?;
     let mut file = File::from(file);
     file.write_all(&moving.snapshot).context("a memory file")?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS)).context("sealing a memory file")?;
-    Ok(HandedOver {
+    // One byte, and nobody who could write another.
+    let (ticket, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).context("a ticket")?;
+    nix::unistd::write(&write, &[1]).context("a ticket")?;
+    let ours = ticket.try_clone().context("a ticket")?;
+    let session = HandedOver {
         client: moving.client,
         server: moving.server,
         snapshot: OwnedFd::from(file),
-    })
+        ticket,
+    };
+    Ok((session, ours))
+}
+
+/// Takes the session's ticket: true once, for one of the two processes.
+pub(super) fn claim(ticket: &OwnedFd) -> bool {
+    // Whatever was passed as one, nobody waits for it.
+    let set = fcntl(ticket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    set.is_ok() && matches!(nix::unistd::read(ticket, &mut [0]), Ok(1))
 }
 
 fn moving(session: HandedOver) -> Result<Moving> {
@@ -72,6 +87,10 @@ impl Read for Offset {
 
 /// Takes a session of the process before this one up.
 pub(super) fn take_up(session: HandedOver, intake: &WeakIntake) {
+    if !claim(&session.ticket) {
+        tracing::info!("a session of the process before this one stayed there");
+        return;
+    }
     match moving(session) {
         Ok(moving) => {
             if !intake.take_up(moving) {
@@ -154,8 +173,27 @@ mod tests {
             server,
             snapshot: vec![7; 100_000],
         };
-        let there = moving(handed_over(sent).unwrap()).unwrap();
+        let (session, ours) = handed_over(sent).unwrap();
+        assert!(claim(&session.ticket), "nobody has taken it yet");
+        assert!(!claim(&ours), "two processes have the session");
+        let there = moving(session).unwrap();
         assert_eq!(there.snapshot, vec![7; 100_000]);
+    }
+
+    #[test]
+    fn a_session_that_its_process_kept_is_not_taken_up() {
+        let (client, server) = pair();
+        let sent = Moving {
+            client,
+            server,
+            snapshot: Vec::new(),
+        };
+        let (session, ours) = handed_over(sent).unwrap();
+        assert!(claim(&ours));
+        assert!(!claim(&session.ticket));
+        // What is no ticket gives nothing away, and holds nobody up.
+        let (read, _write) = nix::unistd::pipe().unwrap();
+        assert!(!claim(&read));
     }
 
     #[test]
@@ -166,6 +204,7 @@ mod tests {
             client,
             server,
             snapshot: file,
+            ticket: nix::unistd::pipe().unwrap().0,
         };
         assert!(moving(session).unwrap_err().to_string().contains("sealed"));
     }

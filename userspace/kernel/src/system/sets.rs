@@ -40,6 +40,41 @@ impl System {
         entries.map(|(id, class)| (id, ClassId(class))).collect()
     }
 
+    /// Forgets what an earlier run wrote of namespaces and lists, and makes every cgroup in a class
+    /// nobody's: until all is set again, protected connects of governed processes are refused.
+    /// Protected destinations stay.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn forget(&mut self) -> Result<(), KernelError> {
+        for (cgroup, _) in self.classed() {
+            self.set_class(cgroup, ClassId::NONE)?;
+        }
+        for (cookie, _) in self.listening() {
+            self.remove_listeners(cookie);
+        }
+        for class in self.host_listening() {
+            self.remove_host_listeners(class);
+        }
+        self.retain_allowed(&[]);
+        Ok(())
+    }
+
+    /// Namespaces with listeners, by cookie, and whose they are; the host's has [`ClassId::HOST`].
+    #[must_use]
+    pub fn listening(&self) -> Vec<(u64, ClassId)> {
+        let entries = self.netns.iter().flatten();
+        entries
+            .map(|(cookie, netns)| (cookie, ClassId(netns.class)))
+            .collect()
+    }
+
+    /// Classes with listeners in the host's namespace.
+    #[must_use]
+    pub fn host_listening(&self) -> Vec<ClassId> {
+        self.hosts.keys().flatten().map(ClassId).collect()
+    }
+
     /// Protects `net/prefix` at `port` (0: any) for a class. Class 0 is governed processes that no
     /// workload claims.
     ///

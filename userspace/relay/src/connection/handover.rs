@@ -124,6 +124,7 @@ impl Connection {
     /// The flow goes on elsewhere: nothing of it is said or recorded here.
     pub(super) fn left(self) {
         self.node.registry.close(self.id, self.cancel.as_ref());
+        self.node.host.flow_moved(self.id);
         self.node
             .metrics
             .flows_moved

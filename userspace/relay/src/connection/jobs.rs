@@ -21,7 +21,7 @@ use crate::holds::Waiter;
 use crate::stream::Stream;
 use crate::upstream;
 
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
 
 const NO_CREDENTIAL: &str =
     "weir: the credential for this server cannot be had; ask the platform team";
