@@ -70,10 +70,15 @@ async fn revoke(
         .ok_or_else(|| failed(StatusCode::UNAUTHORIZED, "sign in first: weir login"))?;
     let who = reviewer(&state, &principal);
     let grant = state.state.revoke_grant(id, who, body.reason).await;
-    let grant = grant.map_err(|error| match error {
-        StateError::NotFound => failed(StatusCode::NOT_FOUND, "no such grant"),
-        StateError::NotReviewer => failed(StatusCode::FORBIDDEN, error),
-        other => failed(StatusCode::CONFLICT, other),
+    let grant = grant.map_err(|error| {
+        let status = if matches!(error, StateError::NotFound) {
+            StatusCode::NOT_FOUND
+        } else if matches!(error, StateError::NotReviewer) {
+            StatusCode::FORBIDDEN
+        } else {
+            StatusCode::CONFLICT
+        };
+        failed(status, error)
     })?;
     tracing::warn!(grant = %id, by = %principal.oid, "revoked a grant");
     Ok(Json(shown(grant)))
