@@ -5,6 +5,7 @@ mod cluster;
 mod groups;
 mod outcome;
 mod parts;
+pub(crate) mod postgres;
 mod suite;
 
 use std::path::PathBuf;
@@ -21,7 +22,9 @@ use crate::{place, say, setup};
 #[command(
     after_help = "Examples:\n  cargo xtask conformance kubernetes --build-only\n  \
     cargo xtask conformance kubernetes\n  \
-    cargo xtask conformance kubernetes --groups run_secrets_test,run_crd_tests --keep"
+    cargo xtask conformance kubernetes --groups run_secrets_test,run_crd_tests --keep\n  \
+    cargo xtask conformance postgres\n  \
+    cargo xtask conformance postgres --suites corpus,records --modes simple --keep"
 )]
 pub(crate) enum ConformanceCommand {
     /// kubectl's own command suite through Weir, against a real API server built from Debian's source
@@ -29,6 +32,8 @@ pub(crate) enum ConformanceCommand {
     /// The first run builds kube-apiserver, kube-controller-manager and kubectl, which takes about
     /// 20 minutes and 4 GB; the result is kept in ~/.cache/weir.
     Kubernetes(KubernetesArgs),
+    /// Statements straight at PostgreSQL and through Weir: every message has to be the same
+    Postgres(postgres::PostgresArgs),
 }
 
 #[derive(Args)]
@@ -53,6 +58,7 @@ pub(crate) struct KubernetesArgs {
 pub(crate) fn run(command: &ConformanceCommand) -> Result<ExitCode> {
     match command {
         ConformanceCommand::Kubernetes(args) => kubernetes(args),
+        ConformanceCommand::Postgres(args) => postgres::run(args),
     }
 }
 

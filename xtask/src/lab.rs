@@ -6,7 +6,7 @@ mod cluster;
 mod command;
 mod container;
 pub(crate) mod daemon;
-mod database;
+pub(crate) mod database;
 mod down;
 mod entra;
 mod env;

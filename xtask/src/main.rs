@@ -8,6 +8,7 @@
 mod bench;
 mod binaries;
 mod conformance;
+mod fuzz;
 mod http;
 mod lab;
 mod place;
@@ -15,6 +16,7 @@ mod quickstart;
 mod run;
 mod say;
 mod setup;
+mod sim;
 mod test;
 mod tidy;
 mod vm;
@@ -55,6 +57,10 @@ enum Command {
     /// Foreign test suites through Weir (builds what they need; opt-in)
     #[command(subcommand)]
     Conformance(conformance::ConformanceCommand),
+    /// Feed what reads foreign bytes with bytes that were found to matter (libFuzzer)
+    Fuzz(fuzz::FuzzArgs),
+    /// Simulated PostgreSQL sessions, each replayed by its seed
+    Sim(sim::SimArgs),
     /// The kernel tier on other kernels, under qemu
     Vm(vm::VmArgs),
     /// Check the repository's own rules
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         Command::Lab(command) => lab::run(command),
         Command::Bench(command) => bench::run(&command),
         Command::Conformance(command) => conformance::run(&command),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),
         Command::Setup => setup::run(setup::Need::everything()).map(|()| ExitCode::SUCCESS),

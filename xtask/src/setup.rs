@@ -17,7 +17,7 @@ use crate::{run, say};
 
 pub(crate) use engine::library as engine_library;
 pub(crate) use node::binary as node_binary;
-pub(crate) use python::binary as python_binary;
+pub(crate) use python::{binary as python_binary, binary_with as python_with};
 
 /// What a command needs; the rest is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -116,6 +116,17 @@ impl Lab {
         self.exec(agent, &PSQL, script)
     }
 
+    /// A command on the host, outside of every agent.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn on_host(command: &[String], input: &str) -> Result<Child> {
+        let (program, arguments) = command.split_first().context("a command")?;
+        let mut host = Command::new(program);
+        host.args(arguments);
+        start(host, input)
+    }
+
     /// As [`Lab::exec`], not waiting for its end.
     ///
     /// # Errors
@@ -168,6 +179,20 @@ impl Lab {
         command.args(["-B", "-c", crate::wire::GET, &url]);
         let said = run(command, "")?;
         serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
+    }
+
+    /// Where the test Entra sends a browser.
+    ///
+    /// # Errors
+    /// When it shows a page instead.
+    pub fn redirect(&self, url: &str) -> Result<String> {
+        let mut command = Command::new(Self::python_binary()?);
+        command.args(["-B", "-c", crate::wire::REDIRECT, url]);
+        let said = run(command, "")?;
+        if said.code != 0 {
+            bail!("{url}: {said:?}");
+        }
+        Ok(said.out.trim().to_owned())
     }
 
     /// The interpreter with the packages that tests need.

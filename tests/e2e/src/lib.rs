@@ -7,7 +7,10 @@
 )]
 
 pub mod dns;
+pub mod fakes;
 pub mod lab;
+pub mod leak;
+pub mod live;
 pub mod wire;
 
 use std::time::{Duration, Instant};

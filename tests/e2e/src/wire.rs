@@ -36,6 +36,18 @@ except psycopg.Error as error:
     print('cut', type(error).__name__, flush=True)
 ";
 
+/// Prints where an address redirects to; URL.
+pub const REDIRECT: &str = "
+import sys, urllib.request
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+try:
+    sys.exit(urllib.request.build_opener(Stay).open(sys.argv[1], timeout=20).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.headers['location'])
+";
+
 /// Posts standard input to the store: URL, file with the bearer.
 pub const STORE_QUERY: &str = "
 import sys, urllib.request

@@ -5,68 +5,13 @@
     reason = "measures how fast a revocation is by the wall clock"
 )]
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::json;
 use weir_e2e::lab::{Lab, finish};
+use weir_e2e::live::{Live, session_ends};
 use weir_e2e::until;
-
-/// A live `psql`, whose answers are waited for.
-struct Live {
-    child: Child,
-    input: ChildStdin,
-}
-
-impl Live {
-    /// Returns once the first statement was answered.
-    fn start(lab: &Lab, agent: &str) -> Result<Self> {
-        let mut child = lab.psql_open(agent)?;
-        let input = child.stdin.take().context("stdin")?;
-        let mut live = Self { child, input };
-        live.say("select 40 + 2;")?;
-        let out = live.child.stdout.as_mut().context("stdout")?;
-        let mut lines = BufReader::new(out);
-        loop {
-            let mut line = String::new();
-            let count = lines.read_line(&mut line)?;
-            anyhow::ensure!(count > 0, "psql ended before it was served");
-            if line.trim() == "42" {
-                return Ok(live);
-            }
-        }
-    }
-
-    fn say(&mut self, sql: &str) -> Result<()> {
-        writeln!(self.input, "{sql}").context("writing to psql")
-    }
-
-    /// What psql says once its session was ended.
-    fn end(mut self) -> Result<String> {
-        // psql notices at its next statement.
-        let _closed = self.say("select 1;");
-        drop(self.input);
-        let said = finish(self.child)?;
-        Ok(said.err)
-    }
-}
-
-fn sessions(lab: &Lab, workload: &str) -> Result<usize> {
-    let flows = lab.weir_json(&["flows"])?;
-    let flows = flows.as_array().context("a list")?;
-    Ok(flows
-        .iter()
-        .filter(|flow| flow["workload"] == workload)
-        .count())
-}
-
-fn session_ends(lab: &Lab, workload: &str, within: Duration) -> Result<()> {
-    until("the session's end", within, || {
-        Ok((sessions(lab, workload)? == 0).then_some(()))
-    })
-}
 
 #[test]
 fn every_way_to_sign_in_reaches_the_database() -> Result<()> {
@@ -76,6 +21,7 @@ fn every_way_to_sign_in_reaches_the_database() -> Result<()> {
         ("service", "certificate"),
         ("machine", "managed"),
         ("agent", "agent_id"),
+        ("guest", "federated"),
     ] {
         let said = lab.psql(agent, "select count(*) from customers;")?;
         assert_eq!(said.code, 0, "{agent}: {said:?}");
@@ -220,12 +166,112 @@ fn members_of_a_group_sign_in_as_another_user_whose_password_a_vault_keeps() -> 
     Ok(())
 }
 
+const VISIT: &str =
+    "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=20).read()";
+
+/// What a person's browser does with the address that `weir` prints: to the test Entra, and back.
+fn browse(lab: &Lab, user: &str, url: &str) -> Result<()> {
+    lab.entra("/control/browser", &json!({ "user": user }))?;
+    let said = std::process::Command::new(Lab::python_binary()?)
+        .args(["-B", "-c", VISIT, url])
+        .output()?;
+    anyhow::ensure!(
+        said.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
+    Ok(())
+}
+
+/// The first line that a command prints, and no byte of what follows.
+fn first_line(child: &mut std::process::Child) -> Result<String> {
+    let mut line = String::new();
+    let mut out = child.stdout.take().context("stdout")?;
+    let mut byte = [0];
+    while std::io::Read::read(&mut out, &mut byte)? == 1 && byte != *b"\n" {
+        line.push(char::from(byte[0]));
+    }
+    child.stdout = Some(out);
+    Ok(line)
+}
+
+#[test]
+fn a_reviewer_signs_in_by_the_browser() -> Result<()> {
+    let lab = Lab::current()?;
+    lab.weir(&["logout"])?;
+    let mut child = lab.weir_started(&["login", "--browser", "--json"])?;
+    let line = first_line(&mut child)?;
+    let start: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+    let url = start["url"].as_str().context("an address to open")?;
+    assert!(url.contains("code_challenge_method=S256"), "{url}");
+    browse(&lab, "alice", url)?;
+    let said = finish(child)?;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.has("0e000000-0000-4000-8000-000000000001"), "{said:?}");
+    let who = lab.weir_json(&["whoami"])?;
+    assert_eq!(who["oid"], "0e000000-0000-4000-8000-000000000001");
+    Ok(())
+}
+
+#[test]
+fn doctor_signs_in_as_each_workload_and_knows_the_clock() -> Result<()> {
+    let lab = Lab::current()?;
+    let row = |name: &str| -> Result<(String, String)> {
+        let said = lab.weir(&["doctor", "--json"])?;
+        let report: serde_json::Value = serde_json::from_str(&said.out)?;
+        let rows = report["rows"].as_array().context("rows")?;
+        let row = rows
+            .iter()
+            .find(|row| row["what"] == name)
+            .context("a row")?;
+        let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+        Ok((text("state"), text("detail")))
+    };
+    for agent in ["analyst", "service", "machine", "agent", "guest"] {
+        let (state, detail) = row(&format!("sign-in of {agent}"))?;
+        assert_eq!(state, "ok", "{agent}: {detail}");
+        assert!(
+            detail.contains("token version 2") && detail.contains("Agent.Connect"),
+            "{detail}"
+        );
+    }
+    assert_eq!(row("clock")?.0, "ok");
+    lab.entra("/control/clock", &json!({"seconds": -300}))?;
+    let skewed = row("clock");
+    lab.entra("/control/metadata", &json!({"version": 1}))?;
+    let version = row("sign-in of machine");
+    lab.entra("/control/clock", &json!({"seconds": 0}))?;
+    lab.entra("/control/metadata", &json!({"version": 2}))?;
+    let (state, detail) = skewed?;
+    assert!(
+        state == "failed" && detail.contains("ahead of the authority"),
+        "{detail}"
+    );
+    let (state, detail) = version?;
+    assert!(
+        state == "failed" && detail.contains("requestedAccessTokenVersion"),
+        "{detail}"
+    );
+    Ok(())
+}
+
 /// `weir run` in the laptop's network, signed in as that user; what its command said.
 fn run_as(lab: &Lab, user: &str, approve: bool, script: &str) -> Result<weir_e2e::lab::Said> {
-    let mut child = std::process::Command::new("nsenter")
+    let mut child = run_started(lab, "--device", script)?;
+    let line = first_line(&mut child)?;
+    let start: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+    let answer = json!({"user_code": start["user_code"], "user": user, "approve": approve});
+    lab.entra("/control/device", &answer)?;
+    finish(child)
+}
+
+fn run_started(lab: &Lab, way: &str, script: &str) -> Result<std::process::Child> {
+    std::process::Command::new("nsenter")
         .arg(format!("--net={}", lab.name("LAB_LAPTOP_NETNS")?))
         .arg(lab.name("LAB_WEIR_BINARY")?)
-        .args(["run", "--json", "--agent", "laptop", "--user", "nobody"])
+        .args([
+            "run", "--json", way, "--agent", "laptop", "--user", "nobody",
+        ])
         .args(["--config", &lab.name("LAB_CONFIG")?])
         .args(["--", "/bin/sh", "-c", script])
         .env("PGHOST", lab.name("LAB_DB_V4")?)
@@ -235,19 +281,32 @@ fn run_as(lab: &Lab, user: &str, approve: bool, script: &str) -> Result<weir_e2e
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
-        .context("starting weir run")?;
-    let mut line = String::new();
-    let mut out = child.stdout.take().context("stdout")?;
-    let mut byte = [0];
-    // To the end of the line and no further: the rest is the command's.
-    while std::io::Read::read(&mut out, &mut byte)? == 1 && byte != *b"\n" {
-        line.push(char::from(byte[0]));
-    }
-    child.stdout = Some(out);
+        .context("starting weir run")
+}
+
+#[test]
+fn weir_run_signs_in_by_the_browser() -> Result<()> {
+    let lab = Lab::current()?;
+    let script = "psql -XAt -c 'select 21 * 2' && cat /proc/self/cgroup; exit 5";
+    let mut child = run_started(&lab, "--browser", script)?;
+    let line = first_line(&mut child)?;
     let start: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
-    let answer = json!({"user_code": start["user_code"], "user": user, "approve": approve});
-    lab.entra("/control/device", &answer)?;
-    finish(child)
+    let url = start["url"]
+        .as_str()
+        .context("an address to open")?
+        .to_owned();
+    // The browser is in the laptop's network, as the loopback address is.
+    lab.entra("/control/browser", &json!({"user": "carol"}))?;
+    let location = lab.redirect(&url)?;
+    let visited = std::process::Command::new("nsenter")
+        .arg(format!("--net={}", lab.name("LAB_LAPTOP_NETNS")?))
+        .args([Lab::python_binary()?.as_str(), "-B", "-c", VISIT, &location])
+        .output()?;
+    anyhow::ensure!(visited.status.success(), "{visited:?}");
+    let said = finish(child)?;
+    assert_eq!(said.code, 5, "the command's own exit code: {said:?}");
+    assert!(said.has("42") && said.has("/laptop/run-"), "{said:?}");
+    Ok(())
 }
 
 #[test]

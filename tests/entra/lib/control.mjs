@@ -19,6 +19,10 @@ export async function control(entra, req, res, pathname) {
     }
     case 'POST /control/device':
       return device(tenant, body, res);
+    // `{user, approve, nonce, answer}`: who sits at the browser; the last two falsify what comes back.
+    case 'POST /control/browser':
+      entra.browser = body;
+      return json(res, 200, { ok: true });
     case 'POST /control/certificate': {
       const app = tenant.find(body.app);
       app.certificates = [...(app.certificates ?? []), body.certificate];
@@ -33,6 +37,14 @@ export async function control(entra, req, res, pathname) {
       Object.assign(tenant.find(body.app ?? body.user), body.set);
       return json(res, 200, { ok: true });
     }
+    // `{seconds}`: how far the clock is that answers show.
+    case 'POST /control/clock':
+      entra.clockOffsetS = body.seconds;
+      return json(res, 200, { ok: true });
+    // `{api, set}`: such as `assignment_required`.
+    case 'POST /control/api':
+      Object.assign(tenant.config.apis.find((api) => api.name === body.api), body.set);
+      return json(res, 200, { ok: true });
     case 'POST /control/metadata':
       entra.metadataVersion = body.version;
       return json(res, 200, { ok: true });

@@ -2,14 +2,19 @@
 
 import { randomUUID } from 'node:crypto';
 import { Aadsts, aadstsBody } from './aadsts.mjs';
+import { authorize } from './browser.mjs';
 import { control } from './control.mjs';
 import { graph } from './graph.mjs';
+import { Keyring } from './keyring.mjs';
 import { Kubernetes } from './kubernetes.mjs';
 import { metadata } from './metadata.mjs';
 import { Vaults } from './vaults.mjs';
 import { Tenant } from './tenant.mjs';
 import { prepareDevice, prepareToken } from './token.mjs';
 
+const COMMON = new Set(['common', 'organizations']);
+/** The tenant of personal accounts. */
+const CONSUMERS = '9188040d-6c67-4c5b-b112-36a304b66dad';
 const BODY_BYTES_MAX = 1024 * 1024;
 
 export class Entra {
@@ -18,6 +23,9 @@ export class Entra {
     entra.origin = origin;
     entra.counts = { discovery: 0, keys: 0, token: 0, devicecode: 0, graph: 0, k8s_token: 0, metadata: 0 };
     entra.fault = null;
+    entra.browser = {};
+    entra.clockOffsetS = 0;
+    entra.consumers = await Keyring.create();
     entra.vaults = new Vaults();
     entra.kubernetes = await Kubernetes.create(config.kubernetes, origin);
     entra.tenants = new Map();
@@ -43,6 +51,7 @@ export class Entra {
   }
 
   async #route(req, res) {
+    if (this.clockOffsetS) res.setHeader('date', new Date(Date.now() + this.clockOffsetS * 1000).toUTCString());
     const url = new URL(req.url, this.origin);
     const { pathname } = url;
     if (pathname.startsWith('/control/')) return control(this, req, res, pathname);
@@ -62,11 +71,13 @@ export class Entra {
       res.setHeader('content-type', 'text/plain; charset=utf-8');
       return res.end('POST /control/device {"user_code": …, "user": …} approves a code.\n');
     }
+    if (COMMON.has(pathname.split('/')[1])) return this.#common(res, pathname);
     const tenant = this.tenants.get(pathname.split('/')[1]);
     if (!tenant) {
       return json(res, 400, aadstsBody('invalid_tenant', 90002, `Tenant '${pathname.split('/')[1]}' not found.`));
     }
-    return this.#tenant(tenant, req, res, pathname.slice(tenant.tid.length + 1));
+    const path = pathname.slice(tenant.tid.length + 1);
+    return path === '/oauth2/v2.0/authorize' ? authorize(this, tenant, res, url) : this.#tenant(tenant, req, res, path);
   }
 
   async #tenant(tenant, req, res, path) {
@@ -74,6 +85,10 @@ export class Entra {
       case '/v2.0/.well-known/openid-configuration':
         this.counts.discovery += 1;
         return json(res, 200, tenant.discovery());
+      case '/.well-known/openid-configuration':
+        return json(res, 200, tenant.discoveryV1());
+      case '/discovery/keys':
+        return json(res, 200, { keys: tenant.keyring.published() });
       case '/discovery/v2.0/keys':
         this.counts.keys += 1;
         return json(res, 200, tenant.jwks());
@@ -91,6 +106,31 @@ export class Entra {
       default:
         return tenant.pass(req, res);
     }
+  }
+
+  /** What holds for any tenant: an issuer with a place for one, and everybody's keys. */
+  #common(res, pathname) {
+    const [, name, ...rest] = pathname.split('/');
+    const any = this.tenants.values().next().value;
+    switch (rest.join('/')) {
+      case 'v2.0/.well-known/openid-configuration': {
+        const of = (url) => url.replace(`/${any.tid}/`, `/${name}/`);
+        const document = any.discovery();
+        for (const [key, value] of Object.entries(document)) {
+          if (typeof value === 'string') document[key] = of(value);
+        }
+        return json(res, 200, { ...document, issuer: `${this.origin}/{tenantid}/v2.0` });
+      }
+      case 'discovery/v2.0/keys':
+        return json(res, 200, { keys: [...this.#everybodysKeys()] });
+      default:
+        return json(res, 404, { error: 'not_found' });
+    }
+  }
+
+  *#everybodysKeys() {
+    for (const tenant of this.tenants.values()) yield* tenant.keyring.published({ issuer: `${this.origin}/{tenantid}/v2.0` });
+    yield* this.consumers.published({ issuer: `${this.origin}/${CONSUMERS}/v2.0` });
   }
 
   async #kubernetes(req, res, path) {
@@ -142,7 +182,7 @@ export function json(res, status, body) {
   res.end(JSON.stringify(body));
 }
 
-/** The fault layer: `{path, kind: status|redirect|truncate|oversize|hang, status, retry_after}`. */
+/** The fault layer: `{path, kind: status|redirect|truncate|oversize|body|hang, status, retry_after}`. */
 function fail(fault, res) {
   switch (fault.kind) {
     case 'redirect':
@@ -154,6 +194,9 @@ function fail(fault, res) {
     case 'oversize':
       res.writeHead(200, { 'content-type': 'application/json' });
       return res.end(`{"pad":"${'x'.repeat(200_000)}"}`);
+    case 'body':
+      res.writeHead(200, { 'content-type': 'application/json' });
+      return res.end(fault.body);
     case 'hang':
       return undefined;
     default:

@@ -9,6 +9,8 @@ export function graph(entra, req, res, url) {
   if (!authorised(entra, req)) {
     return json(res, 401, { error: { code: 'InvalidAuthenticationToken' } });
   }
+  const account = /^\/graph\/v1\.0\/(users|servicePrincipals)\/([0-9a-f-]+)$/.exec(url.pathname);
+  if (account) return accountEnabled(entra, res, account[1], account[2]);
   const match = /^\/graph\/v1\.0\/(users|servicePrincipals)\/([0-9a-f-]+)\/(getMemberObjects|transitiveMemberOf)$/.exec(url.pathname);
   if (!match) return json(res, 404, { error: { code: 'Request_ResourceNotFound' } });
   const [, kind, oid, call] = match;
@@ -24,6 +26,15 @@ export function graph(entra, req, res, url) {
     return json(res, 200, { value: groups });
   }
   // A principal's oid below /users is not found, as in Graph.
+  return json(res, 404, { error: { code: 'Request_ResourceNotFound', message: `Resource '${oid}' does not exist.` } });
+}
+
+function accountEnabled(entra, res, kind, oid) {
+  for (const tenant of entra.tenants.values()) {
+    const list = kind === 'users' ? tenant.config.users : tenant.config.apps;
+    const principal = (list ?? []).find((p) => p.oid === oid);
+    if (principal) return json(res, 200, { accountEnabled: !tenant.isDisabled(principal) });
+  }
   return json(res, 404, { error: { code: 'Request_ResourceNotFound', message: `Resource '${oid}' does not exist.` } });
 }
 

@@ -3,7 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import Provider from 'oidc-provider';
 import { SignJWT } from 'jose';
-import { aadstsBody } from './aadsts.mjs';
+import { Aadsts, aadstsBody } from './aadsts.mjs';
 import { Keyring } from './keyring.mjs';
 
 const GROUPS_MAX = 200;
@@ -120,6 +120,19 @@ export class Tenant {
     };
   }
 
+  /** Version 1, which Weir never asks for. */
+  discoveryV1() {
+    const base = `${this.origin}/${this.tid}`;
+    return {
+      ...this.discovery(),
+      issuer: `https://sts.windows.net/${this.tid}/`,
+      token_endpoint: `${base}/oauth2/token`,
+      authorization_endpoint: `${base}/oauth2/authorize`,
+      device_authorization_endpoint: `${base}/oauth2/devicecode`,
+      jwks_uri: `${base}/discovery/keys`,
+    };
+  }
+
   jwks() {
     return { keys: this.keyring.published({ issuer: this.issuer }) };
   }
@@ -154,6 +167,33 @@ export class Tenant {
     });
     await code.save();
     return true;
+  }
+
+  /** A refresh token is worth as much as the account is. */
+  async checkRefresh(value) {
+    const token = await this.#provider.RefreshToken.find(value);
+    const user = token && this.user(token.accountId);
+    if (user && this.isDisabled(user)) throw new Aadsts(400, 'invalid_grant', 50057, 'The user account is disabled.');
+  }
+
+  /** What a sign-in by browser comes back with; used once, by whoever has the verifier. */
+  async authorizationCode(user, client, { scope, resource, challenge, redirect, nonce }) {
+    const grant = new this.#provider.Grant({ accountId: user.oid, clientId: client.client_id });
+    grant.addOIDCScope('openid profile offline_access');
+    if (resource) grant.addResourceScope(resource, scope);
+    const code = new this.#provider.AuthorizationCode({
+      client: await this.#provider.Client.find(client.client_id),
+      accountId: user.oid,
+      authTime: Math.floor(Date.now() / 1000),
+      codeChallenge: challenge,
+      codeChallengeMethod: 'S256',
+      grantId: await grant.save(),
+      nonce,
+      redirectUri: redirect,
+      resource,
+      scope,
+    });
+    return code.save();
   }
 
   /** Any token at all, signed with the tenant's key: for tests of what must be refused. */
@@ -214,6 +254,7 @@ export class Tenant {
         jwks: '/discovery/v2.0/keys',
       },
       ttl: {
+        AuthorizationCode: 600,
         DeviceCode: this.config.device_lifetime_s ?? 900,
         AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? 3900,
         ClientCredentials: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? 3900,

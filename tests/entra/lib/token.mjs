@@ -10,10 +10,16 @@ export async function prepareToken(tenant, form, kubernetes) {
   const grant = form.get('grant_type');
   const clientId = form.get('client_id');
   if (grant === 'client_credentials') return clientCredentials(tenant, form, clientId, kubernetes);
-  if (!tenant.publicClient(clientId)) throw unknownApp(clientId);
+  const client = tenant.publicClient(clientId);
+  if (!client) throw unknownApp(clientId);
   const body = Object.fromEntries(form);
+  if (client.secret && form.get('client_secret') !== client.secret) {
+    throw new Aadsts(401, 'invalid_client', 7000215, 'Invalid client secret provided.');
+  }
+  delete body.client_secret;
+  if (grant === 'refresh_token') await tenant.checkRefresh(body.refresh_token);
   if (body.scope) Object.assign(body, splitScope(tenant, body.scope));
-  if (grant === 'urn:ietf:params:oauth:grant-type:device_code') {
+  if (grant === 'urn:ietf:params:oauth:grant-type:device_code' || grant === 'authorization_code') {
     delete body.scope;
     delete body.resource;
   }
@@ -90,7 +96,7 @@ async function authenticate(tenant, app, form, kubernetes) {
 }
 
 /** `api://x/Scope openid` becomes the RFC 8707 resource and plain scopes. */
-function splitScope(tenant, scope) {
+export function splitScope(tenant, scope) {
   const plain = [];
   let resource;
   for (const word of scope.split(' ').filter(Boolean)) {

@@ -67,6 +67,30 @@ pub fn connector(ca_pem: &str, alpn: &[&[u8]]) -> Result<tokio_rustls::TlsConnec
     Ok(tokio_rustls::TlsConnector::from(Arc::new(config)))
 }
 
+/// Channel binding `tls-server-end-point` (RFC 5929, section 4.1): the certificate's digest, by the
+/// digest of its signature, with SHA-256 in place of MD5 and SHA-1. `None` where the signature has
+/// none of its own (Ed25519) or is not known.
+#[must_use]
+pub fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    use sha2::{Digest, Sha256, Sha384, Sha512};
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    match parsed.signature_algorithm.algorithm.to_id_string().as_str() {
+        // RSA with MD5, SHA-1 and SHA-256; ECDSA with SHA-1 and SHA-256.
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => Some(Sha256::digest(certificate).to_vec()),
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => {
+            Some(Sha384::digest(certificate).to_vec())
+        }
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => {
+            Some(Sha512::digest(certificate).to_vec())
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -127,6 +151,19 @@ mod tests {
         let root = new_root("test", NOW_S).unwrap();
         let refused = new_intermediate(&root, "n1", &Names::default(), NOW_S).unwrap_err();
         assert!(matches!(refused, AuthorityError::Unconstrained));
+    }
+
+    #[test]
+    fn a_login_is_bound_to_the_certificate_and_to_no_garbage() {
+        let root = new_root("test", NOW_S).unwrap();
+        let certificate = CertificateDer::pem_slice_iter(root.certificate_pem.as_bytes())
+            .next()
+            .unwrap()
+            .unwrap();
+        let bound = server_end_point(&certificate).unwrap();
+        assert!(matches!(bound.len(), 32 | 48 | 64));
+        assert_eq!(server_end_point(&certificate), Some(bound));
+        assert_eq!(server_end_point(b"no certificate"), None);
     }
 
     #[test]

@@ -183,31 +183,63 @@ mod tests {
 
     use super::*;
 
-    fn plugins() -> PathBuf {
-        place(&cgroup::mount().unwrap(), "/weir-broker-test")
+    /// A cgroup of the test's own, which goes with it.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new() -> Self {
+            let own = format!("/weir-broker-test-{}", std::process::id());
+            Self(place(&cgroup::mount().unwrap(), &own))
+        }
+
+        fn printed(&self, script: &str) -> io::Result<Zeroizing<String>> {
+            let command = ["/bin/sh", "-c", script].map(str::to_owned);
+            secret(&CredentialSource::Exec(command.to_vec()), &self.0)
+        }
     }
 
-    fn printed(script: &str) -> io::Result<Zeroizing<String>> {
-        let command = ["/bin/sh", "-c", script].map(str::to_owned);
-        secret(&CredentialSource::Exec(command.to_vec()), &plugins())
+    impl Drop for Place {
+        fn drop(&mut self) {
+            clean(&self.0);
+            // What was killed is counted until it was waited for, perhaps by init.
+            for _look in 0..500 {
+                match fs::remove_dir(&self.0) {
+                    Ok(()) => return,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                    Err(_busy) => std::thread::sleep(Duration::from_millis(10)),
+                }
+            }
+        }
     }
 
     #[test]
     fn a_program_prints_the_secret_outside_weirs_cgroup_and_without_an_environment() {
-        assert_eq!(printed("printf 'hunter2\\n'").unwrap().as_str(), "hunter2");
-        let place = printed("cat /proc/self/cgroup").unwrap();
-        assert!(place.contains("weir-broker-test-plugins"), "{}", *place);
-        assert_eq!(printed("env | grep -c . ; true").unwrap().trim(), "2");
+        let own = Place::new();
+        assert_eq!(
+            own.printed("printf 'hunter2\\n'").unwrap().as_str(),
+            "hunter2"
+        );
+        let place = own.printed("cat /proc/self/cgroup").unwrap();
+        let name = own.0.file_name().unwrap().to_str().unwrap();
+        assert!(
+            place.contains(name) && name.ends_with("-plugins"),
+            "{}",
+            *place
+        );
+        assert_eq!(own.printed("env | grep -c . ; true").unwrap().trim(), "2");
+        let path = own.0.clone();
+        drop(own);
+        assert!(!path.exists(), "{} is left behind", path.display());
     }
 
     #[test]
     fn failure_silence_flood_and_delay_are_refused() {
-        let said = |script: &str| printed(script).unwrap_err().to_string();
+        let own = Place::new();
+        let said = |script: &str| own.printed(script).unwrap_err().to_string();
         assert!(said("printf x; exit 3").contains("failed"));
         assert!(said("true").contains("empty"));
         assert!(said("head -c 70000 /dev/zero | tr '\\0' x").contains("64 KiB"));
         assert!(said("exec sleep 60").contains("longer than 10 s"));
-        clean(&plugins());
     }
 
     #[test]
@@ -216,9 +248,10 @@ mod tests {
         fs::write(&path, "hunter2\n").unwrap();
         let source = CredentialSource::File(path.clone());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(secret(&source, &plugins()).unwrap().as_str(), "hunter2");
+        let nowhere = Path::new("/nonexistent");
+        assert_eq!(secret(&source, nowhere).unwrap().as_str(), "hunter2");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
-        assert!(secret(&source, &plugins()).is_err());
+        assert!(secret(&source, nowhere).is_err());
         fs::remove_file(path).unwrap();
     }
 }

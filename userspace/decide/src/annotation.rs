@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use cedar_policy::Policy;
 
-use crate::outcome::{AtTimeout, Escalation, MaskKind};
+use crate::outcome::{AtTimeout, Escalation, MaskKind, Span};
 use crate::rule::{Duty, HoldDuty};
 
 /// Annotations that policies may carry.
-pub(crate) const KNOWN: [&str; 11] = [
+pub(crate) const KNOWN: [&str; 12] = [
     "id",
     "reason",
     "advice",
     "hold",
     "mask",
     "limit",
+    "detect",
     "predicate",
     "approvals",
     "expires",
@@ -50,6 +51,7 @@ pub(crate) fn duties(
         hold.or_else(stray),
         policy.annotation("mask").map(mask),
         policy.annotation("limit").map(limit),
+        policy.annotation("detect").map(detect),
     ]
     .into_iter()
     .flatten()
@@ -138,20 +140,45 @@ fn seconds(annotation: &str, text: &str) -> Result<u32, String> {
 }
 
 fn mask(text: &str) -> Result<Duty, String> {
+    const KINDS: &str = "@mask is null, redact, hash, token, partial:N or range:…";
     let kind = match text.split_once(':') {
         None => match text {
             "null" => MaskKind::Null,
             "redact" => MaskKind::Redact,
             "hash" => MaskKind::Hash,
-            _ => return Err("@mask is null, redact, hash or partial:N".to_owned()),
+            "token" => MaskKind::Token,
+            _ => return Err(KINDS.to_owned()),
         },
         Some(("partial", count)) => match count.parse() {
             Ok(keep_last) if keep_last <= 8 => MaskKind::Partial { keep_last },
             _ => return Err("@mask(\"partial:N\") keeps 0 to 8 characters".to_owned()),
         },
-        Some(_) => return Err("@mask is null, redact, hash or partial:N".to_owned()),
+        Some(("range", span)) => MaskKind::Range(range(span)?),
+        Some(_) => return Err(KINDS.to_owned()),
     };
     Ok(Duty::Mask(kind))
+}
+
+fn detect(text: &str) -> Result<Duty, String> {
+    if text == "all" {
+        Ok(Duty::Detect)
+    } else {
+        Err("@detect is all: the detectors and patterns of the configuration".to_owned())
+    }
+}
+
+fn range(span: &str) -> Result<Span, String> {
+    match span {
+        "month" => Ok(Span::Month),
+        "year" => Ok(Span::Year),
+        "decade" => Ok(Span::Decade),
+        step => match step.parse() {
+            Ok(step) if (2..=1_000_000_000_000).contains(&step) => Ok(Span::Step(step)),
+            _ => {
+                Err("@mask(\"range:…\") is month, year, decade or a step of at least 2".to_owned())
+            }
+        },
+    }
 }
 
 fn limit(text: &str) -> Result<Duty, String> {

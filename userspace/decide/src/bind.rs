@@ -13,7 +13,7 @@ use crate::expr::{Asked, Who};
 use crate::gather::{Gathered, HoldRule, needed};
 use crate::moment::Moment;
 use crate::oracle::{self, Cedar};
-use crate::outcome::{Denial, Obligations, Observed, Outcome, Permit, Would};
+use crate::outcome::{Denial, MaskKind, Obligations, Observed, Outcome, Permit, Would};
 use crate::rule::{Duty, RuleKind, Test, all_hold};
 
 /// Decisions kept per session; at the limit the cache starts anew.
@@ -80,15 +80,84 @@ pub struct Bound {
     pub(crate) vocabulary: Option<&'static Vocabulary>,
     engine: Engine,
     observes: bool,
-    who: Who,
-    principal: Principal,
-    /// Made when Cedar is needed; `None` inside when it cannot be made.
-    cedar: OnceLock<Option<Cedar>>,
+    /// Who has to be permitted: the principal, and beside it the workload that presented its token.
+    pub(crate) sides: Vec<Side>,
     cache: HashMap<Arc<Intent>, Arc<Finding>>,
     /// When it was last asked; what is kept is of this minute where policies read the time.
     moment: Moment,
     /// Columns asked for by [`Bound::masks`].
     masked: HashMap<Object, bool>,
+}
+
+/// One of those who have to be permitted.
+pub(crate) struct Side {
+    who: Who,
+    principal: Principal,
+    other: Option<Other>,
+    /// Ends the reason of a denial, where there are two.
+    whose: &'static str,
+    /// Made when Cedar is needed; `None` inside when it cannot be made.
+    cedar: OnceLock<Option<Cedar>>,
+}
+
+/// Each sees the other: `principal.attested` of a token's subject is the workload that presented
+/// it, and `principal.presented` of the workload is the token's subject.
+struct Other {
+    principal: Principal,
+    named: &'static str,
+    names: &'static str,
+}
+
+impl Side {
+    fn new(
+        set: &PolicySet,
+        principal: &Principal,
+        other: Option<Other>,
+        whose: &'static str,
+    ) -> Self {
+        Self {
+            who: who(set, principal),
+            principal: principal.clone(),
+            other,
+            whose,
+            cedar: OnceLock::new(),
+        }
+    }
+
+    fn cedar(&self, set: &PolicySet) -> Option<&Cedar> {
+        let made = || {
+            let other = self.other.as_ref();
+            let other = other.map(|other| (other.named, &other.principal, other.names));
+            Cedar::new(set, &self.principal, other)
+        };
+        self.cedar.get_or_init(made).as_ref()
+    }
+}
+
+fn sides(set: &PolicySet, principal: &Principal, attested: Option<&Principal>) -> Vec<Side> {
+    let same = |one: &Principal| one.tenant == principal.tenant && one.oid == principal.oid;
+    let Some(attested) = attested.filter(|attested| !same(attested)) else {
+        return vec![Side::new(set, principal, None, "")];
+    };
+    let other = |principal: &Principal, named, names| Other {
+        principal: principal.clone(),
+        named,
+        names,
+    };
+    vec![
+        Side::new(
+            set,
+            principal,
+            Some(other(attested, "attested", "presented")),
+            " (asked of the presented token's subject)",
+        ),
+        Side::new(
+            set,
+            attested,
+            Some(other(principal, "presented", "attested")),
+            " (asked of the workload that presented the token)",
+        ),
+    ]
 }
 
 impl std::fmt::Debug for Bound {
@@ -100,9 +169,11 @@ impl std::fmt::Debug for Bound {
 }
 
 impl Bound {
+    /// `attested` is the workload that presented a token of `principal`: both have to be permitted,
+    /// and what either of them obliges to holds.
     pub(crate) fn new(
         set: Arc<PolicySet>,
-        principal: &Principal,
+        (principal, attested): (&Principal, Option<&Principal>),
         target: &TargetRef,
         engine: Engine,
     ) -> Self {
@@ -112,13 +183,11 @@ impl Bound {
             .copied()
             .find(|known| known.namespace == target.namespace);
         Self {
-            who: who(&set, principal),
+            sides: sides(&set, principal, attested),
             set,
             vocabulary,
             engine,
             observes: false,
-            principal: principal.clone(),
-            cedar: OnceLock::new(),
             cache: HashMap::new(),
             moment: Moment::default(),
             masked: HashMap::new(),
@@ -217,13 +286,24 @@ impl Bound {
                 object: column.clone(),
             };
             let intent = Intent::new(vec![access.clone()], Vec::new());
-            self.masking(&intent, &access, action).unwrap_or(true)
+            self.sides.iter().any(|side| {
+                self.masking(side, (&intent, &access), action)
+                    .unwrap_or(true)
+            })
         });
         if self.masked.len() >= CACHE_MAX {
             self.masked.clear();
         }
         self.masked.insert(column.clone(), masks);
         masks
+    }
+
+    /// Whether policy masks anything of this protocol. Where nothing is masked, what the server says
+    /// has nothing to hide.
+    #[must_use]
+    pub fn masks_any(&self) -> bool {
+        self.vocabulary
+            .is_none_or(|known| self.set.masked.contains(known.namespace))
     }
 
     fn keep(&mut self, intent: &Arc<Intent>, finding: Finding) -> Arc<Finding> {
@@ -245,37 +325,25 @@ impl Bound {
             }));
         }
         let mut gathered = Gathered::default();
-        // Accesses by which a masked value would decide something, unless a permit says so.
-        let mut predicates = Vec::new();
-        let mut denied = None;
-        for access in &intent.accesses {
-            let answer = self.answer(intent, access, access.action)?;
-            if let Some(denial) = self.verdict(&answer, access)? {
-                if !self.observes {
+        let mut observed = None;
+        for side in &self.sides {
+            match self.denied(side, intent, &mut gathered)? {
+                None => {}
+                Some(Refused::Final(mut denial)) => {
+                    denial.reason.push_str(side.whose);
                     return Ok(Finding::Denied(denial));
                 }
-                if answer.duties_failed {
-                    return Err(Fault::failed(access));
+                Some(Refused::Observed(mut denial)) => {
+                    denial.reason.push_str(side.whose);
+                    observed.get_or_insert(denial);
                 }
-                denied.get_or_insert(denial);
-            }
-            self.add(&answer, access, &mut gathered);
-            if let Some(kind) = self.predicate_kind(access)
-                && !answer.lifts(&self.set)
-            {
-                predicates.push((access, kind));
-            }
-        }
-        for (access, kind) in predicates {
-            if self.masking(intent, access, kind.reads)? {
-                return Ok(Finding::Denied(masked_predicate(access)));
             }
         }
         let rule = gathered.permits(&self.set);
         let mut holds: Vec<HoldRule> = gathered.holds.into_values().collect();
-        let mut observed = None;
+        let mut observation = None;
         if self.observes {
-            observed = observation(denied, &holds).map(Arc::new);
+            observation = said_only(observed, &holds).map(Arc::new);
             holds.clear();
             gathered.obligations.rows_max = None;
             gathered.obligations.bytes_max = None;
@@ -284,8 +352,44 @@ impl Bound {
             rule,
             holds,
             obligations: Arc::new(gathered.obligations),
-            observed,
+            observed: observation,
         })
+    }
+
+    /// Why one side is refused; otherwise what the accesses add is in `gathered`.
+    fn denied(
+        &self,
+        side: &Side,
+        intent: &Intent,
+        gathered: &mut Gathered,
+    ) -> Result<Option<Refused>, Fault> {
+        // Accesses by which a masked value would decide something, unless a permit says so.
+        let mut predicates = Vec::new();
+        let mut observed = None;
+        for access in &intent.accesses {
+            let answer = self.answer(side, (intent, access), access.action)?;
+            if let Some(denial) = self.verdict(&answer, access)? {
+                if !self.observes {
+                    return Ok(Some(Refused::Final(denial)));
+                }
+                if answer.duties_failed {
+                    return Err(Fault::failed(access));
+                }
+                observed.get_or_insert(denial);
+            }
+            self.add(&answer, side, (intent, access), gathered)?;
+            if let Some(kind) = self.predicate_kind(access)
+                && !answer.lifts(&self.set)
+            {
+                predicates.push((access, kind));
+            }
+        }
+        for (access, kind) in predicates {
+            if self.masking(side, (intent, access), kind.reads)? {
+                return Ok(Some(Refused::Final(masked_predicate(access))));
+            }
+        }
+        Ok(observed.map(Refused::Observed))
     }
 
     /// The predicate that this access is, if it is one.
@@ -295,13 +399,40 @@ impl Bound {
     }
 
     /// What the access adds to the request.
-    fn add(&self, answer: &Answer, access: &Access, gathered: &mut Gathered) {
+    fn add(
+        &self,
+        answer: &Answer,
+        side: &Side,
+        (intent, access): (&Intent, &Access),
+        gathered: &mut Gathered,
+    ) -> Result<(), Fault> {
         gathered.permits.extend_from_slice(&answer.permits);
         for number in &answer.duties {
-            if let Some(rule) = self.set.rules.get(*number as usize) {
+            let Some(rule) = self.set.rules.get(*number as usize) else {
+                continue;
+            };
+            if let RuleKind::Duty(Duty::Mask(kind)) = &rule.kind
+                && kind.is_deterministic()
+                && self.writes(side, (intent, access))?
+            {
+                gathered.mask(access, MaskKind::Redact, &rule.id);
+            } else {
                 gathered.duty(rule, access);
             }
         }
+        Ok(())
+    }
+
+    /// Whether this principal may choose the column's values: then it could look up what each becomes.
+    fn writes(&self, side: &Side, question: (&Intent, &Access)) -> Result<bool, Fault> {
+        let Some(kind) = self.vocabulary.and_then(|known| known.predicate) else {
+            return Ok(false);
+        };
+        let answer = self.answer(side, question, kind.writes)?;
+        if answer.base_failed {
+            return Err(Fault::failed(question.1));
+        }
+        Ok(answer.forbids.is_empty() && !answer.permits.is_empty())
     }
 
     /// The denial of one access, if policy denies it; a masked predicate is not looked at.
@@ -347,13 +478,13 @@ impl Bound {
     /// Would reading that object by `action` be masked?
     pub(crate) fn masking(
         &self,
-        intent: &Intent,
-        access: &Access,
+        side: &Side,
+        question: (&Intent, &Access),
         action: &str,
     ) -> Result<bool, Fault> {
-        let answer = self.answer(intent, access, action)?;
+        let answer = self.answer(side, question, action)?;
         if answer.duties_failed {
-            return Err(Fault::failed(access));
+            return Err(Fault::failed(question.1));
         }
         let mut rules = answer.duties.iter();
         Ok(rules.any(|number| {
@@ -365,23 +496,28 @@ impl Bound {
     /// Every policy that has a say on one access.
     pub(crate) fn answer(
         &self,
-        intent: &Intent,
-        access: &Access,
+        side: &Side,
+        question: (&Intent, &Access),
         action: &str,
     ) -> Result<Answer, Fault> {
         let answer = match self.engine {
-            Engine::Compiled => self.compiled(intent, access, action),
-            Engine::Cedar => self.cedar_answer(intent, access, action),
+            Engine::Compiled => self.compiled(side, question, action),
+            Engine::Cedar => self.cedar_answer(side, question, action),
         };
-        answer.ok_or_else(|| Fault::unfit(access))
+        answer.ok_or_else(|| Fault::unfit(question.1))
     }
 
-    fn compiled(&self, intent: &Intent, access: &Access, action: &str) -> Option<Answer> {
+    fn compiled(
+        &self,
+        side: &Side,
+        (intent, access): (&Intent, &Access),
+        action: &str,
+    ) -> Option<Answer> {
         let vocabulary = self.vocabulary?;
         let trail = self.set.names.trail(vocabulary, &access.object)?;
         let number = self.set.names.action(vocabulary.namespace, action);
         let asked = Asked {
-            who: &self.who,
+            who: &side.who,
             // No policy names an action that the vocabulary lacks.
             action: number.unwrap_or(u32::MAX - 1),
             namespace: vocabulary.namespace,
@@ -392,9 +528,8 @@ impl Bound {
             moment: self.moment,
         };
         let mut candidates = Vec::new();
-        self.set
-            .index
-            .candidates(&self.who, asked.action, asked.nodes, &mut candidates);
+        let index = &self.set.index;
+        index.candidates(&side.who, asked.action, asked.nodes, &mut candidates);
         let mut answer = Answer::default();
         // Made at the first policy that only Cedar can evaluate.
         let mut question = None;
@@ -403,13 +538,10 @@ impl Bound {
             let satisfied = match &rule.test {
                 Test::Own(conjuncts) => all_hold(conjuncts, &asked).ok(),
                 Test::Cedar(alone) => {
-                    let cedar = self.cedar()?;
+                    let cedar = side.cedar(&self.set)?;
                     if question.is_none() {
-                        question = Some(cedar.question(
-                            vocabulary,
-                            (intent, access, self.moment),
-                            action,
-                        )?);
+                        let asked = (intent, access, self.moment);
+                        question = Some(cedar.question(vocabulary, asked, action)?);
                     }
                     question
                         .as_ref()
@@ -421,15 +553,15 @@ impl Bound {
         Some(answer)
     }
 
-    fn cedar(&self) -> Option<&Cedar> {
-        self.cedar
-            .get_or_init(|| Cedar::new(&self.set, &self.principal))
-            .as_ref()
-    }
-
-    fn cedar_answer(&self, intent: &Intent, access: &Access, action: &str) -> Option<Answer> {
-        let cedar = self.cedar()?;
-        let question = cedar.question(self.vocabulary?, (intent, access, self.moment), action)?;
+    fn cedar_answer(
+        &self,
+        side: &Side,
+        (intent, access): (&Intent, &Access),
+        action: &str,
+    ) -> Option<Answer> {
+        let cedar = side.cedar(&self.set)?;
+        let asked = (intent, access, self.moment);
+        let question = cedar.question(self.vocabulary?, asked, action)?;
         let reasons = cedar.reasons(&question, &self.set);
         let mut answer = Answer {
             base_failed: reasons.base_failed,
@@ -444,8 +576,15 @@ impl Bound {
     }
 }
 
+/// Why one side is refused.
+enum Refused {
+    Final(Denial),
+    /// Only said, since policy observes.
+    Observed(Denial),
+}
+
 /// What would have been said; `None` when it would have been permitted.
-fn observation(denied: Option<Denial>, holds: &[HoldRule]) -> Option<Observed> {
+fn said_only(denied: Option<Denial>, holds: &[HoldRule]) -> Option<Observed> {
     if let Some(denial) = denied {
         return Some(Observed {
             would: Would::Deny,

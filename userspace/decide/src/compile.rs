@@ -44,6 +44,8 @@ pub struct PolicySet {
     /// As Cedar has them, for the slow path and the oracle.
     pub(crate) all: cedar_policy::PolicySet,
     pub(crate) whole: OnceLock<Whole>,
+    /// Namespaces of protocols that a mask is for.
+    pub(crate) masked: BTreeSet<&'static str>,
     /// Some policy's answer depends on when it is asked.
     pub(crate) reads_time: bool,
     sources: Vec<PolicySource>,
@@ -157,7 +159,20 @@ impl PolicySet {
         target: &TargetRef,
         engine: Engine,
     ) -> Bound {
-        Bound::new(Arc::clone(self), principal, target, engine)
+        Bound::new(Arc::clone(self), (principal, None), target, engine)
+    }
+
+    /// Binds the subject of a token that the workload `attested` presented: both have to be
+    /// permitted.
+    #[must_use]
+    pub fn bind_presented(
+        self: &Arc<Self>,
+        principal: &Principal,
+        attested: &Principal,
+        target: &TargetRef,
+    ) -> Bound {
+        let both = (principal, Some(attested));
+        Bound::new(Arc::clone(self), both, target, Engine::Compiled)
     }
 
     /// Number of policies.
@@ -320,7 +335,7 @@ impl Compiler<'_> {
             wrong.push("obligations stand on forbid, not permit".to_owned());
         }
         if duties.len() > 1 {
-            wrong.push("one of @hold, @mask, @limit, not several".to_owned());
+            wrong.push("one of @hold, @mask, @limit, @detect, not several".to_owned());
         }
         let duty = if duties.is_empty() {
             None
@@ -332,9 +347,11 @@ impl Compiler<'_> {
             None => RuleKind::Forbid,
             Some(Ok(duty)) => {
                 let constraint = policy.action_constraint();
-                if matches!(duty, Duty::Mask(_)) && !self.maskable(&constraint) {
+                if matches!(duty, Duty::Mask(_) | Duty::Detect) && !self.maskable(&constraint) {
                     let names = self.maskable_names();
-                    wrong.push(format!("@mask needs actions that read values: {names}"));
+                    wrong.push(format!(
+                        "@mask and @detect need actions that read values: {names}"
+                    ));
                 }
                 RuleKind::Duty(duty)
             }
@@ -509,6 +526,13 @@ impl Compiler<'_> {
             // What Cedar evaluates is not looked into.
             !conjuncts.whole || conjuncts.list.iter().any(Expr::reads_time)
         });
+        let mut masked = BTreeSet::new();
+        for (rule, keys) in rules.iter().zip(&every_keys) {
+            let rule: &Rule = rule;
+            if matches!(rule.kind, RuleKind::Duty(Duty::Mask(_))) {
+                masked.extend(names.namespaces(keys.actions.as_deref()));
+            }
+        }
         let mut aliases: HashMap<String, Vec<String>> = HashMap::new();
         for (alias, of) in &self.settings.group_aliases {
             aliases.entry(of.clone()).or_default().push(alias.clone());
@@ -524,6 +548,7 @@ impl Compiler<'_> {
             places,
             all,
             whole: OnceLock::new(),
+            masked,
             reads_time,
             sources: self.sources.to_vec(),
             schema_text,

@@ -1,5 +1,6 @@
 //! What policy says of each access of a request, for people.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weir_model::request::{Access, Intent};
@@ -18,6 +19,8 @@ pub struct Explained {
     pub holds: Vec<Arc<str>>,
     pub masks: Vec<MaskedAs>,
     pub limits: Vec<Arc<str>>,
+    /// Rules by which values are looked through.
+    pub detects: Vec<Arc<str>>,
     /// Why it is refused without a forbid: no permit, a masked predicate, an error.
     pub refused: Option<Denial>,
 }
@@ -49,18 +52,25 @@ impl Bound {
             holds: Vec::new(),
             masks: Vec::new(),
             limits: Vec::new(),
+            detects: Vec::new(),
             refused: None,
         };
-        let answer = match self.answer(intent, access, access.action) {
-            Ok(answer) => answer,
-            Err(Fault(denial)) => {
-                explained.refused = Some(denial);
-                return explained;
+        let mut numbers = BTreeSet::new();
+        for side in &self.sides {
+            match self.answer(side, (intent, access), access.action) {
+                Ok(answer) => {
+                    numbers.extend(answer.permits);
+                    numbers.extend(answer.forbids);
+                    numbers.extend(answer.duties);
+                }
+                Err(Fault(denial)) => {
+                    explained.refused = Some(denial);
+                    return explained;
+                }
             }
-        };
-        let numbers = answer.permits.iter().chain(&answer.forbids);
-        for number in numbers.chain(&answer.duties) {
-            let Some(rule) = self.set.rules.get(*number as usize) else {
+        }
+        for number in numbers {
+            let Some(rule) = self.set.rules.get(number as usize) else {
                 continue;
             };
             let id = Arc::clone(&rule.id);
@@ -72,6 +82,7 @@ impl Bound {
                     rule: id,
                     kind: *kind,
                 }),
+                RuleKind::Duty(Duty::Detect) => explained.detects.push(id),
                 RuleKind::Duty(Duty::Limit { .. }) => explained.limits.push(id),
             }
         }
@@ -99,15 +110,17 @@ impl Bound {
         let Some(access) = intent.accesses.first() else {
             return Ok(None);
         };
-        let answer = self.answer(intent, access, access.action)?;
-        if let Some(denial) = self.verdict(&answer, access)? {
-            return Ok(Some(denial));
-        }
-        if let Some(kind) = self.predicate_kind(access)
-            && !answer.lifts(&self.set)
-            && self.masking(intent, access, kind.reads)?
-        {
-            return Ok(Some(masked_predicate(access)));
+        for side in &self.sides {
+            let answer = self.answer(side, (intent, access), access.action)?;
+            if let Some(denial) = self.verdict(&answer, access)? {
+                return Ok(Some(denial));
+            }
+            if let Some(kind) = self.predicate_kind(access)
+                && !answer.lifts(&self.set)
+                && self.masking(side, (intent, access), kind.reads)?
+            {
+                return Ok(Some(masked_predicate(access)));
+            }
         }
         Ok(None)
     }

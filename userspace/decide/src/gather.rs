@@ -52,6 +52,7 @@ impl Gathered {
                 self.holds.insert(Arc::clone(&rule.id), hold);
             }
             RuleKind::Duty(Duty::Mask(kind)) => self.mask(access, *kind, &rule.id),
+            RuleKind::Duty(Duty::Detect) => self.obligations.detect = Some(Arc::clone(&rule.id)),
             RuleKind::Duty(Duty::Limit { rows, bytes }) => {
                 let obligations = &mut self.obligations;
                 obligations.rows_max = least(obligations.rows_max, *rows);
@@ -60,7 +61,7 @@ impl Gathered {
         }
     }
 
-    fn mask(&mut self, access: &Access, kind: MaskKind, rule: &Arc<str>) {
+    pub(crate) fn mask(&mut self, access: &Access, kind: MaskKind, rule: &Arc<str>) {
         let masks = &mut self.obligations.masks;
         match masks.get(&access.object) {
             Some(have) if have.kind >= kind => {}

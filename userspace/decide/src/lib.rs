@@ -30,7 +30,7 @@ pub use crate::explain::{Explained, MaskedAs};
 pub use crate::inherit::{Inherited, SavedPermit};
 pub use crate::outcome::{
     AtTimeout, Denial, Escalation, HoldNeeded, Mask, MaskKind, Obligations, Observed, Outcome,
-    Permit, Would,
+    Permit, Span, Would,
 };
 pub use crate::schema::schema;
 pub use crate::source::{PolicyProblem, PolicySettings, PolicySource};

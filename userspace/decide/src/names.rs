@@ -80,6 +80,14 @@ impl Names {
         names
     }
 
+    /// The protocols of these actions; of all of them for `None`.
+    pub(crate) fn namespaces(&self, actions: Option<&[u32]>) -> Vec<&'static str> {
+        let all = self.actions.iter();
+        all.filter(|(_, id)| actions.is_none_or(|chosen| chosen.contains(id)))
+            .map(|((namespace, _), _)| *namespace)
+            .collect()
+    }
+
     /// The number of an action.
     pub(crate) fn action(&self, namespace: &str, name: &str) -> Option<u32> {
         self.actions.get(&(namespace, name)).copied()

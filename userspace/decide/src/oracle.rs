@@ -65,12 +65,32 @@ pub(crate) struct Question {
 }
 
 impl Cedar {
-    pub(crate) fn new(set: &PolicySet, principal: &Principal) -> Option<Self> {
-        let id = format!("{}/{}", principal.tenant, principal.oid);
-        let uid = uid("Weir::Agent", &id)?;
+    /// `other` is the principal beside this one, by the attribute that names it, and the attribute
+    /// by which it names this one.
+    pub(crate) fn new(
+        set: &PolicySet,
+        principal: &Principal,
+        other: Option<(&str, &Principal, &str)>,
+    ) -> Option<Self> {
+        let uid = agent(principal)?;
+        let mut all = Vec::new();
+        match other {
+            None => all = entities(set, principal, (&uid, None)),
+            Some((name, beside, of_beside)) => {
+                let beside_uid = agent(beside)?;
+                let mine = entities(set, principal, (&uid, Some((name, &beside_uid))));
+                let theirs = entities(set, beside, (&beside_uid, Some((of_beside, &uid))));
+                for entity in mine.into_iter().chain(theirs) {
+                    // Both may be in the same group.
+                    if all.iter().all(|have: &Entity| have.uid() != entity.uid()) {
+                        all.push(entity);
+                    }
+                }
+            }
+        }
         Some(Self {
             authorizer: Authorizer::new(),
-            entities: entities(set, principal, &uid),
+            entities: all,
             uid,
         })
     }
@@ -166,8 +186,18 @@ fn expression(value: &AttrValue) -> RestrictedExpression {
     }
 }
 
-/// The principal and everything it is in.
-fn entities(set: &PolicySet, principal: &Principal, agent: &EntityUid) -> Vec<Entity> {
+/// A principal's own entity; the key of policy and record.
+fn agent(principal: &Principal) -> Option<EntityUid> {
+    let id = format!("{}/{}", principal.tenant, principal.oid);
+    uid("Weir::Agent", &id)
+}
+
+/// The principal, everything it is in, and an attribute that names another one.
+fn entities(
+    set: &PolicySet,
+    principal: &Principal,
+    (agent, other): (&EntityUid, Option<(&str, &EntityUid)>),
+) -> Vec<Entity> {
     let mut parents = HashSet::new();
     for (kind, id) in parents_of(set, principal) {
         parents.extend(uid(kind, &id));
@@ -179,6 +209,10 @@ fn entities(set: &PolicySet, principal: &Principal, agent: &EntityUid) -> Vec<En
     ]);
     if let Some(person) = &principal.on_behalf_of {
         attrs.insert("onBehalfOf".to_owned(), text(person));
+    }
+    if let Some((name, uid)) = other {
+        let uid = RestrictedExpression::new_entity_uid(uid.clone());
+        attrs.insert(name.to_owned(), uid);
     }
     let mut entities: Vec<Entity> = parents
         .iter()

@@ -79,7 +79,12 @@ pub enum MaskKind {
     Partial {
         keep_last: u8,
     },
-    /// A keyed digest: equal values stay equal.
+    /// Numbers and moments become the start of the span that they lie in.
+    Range(Span),
+    /// Another value of the same form: equal values stay equal, also in different columns, so that
+    /// results can still be joined.
+    Token,
+    /// A keyed digest: equal values of one column stay equal.
     Hash,
     /// A fixed text.
     Redact,
@@ -88,12 +93,43 @@ pub enum MaskKind {
 
 impl MaskKind {
     /// Greater is stricter; a partial mask is stricter the fewer characters it keeps.
-    const fn strictness(self) -> (u8, u8) {
+    const fn strictness(self) -> (u8, u64) {
         match self {
-            Self::Partial { keep_last } => (0, u8::MAX - keep_last),
-            Self::Hash => (1, 0),
-            Self::Redact => (2, 0),
-            Self::Null => (3, 0),
+            Self::Partial { keep_last } => (0, (u8::MAX - keep_last) as u64),
+            Self::Range(span) => (1, span.strictness()),
+            Self::Token => (2, 0),
+            Self::Hash => (3, 0),
+            Self::Redact => (4, 0),
+            Self::Null => (5, 0),
+        }
+    }
+
+    /// Equal values stay equal: whoever may choose a value can look up what it becomes.
+    #[must_use]
+    pub const fn is_deterministic(self) -> bool {
+        matches!(self, Self::Token | Self::Hash)
+    }
+}
+
+/// How much of a number or a moment is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Span {
+    /// Numbers: multiples of this, at least 2.
+    Step(u64),
+    Month,
+    Year,
+    Decade,
+}
+
+impl Span {
+    /// Greater is wider. Spans of numbers and of moments do not compare; either is withheld where
+    /// the other would be shown.
+    const fn strictness(self) -> u64 {
+        match self {
+            Self::Step(step) => step,
+            Self::Month => 1,
+            Self::Year => 2,
+            Self::Decade => 3,
         }
     }
 }
@@ -121,6 +157,9 @@ pub struct Mask {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligations {
     pub masks: BTreeMap<Object, Mask>,
+    /// Values without a mask are looked through for what detectors know: the rule that asks for it.
+    #[serde(default)]
+    pub detect: Option<Arc<str>>,
     pub rows_max: Option<u64>,
     pub bytes_max: Option<u64>,
 }

@@ -10,6 +10,8 @@ use crate::outcome::MaskKind;
 pub(crate) enum Duty {
     Hold(HoldDuty),
     Mask(MaskKind),
+    /// Values are looked through by the detectors of the configuration.
+    Detect,
     Limit {
         rows: Option<u64>,
         bytes: Option<u64>,

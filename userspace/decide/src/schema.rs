@@ -15,7 +15,8 @@ pub(crate) fn text(vocabularies: &[&'static Vocabulary]) -> String {
     let mut out = String::from(
         "namespace Weir {\n  entity Group;\n  entity Role;\n  entity Application;\n  \
          entity Agent in [Group, Role, Application] {\n    workload: String,\n    \
-         tenant: String,\n    kind: String,\n    onBehalfOf?: String,\n  };\n  \
+         tenant: String,\n    kind: String,\n    onBehalfOf?: String,\n    \
+         presented?: Agent,\n    attested?: Agent,\n  };\n  \
          entity Target { name: String };\n}\n",
     );
     for vocabulary in vocabularies {

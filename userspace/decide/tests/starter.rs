@@ -49,7 +49,8 @@ fn every_policy_says_why() {
 
 #[test]
 fn both_groups_read_with_masks() {
-    for group in [ANALYSTS, OPERATORS] {
+    // Who may write addresses could look up what each becomes: no digests for operators.
+    for (group, email) in [(ANALYSTS, MaskKind::Hash), (OPERATORS, MaskKind::Redact)] {
         let mut bound = agent(&[group]);
         let permit = permit(
             &mut bound,
@@ -71,13 +72,13 @@ fn both_groups_read_with_masks() {
             .map(|(object, mask)| (object.id(), mask.kind, &*mask.rule))
             .collect();
         let expected = [
-            ("customer_orders/contact", MaskKind::Hash, "mask-contact"),
+            ("customer_orders/contact", email, "mask-contact"),
             (
                 "customers/card",
                 MaskKind::Partial { keep_last: 4 },
                 "mask-card",
             ),
-            ("customers/email", MaskKind::Hash, "mask-email"),
+            ("customers/email", email, "mask-email"),
             ("customers/ssn", MaskKind::Redact, "mask-ssn"),
         ]
         .map(|(path, kind, rule)| (format!("demo/shop/public/{path}"), kind, rule));

@@ -6,6 +6,7 @@
 //! reviewer's own sign-in on top, which this process holds in memory and nowhere else.
 
 pub(crate) mod api;
+mod browser;
 pub(crate) mod client;
 mod grants;
 mod peer;
@@ -15,6 +16,7 @@ mod run;
 mod server;
 mod signin;
 
+pub(crate) use self::browser::Browsers;
 pub(crate) use self::peer::PeerRule;
 pub(crate) use self::run::Runs;
 pub(crate) use self::server::{AdminState, serve_tcp, serve_unix};

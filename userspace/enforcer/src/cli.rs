@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod browser;
 mod ca;
 mod check;
 mod db;
@@ -74,7 +75,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Look at what this host offers and whether the parts answer
     Doctor(doctor::DoctorArgs),
-    /// Sign in as a reviewer with a device code
+    /// Sign in as a reviewer, by browser or device code
     Login(login::LoginArgs),
     /// Forget the sign-in
     Logout(ConfigArg),

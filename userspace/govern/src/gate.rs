@@ -82,6 +82,16 @@ pub enum Blocked {
 
 /// One flow's way through govern.
 pub trait Gate {
+    /// Who asks, where each request carries a token of its own: called with the request's
+    /// authorization before anything else of it is looked at. `Err` is a fixed sentence for the
+    /// agent; the request is recorded as refused then.
+    fn admit(
+        &self,
+        _authorization: Option<&[u8]>,
+    ) -> impl Future<Output = Result<(), &'static str>> {
+        std::future::ready(Ok(()))
+    }
+
     /// Decides and records, and waits for a reviewer where policy says so. Dropping the future
     /// abandons a hold.
     fn ask(&self, request: Request) -> impl Future<Output = Result<Cleared, Blocked>>;

@@ -233,14 +233,40 @@ impl Governor {
     /// Another process speaks from here on; the change is a fact of its own. The session, its
     /// principal and its policy stay what they are.
     pub fn attribute(&mut self, context: FactContext, now: Now) {
+        let own = &self.context;
         let context = FactContext {
-            session_id: self.context.session_id,
-            policy_version: self.context.policy_version,
+            session_id: own.session_id,
+            policy_version: own.policy_version,
+            tenant: own.tenant.clone(),
+            principal: own.principal.clone(),
+            application: own.application.clone(),
+            on_behalf_of: own.on_behalf_of.clone(),
+            groups: own.groups.clone(),
+            roles: own.roles.clone(),
+            token_id: own.token_id.clone(),
+            evidence: own.evidence.clone(),
             ..context
         };
         let process = format!("{} {}", context.pid, context.exe);
         self.context = Arc::new(context);
         self.note(FactKind::Flow, "process", &process, now);
+    }
+
+    /// The session has another principal from here on: its client presented a token. `context` has
+    /// the principal's columns; everything else of it stays what it is.
+    pub fn identify(&mut self, context: &FactContext, bound: Box<Bound>) {
+        self.context = Arc::new(FactContext {
+            tenant: context.tenant.clone(),
+            principal: context.principal.clone(),
+            application: context.application.clone(),
+            on_behalf_of: context.on_behalf_of.clone(),
+            groups: context.groups.clone(),
+            roles: context.roles.clone(),
+            token_id: context.token_id.clone(),
+            evidence: context.evidence.clone(),
+            ..FactContext::clone(&self.context)
+        });
+        self.rebind(bound);
     }
 
     #[must_use]
@@ -274,6 +300,12 @@ impl Governor {
     /// recorded in the clear.
     pub fn masks(&mut self, column: &Object) -> bool {
         self.bound.masks(column)
+    }
+
+    /// Whether policy masks anything of this protocol.
+    #[must_use]
+    pub fn masks_any(&self) -> bool {
+        self.bound.masks_any()
     }
 
     /// Decides a request and records the decision.

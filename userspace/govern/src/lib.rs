@@ -23,5 +23,5 @@ pub use crate::governor::{Governor, Hold, Refusal, Reply, Ruling, SavedGovernor,
 pub use crate::output::OutputMasking;
 pub use crate::session::{
     CancelKey, CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Output,
-    Session, Side, Snapshot,
+    Presented, Session, Side, Snapshot,
 };

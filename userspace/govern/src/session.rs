@@ -143,6 +143,8 @@ pub enum Output {
     /// Bind the flow's workload to a principal for this database; answered by `Identified` or
     /// `Unidentified`.
     Identify,
+    /// The same for a client that presented a token: its subject and the workload together.
+    Present(Presented),
     /// Open the upstream flow; answered by `Connected` or `ConnectFailed`.
     Connect(ConnectRequest),
     /// Read the catalog; answered by `Catalog` or `CatalogFailed`.
@@ -159,6 +161,29 @@ pub enum Output {
     SendCancel(ServerBytes),
     /// Flush what is pending to the client, then close both flows.
     Close(CloseReason),
+}
+
+/// What a client gave as its token: unproven, possibly a person's real password. It is validated
+/// and wiped; it is never recorded, shown or passed on.
+pub struct Presented(zeroize::Zeroizing<String>);
+
+impl Presented {
+    #[must_use]
+    pub const fn new(text: zeroize::Zeroizing<String>) -> Self {
+        Self(text)
+    }
+
+    /// For the validator alone.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Presented {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Presented(…)")
+    }
 }
 
 /// What the upstream login needs to know.
@@ -214,6 +239,8 @@ pub struct Credential {
     pub password: zeroize::Zeroizing<String>,
     /// The upstream flow is encrypted and the server's certificate was checked.
     pub server_proven: bool,
+    /// `tls-server-end-point` of the upstream flow, where the login can be bound to it.
+    pub channel_binding: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Credential {

@@ -5,15 +5,14 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use weir_model::ident::{EvidenceKind, Principal, PrincipalKind};
+use weir_model::ident::Principal;
 use weir_model::time::Now;
 
 use crate::Identify;
-use crate::federated::{Minted, TokenAnswer, minted};
+use crate::federated::{TokenAnswer, minted};
 use crate::refusal::Unidentified;
 use crate::secret::Secret;
-use crate::validate::id_token::Expected;
-use crate::validate::open;
+use crate::sign_in::Asked;
 
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// Seconds between polls when Entra does not say (RFC 8628, section 3.2).
@@ -81,12 +80,7 @@ impl Identify {
     /// # Errors
     /// The same.
     pub async fn device_begin_at(&self, now: Now) -> Result<DeviceStart, Unidentified> {
-        let settings = &self.settings;
-        let scope = format!(
-            "api://{}/{} openid profile",
-            settings.audience, settings.reviewer_scope
-        );
-        self.device_begin_for(&scope, now).await
+        self.device_begin_for(&self.reviewers_scope(), now).await
     }
 
     /// As [`Self::device_begin`], for a sign-in that is renewed while a process tree lives.
@@ -194,7 +188,12 @@ impl Identify {
             .await?;
         match minted(&answer) {
             Ok(tokens) => {
-                let principal = self.person(handle, &tokens, now).await?;
+                let asked = Asked {
+                    tenant: &handle.tenant,
+                    client_id: &handle.client_id,
+                    nonce: None,
+                };
+                let principal = self.person(&asked, &tokens, now).await?;
                 let refresh = tokens.refresh_token;
                 Ok(Polled::Done(Signed { principal, refresh }))
             }
@@ -204,41 +203,6 @@ impl Identify {
             Err(TokenAnswer::Refused(body)) if body.error == "slow_down" => Ok(Polled::SlowDown),
             Err(other) => Err(other.into()),
         }
-    }
-
-    /// Both tokens must hold and name the same person.
-    async fn person(
-        &self,
-        handle: &DeviceHandle,
-        tokens: &Minted,
-        now: Now,
-    ) -> Result<Arc<Principal>, Unidentified> {
-        let mut accepted = self
-            .validated(&tokens.access_token, &handle.tenant, now)
-            .await?;
-        accepted.bound_to(PrincipalKind::Person, &handle.tenant, &handle.client_id)?;
-        let id_token = tokens.id_token.as_ref().ok_or(Unidentified::Malformed {
-            what: "token answer without an id_token",
-        })?;
-        let opened = open(id_token.expose())?;
-        let expected = Expected {
-            tenant: &handle.tenant,
-            client_id: &handle.client_id,
-            oid: &accepted.oid,
-        };
-        opened.check_id_token(
-            &self.keys.snapshot(now),
-            &self.rules,
-            &expected,
-            now.unix_s(),
-        )?;
-        accepted.groups = self.completed(&accepted, now).await?;
-        Ok(Arc::new(self.principal(
-            accepted,
-            EvidenceKind::Person,
-            "",
-            now,
-        )))
     }
 }
 

@@ -61,6 +61,22 @@ impl EntraRefusal {
         }
     }
 
+    /// Of the error that a browser came back with; its texts are the other side's.
+    pub(crate) fn from_answer(error: String, description: Option<String>) -> Self {
+        let declined = error == "access_denied";
+        let mut refusal = Self::from_body(ErrorBody {
+            error,
+            error_codes: Vec::new(),
+            error_description: description,
+            trace_id: None,
+            correlation_id: None,
+        });
+        if refusal.kind == RefusalKind::Other && declined {
+            refusal.kind = RefusalKind::SignInEnded;
+        }
+        refusal
+    }
+
     /// `AADSTSnnnn: what it means and what to do`, with the ids to search for.
     #[must_use]
     pub fn operator_text(&self) -> String {
@@ -126,10 +142,10 @@ fn advice(number: u32) -> (RefusalKind, &'static str) {
             "the application is not assigned to the enforcer; assign it the required app role",
         ),
         50057 => (RefusalKind::Revoked, "the account is disabled"),
-        70018 => (RefusalKind::SignInEnded, "the sign-in was declined"),
+        70018 | 65_004 => (RefusalKind::SignInEnded, "the sign-in was declined"),
         70020 | 70019 | 70000 => (
             RefusalKind::SignInEnded,
-            "the code is no longer good; start `weir login` again",
+            "the code is no longer good; start the sign-in again",
         ),
         _ => set_up(number),
     }
@@ -150,6 +166,11 @@ fn set_up(number: u32) -> (RefusalKind, &'static str) {
             RefusalKind::SetUp,
             "the enforcer's API is not in this tenant; check identity.audience and consent",
         ),
+        50_011 => (
+            RefusalKind::SetUp,
+            "the redirect is not registered; add http://127.0.0.1 to the public client's \
+             registration (by its manifest: the portal's form does not take it)",
+        ),
         1_002_012 => (
             RefusalKind::SetUp,
             "the scope was refused; this is a defect of Weir",
@@ -166,6 +187,45 @@ fn set_up(number: u32) -> (RefusalKind, &'static str) {
         0 => (
             RefusalKind::Other,
             "Entra refused without a number; see its sign-in log",
+        ),
+        _ => of_people(number),
+    }
+}
+
+/// What somebody meets who signs in by browser or device code.
+fn of_people(number: u32) -> (RefusalKind, &'static str) {
+    match number {
+        7_000_218 => (
+            RefusalKind::SetUp,
+            "the client is registered as confidential; for people allow public client flows on \
+             the registration of identity.reviewer_client_id",
+        ),
+        9_002_325 | 9_002_326 => (
+            RefusalKind::SetUp,
+            "the redirect is registered for single-page applications; register it as one of a \
+             mobile or desktop application",
+        ),
+        65_001 | 90_094 => (
+            RefusalKind::SetUp,
+            "consent is missing; let an administrator consent to the scope of Weir's API for this \
+             client",
+        ),
+        650_053 | 70_011 => (
+            RefusalKind::SetUp,
+            "the scope does not exist; add identity.reviewer_scope to Weir's registration \
+             (Expose an API)",
+        ),
+        50_076 | 50_079 | 50_158 => (
+            RefusalKind::SignInEnded,
+            "another factor is needed; sign in again by the browser",
+        ),
+        50_173 | 70_043 | 700_082 => (
+            RefusalKind::Revoked,
+            "the person's sign-in has ended (password changed, revoked, or too old); sign in again",
+        ),
+        50_034 => (
+            RefusalKind::Revoked,
+            "the account is not in this tenant; check the tenant, and whether it was deleted",
         ),
         _ => (
             RefusalKind::Other,

@@ -81,6 +81,13 @@ struct MemberObjects {
     value: Vec<String>,
 }
 
+/// Of an application or a person.
+#[derive(Deserialize)]
+struct Account {
+    #[serde(rename = "accountEnabled")]
+    enabled: bool,
+}
+
 #[derive(Deserialize)]
 struct Page {
     value: Vec<Object>,
@@ -92,6 +99,11 @@ struct Page {
 struct Object {
     id: String,
 }
+
+const NOT_GRANTED: Unidentified = Unidentified::NotConfigured(
+    "Graph refused Weir's reader: grant it Application.Read.All (principals), or User.Read.All and \
+     GroupMember.Read.All (people)",
+);
 
 const MALFORMED: Unidentified = Unidentified::Malformed {
     what: "Graph's answer",
@@ -165,13 +177,25 @@ impl Graph {
                 ids(objects.value)
             }
             400 if too_many(&answer) => self.pages(member, token).await,
-            401 | 403 => Err(Unidentified::NotConfigured(
-                "Graph refused Weir's reader: grant it Application.Read.All (principals), or \
-                 User.Read.All and GroupMember.Read.All (people)",
-            )),
+            401 | 403 => Err(NOT_GRANTED),
             404 => Err(Unidentified::NotConfigured(
                 "Graph does not know this principal: is identity.graph.origin of the same cloud?",
             )),
+            status => Err(Unidentified::unexpected_status("a Graph request", status)),
+        }
+    }
+
+    async fn is_enabled(&self, member: &Member, token: &Secret) -> Result<bool, Unidentified> {
+        let of = self.of(member, "");
+        let url = format!("{}?$select=accountEnabled", of.trim_end_matches('/'));
+        let answer = self.http.get_bearer(&url, token.expose()).await?;
+        match answer.status {
+            200 => serde_json::from_slice::<Account>(&answer.body)
+                .map(|account| account.enabled)
+                .map_err(|_| MALFORMED),
+            // Deleted since.
+            404 => Ok(false),
+            401 | 403 => Err(NOT_GRANTED),
             status => Err(Unidentified::unexpected_status("a Graph request", status)),
         }
     }
@@ -246,9 +270,7 @@ impl Identify {
             return Ok(Groups::Known(ids));
         }
         let asked = async {
-            let origin = graph.config.origin.trim_end_matches('/');
-            let scope = format!("{origin}/.default");
-            let token = self.token_for(&graph.config.reader, &scope, now).await?;
+            let token = self.graph_token(graph, now).await?;
             graph.ask(&member, &token).await
         };
         match asked.await {
@@ -265,6 +287,23 @@ impl Identify {
             },
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Identify {
+    async fn graph_token(&self, graph: &Graph, now: Now) -> Result<Secret, Unidentified> {
+        let origin = graph.config.origin.trim_end_matches('/');
+        let scope = format!("{origin}/.default");
+        self.token_for(&graph.config.reader, &scope, now).await
+    }
+
+    /// True also without Graph: then nobody can be asked.
+    pub(crate) async fn is_enabled(&self, member: &Member) -> Result<bool, Unidentified> {
+        let Some(graph) = &self.graph else {
+            return Ok(true);
+        };
+        let token = self.graph_token(graph, weir_clock::now()).await?;
+        graph.is_enabled(member, &token).await
     }
 }
 

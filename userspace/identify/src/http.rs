@@ -28,6 +28,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// `Retry-After` in seconds, when it was a number.
     pub(crate) retry_after_s: Option<u32>,
+    /// `Date`, as Unix seconds.
+    pub(crate) date_s: Option<i64>,
 }
 
 pub(crate) struct HttpClient {
@@ -176,6 +178,7 @@ impl HttpClient {
                 .headers()
                 .get(header::RETRY_AFTER)
                 .and_then(|value| value.to_str().ok()?.parse().ok());
+            let date_s = date_s(response.headers());
             let body = Limited::new(response.into_body(), self.body_bytes_max);
             let body = body.collect().await.map_err(|error| {
                 tracing::debug!(%error, "an answer of the authority was cut off or too large");
@@ -187,6 +190,7 @@ impl HttpClient {
                 status,
                 body: body.to_bytes(),
                 retry_after_s,
+                date_s,
             })
         };
         tokio::time::timeout(TIME_MAX, exchange)
@@ -195,6 +199,13 @@ impl HttpClient {
                 what: "the authority (no answer within 5 s)",
             }))
     }
+}
+
+fn date_s(headers: &header::HeaderMap) -> Option<i64> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    let at = httpdate::parse_http_date(text).ok()?;
+    let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
 }
 
 fn bearer_value(bearer: &str) -> Result<header::HeaderValue, Unidentified> {

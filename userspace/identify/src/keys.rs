@@ -120,7 +120,10 @@ impl RawKey {
             - modulus
                 .get(leading)
                 .map_or(0, |byte| byte.leading_zeros() as usize);
-        if bits < MODULUS_BITS_MIN || modulus.len() > MODULUS_BYTES_MAX || exponent.is_empty() {
+        if bits < MODULUS_BITS_MIN
+            || modulus.len() > MODULUS_BYTES_MAX
+            || !exponent_holds(&exponent)
+        {
             return None;
         }
         let decoding = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
@@ -132,6 +135,17 @@ impl RawKey {
             decoding,
         })
     }
+}
+
+/// Odd, at least 3, at most 32 bits: with 1 every signature would be anybody's to make, and a long
+/// one is only there to cost time.
+fn exponent_holds(bytes: &[u8]) -> bool {
+    let leading = bytes.iter().take_while(|byte| **byte == 0).count();
+    let digits = bytes.get(leading..).unwrap_or(&[]);
+    let value = digits
+        .iter()
+        .fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
+    digits.len() <= 4 && value >= 3 && value % 2 == 1
 }
 
 impl PublicKey {
@@ -309,6 +323,16 @@ impl KeySnapshot {
     pub fn with(mut self, tenant: &str, keys: KeySet) -> Self {
         self.tenants.insert(tenant.into(), Arc::new(keys));
         self
+    }
+}
+
+impl KeySnapshot {
+    /// Whether any tenant publishes a key of that name.
+    #[must_use]
+    pub fn knows(&self, kid: &str) -> bool {
+        self.tenants
+            .values()
+            .any(|keys| keys.keys.contains_key(kid))
     }
 }
 

@@ -9,9 +9,11 @@
 mod attest;
 mod authority;
 mod bind;
+mod code;
 mod config;
 mod device;
 mod entra;
+mod examine;
 mod federated;
 mod groups;
 mod guid;
@@ -19,6 +21,7 @@ mod http;
 pub mod keys;
 mod method;
 mod people;
+mod presented;
 mod refusal;
 mod secret;
 mod secret_source;
@@ -30,12 +33,15 @@ mod verdict;
 pub use self::attest::{Attested, ClusterKeys};
 pub use self::authority::Authority;
 pub use self::bind::WorkloadIdentity;
+pub use self::code::{AnswerProblem, CodeAnswer, CodeClient, CodeHandle, CodeRequest, CodeStart};
 pub use self::config::{IdentityConfig, Problem, Problems, REMINT_S_DEFAULT};
 pub use self::device::{DeviceHandle, DevicePoll, DeviceStart, Signed};
 pub use self::entra::{EntraRefusal, RefusalKind};
+pub use self::examine::{ClockSkew, registration_advice};
 pub use self::federated::AssertionProblem;
 pub use self::groups::GraphConfig;
 pub use self::method::{AssertionSource, CertificateProblem, ClientCertificate, Method};
+pub use self::presented::Presenter;
 pub use self::refusal::Unidentified;
 pub use self::secret::Secret;
 pub use self::secret_source::SecretSource;
@@ -111,5 +117,11 @@ impl Identify {
             graph,
             people: People::default(),
         })
+    }
+
+    /// Whether the directory can be asked beyond what tokens say.
+    #[must_use]
+    pub const fn has_graph(&self) -> bool {
+        self.graph.is_some()
     }
 }

@@ -1,19 +1,24 @@
-//! People whose process trees are governed (`weir run`): their refresh tokens, by cgroup.
+//! People: the tokens of their sign-ins checked, and for those whose process trees are governed
+//! (`weir run`) their refresh tokens, by cgroup.
 //!
 //! A refresh token stays in the node's memory, is never written down, and goes with the oldest
 //! entries when there are too many.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use weir_model::ident::{EvidenceKind, Principal, PrincipalKind};
 use weir_model::time::Now;
 
 use crate::Identify;
 use crate::bind::WorkloadIdentity;
 use crate::device::Signed;
-use crate::federated::minted;
+use crate::federated::{Minted, minted};
 use crate::refusal::Unidentified;
 use crate::secret::Secret;
+use crate::sign_in::Asked;
+use crate::validate::id_token::Expected;
+use crate::validate::open;
 
 /// Process trees at once.
 const PEOPLE_MAX: usize = 1024;
@@ -65,7 +70,7 @@ impl Identify {
         if let (Some(cgroup), Some(refresh)) = (identity.cgroup, signed.refresh) {
             self.people.keep(cgroup, refresh, now);
         }
-        let principal = weir_model::ident::Principal {
+        let principal = Principal {
             workload: identity.name.as_str().into(),
             ..signed.principal.as_ref().clone()
         };
@@ -108,6 +113,53 @@ impl Identify {
                 Err(refused)
             }
         }
+    }
+
+    /// Both tokens must hold and name the same person.
+    pub(crate) async fn person(
+        &self,
+        asked: &Asked<'_>,
+        tokens: &Minted,
+        now: Now,
+    ) -> Result<Arc<Principal>, Unidentified> {
+        let Asked {
+            tenant,
+            client_id,
+            nonce,
+        } = *asked;
+        let mut accepted = self.validated(&tokens.access_token, tenant, now).await?;
+        accepted.bound_to(PrincipalKind::Person, tenant, client_id)?;
+        let id_token = tokens.id_token.as_ref().ok_or(Unidentified::Malformed {
+            what: "token answer without an id_token",
+        })?;
+        let opened = open(id_token.expose())?;
+        let expected = Expected {
+            tenant,
+            client_id,
+            oid: &accepted.oid,
+            nonce,
+        };
+        opened.check_id_token(
+            &self.keys.snapshot(now),
+            &self.rules,
+            &expected,
+            now.unix_s(),
+        )?;
+        accepted.groups = self.completed(&accepted, now).await?;
+        Ok(Arc::new(self.principal(
+            accepted,
+            EvidenceKind::Person,
+            "",
+            now,
+        )))
+    }
+
+    /// A reviewer's: nothing renews it.
+    pub(crate) fn reviewers_scope(&self) -> String {
+        format!(
+            "api://{}/{} openid profile",
+            self.settings.audience, self.settings.reviewer_scope
+        )
     }
 
     pub(crate) fn persons_scope(&self) -> String {

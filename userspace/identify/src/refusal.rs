@@ -2,6 +2,7 @@
 
 use weir_model::fault::{Fault, FaultKind};
 
+use crate::code::AnswerProblem;
 use crate::entra::{EntraRefusal, RefusalKind};
 use crate::federated::AssertionProblem;
 use crate::keys::KeySetRefusal;
@@ -45,6 +46,12 @@ pub enum Unidentified {
     /// Discovery pointed off the authority.
     #[error("the discovery document names a URL outside the authority")]
     ForeignUrl,
+    /// Graph says so of the subject of a presented token.
+    #[error("the subject of the presented token is disabled or deleted")]
+    Disabled,
+    /// What the browser came back with is not taken.
+    #[error("{0}")]
+    Answer(AnswerProblem),
     #[error("{0}")]
     KeySet(KeySetRefusal),
     /// The token came, and broke a rule.
@@ -88,6 +95,8 @@ impl Unidentified {
             Self::Away { .. } => "entra_away",
             Self::Malformed { .. } | Self::Status { .. } => "entra_malformed",
             Self::ForeignUrl => "entra_foreign_url",
+            Self::Disabled => "presented_disabled",
+            Self::Answer(_) => "browser_answer",
             Self::KeySet(_) => "entra_key_set",
             Self::Token { refusal } => refusal.code(),
         }
@@ -114,9 +123,41 @@ impl Unidentified {
             | Self::Malformed { .. }
             | Self::Status { .. }
             | Self::ForeignUrl
+            | Self::Disabled
+            | Self::Answer(_)
             | Self::KeySet(_)
             | Self::Token { .. } => {
                 "weir: this workload could not be signed in; ask the platform team, \
+                 the reason is in Weir's log"
+            }
+        }
+    }
+
+    /// The same for whoever presented a token: fixed texts as well, that name the failing step.
+    #[must_use]
+    pub fn presenter_text(&self) -> &'static str {
+        match self {
+            Self::Token { refusal } => refusal.presenter_text(),
+            Self::Disabled => {
+                "weir: the identity whose access token was presented is disabled; \
+                 ask the platform team"
+            }
+            Self::Throttled { .. } | Self::Away { .. } => {
+                "weir: the presented access token could not be checked because the identity \
+                 provider does not answer; try again later"
+            }
+            Self::NotConfigured(_)
+            | Self::TenantNotAllowed
+            | Self::Assertion(_)
+            | Self::TokenRequestDenied
+            | Self::TokenRequestGone
+            | Self::Refused(_)
+            | Self::Malformed { .. }
+            | Self::Status { .. }
+            | Self::ForeignUrl
+            | Self::Answer(_)
+            | Self::KeySet(_) => {
+                "weir: the presented access token could not be checked; ask the platform team, \
                  the reason is in Weir's log"
             }
         }
@@ -146,6 +187,8 @@ impl Unidentified {
             | Self::Malformed { .. }
             | Self::Status { .. }
             | Self::ForeignUrl
+            | Self::Disabled
+            | Self::Answer(_)
             | Self::KeySet(_)
             | Self::Token { .. } => self.to_string(),
         }

@@ -36,6 +36,14 @@ struct Form<'a> {
     fmi_path: Option<&'a str>,
 }
 
+/// What a person's tokens have to agree with.
+pub(crate) struct Asked<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) client_id: &'a str,
+    /// Of the id_token: the very one that was sent, or none at all.
+    pub(crate) nonce: Option<&'a str>,
+}
+
 #[derive(Deserialize)]
 struct MetadataBody {
     access_token: String,

@@ -73,14 +73,26 @@ impl Identify {
         }
     }
 
-    /// The token's tenant is unknown until its signature holds: every tenant's keys are wanted.
-    async fn ensure_key(&self, opened: &Opened<'_>, now: Now) -> Result<(), Unidentified> {
+    /// The token's tenant is unknown until its signature holds: every tenant's keys are wanted. One
+    /// tenant's known key is no reason to ask the others again, whose own chance to find a new key
+    /// would be used up by that.
+    pub(crate) async fn ensure_key(
+        &self,
+        opened: &Opened<'_>,
+        now: Now,
+    ) -> Result<(), Unidentified> {
+        // A tenant whose keys cannot be had is no reason either, while another has this one.
+        let _held = self.ensure_keys(None, now).await;
+        if self.keys.snapshot(now).knows(opened.kid()) {
+            return Ok(());
+        }
+        self.ensure_keys(Some(opened.kid()), now).await
+    }
+
+    async fn ensure_keys(&self, kid: Option<&str>, now: Now) -> Result<(), Unidentified> {
         let mut last = Ok(());
         for tenant in &self.settings.tenants {
-            let wanted = Wanted {
-                tenant,
-                kid: Some(opened.kid()),
-            };
+            let wanted = Wanted { tenant, kid };
             let ensured = self
                 .keys
                 .ensure(&self.http, &self.settings, wanted, now)
@@ -118,28 +130,33 @@ impl Verdict {
     }
 
     fn good(accepted: &Accepted, cloud: &str) -> Self {
-        let kind = match accepted.kind {
-            PrincipalKind::Application => "application",
-            PrincipalKind::Person => "person",
-        };
         Self {
             ok: true,
             step: None,
             step_name: None,
             code: None,
             reason: None,
-            claims: Some(ClaimsSummary {
-                kind,
-                cloud: cloud.to_owned(),
-                tenant: accepted.tenant.to_string(),
-                oid: accepted.oid.to_string(),
-                app: accepted.app.to_string(),
-                roles: accepted.roles.iter().map(ToString::to_string).collect(),
-                groups_state: accepted.groups.state(),
-                groups: accepted.groups.certain().map(ToString::to_string).collect(),
-                token_id: accepted.token_id.to_string(),
-                expires_s: accepted.expires_s,
-            }),
+            claims: Some(ClaimsSummary::of(accepted, cloud)),
+        }
+    }
+}
+
+impl ClaimsSummary {
+    pub(crate) fn of(accepted: &Accepted, cloud: &str) -> Self {
+        Self {
+            kind: match accepted.kind {
+                PrincipalKind::Application => "application",
+                PrincipalKind::Person => "person",
+            },
+            cloud: cloud.to_owned(),
+            tenant: accepted.tenant.to_string(),
+            oid: accepted.oid.to_string(),
+            app: accepted.app.to_string(),
+            roles: accepted.roles.iter().map(ToString::to_string).collect(),
+            groups_state: accepted.groups.state(),
+            groups: accepted.groups.certain().map(ToString::to_string).collect(),
+            token_id: accepted.token_id.to_string(),
+            expires_s: accepted.expires_s,
         }
     }
 }

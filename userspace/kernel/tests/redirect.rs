@@ -219,6 +219,13 @@ fn a_protected_connect_is_refused_without_an_enforcer_and_redirected_with_one() 
     let own_heartbeat = OwnHeartbeat::new(system.heartbeat_map().unwrap());
     own_heartbeat.set(1).unwrap();
     assert_eq!(system.heartbeat().unwrap().deadline().unwrap(), 1);
+    // Each descriptor that a node is given is good for one thing.
+    let read = Origins::new(system.heartbeat_map().unwrap()).lookup(outside.as_fd());
+    let written = OwnHeartbeat::new(system.accepted_map().unwrap()).set(1);
+    for refused in [read.map(drop), written] {
+        let kind = refused.unwrap_err().kind();
+        assert_eq!(kind, std::io::ErrorKind::PermissionDenied);
+    }
     assert!(
         !ground.connect(protected).status.success(),
         "direct after the deadline"

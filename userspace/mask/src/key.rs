@@ -23,11 +23,15 @@ impl MaskKey {
 
     /// A digest of `value` within `domain`, so that equal values of different columns differ.
     pub(crate) fn digest(&self, domain: &str, value: &[u8]) -> blake3::Hash {
+        self.hasher(domain).update(value).finalize()
+    }
+
+    /// Keyed, and within `domain`.
+    pub(crate) fn hasher(&self, domain: &str) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(&(domain.len() as u64).to_le_bytes());
         hasher.update(domain.as_bytes());
-        hasher.update(value);
-        hasher.finalize()
+        hasher
     }
 }
 

@@ -15,6 +15,7 @@ mod plan;
 mod rows;
 mod sample;
 mod stream;
+mod value;
 
 pub use crate::document::{
     DocumentRules, Encoding, Member, Unreadable, document, holds_masked_text,

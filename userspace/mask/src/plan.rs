@@ -5,11 +5,30 @@ use std::sync::Arc;
 
 use weir_decide::MaskKind;
 
-/// What kind of value a column holds, as far as masking is concerned.
+/// What kind of value a column holds, as far as masking is concerned. Numbers are big-endian in
+/// binary and decimal in text; moments are ISO 8601 in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ValueKind {
     /// Bytes that are UTF-8 text in either format.
     Text,
+    /// A JSON document, text in either format.
+    Json,
+    /// A JSON document, in binary behind a byte of version 1.
+    Jsonb,
+    /// Two's complement of 2, 4 or 8 bytes.
+    Integer { bytes: u8 },
+    /// `numeric` in base 10,000.
+    Decimal,
+    /// IEEE 754 of 4 or 8 bytes.
+    Float { bytes: u8 },
+    /// Days since 2000-01-01.
+    Date,
+    /// Microseconds since 2000-01-01.
+    Timestamp,
+    /// 16 bytes.
+    Uuid,
+    /// Bytes; `\x` and hexadecimal digits in text.
+    Bytes,
     /// Anything else; it is withheld instead of masked.
     Other,
 }
@@ -29,6 +48,9 @@ pub struct ColumnPlan {
     pub(crate) format: Format,
     /// Keeps digests of different columns apart.
     pub(crate) domain: Arc<str>,
+    /// Arrays of such values, not single ones.
+    #[serde(default)]
+    pub(crate) arrays: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +58,8 @@ pub(crate) enum Action {
     Pass,
     Mask(MaskKind),
     Withhold,
+    /// What detectors find in it is masked; the rest goes out.
+    Detect,
 }
 
 impl ColumnPlan {
@@ -47,6 +71,7 @@ impl ColumnPlan {
             value,
             format,
             domain: Arc::from(""),
+            arrays: false,
         }
     }
 
@@ -63,7 +88,24 @@ impl ColumnPlan {
             value,
             format,
             domain,
+            arrays: false,
         }
+    }
+
+    /// What detectors find in the value is masked.
+    #[must_use]
+    pub fn detected(value: ValueKind, format: Format) -> Self {
+        Self {
+            action: Action::Detect,
+            ..Self::pass(value, format)
+        }
+    }
+
+    /// The column holds arrays of such values.
+    #[must_use]
+    pub const fn in_arrays(mut self) -> Self {
+        self.arrays = true;
+        self
     }
 
     /// The value never goes out: NULL.
@@ -74,6 +116,7 @@ impl ColumnPlan {
             value: ValueKind::Other,
             format,
             domain: Arc::from(""),
+            arrays: false,
         }
     }
 

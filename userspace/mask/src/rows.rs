@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 use weir_decide::MaskKind;
 
 use crate::key::MaskKey;
-use crate::plan::{Action, ColumnPlan, MaskPlan, ValueKind};
+use crate::plan::{Action, ColumnPlan, MaskPlan};
+use crate::stream::Patterns;
+use crate::value::{detect, mask_value, permuted_text};
 
 /// Text that stands for a redacted value.
 pub(crate) const REDACTED: &[u8] = b"[redacted]";
@@ -86,6 +88,7 @@ impl MaskPlan {
             out: reuse,
             scratch: Vec::new(),
             masked_values: 0,
+            patterns: None,
         }
     }
 }
@@ -97,9 +100,18 @@ pub struct RowMasker<'a> {
     out: BytesMut,
     scratch: Vec<u8>,
     masked_values: u64,
+    patterns: Option<&'a Patterns>,
 }
 
-impl RowMasker<'_> {
+impl<'a> RowMasker<'a> {
+    /// By which values are looked through where the plan says so; without them, such values are
+    /// withheld.
+    #[must_use]
+    pub const fn with_patterns(mut self, patterns: Option<&'a Patterns>) -> Self {
+        self.patterns = patterns;
+        self
+    }
+
     /// The protocol's own framing bytes.
     pub fn frame(&mut self, header: &[u8]) {
         self.out.extend_from_slice(header);
@@ -129,6 +141,15 @@ impl RowMasker<'_> {
         }
     }
 
+    /// True when values of that column go out as they are.
+    #[must_use]
+    pub fn passes(&self, index: usize) -> bool {
+        self.plan
+            .columns
+            .get(index)
+            .is_some_and(ColumnPlan::is_pass)
+    }
+
     /// One value; `put` frames what may go out. A column that the plan does not have is withheld.
     pub fn cell(
         &mut self,
@@ -154,9 +175,26 @@ impl RowMasker<'_> {
                 put(&mut self.out, None);
                 self.count(CellFate::Withheld)
             }
+            Action::Detect => {
+                self.scratch.clear();
+                match detect(column, value, self.patterns, &mut self.scratch) {
+                    CellFate::Passed => {
+                        put(&mut self.out, Some(value));
+                        CellFate::Passed
+                    }
+                    CellFate::Masked => {
+                        put(&mut self.out, Some(&self.scratch));
+                        self.count(CellFate::Masked)
+                    }
+                    CellFate::Withheld => {
+                        put(&mut self.out, None);
+                        self.count(CellFate::Withheld)
+                    }
+                }
+            }
             Action::Mask(kind) => {
                 self.scratch.clear();
-                if mask(*kind, column, value, self.key, &mut self.scratch) {
+                if mask_value(*kind, column, value, self.key, &mut self.scratch) {
                     put(&mut self.out, Some(&self.scratch));
                     self.count(CellFate::Masked)
                 } else {
@@ -181,18 +219,8 @@ impl RowMasker<'_> {
     }
 }
 
-/// False when the value has no masked form and must be withheld.
-fn mask(
-    kind: MaskKind,
-    column: &ColumnPlan,
-    value: &[u8],
-    key: &MaskKey,
-    out: &mut Vec<u8>,
-) -> bool {
-    column.value == ValueKind::Text && mask_text(kind, &column.domain, value, key, out)
-}
-
-/// The same for any text. `domain` keeps equal values of different places apart.
+/// Writes the masked form of a text; false when it has none and must be withheld. `domain` keeps
+/// equal values of different places apart.
 pub(crate) fn mask_text(
     kind: MaskKind,
     domain: &str,
@@ -204,7 +232,8 @@ pub(crate) fn mask_text(
         return false;
     };
     match kind {
-        MaskKind::Null => false,
+        MaskKind::Null | MaskKind::Range(_) => false,
+        MaskKind::Token => permuted_text(key, text, out),
         MaskKind::Redact => {
             out.extend_from_slice(REDACTED);
             true

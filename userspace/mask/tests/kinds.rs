@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use weir_decide::MaskKind;
-use weir_mask::{CellFate, ColumnPlan, Format, MaskKey, MaskPlan, ValueKind};
+use weir_mask::{CellFate, ColumnPlan, Detector, Format, MaskKey, MaskPlan, Patterns, ValueKind};
 
 fn column(kind: MaskKind, value: ValueKind, domain: &str) -> ColumnPlan {
     ColumnPlan::masked(kind, value, Format::Text, Arc::from(domain))
@@ -141,4 +141,26 @@ fn whole_rows_pass_only_without_masks() {
 #[test]
 fn the_key_does_not_show_itself() {
     assert_eq!(format!("{:?}", MaskKey::new([7; 32])), "MaskKey");
+}
+
+#[test]
+fn defect_8_without_detectors_nothing_passes_that_they_should_see() {
+    let plan = MaskPlan::new(vec![ColumnPlan::detected(ValueKind::Text, Format::Text)]);
+    assert_eq!(at(&plan, 0, Some(b"hello")), (None, CellFate::Withheld, 1));
+    let patterns = Patterns::new(&[Detector::PaymentCard], &[]).expect("patterns");
+    let key = MaskKey::new([7; 32]);
+    let mut rows = plan
+        .rows(&key, BytesMut::new())
+        .with_patterns(Some(&patterns));
+    let mut shown = Vec::new();
+    for value in [&b"hello"[..], b"paid by 4111111111111111"] {
+        rows.cell(0, Some(value), |_, cell| {
+            shown.push(String::from_utf8_lossy(cell.unwrap_or_default()).into_owned());
+        });
+    }
+    assert_eq!(shown[0], "hello");
+    assert!(
+        shown[1].starts_with("paid by ") && !shown[1].contains("4111"),
+        "{shown:?}"
+    );
 }

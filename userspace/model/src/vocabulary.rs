@@ -105,4 +105,6 @@ pub struct PredicateKind {
     pub action: &'static str,
     /// The one of `maskable` whose values it tells about.
     pub reads: &'static str,
+    /// The action that chooses the object's values, on the same kind of object.
+    pub writes: &'static str,
 }

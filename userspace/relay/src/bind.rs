@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tokio::time::{Duration, timeout};
-use weir_govern::Governor;
+use weir_govern::{Governor, Presented};
+use weir_identify::{Presenter, Unidentified};
 use weir_model::fact::{FactContext, FactKind};
 use weir_model::flow::{FlowOrigin, ProcessEvidence};
 use weir_model::ident::{Principal, SessionId};
@@ -11,6 +12,7 @@ use weir_model::time::Now;
 
 use crate::killed;
 use crate::node::{Node, Target};
+use crate::subject::Subject;
 
 /// Sign-in and evidence together; a client waits in its start-up for this long at most.
 const BIND_TIME_MAX: Duration = Duration::from_secs(20);
@@ -25,9 +27,9 @@ pub(crate) struct Unbound {
     pub(crate) operator: String,
 }
 
-/// The principal, once signed in.
+/// Whose it is, once signed in.
 pub(crate) struct BoundFlow {
-    pub(crate) principal: Arc<Principal>,
+    pub(crate) subject: Subject,
     pub(crate) process: ProcessEvidence,
 }
 
@@ -36,8 +38,10 @@ pub(crate) async fn bind_flow(
     node: Arc<Node>,
     workload: Arc<str>,
     origin: FlowOrigin,
+    presented: Option<Presented>,
 ) -> Result<BoundFlow, Unbound> {
-    match timeout(BIND_TIME_MAX, bind_within(node, workload, origin)).await {
+    let work = bind_within(node, workload, origin, presented);
+    match timeout(BIND_TIME_MAX, work).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(Unbound {
             code: "timeout",
@@ -51,17 +55,16 @@ async fn bind_within(
     node: Arc<Node>,
     workload: Arc<str>,
     origin: FlowOrigin,
+    presented: Option<Presented>,
 ) -> Result<BoundFlow, Unbound> {
     // Evidence never blocks a flow: the identity was captured with the cgroup.
     let process = node.host.process(origin.process());
-    let principal = sign_in(&node, &workload, origin.cgroup.0).await?;
-    if node.killed.covers(&principal, &workload, origin.cgroup.0) {
-        return Err(Unbound {
-            code: "revoked",
-            text: killed::TEXT,
-            operator: format!("{} of {workload} is on the kill list", principal.oid),
-        });
-    }
+    let own = sign_in(&node, &workload, origin.cgroup.0).await?;
+    let subject = match presented {
+        None => Subject::own(own),
+        Some(token) => present(&node, own, token.expose()).await?,
+    };
+    unrevoked(&node, &subject, (&workload, origin.cgroup.0))?;
     let process = match process.await {
         Ok(evidence) => evidence,
         Err(_gone) => ProcessEvidence {
@@ -71,7 +74,80 @@ async fn bind_within(
             ..ProcessEvidence::default()
         },
     };
-    Ok(BoundFlow { principal, process })
+    Ok(BoundFlow { subject, process })
+}
+
+/// # Errors
+/// Somebody of the subject is on the kill list.
+pub(crate) fn unrevoked(
+    node: &Node,
+    subject: &Subject,
+    (workload, cgroup): (&str, u64),
+) -> Result<(), Unbound> {
+    if subject.revoked(node, workload, cgroup) {
+        let oid = &subject.principal.oid;
+        return Err(Unbound {
+            code: "revoked",
+            text: killed::TEXT,
+            operator: format!("{oid} of {workload} is on the kill list"),
+        });
+    }
+    Ok(())
+}
+
+/// A client of the workload `own` presented a token; nothing of the token is in an error.
+pub(crate) async fn present(
+    node: &Node,
+    own: Arc<Principal>,
+    token: &str,
+) -> Result<Subject, Unbound> {
+    let presenter = Presenter {
+        name: &own.workload,
+        tenant: &own.tenant,
+        client_id: &own.app,
+    };
+    let is_workloads = |app: &str| node.has_application(app);
+    let now = weir_clock::now();
+    match node
+        .identify
+        .presented(token, &presenter, is_workloads, now)
+        .await
+    {
+        Ok(principal) => Ok(Subject::presented(Arc::new(principal), own)),
+        Err(error) => Err(of_presenter(&error)),
+    }
+}
+
+fn of_presenter(error: &Unidentified) -> Unbound {
+    Unbound {
+        code: error.code(),
+        text: error.presenter_text(),
+        operator: format!("presented token: {}", error.operator_text()),
+    }
+}
+
+/// Asks again whether a live flow's subject is still who it was: the workload by a sign-in, the
+/// subject of a presented token by its end and by Graph.
+pub(crate) async fn renew(
+    node: &Node,
+    (workload, cgroup): (&str, u64),
+    subject: Subject,
+) -> Result<Subject, Unbound> {
+    let own = sign_in(node, workload, cgroup).await?;
+    if subject.attested.is_none() {
+        return Ok(Subject::own(own));
+    }
+    let now = weir_clock::now();
+    match node.identify.still_presented(&subject.principal, now).await {
+        Ok(()) => Ok(Subject::presented(subject.principal, own)),
+        Err(Unidentified::Token { .. }) => Err(Unbound {
+            code: "presented_expired",
+            text: "weir: the access token that this session presented has ended; connect again \
+                   with a new one",
+            operator: "the presented token has ended".to_owned(),
+        }),
+        Err(error) => Err(of_presenter(&error)),
+    }
 }
 
 /// Only the sign-in; used again when a binding is about to end.
@@ -122,11 +198,18 @@ pub(crate) async fn sign_in(
 pub(crate) fn look_again_s(
     node: &Node,
     (workload, cgroup): (&str, u64),
-    principal: &Principal,
+    subject: &Subject,
     now: Now,
 ) -> u64 {
-    let left_s = (principal.valid_until_s - RENEW_BEFORE_S - now.unix_s()).max(1);
-    let left_s = u64::try_from(left_s).unwrap_or(1);
+    let left_s = |principal: &Principal, before_s: i64| {
+        let left_s = (principal.valid_until_s - before_s - now.unix_s()).max(1);
+        u64::try_from(left_s).unwrap_or(1)
+    };
+    let left_s = match &subject.attested {
+        None => left_s(&subject.principal, RENEW_BEFORE_S),
+        // Nothing renews a presented token: it is good until its very end.
+        Some(own) => left_s(own, RENEW_BEFORE_S).min(left_s(&subject.principal, 0)),
+    };
     match node.identity_in(workload, cgroup) {
         Some(identity) => left_s.min(node.identify.look_again_s(&identity, now)),
         None => left_s,
@@ -171,11 +254,26 @@ pub(crate) fn governor(
     flow: &BoundFlow,
     now: Now,
 ) -> Governor {
-    let principal = &flow.principal;
     let process = &flow.process;
     let policies = Arc::clone(&node.policies.borrow());
-    let bound = target.bind(&policies, principal);
+    let bound = flow.subject.bind(&policies, target);
     let context = FactContext {
+        policy_version: bound.policy_version(),
+        ..of_principal(base.clone(), &flow.subject.principal)
+    };
+    // Number and uid are those of the connect.
+    let context = of_process(context, base.uid, process);
+    let session = SessionId(base.session_id);
+    let mut governor = Governor::new(session, Arc::new(context), Box::new(bound));
+    governor.note(FactKind::Flow, "opened", "", now);
+    let presenter = flow.subject.note().unwrap_or_default();
+    governor.note(FactKind::Identity, "bound", &presenter, now);
+    governor
+}
+
+/// The columns of a principal.
+pub(crate) fn of_principal(base: FactContext, principal: &Principal) -> FactContext {
+    FactContext {
         tenant: principal.tenant.to_string(),
         principal: principal.oid.to_string(),
         application: principal.app.to_string(),
@@ -192,16 +290,8 @@ pub(crate) fn governor(
         roles: principal.roles.iter().map(ToString::to_string).collect(),
         token_id: principal.token_id.to_string(),
         evidence: principal.evidence.label().to_owned(),
-        policy_version: bound.policy_version(),
-        ..base.clone()
-    };
-    // Number and uid are those of the connect.
-    let context = of_process(context, base.uid, process);
-    let session = SessionId(base.session_id);
-    let mut governor = Governor::new(session, Arc::new(context), Box::new(bound));
-    governor.note(FactKind::Flow, "opened", "", now);
-    governor.note(FactKind::Identity, "bound", "", now);
-    governor
+        ..base
+    }
 }
 
 /// The same columns, of another process.

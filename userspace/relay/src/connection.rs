@@ -18,7 +18,7 @@ use weir_decide::PolicySet;
 use weir_govern::{CancelKey, CloseReason, Event, Output, Session, Side};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::flow::FlowOrigin;
-use weir_model::ident::{Principal, SessionId};
+use weir_model::ident::SessionId;
 use weir_model::time::Now;
 
 use self::jobs::Jobs;
@@ -28,6 +28,7 @@ use crate::node::{Node, Target};
 use crate::outbox::Outbox;
 use crate::speaker::Speaker;
 use crate::stream::Stream;
+use crate::subject::Subject;
 use crate::worker::Pen;
 
 /// A flow that has no session after this is closed (start-up, TLS, sign-in together).
@@ -36,6 +37,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
 /// What is still to be written when a flow closes is given up after this.
 const LINGER_MAX: Duration = Duration::from_secs(5);
+
+/// First byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 /// Everything of one flow.
 struct Connection {
@@ -66,7 +70,7 @@ struct Connection {
     closing: Option<CloseReason>,
     cancel: Option<CancelKey>,
     context: Option<Arc<FactContext>>,
-    principal: Option<Arc<Principal>>,
+    subject: Option<Subject>,
     policies: watch::Receiver<Arc<PolicySet>>,
     binding_due_us: Option<u64>,
     opened_us: i64,
@@ -129,7 +133,7 @@ pub(crate) async fn serve(arrival: Arrival) {
         closing: None,
         cancel: None,
         context: None,
-        principal: None,
+        subject: None,
         policies: node.policies.clone(),
         binding_due_us: None,
         opened_us: weir_clock::now().wall_us,
@@ -156,7 +160,8 @@ const fn positive(value: i32) -> i32 {
 }
 
 fn random_secret() -> Box<[u8]> {
-    let secret: [u8; 4] = rand::random();
+    // PostgreSQL 3.2 has room for it; older clients get its beginning.
+    let secret: [u8; 32] = rand::random();
     Box::new(secret)
 }
 
@@ -169,6 +174,9 @@ impl Connection {
     }
 
     async fn run(&mut self) -> Ended {
+        if let Err(reason) = self.direct_tls().await {
+            return Ended::Closed(reason);
+        }
         loop {
             if self.settle()
                 && let Some(reason) = self.closing
@@ -266,7 +274,8 @@ impl Connection {
             Output::UpgradeTls(Side::Client) => self.upgrade = true,
             // The upstream flow is encrypted before the session gets it.
             Output::UpgradeTls(Side::Server) => self.closing = Some(CloseReason::Internal),
-            Output::Identify => self.start_identify(),
+            Output::Identify => self.start_identify(None),
+            Output::Present(token) => self.start_identify(Some(token)),
             Output::Connect(request) => self.start_connect(&request),
             Output::Catalog(request) => self.start_catalog(request),
             Output::Hold(request) => self.start_hold(*request),
@@ -284,6 +293,31 @@ impl Connection {
             }
             Output::SendCancel(bytes) => self.send_cancel(bytes),
             Output::Close(reason) => self.closing = Some(reason),
+        }
+    }
+
+    /// TLS from the first byte, where the protocol would else ask for it in its own stream. A client
+    /// that does so names the protocol (ALPN), so that nobody else's TLS is taken for it.
+    async fn direct_tls(&mut self) -> Result<(), CloseReason> {
+        if self.target.tls.is_none() || self.target.protocol.tls_request().is_none() {
+            return Ok(());
+        }
+        let Stream::Plain(plain) = &self.client else {
+            return Ok(());
+        };
+        let mut first = [0];
+        match tokio::time::timeout(START_TIME_MAX, plain.peek(&mut first)).await {
+            Ok(Ok(_)) if first == [TLS_HANDSHAKE] => {}
+            // Anything else, an end too, is for the session to see.
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(_)) => return Err(CloseReason::ClientLeft),
+            Err(_elapsed) => return Err(CloseReason::TimedOut),
+        }
+        self.upgrade_client().await?;
+        if self.client.protocol_named() {
+            Ok(())
+        } else {
+            Err(CloseReason::Malformed)
         }
     }
 

@@ -12,13 +12,13 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 use weir_govern::{CloseReason, Event};
 use weir_http::{Flow, Upstream, Version};
-use weir_model::ident::Principal;
 
 use self::dial::TargetDial;
 use crate::arrival::{self, Arrival};
 use crate::bind::{self, BoundFlow};
 use crate::gate::FlowGate;
 use crate::protocol::{self, HttpApi};
+use crate::subject::Subject;
 
 pub(crate) use self::ssh::serve as serve_ssh;
 
@@ -75,17 +75,30 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
     let (node, target) = (&arrival.node, &arrival.target);
     let mut governor = bind::governor(node, target, &arrival.base, &bound, now);
     governor.say_refused_as("403");
-    let principal = Arc::clone(&bound.principal);
+    let subject = bound.subject;
     let of = (&arrival.origin, &arrival.workload);
-    node.identified(arrival.id, of, &principal, None);
-    let Some(api) = protocol::http_api(node, target, &principal, arrival.id) else {
-        return Err(NoSession {
-            code: "internal",
-            text: INTERNAL,
-            detail: "the protocol is not one over HTTP".to_owned(),
-            reason: CloseReason::Internal,
-        });
+    node.identified(arrival.id, of, &subject, None);
+    let due = due(node, (&arrival.workload, arrival.origin.cgroup.0), &subject);
+    let gate = FlowGate::new(
+        Arc::clone(node),
+        Rc::clone(&arrival.pen),
+        Arc::clone(target),
+        (subject.clone(), &arrival.workload, &arrival.origin),
+        governor,
+    );
+    let internal = |detail: &str| NoSession {
+        code: "internal",
+        text: INTERNAL,
+        detail: detail.to_owned(),
+        reason: CloseReason::Internal,
     };
+    if !target.accept_token {
+        let acts = protocol::acts(target, &subject, arrival.id);
+        gate.acting()
+            .become_of(acts.ok_or_else(|| internal("its credential cannot be had"))?);
+    }
+    let api = protocol::http_api(node, target, gate.acting().clone());
+    let api = api.ok_or_else(|| internal("the protocol is not one over HTTP"))?;
     let dial = TargetDial::new(
         Arc::clone(node),
         Arc::clone(target),
@@ -98,13 +111,6 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
         detail,
         reason: CloseReason::Internal,
     })?;
-    let gate = FlowGate::new(
-        Arc::clone(node),
-        Rc::clone(&arrival.pen),
-        Arc::clone(target),
-        (Arc::clone(&principal), &arrival.origin),
-        governor,
-    );
     Ok(HttpSession {
         flow: Rc::new(Flow::new(gate, api, Upstream::new(dial))),
         stream,
@@ -113,11 +119,7 @@ async fn open(arrival: &mut Arrival) -> Result<HttpSession, NoSession> {
             node: Arc::clone(node),
             workload: Arc::clone(&arrival.workload),
             cgroup: arrival.origin.cgroup.0,
-            due: due(
-                node,
-                (&arrival.workload, arrival.origin.cgroup.0),
-                &principal,
-            ),
+            due,
         },
     })
 }
@@ -159,6 +161,7 @@ async fn identify(arrival: &Arrival) -> Result<BoundFlow, NoSession> {
         Arc::clone(&arrival.node),
         Arc::clone(&arrival.workload),
         arrival.origin.clone(),
+        None,
     );
     match arrival.node.control.spawn(work).await {
         Ok(Ok(bound)) => Ok(bound),
@@ -185,27 +188,36 @@ struct Renewal {
     due: Instant,
 }
 
-fn due(node: &crate::Node, whose: (&str, u64), principal: &Principal) -> Instant {
-    let left_s = bind::look_again_s(node, whose, principal, weir_clock::now());
+fn due(node: &crate::Node, whose: (&str, u64), subject: &Subject) -> Instant {
+    let left_s = bind::look_again_s(node, whose, subject, weir_clock::now());
     Instant::now() + Duration::from_secs(left_s)
 }
 
 impl Renewal {
     async fn renew(&mut self, gate: &FlowGate) -> bool {
         let (node, workload) = (Arc::clone(&self.node), Arc::clone(&self.workload));
-        let cgroup = self.cgroup;
+        let (cgroup, subject) = (self.cgroup, gate.subject());
         let task = self
             .node
             .control
-            .spawn(async move { bind::sign_in(&node, &workload, cgroup).await.ok() });
+            .spawn(async move { bind::renew(&node, (&workload, cgroup), subject).await });
         match task.await {
-            Ok(Some(principal)) => {
-                self.due = due(&self.node, (&self.workload, self.cgroup), &principal);
-                gate.renewed(principal);
+            Ok(Ok(subject)) => {
+                self.follow(&subject);
+                gate.renewed(subject);
                 true
             }
-            Ok(None) | Err(_) => false,
+            Ok(Err(ended)) => {
+                tracing::warn!(workload = %self.workload, reason = %ended.operator, "binding ended");
+                false
+            }
+            Err(_panicked) => false,
         }
+    }
+
+    /// The next look is when this subject needs it.
+    fn follow(&mut self, subject: &Subject) {
+        self.due = due(&self.node, (&self.workload, self.cgroup), subject);
     }
 }
 
@@ -244,6 +256,7 @@ impl HttpSession {
                         break CloseReason::Killed;
                     }
                 }
+                subject = flow.gate.new_subject() => renewal.follow(&subject),
                 () = sleep_until(renewal.due) => {
                     if !renewal.renew(&flow.gate).await {
                         if flow.stop("the sign-in of this workload has ended") {

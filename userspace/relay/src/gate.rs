@@ -1,23 +1,28 @@
 //! One flow's way through govern, for protocols whose bytes a library owns.
 
+mod admission;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use weir_decide::PolicySet;
 use weir_govern::{
     Blocked, Cleared, Gate, Governor, Hold, HoldRequest, Refusal, Reply, Ruling, Verdict,
 };
+use weir_http::Acting;
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::flow::FlowOrigin;
-use weir_model::ident::{ApprovalId, Principal, SessionId};
+use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::request::Request;
 use weir_spool::Receipt;
+use zeroize::Zeroizing;
 
 use crate::holds::{self, Opened};
 use crate::node::{Node, Target};
 use crate::speaker::{self, Speaker};
+use crate::subject::Subject;
 use crate::worker::Pen;
 
 /// A governor with its end of the spool; shared by the requests of one flow.
@@ -27,7 +32,14 @@ pub(crate) struct FlowGate {
     id: SessionId,
     target: Arc<Target>,
     governor: RefCell<Governor>,
-    principal: RefCell<Arc<Principal>>,
+    /// Workload and cgroup.
+    whose: (Arc<str>, u64),
+    subject: RefCell<Subject>,
+    /// The token that the subject was presented by.
+    token: RefCell<Option<Zeroizing<String>>>,
+    /// As whom the server is asked; empty until that is known.
+    acting: Acting,
+    admission: Notify,
     policies: RefCell<watch::Receiver<Arc<PolicySet>>>,
     facts: RefCell<Vec<Fact>>,
     speaker: RefCell<Speaker>,
@@ -38,31 +50,57 @@ impl FlowGate {
         node: Arc<Node>,
         pen: Rc<Pen>,
         target: Arc<Target>,
-        (principal, origin): (Arc<Principal>, &FlowOrigin),
+        (subject, workload, origin): (Subject, &Arc<str>, &FlowOrigin),
         governor: Governor,
     ) -> Self {
         Self {
+            whose: (Arc::clone(workload), origin.cgroup.0),
+            token: RefCell::new(None),
+            acting: Acting::default(),
+            admission: Notify::new(),
             id: governor.session(),
             policies: RefCell::new(node.policies.clone()),
             node,
             pen,
             target,
             governor: RefCell::new(governor),
-            principal: RefCell::new(principal),
+            subject: RefCell::new(subject),
             facts: RefCell::new(Vec::new()),
             speaker: RefCell::new(Speaker::new(origin)),
         }
     }
 
     /// After the binding was renewed.
-    pub(crate) fn renewed(&self, principal: Arc<Principal>) {
-        *self.principal.borrow_mut() = principal;
+    pub(crate) fn renewed(&self, subject: Subject) {
+        {
+            let mut current = self.subject.borrow_mut();
+            // A token may have come while the workload was signed in again.
+            *current = match (&current.attested, subject.attested) {
+                (None, attested) => Subject {
+                    principal: subject.principal,
+                    attested,
+                },
+                (Some(_), own) => {
+                    let own = own.unwrap_or(subject.principal);
+                    Subject::presented(Arc::clone(&current.principal), own)
+                }
+            };
+        }
         self.rebind();
+    }
+
+    pub(crate) fn subject(&self) -> Subject {
+        self.subject.borrow().clone()
+    }
+
+    /// Shared with the flow's own words.
+    pub(crate) const fn acting(&self) -> &Acting {
+        &self.acting
     }
 
     fn rebind(&self) {
         let policies = Arc::clone(&self.policies.borrow_mut().borrow_and_update());
-        let bound = self.target.bind(&policies, &self.principal.borrow());
+        let bound = self.subject.borrow().bind(&policies, &self.target);
         self.governor.borrow_mut().rebind(Box::new(bound));
     }
 
@@ -238,6 +276,10 @@ fn hold_request(hold: &Hold, target: &Arc<str>) -> HoldRequest {
 }
 
 impl Gate for FlowGate {
+    async fn admit(&self, authorization: Option<&[u8]>) -> Result<(), &'static str> {
+        self.admitted(authorization).await
+    }
+
     async fn ask(&self, request: Request) -> Result<Cleared, Blocked> {
         if self.policies.borrow().has_changed().unwrap_or(false) {
             self.rebind();

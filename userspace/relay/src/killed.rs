@@ -52,9 +52,12 @@ impl KillList {
 /// Whether an entry is about this live flow.
 pub(crate) fn concerns(kind: RevokedKind, value: &str, row: &FlowRow) -> bool {
     match kind {
-        RevokedKind::Tenant => row.owner.tenant == value,
-        RevokedKind::Principal => row.owner.principal == value || row.owner.on_behalf_of == value,
-        RevokedKind::Application => row.owner.application == value,
+        RevokedKind::Tenant => row.owner.all().any(|owner| owner.tenant == value),
+        RevokedKind::Principal => row
+            .owner
+            .all()
+            .any(|owner| owner.principal == value || owner.on_behalf_of == value),
+        RevokedKind::Application => row.owner.all().any(|owner| owner.application == value),
         RevokedKind::Workload => *row.workload == *value,
         RevokedKind::Cgroup => row.owner.cgroup.to_string() == value,
         RevokedKind::Session => row.session.to_string() == value,

@@ -26,6 +26,7 @@ mod protocol;
 mod registry;
 mod speaker;
 mod stream;
+mod subject;
 mod upstream;
 mod worker;
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-use weir_decide::{Bound, PolicySet, TargetRef};
+use weir_decide::{PolicySet, TargetRef};
 use weir_govern::CancelKey;
 use weir_identify::{Identify, Method, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
 use weir_model::flow::FlowOrigin;
-use weir_model::ident::{Principal, RevokedKind, SessionId};
+use weir_model::ident::{RevokedKind, SessionId};
 use weir_state::State;
 
 use crate::catalog::CatalogCache;
@@ -22,6 +22,7 @@ use crate::killed::{self, KillList};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::registry::{FlowRow, KillOutcome, Registry};
+use crate::subject::Subject;
 
 /// One protected service.
 pub struct Target {
@@ -35,6 +36,8 @@ pub struct Target {
     pub found: FoundPlaces,
     pub tls: Option<TlsAcceptor>,
     pub tls_required: bool,
+    /// Clients present an access token in the protocol; only where TLS is required.
+    pub accept_token: bool,
     /// How the server is proven, where its protocol does not do that itself.
     pub upstream_tls: Option<UpstreamTls>,
     /// Keys of ConfigMaps that masks are for; all when empty.
@@ -62,18 +65,8 @@ pub struct SshTarget {
 }
 
 impl Target {
-    /// What decides for a principal here.
-    pub(crate) fn bind(&self, policies: &Arc<PolicySet>, principal: &Principal) -> Bound {
-        let bound = policies.bind(principal, &self.reference());
-        if self.observe {
-            bound.observing()
-        } else {
-            bound
-        }
-    }
-
     /// As policy knows it.
-    fn reference(&self) -> TargetRef {
+    pub(crate) fn reference(&self) -> TargetRef {
         TargetRef {
             name: Arc::clone(&self.name),
             namespace: self.protocol.namespace(),
@@ -218,22 +211,32 @@ impl Node {
         &self,
         id: SessionId,
         (origin, workload): (&FlowOrigin, &Arc<str>),
-        principal: &Principal,
+        subject: &Subject,
         upstream: Option<SocketAddr>,
     ) {
-        self.registry.identified(id, principal, origin.cgroup.0);
-        if self.killed.covers(principal, workload, origin.cgroup.0) {
-            // Revoked since it was bound.
-            let _asked = self.registry.kill(id, killed::TEXT);
-        }
+        self.listed(id, subject, &(Arc::clone(workload), origin.cgroup.0));
         self.host.flow_opened(FlowNote {
             session: id,
             netns: origin.netns,
             client: origin.client.0,
             upstream,
             workload: Arc::clone(workload),
-            principal: Arc::clone(&principal.oid),
+            principal: Arc::clone(&subject.principal.oid),
         });
+    }
+
+    /// As [`Self::identified`], for a flow that is announced already.
+    pub(crate) fn listed(
+        &self,
+        id: SessionId,
+        subject: &Subject,
+        (workload, cgroup): &(Arc<str>, u64),
+    ) {
+        self.registry.identified(id, subject, *cgroup);
+        if subject.revoked(self, workload, *cgroup) {
+            // Revoked since it was bound.
+            let _asked = self.registry.kill(id, killed::TEXT);
+        }
     }
 
     /// A flow has ended.
@@ -276,6 +279,15 @@ impl Node {
         self.workloads
             .get(workload)
             .map(|binding| binding.identity.clone())
+    }
+
+    /// Whether a configured workload signs in as this application.
+    pub(crate) fn has_application(&self, client_id: &str) -> bool {
+        self.workloads.values().any(|binding| {
+            // People share the public client: it is nobody's own.
+            !matches!(binding.identity.method, Method::Person)
+                && binding.identity.client_id == client_id
+        })
     }
 
     /// The same for a flow of that cgroup: people are bound by process tree.

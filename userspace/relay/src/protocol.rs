@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use weir_decide::{Bound, Inherited};
 use weir_govern::{CancelKey, Session};
-use weir_http::{KubernetesApi, Masks};
+use weir_http::{Acting, Acts, KubernetesApi, Masks};
 use weir_kubernetes::Person;
-use weir_model::ident::{Principal, SessionId};
+use weir_model::ident::SessionId;
 use weir_model::time::Now;
 use weir_postgres::{PostgresConfig, PostgresSession};
 
 use crate::node::{Node, Target};
+use crate::subject::Subject;
 
 /// The protocols that are built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +61,13 @@ impl Protocol {
         }
     }
 
-    /// Offered to the agent and to the server, most wanted first; empty where TLS is asked for
-    /// inside the protocol's own stream.
+    /// Offered to the agent and to the server, most wanted first; empty without TLS.
     #[must_use]
     pub const fn alpn(self) -> &'static [&'static [u8]] {
         match self {
-            Self::Postgres | Self::Ssh => &[],
+            // IANA's name; clients that begin with TLS have to give it.
+            Self::Postgres => &[b"postgresql"],
+            Self::Ssh => &[],
             Self::Kubernetes => &[b"h2", b"http/1.1"],
         }
     }
@@ -131,8 +133,10 @@ fn postgres(node: &Node, target: &Target, cancel: CancelKey) -> PostgresConfig {
         target: Arc::clone(&target.name),
         tls_offered: target.tls.is_some(),
         tls_required: target.tls_required,
+        accept_token: target.accept_token,
         cancel,
         mask_key: node.mask_key.clone(),
+        patterns: Some(Arc::clone(&node.patterns.command)),
         rows_head: node.settings.rows_head,
         shape_seed: node.settings.shape_seed,
         ..PostgresConfig::default()
@@ -142,19 +146,14 @@ fn postgres(node: &Node, target: &Target, cancel: CancelKey) -> PostgresConfig {
 /// What the flows over HTTP speak; an enumeration once there is a second one.
 pub(crate) type HttpApi = KubernetesApi;
 
-/// The protocol's words for one flow; `None` for a byte-stream protocol.
-pub(crate) fn http_api(
-    node: &Node,
-    target: &Target,
-    principal: &Principal,
-    session: SessionId,
-) -> Option<HttpApi> {
+/// The protocol's words for one flow, which acts as `acting` says; `None` for a byte-stream
+/// protocol.
+pub(crate) fn http_api(node: &Node, target: &Target, acting: Acting) -> Option<HttpApi> {
     match target.protocol {
         Protocol::Postgres | Protocol::Ssh => None,
         Protocol::Kubernetes => Some(KubernetesApi::new(
             Arc::clone(&target.name),
-            target.credentials.of(principal)?.secret,
-            person(principal, session),
+            acting,
             Masks {
                 key: node.mask_key.clone(),
                 patterns: node.patterns.clone(),
@@ -164,8 +163,17 @@ pub(crate) fn http_api(
     }
 }
 
+/// As whom the server is asked, and with which credential; `None` while that cannot be had.
+pub(crate) fn acts(target: &Target, subject: &Subject, session: SessionId) -> Option<Acts> {
+    Some(Acts {
+        token: target.credentials.of(&subject.principal)?.secret,
+        person: person(subject, session),
+    })
+}
+
 /// As whom the cluster is asked: object ids, as clusters that use Entra themselves name people.
-fn person(principal: &Principal, session: SessionId) -> Person {
+fn person(subject: &Subject, session: SessionId) -> Person {
+    let principal = &subject.principal;
     let mut extra = vec![
         ("weir-tenant", principal.tenant.to_string()),
         ("weir-app", principal.app.to_string()),
@@ -173,6 +181,9 @@ fn person(principal: &Principal, session: SessionId) -> Person {
     ];
     if let Some(person) = &principal.on_behalf_of {
         extra.push(("weir-on-behalf-of", person.to_string()));
+    }
+    if let Some(attested) = &subject.attested {
+        extra.push(("weir-presented-by", attested.oid.to_string()));
     }
     Person {
         user: principal.oid.to_string(),

@@ -7,6 +7,8 @@ use tokio::sync::mpsc;
 use weir_govern::{CancelKey, Event};
 use weir_model::ident::{ApprovalId, Principal, SessionId};
 
+use crate::subject::Subject;
+
 /// One live flow as `weir flows` shows it.
 #[derive(Clone, Debug)]
 pub struct FlowRow {
@@ -30,6 +32,27 @@ pub struct Owner {
     pub application: String,
     pub on_behalf_of: String,
     pub cgroup: u64,
+    /// The workload's own principal, where the client presented a token of another one.
+    pub attested: Option<Box<Owner>>,
+}
+
+impl Owner {
+    fn of(principal: &Principal, cgroup: u64) -> Self {
+        let person = principal.on_behalf_of.as_deref().unwrap_or_default();
+        Self {
+            principal: principal.oid.to_string(),
+            tenant: principal.tenant.to_string(),
+            application: principal.app.to_string(),
+            on_behalf_of: person.to_owned(),
+            cgroup,
+            attested: None,
+        }
+    }
+
+    /// It, and the workload's own where there are two.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.attested.as_deref())
+    }
 }
 
 /// What a kill request met.
@@ -87,15 +110,12 @@ impl Registry {
         Some(live.mailbox.clone())
     }
 
-    pub(crate) fn identified(&self, session: SessionId, principal: &Principal, cgroup: u64) {
+    pub(crate) fn identified(&self, session: SessionId, subject: &Subject, cgroup: u64) {
         if let Some(live) = locked(&self.flows).get_mut(&session) {
-            let person = principal.on_behalf_of.as_deref().unwrap_or_default();
+            let attested = subject.attested.as_ref();
             live.row.owner = Owner {
-                principal: principal.oid.to_string(),
-                tenant: principal.tenant.to_string(),
-                application: principal.app.to_string(),
-                on_behalf_of: person.to_owned(),
-                cgroup,
+                attested: attested.map(|own| Box::new(Owner::of(own, cgroup))),
+                ..Owner::of(&subject.principal, cgroup)
             };
         }
     }

@@ -38,6 +38,23 @@ impl Stream {
         }
     }
 
+    /// Whether the handshake settled on a protocol by its name (ALPN).
+    pub(crate) fn protocol_named(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol().is_some(),
+            Self::Plain(_) | Self::Gone => false,
+        }
+    }
+
+    /// What a login is bound to: the digest of the server's certificate (RFC 5929, section 4).
+    pub(crate) fn channel_binding(&self) -> Option<Vec<u8>> {
+        let Self::Tls(stream) = self else {
+            return None;
+        };
+        let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+        weir_accept::tls::server_end_point(certificate)
+    }
+
     /// The socket, when it is not encrypted yet; leaves [`Stream::Gone`].
     pub(crate) fn take_plain(&mut self) -> Option<TcpStream> {
         match std::mem::replace(self, Self::Gone) {

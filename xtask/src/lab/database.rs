@@ -110,7 +110,7 @@ fn hba(lab: &Lab) -> String {
 }
 
 /// Debian keeps the server's programs outside PATH.
-fn binaries() -> Result<PathBuf> {
+pub(crate) fn binaries() -> Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .map(|entries| {
             entries
@@ -130,7 +130,8 @@ fn binaries() -> Result<PathBuf> {
         .context("no PostgreSQL server (cargo xtask setup)")
 }
 
-fn psql(lab: &Lab, binaries: &Path, database: &str) -> Command {
+/// As the server's owner, over its socket.
+pub(crate) fn psql(lab: &Lab, binaries: &Path, database: &str) -> Command {
     let mut command = Command::new(binaries.join("psql"));
     command
         .args([

@@ -129,12 +129,15 @@ fn learn(lab: &mut Lab, directory: &Value, origin: String) -> Result<()> {
             .filter_map(|(name, id)| Some((name.clone(), id.as_str()?.to_owned())))
             .collect(),
     });
-    let apps = tenant
-        .get("apps")
-        .and_then(Value::as_array)
-        .context("apps")?;
+    let tenants = directory.get("tenants").and_then(Value::as_array);
+    let apps: Vec<&Value> = tenants
+        .context("tenants")?
+        .iter()
+        .filter_map(|tenant| tenant.get("apps")?.as_array())
+        .flatten()
+        .collect();
     for (name, agent) in &mut lab.agents {
-        // A person's agent has no application of its own.
+        // A person's agent has no application of its own; the first tenant's come first.
         let app = apps
             .iter()
             .find(|app| app.get("name").and_then(Value::as_str) == Some(name));

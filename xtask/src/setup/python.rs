@@ -1,7 +1,7 @@
 //! A Python environment for tests: a PostgreSQL driver and Helm's own engine.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -15,8 +15,9 @@ fn requirements() -> PathBuf {
 }
 
 /// One folder per list of requirements.
-fn folder() -> Result<PathBuf> {
-    let text = fs::read(requirements()).context("reading tests/python/requirements.txt")?;
+fn folder(requirements: &Path) -> Result<PathBuf> {
+    let text =
+        fs::read(requirements).with_context(|| format!("reading {}", requirements.display()))?;
     let digest: String = Sha256::digest(&text)
         .iter()
         .take(8)
@@ -27,12 +28,23 @@ fn folder() -> Result<PathBuf> {
 
 /// The interpreter with the required packages.
 pub(crate) fn binary() -> Result<PathBuf> {
-    Ok(folder()?.join("bin/python"))
+    Ok(folder(&requirements())?.join("bin/python"))
+}
+
+/// An interpreter with other packages, installed unless it is there.
+pub(crate) fn binary_with(requirements: &Path) -> Result<PathBuf> {
+    let folder = folder(requirements)?;
+    if !folder.join("complete").exists() {
+        let step = crate::say::step(format!("install {}", requirements.display()));
+        make(requirements, &folder, &step)?;
+        step.done("");
+    }
+    Ok(folder.join("bin/python"))
 }
 
 /// The mark is written last, after pip has succeeded.
 pub(super) fn missing() -> Result<Vec<String>> {
-    let there = folder()?.join("complete").exists() && binary()?.exists();
+    let there = folder(&requirements())?.join("complete").exists() && binary()?.exists();
     Ok(if there {
         Vec::new()
     } else {
@@ -41,12 +53,16 @@ pub(super) fn missing() -> Result<Vec<String>> {
 }
 
 pub(super) fn install(_missing: &[String], step: &Step) -> Result<()> {
-    let folder = folder()?;
+    let requirements = requirements();
+    make(&requirements, &folder(&requirements)?, step)
+}
+
+fn make(requirements: &Path, folder: &Path, step: &Step) -> Result<()> {
     let log = super::log("python");
     let mut make = Command::new("python3");
-    make.args(["-m", "venv", "--clear"]).arg(&folder);
+    make.args(["-m", "venv", "--clear"]).arg(folder);
     run::logged(step, &log, &mut make)?;
-    let mut pip = Command::new(binary()?);
+    let mut pip = Command::new(folder.join("bin/python"));
     pip.args([
         "-m",
         "pip",
@@ -54,6 +70,6 @@ pub(super) fn install(_missing: &[String], step: &Step) -> Result<()> {
         "--disable-pip-version-check",
         "--requirement",
     ]);
-    run::logged(step, &log, pip.arg(requirements()))?;
+    run::logged(step, &log, pip.arg(requirements))?;
     fs::write(folder.join("complete"), "").context("marking the environment complete")
 }

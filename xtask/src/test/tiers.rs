@@ -6,10 +6,12 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::leak::{LEAK, leak};
+use super::live;
 use super::nextest::{PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
-use crate::{place, run, setup, tidy};
+use crate::{conformance, place, run, setup, tidy};
 
 pub(super) struct Tier {
     pub(super) name: &'static str,
@@ -33,7 +35,7 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
-pub(super) const ALL: [Tier; 17] = [
+pub(super) const ALL: &[Tier] = &[
     check("fmt", fmt),
     check("tidy", tidied),
     tests("clippy", clippy),
@@ -44,7 +46,8 @@ pub(super) const ALL: [Tier; 17] = [
     tests("sim", |step| nextest(step, "sim", SIM, &[])),
     tests("doc", doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
-    tests("identity", |step| in_lab(step, "identity", IDENTITY)),
+    tests("identity", live::test_entra),
+    check("live", live::tenant),
     tests("policy", |step| in_lab(step, "policy", POLICY)),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", deploy),
@@ -53,28 +56,33 @@ pub(super) const ALL: [Tier; 17] = [
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
     tests("sets", sets),
     tests("upgrade", upgrade),
+    tests("leak", leak),
+    tests("postgres", postgres),
 ];
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
 const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
-const IDENTITY: &str = "package(weir-identify) | (package(weir-e2e) & binary(identity))";
+pub(super) const IDENTITY: &str =
+    "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
 const POLICY: &str = "package(/^weir-(decide|state)$/) | (package(weir-e2e) & binary(policy)) \
     | (package(weir-enforcer) & test(/(^|::)(policy|policies|examples|learn)::/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|identity|policy)$/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|leak|policy)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 const SETS: &str = "package(weir-e2e) & binary(sets)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, POLICY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS,
+        GOLDEN, SIM, KERNEL, IDENTITY, POLICY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS, LEAK,
     ]
     .join(" | ")
+        + " | "
+        + live::FILTER
 }
 
 fn fmt(step: &Step) -> Result<Outcome> {
@@ -144,13 +152,22 @@ fn deploy(step: &Step) -> Result<Outcome> {
 }
 
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
-    in_lab_of(step, tier, filter, |args| args)
+    in_lab_of(step, tier, filter, &[], |args| args)
+}
+
+/// The short form of `cargo xtask conformance postgres`.
+fn postgres(_step: &Step) -> Result<Outcome> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Outcome::CannotRun("it needs root".to_owned()));
+    }
+    let name = format!("postgres-{}", std::process::id());
+    conformance::postgres::short(&name).map(Outcome::Passed)
 }
 
 /// Only what is not encrypted moves.
 fn upgrade(step: &Step) -> Result<Outcome> {
     let policies = place::root().join("tests/e2e/policies/upgrade");
-    in_lab_of(step, "upgrade", UPGRADE, |args| UpArgs {
+    in_lab_of(step, "upgrade", UPGRADE, &[], |args| UpArgs {
         plain_database: true,
         policies: Some(policies),
         ..args
@@ -160,17 +177,18 @@ fn upgrade(step: &Step) -> Result<Outcome> {
 /// Pods, names and Services come from servers of the tests.
 fn sets(step: &Step) -> Result<Outcome> {
     let config = place::root().join("tests/e2e/config/sets.yaml");
-    in_lab_of(step, "sets", SETS, |args| UpArgs {
+    in_lab_of(step, "sets", SETS, &[], |args| UpArgs {
         config: Some(config),
         ..args
     })
 }
 
 /// One lab for the whole tier; its tests run one after the other, because some kill the node.
-fn in_lab_of(
+pub(super) fn in_lab_of(
     step: &Step,
     tier: &str,
     filter: &str,
+    more: &[(&str, &str)],
     changed: impl FnOnce(UpArgs) -> UpArgs,
 ) -> Result<Outcome> {
     if !nix::unistd::geteuid().is_root() {
@@ -180,13 +198,14 @@ fn in_lab_of(
     let lab: Lab = up::up(&changed(up::default_args(&name)))?;
     let xtask = std::env::current_exe().context("finding this program")?;
     let python = setup::python_binary()?;
-    let envs = [
+    let mut envs = vec![
         ("WEIR_LAB", name.as_str()),
         ("WEIR_XTASK", xtask.to_str().context("a path of text")?),
         ("WEIR_PYTHON", python.to_str().context("a path of text")?),
         ("NEXTEST_TEST_THREADS", "1"),
         ("RUST_LIB_BACKTRACE", "0"),
     ];
+    envs.extend(more);
     let outcome = nextest(step, tier, filter, &envs);
     if outcome.is_err() {
         lab::keep_logs(&lab);

@@ -13,6 +13,9 @@ pub(crate) struct Flow {
     pub(crate) workload: String,
     pub(crate) target: String,
     pub(crate) principal: String,
+    /// The workload's own principal, where its client presented a token of another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) presented_by: Option<String>,
     pub(crate) client_addr: String,
     pub(crate) server_addr: String,
     pub(crate) pid: u32,
@@ -120,6 +123,30 @@ pub(crate) struct LoginStart {
     pub(crate) verification_uri: String,
     pub(crate) interval_s: u64,
     pub(crate) expires_s: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BrowserBody {
+    /// Loopback address that the browser comes back to.
+    pub(crate) redirect_uri: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunBrowserBody {
+    pub(crate) agent: String,
+    pub(crate) redirect_uri: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BrowserStart {
+    /// To open.
+    pub(crate) url: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct BrowserAnswer {
+    /// As the browser brought it: holds the code.
+    pub(crate) query: String,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -58,6 +58,7 @@ pub(super) fn all(state: Arc<AdminState>) -> Router {
         .with_state(Arc::clone(&state));
     health(Arc::clone(&state))
         .merge(own)
+        .merge(super::browser::routes(Arc::clone(&state)))
         .merge(super::revocations::routes(Arc::clone(&state)))
         .merge(super::grants::routes(Arc::clone(&state)))
         .merge(super::run::routes(state))
@@ -92,6 +93,7 @@ async fn flows(AxumState(state): Shared) -> Json<Vec<api::Flow>> {
         session: row.session.to_string(),
         workload: row.workload.to_string(),
         target: row.target.to_string(),
+        presented_by: row.owner.attested.map(|own| own.principal),
         principal: row.owner.principal,
         client_addr: row.client_addr,
         server_addr: row.server_addr,

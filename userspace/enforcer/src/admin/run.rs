@@ -10,7 +10,7 @@ use axum::extract::{Extension, State as AxumState};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use weir_identify::{DeviceHandle, Method, WorkloadIdentity};
+use weir_identify::{DeviceHandle, Method, Signed, WorkloadIdentity};
 use weir_relay::HostError;
 
 use super::api;
@@ -90,8 +90,18 @@ async fn poll(
         }
     };
     state.runs.locked().remove(&pid);
-    let workload = persons_workload(&state, &name)?;
-    let cgroup = state.node.enrol(&name, pid).await.map_err(|error| {
+    let who = govern(&state, (&name, pid), signed).await?;
+    Ok(Json(api::LoginState::SignedIn { who }))
+}
+
+/// Moves the process below the workload's cgroup and binds its tree to the person.
+pub(super) async fn govern(
+    state: &AdminState,
+    (name, pid): (&str, u32),
+    signed: Signed,
+) -> Result<api::Who, Failed> {
+    let workload = persons_workload(state, name)?;
+    let cgroup = state.node.enrol(name, pid).await.map_err(|error| {
         let error: HostError = error;
         failed(StatusCode::BAD_GATEWAY, error)
     })?;
@@ -101,11 +111,11 @@ async fn poll(
         ..workload
     };
     tracing::info!(workload = %name, pid, cgroup, oid = %who.oid, "a process tree is governed");
-    state.identify.admit(&identity, signed, now);
-    Ok(Json(api::LoginState::SignedIn { who }))
+    state.identify.admit(&identity, signed, weir_clock::now());
+    Ok(who)
 }
 
-fn persons_workload(state: &AdminState, name: &str) -> Result<WorkloadIdentity, Failed> {
+pub(super) fn persons_workload(state: &AdminState, name: &str) -> Result<WorkloadIdentity, Failed> {
     let identity = state.node.identity(name);
     identity
         .filter(|identity| matches!(identity.method, Method::Person))

@@ -1,5 +1,7 @@
 //! `weir doctor`: what this host offers and whether the parts answer.
 
+mod identity;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -209,18 +211,7 @@ fn configured(config: &Config, report: &mut Report) {
             }
             Err(error) => report.say("ClickHouse", State::Degraded, format!("{error:#}")),
         }
-        match crate::daemon::identities::identify(config) {
-            Ok(identify) => {
-                for (tenant, outcome) in identify.reach(weir_clock::now()).await {
-                    let what = format!("tenant {tenant}");
-                    match outcome {
-                        Ok(()) => report.say(&what, State::Ok, "its endpoints and keys are here"),
-                        Err(error) => report.say(&what, State::Failed, error.operator_text()),
-                    }
-                }
-            }
-            Err(error) => report.say("identity", State::Failed, format!("{error:#}")),
-        }
+        identity::look(config, report).await;
     });
 }
 

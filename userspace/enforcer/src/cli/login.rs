@@ -7,18 +7,22 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::ConfigArg;
-use crate::admin::api::{LoginStart, LoginState, Who};
+use super::browser::{self, WayArgs};
+use crate::admin::api::{BrowserBody, LoginStart, LoginState, Who};
 use crate::admin::client::AdminClient;
 use crate::output;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  weir login\n  weir login --json   # prints the code as JSON \
-                        first, then the outcome"
+    after_help = "By the browser where this machine has one, else by a code to enter elsewhere.\n\n\
+                  Examples:\n  weir login\n  weir login --device\n  weir login --browser --json   \
+                  # prints what to do as JSON first, then the outcome"
 )]
 pub(crate) struct LoginArgs {
     #[command(flatten)]
     config: ConfigArg,
+    #[command(flatten)]
+    way: WayArgs,
     /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
@@ -33,11 +37,30 @@ pub(crate) struct WhoamiArgs {
     json: bool,
 }
 
-/// Starts a device-code sign-in and waits for it.
+/// Starts a sign-in and waits for it.
 pub(crate) fn login(args: &LoginArgs) -> Result<ExitCode> {
     let client = AdminClient::of(&output::load(&args.config.config)?);
+    if !args.way.by_browser() {
+        return by_code(&client, args.json);
+    }
+    let begin = |redirect_uri| client.post("/login/browser", &BrowserBody { redirect_uri });
+    let how = (browser::sudoer(), args.json);
+    let who = browser::sign_in(&client, how, begin, "/login/browser/answer")?;
+    said(&who, args.json)
+}
+
+fn said(who: &Who, json: bool) -> Result<ExitCode> {
+    if json {
+        output::line(&serde_json::to_string(who)?);
+    } else {
+        describe(who);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn by_code(client: &AdminClient, json: bool) -> Result<ExitCode> {
     let start: LoginStart = client.post("/login", &())?;
-    if args.json {
+    if json {
         output::line(&serde_json::to_string(&start)?);
     } else {
         output::line(&format!(
@@ -55,14 +78,7 @@ pub(crate) fn login(args: &LoginArgs) -> Result<ExitCode> {
         std::thread::sleep(interval);
         match client.post("/login/poll", &())? {
             LoginState::Pending => {}
-            LoginState::SignedIn { who } => {
-                if args.json {
-                    output::line(&serde_json::to_string(&who)?);
-                } else {
-                    describe(&who);
-                }
-                return Ok(ExitCode::SUCCESS);
-            }
+            LoginState::SignedIn { who } => return said(&who, json),
             LoginState::Refused { reason } => bail!("the sign-in was refused: {reason}"),
         }
     }

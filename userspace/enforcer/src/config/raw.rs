@@ -90,6 +90,7 @@ pub(super) struct RawTarget {
     pub(super) services: Vec<RawService>,
     pub(super) ports: Vec<u64>,
     pub(super) agent_tls: Option<String>,
+    pub(super) accept_token: Option<bool>,
     pub(super) names: Vec<String>,
     pub(super) upstream_tls: Option<String>,
     pub(super) upstream_ca: Option<String>,
@@ -291,7 +292,7 @@ impl RawWorkload {
     }
 }
 
-/// How agents are served, and by which names.
+/// Whether agents speak TLS, and the names of the certificate that they see.
 fn read_tls(
     section: &mut Section<'_>,
     problems: &mut Vec<Problem>,
@@ -299,10 +300,12 @@ fn read_tls(
     let Some(mut tls) = section.opt_section("tls", problems) else {
         return (None, Vec::new());
     };
-    let agent_tls = tls.opt_text("agent", problems);
-    let names = tls.texts("names", problems);
+    let read = (
+        tls.opt_text("agent", problems),
+        tls.texts("names", problems),
+    );
     tls.finish(problems);
-    (agent_tls, names)
+    read
 }
 
 impl RawTarget {
@@ -318,6 +321,7 @@ impl RawTarget {
         let ports = matching.numbers("ports", problems);
         matching.finish(problems);
         let (agent_tls, names) = read_tls(&mut section, problems);
+        let accept_token = section.opt_flag("accept_token", problems);
         let mut config_keys = Vec::new();
         if let Some(mut kubernetes) = section.opt_section("kubernetes", problems) {
             config_keys = kubernetes.texts("masked_config_keys", problems);
@@ -358,6 +362,7 @@ impl RawTarget {
             services,
             ports,
             agent_tls,
+            accept_token,
             names,
             upstream_tls,
             upstream_ca,

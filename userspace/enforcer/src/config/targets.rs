@@ -20,6 +20,8 @@ pub(crate) struct Target {
     pub(crate) observe: bool,
     pub(crate) matching: Match,
     pub(crate) agent_tls: AgentTls,
+    /// Clients present an access token in the protocol.
+    pub(crate) accept_token: bool,
     /// DNS names that the agent-side certificate is for.
     pub(crate) names: Vec<String>,
     /// How the server is proven over TLS; without it, as its protocol does.
@@ -149,6 +151,7 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
         if protocol != TargetProtocol::Kubernetes && !item.config_keys.is_empty() {
             checker.say(at("kubernetes.masked_config_keys"), "is for kubernetes");
         }
+        let (agent_tls, accept_token) = check_accept_token(item, (protocol, agent_tls), checker);
         let ssh = check_ssh(item, protocol, checker);
         let upstream = check_upstream(item, protocol, checker);
         let credential = check_credential(item, protocol, checker);
@@ -158,6 +161,7 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
             observe: check_mode(item, checker),
             matching,
             agent_tls,
+            accept_token,
             names: match protocol {
                 TargetProtocol::Ssh => item.ssh_names.clone(),
                 TargetProtocol::Postgres | TargetProtocol::Kubernetes => item.names.clone(),
@@ -201,6 +205,41 @@ fn check_agent_tls(item: &RawTarget, checker: &mut Checker<'_>) -> AgentTls {
             AgentTls::Required
         }
     }
+}
+
+/// A token in the clear is anybody's: TLS becomes a must, and nothing else may be written.
+fn check_accept_token(
+    item: &RawTarget,
+    (protocol, agent_tls): (TargetProtocol, AgentTls),
+    checker: &mut Checker<'_>,
+) -> (AgentTls, bool) {
+    if item.accept_token != Some(true) {
+        return (agent_tls, false);
+    }
+    let at = |field: &str| format!("{}.{field}", item.path);
+    match protocol {
+        TargetProtocol::Ssh => {
+            checker.say(at("accept_token"), "is for postgres and kubernetes");
+            return (agent_tls, false);
+        }
+        TargetProtocol::Postgres => {
+            if item.agent_tls.is_some() && agent_tls != AgentTls::Required {
+                checker.say(
+                    at("tls.agent"),
+                    "must be required with accept_token: a token is asked for over TLS only",
+                );
+            }
+            if item.names.is_empty() {
+                checker.say(
+                    at("tls.names"),
+                    "needs the names by which agents reach the server: with accept_token they \
+                     should verify them (sslmode=verify-full)",
+                );
+            }
+        }
+        TargetProtocol::Kubernetes => {}
+    }
+    (AgentTls::Required, true)
 }
 
 fn check_target_roles(

@@ -229,6 +229,47 @@ fn a_target_of_ssh_needs_the_servers_keys_and_one_credential() {
 }
 
 #[test]
+fn tokens_are_taken_over_tls_only() {
+    let with = |target: &str| {
+        let text = GOOD.replace(
+            "    tls: { agent: optional, names: [db.demo.internal] }",
+            &format!("    accept_token: true\n    {target}"),
+        );
+        parse(&text, Path::new("/etc/weir"))
+    };
+    for good in [
+        "tls: { names: [db.demo.internal] }",
+        "tls: { agent: required, names: [db.demo.internal] }",
+    ] {
+        let config = with(good).unwrap();
+        assert!(config.targets[0].accept_token);
+        assert_eq!(config.targets[0].agent_tls, AgentTls::Required, "{good}");
+    }
+    for (bad, expected) in [
+        (
+            "tls: { agent: off, names: [x] }",
+            "targets[0].tls.agent: must be required with",
+        ),
+        (
+            "tls: { agent: optional, names: [x] }",
+            "targets[0].tls.agent: must be required with",
+        ),
+        (
+            "tls: { agent: required }",
+            "targets[0].tls.names: needs the names",
+        ),
+    ] {
+        let found = with(bad).unwrap_err();
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(
+            found.iter().any(|one| one.starts_with(expected)),
+            "{bad}: {found:#?}"
+        );
+    }
+    assert!(!parse(GOOD, Path::new("/etc/weir")).unwrap().targets[0].accept_token);
+}
+
+#[test]
 fn detectors_and_patterns_of_output_are_checked() {
     let with = |masking: &str| GOOD.replace("policies:", &format!("{masking}\npolicies:"));
     let good = "masking: { detectors: [jwt, password], patterns: { ticket: 'T-[0-9]{6}' } }";

@@ -54,7 +54,7 @@ pub(super) fn identify_with(config: &Config, graph: Option<GraphConfig>) -> Resu
 }
 
 /// All workloads, by name. Reads secrets: before privileges are dropped.
-pub(super) fn read(config: &Config) -> Result<HashMap<Arc<str>, WorkloadBinding>> {
+pub(crate) fn read(config: &Config) -> Result<HashMap<Arc<str>, WorkloadBinding>> {
     let cluster = match &config.identity.cluster {
         None => None,
         Some(cluster) => {

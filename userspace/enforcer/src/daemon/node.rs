@@ -38,7 +38,7 @@ use super::prepare::{self, StatePaths};
 use super::pulse;
 use super::serving::{Serving, Shipping};
 use super::targets::TargetSecrets;
-use crate::admin::{AdminState, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
+use crate::admin::{AdminState, Browsers, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
@@ -187,6 +187,7 @@ async fn serve(parts: Parts) -> Result<()> {
         state,
         identify,
         signins: SignIns::default(),
+        browsers: Browsers::default(),
         runs: Runs::default(),
         metrics: registry,
         readiness,

@@ -166,6 +166,7 @@ impl TargetSecrets {
             found: FoundPlaces::default(),
             tls,
             tls_required: config.agent_tls == AgentTls::Required,
+            accept_token: config.accept_token,
             upstream_tls,
             config_keys: Arc::clone(&config.config_keys),
             ssh,

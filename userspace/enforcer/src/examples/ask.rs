@@ -58,6 +58,8 @@ fn sql_intents(sql: &str, target: &SceneTarget) -> Asked {
         database: &target.database,
         search_path: &target.search_path,
         role: &target.user,
+        lenient: false,
+        path_settled: true,
     };
     match understand(sql, &scope, &SqlLimits::default()) {
         Ok(statements) if statements.is_empty() => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use weir_decide::{Bound, Engine, Explained, Lifted, MaskKind, Obligations, Outcome};
+use weir_decide::{Bound, Engine, Explained, Lifted, MaskKind, Obligations, Outcome, Span};
 use weir_model::ident::{Principal, SessionId};
 use weir_model::request::Intent;
 use weir_model::time::Now;
@@ -152,6 +152,11 @@ fn decide(bound: &mut Bound, intent: &Arc<Intent>, now: Now) -> Verdict {
 pub(crate) fn mask_label(kind: MaskKind) -> String {
     match kind {
         MaskKind::Partial { keep_last } => format!("partial:{keep_last}"),
+        MaskKind::Range(Span::Step(step)) => format!("range:{step}"),
+        MaskKind::Range(Span::Month) => "range:month".to_owned(),
+        MaskKind::Range(Span::Year) => "range:year".to_owned(),
+        MaskKind::Range(Span::Decade) => "range:decade".to_owned(),
+        MaskKind::Token => "token".to_owned(),
         MaskKind::Hash => "hash".to_owned(),
         MaskKind::Redact => "redact".to_owned(),
         MaskKind::Null => "null".to_owned(),

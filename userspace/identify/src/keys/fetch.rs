@@ -17,6 +17,7 @@ pub(crate) struct Discovery {
     jwks_uri: String,
     pub(crate) token_endpoint: String,
     pub(crate) device_authorization_endpoint: Option<String>,
+    pub(crate) authorization_endpoint: Option<String>,
 }
 
 /// What is about to be looked up.
@@ -128,7 +129,10 @@ async fn fetch(
     }
     let urls = [Some(&document.jwks_uri), Some(&document.token_endpoint)]
         .into_iter()
-        .chain([document.device_authorization_endpoint.as_ref()])
+        .chain([
+            document.device_authorization_endpoint.as_ref(),
+            document.authorization_endpoint.as_ref(),
+        ])
         .flatten();
     for url in urls {
         if !authority.owns(url) {

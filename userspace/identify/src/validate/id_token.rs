@@ -1,8 +1,8 @@
-//! The id_token of the device code flow: no nonce was sent, so none may come back.
+//! The id_token of a person's sign-in: with the nonce that was sent, or with none (device code).
 
 use serde::Deserialize;
 
-use super::header::{given, present};
+use super::header::given;
 use super::{Keys, Opened, Rules, TokenRefusal, check_key_belongs};
 
 #[derive(Deserialize)]
@@ -19,8 +19,11 @@ struct IdClaims {
     tid: Option<String>,
     #[serde(default, deserialize_with = "given")]
     oid: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    nonce: bool,
+    #[serde(default, deserialize_with = "given")]
+    nbf: Option<i64>,
+    /// Any value counts: one that is no text is never the one that was sent.
+    #[serde(default, deserialize_with = "given")]
+    nonce: Option<serde_json::Value>,
 }
 
 /// What the id_token has to agree with.
@@ -29,10 +32,11 @@ pub(crate) struct Expected<'a> {
     pub(crate) client_id: &'a str,
     /// `oid` of the access token that came with it.
     pub(crate) oid: &'a str,
+    pub(crate) nonce: Option<&'a str>,
 }
 
 impl Opened<'_> {
-    /// Signature, issuer, audience, time, the absence of a nonce, and the same person.
+    /// Signature, issuer, audience, time, the nonce or its absence, and the same person.
     pub(crate) fn check_id_token(
         self,
         keys: &impl Keys,
@@ -65,8 +69,17 @@ impl Opened<'_> {
         if iat > now_s.saturating_add(rules.skew_s) {
             return Err(TokenRefusal::IssuedInFuture);
         }
-        if claims.nonce {
-            return Err(TokenRefusal::IdToken);
+        if claims
+            .nbf
+            .is_some_and(|nbf| nbf > now_s.saturating_add(rules.skew_s))
+        {
+            return Err(TokenRefusal::NotYetValid);
+        }
+        match (expected.nonce, &claims.nonce) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(TokenRefusal::IdToken),
+            (Some(sent), Some(serde_json::Value::String(back))) if sent == back => {}
+            (Some(_), _) => return Err(TokenRefusal::Nonce),
         }
         if claims.oid.as_deref() != Some(expected.oid) {
             return Err(TokenRefusal::ObjectId);

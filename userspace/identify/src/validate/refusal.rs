@@ -22,6 +22,11 @@ pub const STEP_NAMES: [&str; 18] = [
     "binding",
 ];
 
+/// What is no token at all may be somebody's password: say what is wanted.
+const NO_TOKEN: &str = "weir: this takes an Entra access token for Weir's API, and that was none \
+    (step 1): get one with `az account get-access-token --scope api://CLIENT_ID_OF_WEIR/.default \
+    --query accessToken -o tsv`";
+
 macro_rules! refusals {
     ($($variant:ident $step:literal $code:literal $text:literal,)+) => {
         /// The first rule that a token broke.
@@ -44,6 +49,22 @@ macro_rules! refusals {
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// For whoever presented the token; a fixed sentence.
+            #[must_use]
+            pub const fn presenter_text(self) -> &'static str {
+                if matches!(
+                    self,
+                    Self::NotThreeParts | Self::NotBase64Url | Self::HeaderNotObject
+                ) {
+                    return NO_TOKEN;
+                }
+                match self {
+                    $(Self::$variant => concat!(
+                        "weir: the access token was refused at step ", $step, ": ", $text
+                    ),)+
+                }
             }
         }
     };
@@ -87,9 +108,12 @@ refusals! {
     GroupsContradiction 17 "groups_contradiction" "the token both lists groups and says that they are elsewhere",
     GroupsTooMany 17 "groups_too_many" "the token lists more than 200 groups",
     GroupsNotGuid 17 "groups_not_guid" "a group is not a lower-case GUID: configure the groups claim to emit object ids",
+    Nonce 18 "nonce" "the id_token is not of this sign-in (nonce)",
     BindTenant 18 "bind_tenant" "the token is for another tenant than was asked",
     BindClient 18 "bind_client" "the token is for another client than was asked",
     BindBlueprint 18 "bind_blueprint" "the token is of another blueprint than was asked",
+    PresentedTenant 18 "presented_tenant" "the token is of another tenant than the workload that presents it",
+    PresentedByOther 18 "presented_by_other" "the token is another workload's own, which that workload alone may present",
     BindKind 18 "bind_kind" "the token is for another kind of principal than was asked",
 }
 

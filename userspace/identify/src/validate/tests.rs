@@ -1,5 +1,8 @@
 //! Good tokens, and one test per class of bad ones.
 
+mod attacks;
+mod mutations;
+
 use std::sync::LazyLock;
 
 use aws_lc_rs::encoding::AsDer;
@@ -574,17 +577,26 @@ fn id_token_of_a_sign_in() {
         "aud": APP, "iss": issuer(T1), "iat": NOW, "exp": NOW + 3600, "tid": T1, "oid": OID,
         "at_hash": "x",
     });
-    let check = |claims: &Value| {
+    let checked = |claims: &Value, nonce: Option<&str>| {
         let token = sign(claims);
         let expected = Expected {
             tenant: T1,
             client_id: APP,
             oid: OID,
+            nonce,
         };
         open(&token)
             .unwrap()
             .check_id_token(&keys(), &rules(), &expected, NOW)
     };
+    let with_nonce =
+        |value: Value| checked(&merged(id.clone(), json!({"nonce": value})), Some("n"));
+    assert_eq!(with_nonce(json!("n")), Ok(()));
+    assert_eq!(checked(&id, Some("n")), Err(R::Nonce), "none came back");
+    for other in [json!("m"), json!("N"), json!(""), json!(["n"]), json!(true)] {
+        assert_eq!(with_nonce(other), Err(R::Nonce));
+    }
+    let check = |claims: &Value| checked(claims, None);
     assert_eq!(check(&id), Ok(()));
     for (changes, refusal) in [
         (json!({"nonce": "n"}), R::IdToken),
@@ -595,6 +607,7 @@ fn id_token_of_a_sign_in() {
         (json!({"exp": NOW - 61}), R::Expired),
         (json!({"iat": NOW + 61}), R::IssuedInFuture),
         (json!({"exp": null}), R::TimeMissing),
+        (json!({"nbf": NOW + 61}), R::NotYetValid),
     ] {
         assert_eq!(check(&merged(id.clone(), changes)), Err(refusal));
     }

@@ -15,6 +15,11 @@ use tokio::process::{Child, Command};
 use weir_identify::{AssertionSource, Identify, IdentityConfig, Method, Secret, WorkloadIdentity};
 
 pub(crate) const TENANT: &str = "7e000000-0000-4000-8000-000000000001";
+pub(crate) const TENANT_2: &str = "7e000000-0000-4000-8000-000000000002";
+pub(crate) const GUEST: &str = "a9000000-0000-4000-8000-000000000011";
+pub(crate) const GUEST_OID: &str = "0b000000-0000-4000-8000-000000000011";
+pub(crate) const GUESTS: &str = "9a000000-0000-4000-8000-000000000011";
+pub(crate) const UNASSIGNED: &str = "a9000000-0000-4000-8000-000000000007";
 pub(crate) const ENFORCER: &str = "ef000000-0000-4000-8000-000000000001";
 pub(crate) const OTHER_API: &str = "ef000000-0000-4000-8000-000000000002";
 pub(crate) const ANALYST: &str = "a9000000-0000-4000-8000-000000000001";
@@ -113,11 +118,36 @@ impl Entra {
         serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
     }
 
+    /// The answer to a form, whatever its status.
+    pub(crate) async fn form(&self, path: &str, fields: &[(&str, &str)]) -> Value {
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        let request = hyper::Request::post(format!("{}{path}", self.origin))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let response = self.client.request(request).await.unwrap();
+        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let uri = format!("{}{path}", self.origin).parse().unwrap();
         let response = self.client.get(uri).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
+    }
+
+    /// What the browser of a person is sent back to; the page that it shows where it is not.
+    pub(crate) async fn browse(&self, url: &str) -> Result<url::Url, String> {
+        let response = self.client.get(url.parse().unwrap()).await.unwrap();
+        let status = response.status();
+        let back = response.headers().get("location").cloned();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        match back {
+            Some(back) => Ok(back.to_str().unwrap().parse().unwrap()),
+            None => Err(format!("{status} {}", String::from_utf8_lossy(&body))),
+        }
     }
 
     pub(crate) async fn count(&self, what: &str) -> u64 {
@@ -137,7 +167,13 @@ impl Entra {
 
     /// A token of arbitrary claims, signed with the tenant's key.
     pub(crate) async fn mint(&self, claims: Value) -> String {
-        let answer = self.post("/control/mint", json!({"claims": claims})).await;
+        self.mint_of(TENANT, claims).await
+    }
+
+    /// The same, of another tenant.
+    pub(crate) async fn mint_of(&self, tenant: &str, claims: Value) -> String {
+        let body = json!({"tid": tenant, "claims": claims});
+        let answer = self.post("/control/mint", body).await;
         answer["token"].as_str().unwrap().to_owned()
     }
 

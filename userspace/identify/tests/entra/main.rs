@@ -1,9 +1,13 @@
 //! Against a running test Entra. Needs `npm ci` in `tests/entra`.
 
+mod browser;
+mod examine;
 mod fixture;
 mod groups;
 mod methods;
+mod presented;
 mod secrets;
+mod tenants;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

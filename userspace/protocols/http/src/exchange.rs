@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -69,6 +69,14 @@ struct Asked<G: Gate, A, D> {
 
 impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
     async fn run(self, body: Incoming) -> Result<Response<Outgoing>, Failed> {
+        let authorization = self.head.headers.get(header::AUTHORIZATION);
+        let admitted = self
+            .flow
+            .gate
+            .admit(authorization.map(HeaderValue::as_bytes));
+        if let Err(text) = admitted.await {
+            return Err(Failed::Said(StatusCode::UNAUTHORIZED, text));
+        }
         let body = self.body(body).await?;
         let question = match self.flow.api.read(self.head, &body) {
             Ok(question) => question,
@@ -295,7 +303,12 @@ fn anew(headers: &mut http::HeaderMap) {
     headers.remove("alt-svc");
 }
 
-fn own(response: Response<Bytes>) -> Response<Outgoing> {
+fn own(mut response: Response<Bytes>) -> Response<Outgoing> {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        // RFC 6750, section 3.
+        let headers = response.headers_mut();
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response.map(|bytes| {
         let length = bytes.len();
         Outgoing::whole(ClientBytes::own(OwnToClient::Denial, bytes), length)

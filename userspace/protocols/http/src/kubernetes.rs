@@ -6,6 +6,8 @@ mod forward;
 mod output;
 mod remote;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -46,9 +48,24 @@ struct Upgrade {
 /// One flow's view of a cluster.
 pub struct KubernetesApi {
     target: Arc<str>,
-    token: Zeroizing<String>,
-    person: Person,
+    acting: Acting,
     masks: Masks,
+}
+
+/// As whom the server is asked, with which credential.
+pub struct Acts {
+    pub token: Zeroizing<String>,
+    pub person: Person,
+}
+
+/// The same, shared with whoever finds it out; nothing is sent while it is empty.
+#[derive(Clone, Default)]
+pub struct Acting(Rc<RefCell<Option<Acts>>>);
+
+impl Acting {
+    pub fn become_of(&self, acts: Acts) {
+        *self.0.borrow_mut() = Some(acts);
+    }
 }
 
 /// What a target's configuration says about masks.
@@ -62,18 +79,11 @@ pub struct Masks {
 }
 
 impl KubernetesApi {
-    /// `token` is the target's credential; the server is asked as `person`.
     #[must_use]
-    pub const fn new(
-        target: Arc<str>,
-        token: Zeroizing<String>,
-        person: Person,
-        masks: Masks,
-    ) -> Self {
+    pub const fn new(target: Arc<str>, acting: Acting, masks: Masks) -> Self {
         Self {
             target,
-            token,
-            person,
+            acting,
             masks,
         }
     }
@@ -170,9 +180,13 @@ impl Api for KubernetesApi {
             Info::Path { .. } => weir_kubernetes::accept_any(&head.headers),
             Info::Resource(_) => weir_kubernetes::accept(&head.headers),
         };
-        let mut headers =
-            weir_kubernetes::towards_server(&head.headers, accept, &self.token, &self.person)
-                .ok_or_else(|| failed("weir: the credential cannot be sent"))?;
+        let acting = self.acting.0.borrow();
+        let mut headers = acting
+            .as_ref()
+            .and_then(|Acts { token, person }| {
+                weir_kubernetes::towards_server(&head.headers, accept, token, person)
+            })
+            .ok_or_else(|| failed("weir: the credential cannot be sent"))?;
         if let Some(Upgrade { offer, key }) = &plan.upgrade {
             offer
                 .towards_server(&mut headers, key)
@@ -357,10 +371,19 @@ fn said(status: StatusCode, message: &str, rule: Option<&str>) -> Response<Bytes
     let body = weir_kubernetes::status::status(status.as_u16(), message, rule);
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(
+    let headers = response.headers_mut();
+    headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
+    if status == StatusCode::UNAUTHORIZED {
+        // kubectl has a sentence of its own for this status, and prints warnings beside it
+        // (RFC 9111, section 5.5, as the API server uses it).
+        let warning = format!("299 - \"{}\"", message.replace(['"', '\\'], "'"));
+        if let Ok(warning) = HeaderValue::from_str(&warning) {
+            headers.insert(header::WARNING, warning);
+        }
+    }
     response
 }
 
@@ -368,20 +391,53 @@ fn said(status: StatusCode, message: &str, rule: Option<&str>) -> Response<Bytes
 mod tests {
     use super::*;
 
+    fn api(acting: Acting) -> KubernetesApi {
+        let masks = Masks {
+            key: MaskKey::new([1; 32]),
+            patterns: OutputPatterns::new(&[], &[]).unwrap(),
+            config_keys: Arc::from([]),
+        };
+        KubernetesApi::new(Arc::from("k"), acting, masks)
+    }
+
+    #[test]
+    fn nothing_is_sent_before_it_is_known_who_asks() {
+        let acting = Acting::default();
+        let api = api(acting.clone());
+        let request = http::Request::get("/api/v1/namespaces/shop/pods")
+            .header(header::AUTHORIZATION, "Bearer of-the-agent");
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let plan = api
+            .read(&head, b"")
+            .map_err(|problem| problem.reason)
+            .unwrap()
+            .plan;
+        assert!(api.towards_server(&head, &plan).is_err());
+        acting.become_of(Acts {
+            token: Zeroizing::new("of-weir".to_owned()),
+            person: Person {
+                user: "subject".to_owned(),
+                ..Person::default()
+            },
+        });
+        let sent = api
+            .towards_server(&head, &plan)
+            .map_err(|problem| problem.reason)
+            .unwrap();
+        assert_eq!(sent.headers[header::AUTHORIZATION], "Bearer of-weir");
+        assert_eq!(sent.headers["impersonate-user"], "subject");
+    }
+
     fn asked(path: &str, accept: &str) -> String {
-        let api = KubernetesApi::new(
-            Arc::from("k"),
-            Zeroizing::new("token".to_owned()),
-            Person {
+        let acting = Acting::default();
+        acting.become_of(Acts {
+            token: Zeroizing::new("token".to_owned()),
+            person: Person {
                 user: "agent".to_owned(),
                 ..Person::default()
             },
-            Masks {
-                key: MaskKey::new([1; 32]),
-                patterns: OutputPatterns::new(&[], &[]).unwrap(),
-                config_keys: Arc::from([]),
-            },
-        );
+        });
+        let api = api(acting);
         let request = http::Request::get(path).header(header::ACCEPT, accept);
         let (head, ()) = request.body(()).unwrap().into_parts();
         let plan = api.read(&head, &[]).map_err(|problem| problem.reason);

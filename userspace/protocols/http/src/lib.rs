@@ -24,6 +24,8 @@ mod upstream;
 pub use crate::api::{Api, Masked, Problem, Question, ReplyMode};
 pub use crate::body::{Outgoing, Withheld};
 pub use crate::dialogue::{Answer, Dialogue, OPENING, Step, Stopped};
-pub use crate::kubernetes::{KubernetesApi, KubernetesDialogue, KubernetesPlan, Masks};
+pub use crate::kubernetes::{
+    Acting, Acts, KubernetesApi, KubernetesDialogue, KubernetesPlan, Masks,
+};
 pub use crate::serve::{Flow, Version, serve};
 pub use crate::upstream::{Dial, Upstream};

@@ -1,6 +1,8 @@
 //! An immutable snapshot of one database's catalog: what names mean.
 
+mod bodies;
 mod ddl;
+mod live;
 mod load;
 mod queries;
 
@@ -10,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use crate::understand::ViewLineage;
 
 pub use ddl::{DdlError, from_ddl};
+pub use live::LIVE_QUERIES;
 pub use load::{CatalogError, CatalogRows};
 pub use queries::{CATALOG_QUERIES, CatalogQuery};
 
@@ -33,6 +36,8 @@ pub struct Column {
     pub attnum: i16,
     pub name: Arc<str>,
     pub type_oid: u32,
+    /// Attribute numbers of the columns that a generated one is computed from.
+    pub computed_from: Vec<i16>,
 }
 
 /// A table, view or other relation.
@@ -90,6 +95,20 @@ pub struct Function {
     pub returns_set: bool,
 }
 
+/// A function whose body is SQL, without settings of its own: it can be opened.
+#[derive(Clone, Debug)]
+pub struct SqlFunction {
+    pub schema: Arc<str>,
+    pub name: Arc<str>,
+    pub body: Arc<str>,
+    /// Names of what goes in, empty where there is none.
+    pub inputs: Vec<Arc<str>>,
+    /// Names of what comes out, where they are declared.
+    pub outputs: Vec<Arc<str>>,
+    /// Relation of the composite type that it returns, else 0.
+    pub relation: u32,
+}
+
 /// A type.
 #[derive(Clone, Debug)]
 pub struct Type {
@@ -111,10 +130,14 @@ pub type FunctionName = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 pub struct Catalog {
     generation: u64,
+    /// Of one session: the snapshot whose server's own objects it has.
+    base: Option<u64>,
     relations: Vec<Relation>,
     by_oid: HashMap<u32, u32>,
     by_name: HashMap<Arc<str>, Vec<u32>>,
     functions: HashMap<Arc<str>, Vec<Function>>,
+    function_oids: HashMap<u32, FunctionName>,
+    sql_functions: HashMap<FunctionName, SqlFunction>,
     types: HashMap<u32, Type>,
     type_names: HashMap<Arc<str>, Vec<u32>>,
     operators: HashMap<Arc<str>, Vec<FunctionName>>,
@@ -135,6 +158,11 @@ impl Catalog {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Every relation.
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.iter()
     }
 
     /// The relation of that OID.
@@ -164,6 +192,19 @@ impl Catalog {
     #[must_use]
     pub fn functions(&self, name: &str) -> &[Function] {
         self.functions.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Schema and name of the function of that OID.
+    #[must_use]
+    pub fn function_of(&self, oid: u32) -> Option<&FunctionName> {
+        self.function_oids.get(&oid)
+    }
+
+    /// The body of a function, if it is the only one of its name in its schema and is SQL.
+    #[must_use]
+    pub fn sql_function(&self, schema: &Arc<str>, name: &Arc<str>) -> Option<&SqlFunction> {
+        self.sql_functions
+            .get(&(Arc::clone(schema), Arc::clone(name)))
     }
 
     /// The type of that OID.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use weir_govern::{CatalogRequest, CloseReason, Credential, Output, OwnToServer};
 use weir_model::time::Now;
 
@@ -109,10 +111,11 @@ impl PostgresSession {
         match auth {
             Auth::Sasl { mechanisms } if mechanisms.contains(&SCRAM_SHA_256) => {
                 let password = login.credential.password.as_bytes();
-                let scram = ScramSha256::new(password, ChannelBinding::unsupported());
+                let (mechanism, binding) = binding(mechanisms, &login.credential);
+                let scram = ScramSha256::new(password, binding);
                 self.own_to_server(OwnToServer::Login, |out| {
                     message(out, b'p', |out| {
-                        cstr(out, SCRAM_SHA_256);
+                        cstr(out, mechanism);
                         let first = scram.message();
                         out.put_i32(i32::try_from(first.len()).unwrap_or(0));
                         out.put_slice(first);
@@ -180,6 +183,19 @@ impl PostgresSession {
             newer_than: 0,
         };
         self.outputs.push_back(Output::Catalog(request));
+    }
+}
+
+/// The strongest that both sides can (RFC 5802, section 6): bound to the server's certificate; else
+/// the server is told that it could have been, so that nobody takes its offer out on the way.
+fn binding(mechanisms: &[&str], credential: &Credential) -> (&'static str, ChannelBinding) {
+    match &credential.channel_binding {
+        Some(digest) if mechanisms.contains(&SCRAM_SHA_256_PLUS) => (
+            SCRAM_SHA_256_PLUS,
+            ChannelBinding::tls_server_end_point(digest.clone()),
+        ),
+        Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+        None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
     }
 }
 

@@ -1,46 +1,25 @@
-//! `search_path` and role, asked from the agent's own backend before the next decision.
+//! What names mean to this session: the catalog, `search_path` and role, before the next decision.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use weir_govern::{CatalogRequest, CloseReason, Output, OwnToClient, OwnToServer};
+use weir_govern::{CatalogRequest, CloseReason, Output, OwnToClient};
 use weir_model::time::Now;
 
 use crate::catalog::Catalog;
-use crate::pipeline::Expect;
 use crate::session::{Names, PostgresSession, State};
 use crate::wire::backend::put_ready;
 use crate::wire::{cstr, message};
-
-/// One row: role, then the effective path; names are qualified, so that no path can change what
-/// is asked. Works in every PostgreSQL that is supported.
-const QUESTION: &str = "select current_user::pg_catalog.text; \
-     select pg_catalog.unnest(pg_catalog.current_schemas(true))::pg_catalog.text";
 
 /// Tries of a session that moved to read the catalog, and the time between them.
 const RESTORED_TRIES_MAX: u32 = 60;
 const RESTORED_AGAIN_US: u64 = 1_000_000;
 
 impl PostgresSession {
-    /// Asks; only when nothing else is under way and the transaction is not failed.
-    pub(crate) fn ask_names(&mut self) {
-        self.waiting = true;
-        self.own_to_server(OwnToServer::Probe, |out| {
-            message(out, b'Q', |out| cstr(out, QUESTION));
-        });
-        // As any simple query, it ends the unnamed statement.
-        self.prepared.remove("");
-        self.expected.push_back(Expect::Names(Vec::new()));
-    }
-
-    pub(crate) fn names_here(&mut self, rows: Vec<Vec<String>>, now: Now) {
-        let mut rows = rows.into_iter().filter_map(|mut row| row.pop());
-        let Some(role) = rows.next() else {
-            let text = "weir: the session's role cannot be read";
-            return self.fatal("XX000", text, CloseReason::UpstreamFailed);
-        };
-        let search_path: Vec<Arc<str>> = rows.map(Arc::from).collect();
+    /// Role and path as the server says.
+    pub(crate) fn names_here(&mut self, role: String, path: Vec<String>, now: Now) {
+        let search_path: Vec<Arc<str>> = path.into_iter().map(Arc::from).collect();
         if *self.names.role != *role || self.names.search_path != search_path {
             self.epoch += 1;
         }
@@ -56,6 +35,29 @@ impl PostgresSession {
         } else {
             self.resume(now);
         }
+    }
+
+    /// Asks for what the next decision needs: the catalog of everybody, or within a transaction that
+    /// of the session.
+    pub(crate) fn ask(&mut self) {
+        let own = self.transaction == b'T' || self.batch_open;
+        if self.catalog_stale && self.catalog_shared && !own {
+            self.catalog_shared = false;
+            self.ask_catalog();
+        } else {
+            self.ask_server(self.catalog_stale);
+        }
+    }
+
+    pub(crate) fn set_catalog(&mut self, catalog: Arc<Catalog>) {
+        let before = self.catalog.as_ref().map(|old| old.generation());
+        if before.is_some_and(|old| old != catalog.generation()) {
+            self.epoch += 1;
+        }
+        self.catalog = Some(catalog);
+        self.understood.clear();
+        self.catalog_stale = false;
+        self.masks_here = None;
     }
 
     /// The first `ReadyForQuery`, with everything that comes before it.
@@ -125,19 +127,19 @@ impl PostgresSession {
             let text = "weir: the catalog is of another kind";
             return self.fatal("XX000", text, CloseReason::Internal);
         };
-        let before = if let State::Restored { catalog, .. } = &self.state {
-            *catalog
-        } else {
-            self.catalog.as_ref().map(|old| old.generation())
-        };
-        if before.is_some_and(|old| old != catalog.generation()) {
+        if let State::Restored {
+            catalog: Some(before),
+            ..
+        } = &self.state
+            && *before != catalog.generation()
+        {
             self.epoch += 1;
         }
-        self.catalog = Some(catalog);
-        self.understood.clear();
-        self.catalog_stale = false;
+        self.set_catalog(catalog);
+        let restored = matches!(self.state, State::Restored { .. });
+        self.catalog_stale = std::mem::take(&mut self.catalog_live) && restored;
         if matches!(self.state, State::FirstCatalog) {
-            self.ask_names();
+            self.ask_server(false);
         } else if matches!(self.state, State::Restored { .. }) {
             self.state = State::Query;
         } else {

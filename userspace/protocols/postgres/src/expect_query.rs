@@ -9,12 +9,15 @@ use weir_model::ident::ApprovalId;
 use weir_model::request::Request;
 use weir_model::time::Now;
 
+use crate::catalog::Catalog;
 use crate::objects::Referred;
 use crate::pipeline::{Expect, Running, Staged};
 use crate::plan::Reach;
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::understand::{NameScope, SqlRefusal, Statement, StatementKind, Transaction, understand};
+use crate::understand::{
+    Changes, NameScope, SqlRefusal, Statement, StatementKind, Transaction, nothing, understand,
+};
 use crate::wire::backend::put_ready;
 use crate::wire::frontend::{self, Frontend};
 use crate::wire::{self, Frame, cstr, message};
@@ -72,6 +75,8 @@ impl PostgresSession {
             Ok(message) => {
                 if !self.message(&frame, message, now) {
                     self.parked = Some(frame);
+                } else if matches!(frame.tag, b'P' | b'B' | b'D' | b'E' | b'C') {
+                    self.batch_open = true;
                 }
             }
             Err(error) => self.malformed(error, now),
@@ -96,7 +101,7 @@ impl PostgresSession {
 
     /// A simple query, and a good-bye, wait until everything before them is answered.
     pub(crate) fn must_wait(&mut self, tag: u8) -> bool {
-        self.waits_idle = matches!(tag, b'Q' | b'X') && !self.idle();
+        self.waits_idle = matches!(tag, b'Q' | b'X' | b'F') && !self.idle();
         self.waits_idle
     }
 
@@ -117,9 +122,12 @@ impl PostgresSession {
                 rows_max: _,
             } => self.execute(frame, portal, now),
             Frontend::Close(named) => self.close_object(frame, named),
+            // The server takes no notice of them while it waits for COPY data.
+            Frontend::Flush | Frontend::Sync if self.copying_in => {}
             Frontend::Flush => self.boundary(frame, Vec::new()),
             Frontend::Sync => {
                 self.skipping = false;
+                self.batch_open = false;
                 self.batches_sent += 1;
                 self.boundary(frame, vec![Expect::Sync]);
             }
@@ -132,9 +140,7 @@ impl PostgresSession {
             Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => {
                 self.copy_in(frame);
             }
-            Frontend::FunctionCall => {
-                self.unsupported("function calls by OID are not supported", frame, now);
-            }
+            Frontend::FunctionCall { oid } => return self.function_call(frame, oid, now),
             Frontend::Password(_) => {
                 let text = "weir: no password was asked for";
                 self.fatal("08P01", text, CloseReason::Misbehaved);
@@ -175,24 +181,16 @@ impl PostgresSession {
 
     // ---- understanding
 
-    pub(crate) fn understand(&mut self, text: &str, now: Now) -> Understood {
-        if self.catalog_stale && self.transaction == b'I' {
-            if !self.idle() {
-                return Understood::Refused(SqlRefusal::Unsupported(
-                    "a statement behind DDL in one pipeline (send Sync first)",
-                ));
+    pub(crate) fn understand(&mut self, text: &str) -> Understood {
+        if (self.names.stale || self.catalog_stale) && !self.only_transactions(text) {
+            if self.transaction == b'E' && self.idle() {
+                return Understood::Refused(SqlRefusal::TransactionFailed);
             }
-            self.ask_catalog();
-            return Understood::Later;
-        }
-        if self.names.stale && self.transaction != b'E' {
-            if !self.idle() {
-                return Understood::Refused(SqlRefusal::Unsupported(
-                    "a statement behind a change of search_path or role in one pipeline \
-                     (send Sync first)",
-                ));
+            if self.idle() {
+                self.ask();
+            } else {
+                self.drain();
             }
-            self.ask_names();
             return Understood::Later;
         }
         if !self.names.stale
@@ -203,47 +201,80 @@ impl PostgresSession {
         let Some(catalog) = self.catalog.clone() else {
             return Understood::Later;
         };
-        let scope = NameScope {
-            catalog: &catalog,
-            target: &self.config.target,
-            database: &self.database,
-            search_path: &self.names.search_path,
-            role: &self.names.role,
-        };
-        let outcome = understand(text, &scope, &self.limits);
-        let _ = now;
+        let retried = self.retried_catalog.is_some();
+        let outcome = self.understand_with(text, &catalog, retried);
         match outcome {
             Ok(statements) => {
                 self.retried_catalog = None;
-                if self.names.stale && !statements.iter().all(ends_transaction) {
-                    return Understood::Refused(SqlRefusal::Unsupported(
-                        "anything but the end of the failed transaction",
-                    ));
-                }
                 if statements
                     .iter()
                     .any(|statement| statement.changes.session_pins)
                 {
-                    return Understood::Refused(SqlRefusal::Unsupported(
-                        "changing a setting that statements are understood by",
-                    ));
+                    return Understood::Refused(SqlRefusal::Pinned);
                 }
                 let statements: Vec<_> = statements.into_iter().map(Arc::new).collect();
                 self.remember(text, &statements);
                 Understood::Statements(statements)
             }
-            Err(refusal) if refusal.depends_on_catalog() && self.idle() => {
-                let generation = catalog.generation();
-                if self.retried_catalog == Some(generation) {
-                    self.retried_catalog = None;
-                    return Understood::Refused(refusal);
+            Err(refusal)
+                if refusal.depends_on_catalog() && !retried && self.transaction != b'E' =>
+            {
+                if self.idle() {
+                    self.retried_catalog = Some(catalog.generation());
+                    self.catalog_stale = true;
+                    self.ask();
+                } else {
+                    self.drain();
                 }
-                self.retried_catalog = Some(generation);
-                self.ask_catalog();
                 Understood::Later
             }
-            Err(refusal) => Understood::Refused(refusal),
+            Err(refusal) => {
+                self.retried_catalog = None;
+                Understood::Refused(refusal)
+            }
         }
+    }
+
+    fn understand_with(
+        &self,
+        text: &str,
+        catalog: &Catalog,
+        lenient: bool,
+    ) -> Result<Vec<Statement>, SqlRefusal> {
+        understand(text, &self.scope(catalog, lenient), &self.limits)
+    }
+
+    fn scope<'a>(&'a self, catalog: &'a Catalog, lenient: bool) -> NameScope<'a> {
+        NameScope {
+            catalog,
+            target: &self.config.target,
+            database: &self.database,
+            search_path: &self.names.search_path,
+            role: &self.names.role,
+            lenient,
+            path_settled: !self.names_touched,
+        }
+    }
+
+    /// The statement that a text without one is prepared as.
+    pub(crate) fn nothing(&self, text: &str) -> Option<Arc<Statement>> {
+        let scope = self.scope(self.catalog.as_ref()?, false);
+        nothing(text, &scope, &self.limits).ok().map(Arc::new)
+    }
+
+    /// Whether a text only begins and ends transactions, for which no name has to be known. A question
+    /// of ours behind BEGIN would come before SET TRANSACTION, which the server refuses then.
+    fn only_transactions(&self, text: &str) -> bool {
+        const BYTES_MAX: usize = 4096;
+        let Some(catalog) = self.catalog.as_ref().filter(|_| text.len() <= BYTES_MAX) else {
+            return false;
+        };
+        self.understand_with(text, catalog, false)
+            .is_ok_and(|statements| {
+                statements
+                    .iter()
+                    .all(|one| matches!(one.kind, StatementKind::Transaction(_)))
+            })
     }
 
     /// Keeps what a short text means until catalog or names change.
@@ -268,12 +299,10 @@ impl PostgresSession {
     // ---- simple query
 
     pub(crate) fn query(&mut self, frame: &Frame, text: &str, now: Now) -> bool {
-        match self.understand(text, now) {
+        match self.understand(text) {
             Understood::Later => false,
             Understood::Refused(refusal) => {
-                let (bytes, rule) = reply::refusal(&refusal, self.session_id());
-                self.record_refusal(rule, &refusal.to_string(), text, now);
-                self.refuse_query(bytes);
+                self.refuse_text(&refusal, text, None, now);
                 true
             }
             Understood::Statements(statements) => {
@@ -409,15 +438,10 @@ impl PostgresSession {
             .chain(inner)
             .flat_map(|statement| &statement.diverted)
             .any(|column| masks.contains_key(column));
-        let copied = matches!(statement.kind, StatementKind::Copy { .. }) && !masks.is_empty();
-        if !diverted && !copied {
+        if !diverted {
             return None;
         }
-        let reason = if copied {
-            "COPY of masked columns is not supported; use SELECT"
-        } else {
-            "the value of a masked column would go where it cannot be masked"
-        };
+        let reason = "the value of a masked column would go where it cannot be masked";
         let denial = Denial {
             rule: Arc::from("weir:unmaskable"),
             reason: reason.to_owned(),
@@ -483,7 +507,7 @@ impl PostgresSession {
         referred: Option<&Referred>,
     ) -> Running {
         let reach = reach(statement, permit, referred);
-        self.saw_masks |= !reach.is_clear();
+        self.unseen_in_transaction |= reach.runs_unseen();
         let mut changes = statement.changes;
         if let Some(referred) = referred {
             let more = referred.changes();
@@ -491,8 +515,36 @@ impl PostgresSession {
             changes.role |= more.role;
             changes.catalog |= more.catalog;
         }
-        self.names.stale |= changes.search_path || changes.role;
+        self.note_changes(&statement.kind, changes);
         Running::new(permit.seq(), reach, &statement.kind, changes)
+    }
+
+    /// What has to be asked again before the next decision.
+    fn note_changes(&mut self, kind: &StatementKind, changes: Changes) {
+        let ends = matches!(kind, StatementKind::Transaction(_));
+        if ends && !self.names_touched {
+            // It undoes nothing of the session's names.
+        } else if changes.search_path || changes.role {
+            self.names.stale = true;
+            self.touch_names();
+        }
+        // What is made may come first on the path: a temporary schema, or the user's own.
+        self.names.stale |= changes.catalog;
+        self.catalog_stale |= changes.catalog;
+        self.catalog_shared |= changes.catalog && !changes.temporary;
+        let undoes = matches!(
+            kind,
+            StatementKind::Transaction(Transaction::RollbackTo | Transaction::Rollback)
+        );
+        self.catalog_stale |= undoes && self.catalog_live;
+    }
+
+    /// The end of the transaction will change names: texts that hold one mean something else now.
+    fn touch_names(&mut self) {
+        if !self.names_touched {
+            self.names_touched = true;
+            self.understood.clear();
+        }
     }
 
     /// An error, and the end of the message; within a transaction the server has to fail as well.
@@ -540,7 +592,7 @@ pub(crate) fn reach(
 
 /// A text that was not understood, as far as it may be recorded: secrets cannot be found in it, so
 /// what may hold a password is left out.
-fn recordable(text: &str) -> String {
+pub(crate) fn recordable(text: &str) -> String {
     const KEPT: usize = 4096;
     if text.to_ascii_lowercase().contains("password") {
         return format!("[withheld: {} bytes that may hold a password]", text.len());
@@ -555,19 +607,6 @@ fn recordable(text: &str) -> String {
     } else {
         head.to_owned()
     }
-}
-
-fn ends_transaction(statement: &Statement) -> bool {
-    matches!(
-        statement.kind,
-        StatementKind::Transaction(
-            Transaction::Commit
-                | Transaction::Rollback
-                | Transaction::RollbackTo
-                | Transaction::Release
-                | Transaction::Savepoint
-        )
-    )
 }
 
 fn empty_query() -> Bytes {

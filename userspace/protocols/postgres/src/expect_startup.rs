@@ -5,17 +5,24 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use weir_govern::{
     CancelKey, CloseReason, ConnectRequest, Credential, Governor, Output, OwnToClient, OwnToServer,
-    Side,
+    Ruling, Side,
 };
+use weir_model::request::{Access, Intent, Object, Recorded, Request};
 use weir_model::time::Now;
 
 use crate::expect_login::Login;
 use crate::reply;
 use crate::session::{PostgresSession, State};
+use crate::understand;
 use crate::wire::startup::{self, Startup};
 use crate::wire::{cstr, message};
 
-/// Start-up parameters that are passed on; all others, and other values of these, are refused.
+/// The newest minor version of protocol 3 that is spoken: since 3.2 keys to cancel by are longer.
+const MINOR: u16 = 2;
+/// Bytes of such a key before.
+const CANCEL_BYTES: usize = 4;
+
+/// Start-up parameters that are passed on as they are; others have to be permitted like SET.
 const PASSED: &[&str] = &[
     "application_name",
     "datestyle",
@@ -26,6 +33,10 @@ const PASSED: &[&str] = &[
     "lock_timeout",
     "idle_in_transaction_session_timeout",
 ];
+
+const TOKEN_NEEDS_TLS: &str = "weir: this target takes an Entra access token as the password, and \
+     only over TLS: connect with sslmode=verify-full and Weir's CA as sslrootcert (the platform team \
+     has it, by `weir ca bundle`)";
 
 impl PostgresSession {
     pub(crate) fn startup(&mut self, input: &mut BytesMut, now: Now) {
@@ -57,6 +68,9 @@ impl PostgresSession {
     }
 
     fn session_start(&mut self, tls: bool, minor: u16, parameters: Vec<(String, String)>) {
+        if self.config.accept_token && !tls {
+            return self.fatal("28000", TOKEN_NEEDS_TLS, CloseReason::Misbehaved);
+        }
         if self.config.tls_required && !tls {
             let text = "weir: this target is reached with TLS only (sslmode=require)";
             return self.fatal("28000", text, CloseReason::Misbehaved);
@@ -66,10 +80,17 @@ impl PostgresSession {
             .map(|(name, _)| name.as_str())
             .filter(|name| name.starts_with("_pq_."))
             .collect();
-        if minor > 0 || !unknown.is_empty() {
+        if minor < MINOR {
+            let mut secret = self.config.cancel.secret.to_vec();
+            secret.truncate(CANCEL_BYTES);
+            self.config.cancel.secret = secret.into();
+        }
+        // There is no 3.1: a client that asks for it gets 3.0.
+        let spoken = if minor < MINOR { 0 } else { MINOR };
+        if minor != spoken || !unknown.is_empty() {
             self.tell_client(OwnToClient::Handshake, |out| {
                 message(out, b'v', |out| {
-                    out.put_u32(3 << 16);
+                    out.put_u32((3 << 16) | u32::from(spoken));
                     out.put_u32(u32::try_from(unknown.len()).unwrap_or(0));
                     for name in unknown {
                         cstr(out, name);
@@ -78,6 +99,7 @@ impl PostgresSession {
             });
         }
         match self.keep_parameters(parameters) {
+            Ok(()) if self.config.accept_token => self.ask_token(),
             Ok(()) => {
                 self.state = State::Principal;
                 self.outputs.push_back(Output::Identify);
@@ -124,16 +146,57 @@ impl PostgresSession {
     }
 
     fn keep_setting(&mut self, name: &str, value: String) -> Result<(), &'static str> {
-        if !PASSED.contains(&name) {
-            return Err("weir: a start-up parameter is not supported; use SET after connecting");
+        if understand::is_pinned(name) && !(name == "standard_conforming_strings" && value == "on")
+        {
+            return Err("weir: a start-up parameter would change how statements are understood");
         }
         self.parameters.push((name.to_owned(), value));
         Ok(())
     }
 
-    pub(crate) fn identified(&mut self, mut governor: Box<Governor>) {
+    /// Parameters that are not always passed on are asked for as SET would be; the text is why not.
+    fn refused_parameter(&mut self, now: Now) -> Option<&'static str> {
+        for (name, value) in self.parameters.clone() {
+            if PASSED.contains(&name.as_str()) || name == "standard_conforming_strings" {
+                continue;
+            }
+            let (action, kind, object) = match name.as_str() {
+                "role" | "session_authorization" => ("setRole", "Role", value.as_str()),
+                _ => ("set", "Setting", name.as_str()),
+            };
+            let path = [&*self.config.target, &*self.database, object];
+            let access = Access {
+                action,
+                object: Object {
+                    kind,
+                    path: path.map(Arc::from).into(),
+                },
+            };
+            let intent = Arc::new(Intent::new(vec![access], Vec::new()));
+            let request = Request {
+                recorded: Recorded::of(&intent),
+                intent,
+                statement: Arc::from(format!("start-up: set {name} = '{value}'")),
+                parameters: String::new(),
+                shape: 0,
+                bytes_in: 0,
+            };
+            match self.rule(request, now) {
+                Some(Ruling::Permit(permit)) => self.finish_unrun(permit.seq(), "ok", now),
+                Some(Ruling::Denial(_) | Ruling::Hold(_)) | None => {
+                    return Some("weir: policy does not permit a start-up parameter");
+                }
+            }
+        }
+        None
+    }
+
+    pub(crate) fn identified(&mut self, mut governor: Box<Governor>, now: Now) {
         governor.say_refused_as(reply::REFUSED);
         self.governor = Some(governor);
+        if let Some(text) = self.refused_parameter(now) {
+            return self.fatal("42501", text, CloseReason::Misbehaved);
+        }
         self.state = State::Upstream;
         let request = ConnectRequest {
             database: Arc::clone(&self.database),
@@ -152,11 +215,10 @@ impl PostgresSession {
                 ("client_encoding", "UTF8"),
                 ("standard_conforming_strings", "on"),
             ];
-            all.extend(
-                parameters
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value.as_str())),
-            );
+            let others = parameters
+                .iter()
+                .filter(|(name, _)| name != "standard_conforming_strings");
+            all.extend(others.map(|(name, value)| (name.as_str(), value.as_str())));
             startup::put_session(out, &all);
         });
         self.state = State::Login(Box::new(Login::new(credential)));

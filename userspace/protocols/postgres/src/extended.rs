@@ -17,7 +17,7 @@ use crate::pipeline::{Described, Expect, Staged};
 use crate::plan::FieldsCell;
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::understand::Statement;
+use crate::understand::{SqlRefusal, Statement};
 use crate::wire::frontend::{Bind, Named};
 use crate::wire::{Frame, cstr, message};
 
@@ -67,18 +67,16 @@ impl PostgresSession {
             self.refuse_extended(too_many());
             return true;
         }
-        let statement = match self.understand(sql, now) {
+        let statement = match self.understand(sql) {
             Understood::Later => return false,
             Understood::Refused(refusal) => {
-                let (bytes, rule) = reply::refusal(&refusal, self.session_id());
-                self.record_refusal(rule, &refusal.to_string(), sql, now);
-                self.refuse_extended(bytes);
+                self.refuse_text(&refusal, sql, Some(&types), now);
                 return true;
             }
             Understood::Statements(statements) if statements.len() > 1 => {
-                let text = "weir: cannot insert multiple commands into a prepared statement";
-                self.record_refusal("weir:syntax", text, sql, now);
-                self.refuse_extended(reply::error("42601", text, ""));
+                let text = "cannot insert multiple commands into a prepared statement";
+                let refusal = SqlRefusal::Syntax(text.to_owned());
+                self.refuse_text(&refusal, sql, Some(&types), now);
                 return true;
             }
             Understood::Statements(mut statements) => {
@@ -107,9 +105,9 @@ impl PostgresSession {
 
     fn prepare(&mut self, parse: ParseOf<'_>, statement: Option<Arc<Statement>>, now: Now) {
         let bytes = parse.frame.whole.len() as u64;
-        let Some(statement) = statement else {
-            let text = "weir: an empty statement cannot be prepared through Weir";
-            return self.refuse_extended(reply::error("0A000", text, ""));
+        let Some(statement) = statement.or_else(|| self.nothing(parse.sql)) else {
+            let text = "weir: the empty statement cannot be prepared";
+            return self.refuse_extended(reply::error("54001", text, ""));
         };
         let inner = self.executed(&statement, &[]);
         let secret = self.secret_parameters(&statement);
@@ -130,6 +128,8 @@ impl PostgresSession {
                 if let Some(bytes) = self.unmaskable(&statement, inner.as_deref(), &permit, now) {
                     return self.refuse_extended(bytes);
                 }
+                let clear = permit.obligations().masks.is_empty();
+                let unseen = statement.unseen;
                 let prepared = Prepared {
                     statement,
                     recorded: request.recorded,
@@ -145,11 +145,14 @@ impl PostgresSession {
                     epoch: self.epoch,
                 };
                 let undo = self.set_prepared(parse.name, Some(Arc::new(prepared)));
-                let clear = permit.obligations().masks.is_empty();
                 self.staged.push_back(Staged::Forward {
                     permit,
                     bytes: parse.frame.whole.clone(),
-                    expect: vec![Expect::ParseDone { undo, clear }],
+                    expect: vec![Expect::ParseDone {
+                        undo,
+                        clear,
+                        unseen,
+                    }],
                 });
             }
             Ruling::Denial(refusal) => self.deny_extended(&refusal),
@@ -208,8 +211,11 @@ impl PostgresSession {
             prepared: Arc::clone(&prepared),
         };
         let undo = self.set_open(bind.portal, Some(Open::Portal(portal)));
-        let clear = prepared.permit.obligations().masks.is_empty();
-        let expect = vec![Expect::BindDone { undo, clear }];
+        let expect = vec![Expect::BindDone {
+            undo,
+            clear: prepared.is_clear(),
+            unseen: prepared.statement.unseen,
+        }];
         self.forward(&prepared.permit, frame.whole.clone(), expect);
         true
     }
@@ -238,14 +244,14 @@ impl PostgresSession {
                     let clear = cursor.reach.is_clear();
                     let what = Described {
                         clear,
+                        unseen: cursor.reach.runs_unseen(),
                         portal: None,
                         statement: None,
                     };
                     (Arc::clone(&cursor.permit), what)
                 }
                 None => {
-                    let text = "weir: the portal does not exist";
-                    self.refuse_extended(reply::error("34000", text, ""));
+                    self.refuse_extended(reply::no_such("portal", "34000", name));
                     return true;
                 }
             },
@@ -260,8 +266,7 @@ impl PostgresSession {
 
     pub(crate) fn execute(&mut self, frame: &Frame, name: &str, now: Now) {
         let Some(portal) = self.portal(name) else {
-            let text = "weir: the portal does not exist";
-            return self.refuse_extended(reply::error("34000", text, ""));
+            return self.refuse_extended(reply::no_such("portal", "34000", name));
         };
         let statement = Arc::clone(&portal.prepared.statement);
         let referred = self.refer(&statement);
@@ -391,17 +396,5 @@ impl PostgresSession {
         };
         self.staged.push_back(own);
         self.release_own();
-    }
-
-    pub(crate) fn unsupported(&mut self, what: &'static str, _frame: &Frame, now: Now) {
-        self.record_refusal("weir:unsupported", what, "", now);
-        let text = format!("weir: {what}");
-        let bytes = reply::error("0A000", &text, "");
-        // A function call is a message of its own, ended by ReadyForQuery as a query is.
-        if self.idle() {
-            self.refuse_query(bytes);
-        } else {
-            self.refuse_extended(bytes);
-        }
     }
 }

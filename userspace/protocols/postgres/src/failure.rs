@@ -1,11 +1,10 @@
 //! The server's errors, and what they leave undone.
 
-use weir_govern::{CloseReason, OwnToClient};
+use weir_govern::CloseReason;
 use weir_model::time::Now;
 
 use crate::objects::Undo;
 use crate::pipeline::{Expect, Staged};
-use crate::reply::{scrub, shows_row, without_detail};
 use crate::session::PostgresSession;
 use crate::wire::{Frame, backend};
 
@@ -14,7 +13,6 @@ impl PostgresSession {
         let Ok(fields) = backend::error_fields(frame) else {
             return self.confused();
         };
-        let clear = self.clear();
         let code = fields
             .iter()
             .find(|(code, _)| *code == b'C')
@@ -30,20 +28,15 @@ impl PostgresSession {
                 }
                 return;
             }
-            Some(Expect::Names(_)) => {
-                let text = "weir: the session's search_path cannot be read";
+            Some(Expect::Probe(_)) => {
+                let text = "weir: the session's search_path and catalog cannot be read";
                 return self.fatal("XX000", text, CloseReason::UpstreamFailed);
             }
             Some(_) | None => {}
         }
-        let bytes = if !clear {
-            scrub(b'E', &fields)
-        } else if shows_row(&fields) {
-            without_detail(b'E', &fields)
-        } else {
-            frame.whole.clone()
-        };
-        self.pass_to_client(OwnToClient::ServerMessage, bytes);
+        if !self.is_cut_off() {
+            self.pass_error(frame, &fields);
+        }
         if fatal && self.expected.is_empty() {
             return;
         }
@@ -115,6 +108,7 @@ impl PostgresSession {
                 undone.extend(running.undo.take());
                 self.finish_running(*running, status, now);
             }
+            Expect::Doubt(doubt) => self.finish_unrun(doubt.seq, status, now),
             Expect::ParseDone { undo, .. }
             | Expect::BindDone { undo, .. }
             | Expect::CloseDone(undo) => undone.push(undo),
@@ -125,7 +119,7 @@ impl PostgresSession {
             | Expect::Sync
             | Expect::HiddenError
             | Expect::HiddenQueryError(_)
-            | Expect::Names(_) => {}
+            | Expect::Probe(_) => {}
         }
     }
 

@@ -6,21 +6,30 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+mod copy_out;
+mod doubt;
+mod expect_copy;
 mod expect_login;
 mod expect_names;
 mod expect_query;
 mod expect_startup;
+mod expect_token;
 mod extended;
 mod failure;
+mod function_call;
 mod hold;
+mod limits;
 mod objects;
 mod parameters;
 mod pipeline;
 mod plan;
+mod probe;
 mod reply;
 mod session;
 mod snapshot;
+mod told;
 pub mod understand;
+mod values;
 pub mod vocabulary;
 pub mod wire;
 

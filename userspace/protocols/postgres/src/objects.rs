@@ -53,6 +53,13 @@ pub(crate) struct Prepared {
     pub(crate) epoch: u64,
 }
 
+impl Prepared {
+    /// Nothing in its reach is masked.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.permit.obligations().masks.is_empty()
+    }
+}
+
 /// A cursor declared in SQL; the server fixed its plan when it was declared.
 pub(crate) struct Cursor {
     pub(crate) reach: Reach,
@@ -333,8 +340,7 @@ impl PostgresSession {
                 StatementKind::Fetch { name, .. }
                     if !made_here && !self.open.contains_key(&**name) =>
                 {
-                    let text = "weir: the cursor was not declared in this session";
-                    return Err(reply::error("34000", text, ""));
+                    return Err(reply::no_such("cursor", "34000", name));
                 }
                 _ => {}
             }
@@ -346,21 +352,22 @@ impl PostgresSession {
     /// the server plans it anew as well.
     pub(crate) fn fresh(&mut self, name: &str, now: Now) -> Fresh {
         let Some(prepared) = self.prepared.get(name).cloned() else {
-            let text = "weir: the prepared statement does not exist";
-            return Fresh::Refused(reply::error("26000", text, ""));
+            return Fresh::Refused(reply::no_statement(name));
         };
-        let stale = self.names.stale || (self.catalog_stale && self.transaction == b'I');
+        let stale = self.names.stale || self.catalog_stale;
         if !stale && prepared.epoch == self.epoch {
             return Fresh::Ready(prepared);
         }
-        let statement = match self.understand(&prepared.text, now) {
+        let statement = match self.understand(&prepared.text) {
             Understood::Later => return Fresh::Later,
             Understood::Refused(refusal) => {
                 let (bytes, rule) = reply::refusal(&refusal, self.session_id());
                 self.record_refusal(rule, &refusal.to_string(), &prepared.text, now);
                 return Fresh::Refused(bytes);
             }
-            Understood::Statements(mut statements) => statements.pop(),
+            Understood::Statements(mut statements) => {
+                statements.pop().or_else(|| self.nothing(&prepared.text))
+            }
         };
         let statement = match (statement, prepared.wrapped) {
             (Some(statement), false) => Some(statement),

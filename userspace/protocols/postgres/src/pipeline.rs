@@ -15,9 +15,11 @@ use weir_mask::{MaskPlan, Sample};
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
+use crate::copy_out::CopyOut;
+use crate::doubt::Doubt;
 use crate::objects::{Prepared, Undo};
 use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
-use crate::reply::scrub;
+use crate::probe::Probe;
 use crate::session::{PostgresSession, State};
 use crate::understand::{Changes, CopyDirection, StatementKind};
 use crate::wire::backend::{self, Field, put_ready};
@@ -65,6 +67,10 @@ pub(crate) struct Running {
     pub(crate) sample: Sample,
     pub(crate) sampled: usize,
     pub(crate) first_byte: bool,
+    /// COPY out: where it stands.
+    pub(crate) copy: Option<CopyOut>,
+    /// The client was told that the result ends; the rest is thrown away.
+    pub(crate) cut_off: bool,
 }
 
 /// How a statement's data flows.
@@ -77,6 +83,10 @@ pub(crate) enum Flow {
 
 impl Running {
     pub(crate) fn new(seq: u32, reach: Reach, kind: &StatementKind, changes: Changes) -> Self {
+        let copy = match kind {
+            StatementKind::Copy { format, .. } => Some(CopyOut::new(format.clone())),
+            _ => None,
+        };
         let kind = match kind {
             StatementKind::Copy {
                 direction: CopyDirection::In,
@@ -104,6 +114,8 @@ impl Running {
             sample: Sample::default(),
             sampled: 0,
             first_byte: false,
+            copy,
+            cut_off: false,
         }
     }
 }
@@ -112,6 +124,8 @@ impl Running {
 pub(crate) struct Described {
     /// Nothing in its reach is masked.
     pub(crate) clear: bool,
+    /// Code may run of which nothing is known: planning calls functions on constants.
+    pub(crate) unseen: bool,
     pub(crate) portal: Option<FieldsCell>,
     pub(crate) statement: Option<FieldsCell>,
 }
@@ -125,7 +139,8 @@ impl Described {
             StatementKind::Execute { .. } | StatementKind::Fetch { .. }
         );
         Self {
-            clear: !other && prepared.permit.obligations().masks.is_empty(),
+            clear: !other && prepared.is_clear(),
+            unseen: prepared.statement.unseen,
             portal: portal.map(Arc::clone),
             statement: (!other).then(|| Arc::clone(&prepared.fields)),
         }
@@ -141,10 +156,12 @@ pub(crate) enum Expect {
     ParseDone {
         undo: Undo,
         clear: bool,
+        unseen: bool,
     },
     BindDone {
         undo: Undo,
         clear: bool,
+        unseen: bool,
     },
     CloseDone(Undo),
     /// Describe of a statement or portal; hidden when it is ours.
@@ -160,8 +177,10 @@ pub(crate) enum Expect {
     HiddenError,
     /// The same in a simple query, whose end is followed by our own answer.
     HiddenQueryError(Bytes),
-    /// Rows of the question for search_path and role.
-    Names(Vec<Vec<String>>),
+    /// Questions of our own.
+    Probe(Box<Probe>),
+    /// A text that the server may refuse; otherwise it is refused here.
+    Doubt(Box<Doubt>),
 }
 
 impl PostgresSession {
@@ -270,6 +289,7 @@ impl PostgresSession {
             self.answer_local();
         }
         self.flush_run(input, &mut run);
+        self.drained(now);
     }
 
     fn flush_run(&mut self, input: &mut BytesMut, run: &mut usize) {
@@ -294,12 +314,7 @@ impl PostgresSession {
         if !running.masking.as_ref()?.plan.is_pass() || running.sampled < rows_head {
             return None;
         }
-        if running
-            .reach
-            .obligations
-            .rows_max
-            .is_some_and(|max| running.rows >= max)
-        {
+        if running.cut_off || running.is_full(frame.len()) {
             return None;
         }
         running.rows += 1;
@@ -309,16 +324,25 @@ impl PostgresSession {
 
     fn server_frame(&mut self, frame: &Frame, now: Now) {
         self.first_byte(now);
+        if self.probe_frame(frame, now) {
+            return;
+        }
         match frame.tag {
+            b'D' | b'd' | b'c' | b'T' if self.is_cut_off() => {}
+            b'C' | b's' if self.is_cut_off() => self.end_cut_off(now),
             b'S' => self.status(frame),
             b'N' => self.notice(frame),
             b'A' => self.notification(frame),
             b'E' => self.server_error(frame, now),
-            b'Z' => self.ready(frame, now),
+            b'Z' => self.ready(frame),
             b'T' => self.description(frame),
             b'n' | b't' => self.describe_part(frame),
             b'D' => self.row(frame),
             b'C' | b'I' | b's' => self.complete(frame, now),
+            b'V' => self.function_result(frame, now),
+            b'1' if matches!(self.expected.front(), Some(Expect::Doubt(_))) => {
+                self.doubt_accepted(now);
+            }
             b'1' => self.simple_answer(frame, |expect| matches!(expect, Expect::ParseDone { .. })),
             b'2' => self.simple_answer(frame, |expect| matches!(expect, Expect::BindDone { .. })),
             b'3' => self.simple_answer(frame, |expect| matches!(expect, Expect::CloseDone(_))),
@@ -376,52 +400,17 @@ impl PostgresSession {
         }
     }
 
-    pub(crate) fn clear(&self) -> bool {
-        match self.expected.front() {
-            Some(Expect::Statement(running) | Expect::Execute(running)) => running.reach.is_clear(),
-            Some(Expect::Describe { what, .. }) => what.clear,
-            Some(Expect::ParseDone { clear, .. } | Expect::BindDone { clear, .. }) => *clear,
-            Some(_) | None => true,
-        }
-    }
-
-    fn notice(&mut self, frame: &Frame) {
-        let Ok(fields) = backend::error_fields(frame) else {
-            return self.confused();
-        };
-        if matches!(self.expected.front(), Some(Expect::Names(_))) {
-            return;
-        }
-        if self.clear() {
-            self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
-        } else {
-            let bytes = scrub(b'N', &fields);
-            self.pass_to_client(OwnToClient::ServerMessage, bytes);
-        }
-    }
-
-    /// A payload may hold any value; it is passed only to those from whom nothing is kept.
-    fn notification(&mut self, frame: &Frame) {
-        if self.masks_nothing_known() {
-            self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
-        }
-    }
-
-    fn masks_nothing_known(&self) -> bool {
-        !self.saw_masks
-    }
-
-    fn ready(&mut self, frame: &Frame, now: Now) {
+    fn ready(&mut self, frame: &Frame) {
         let Some(status) = frame.body().first().copied() else {
             return self.confused();
         };
         match self.expected.pop_front() {
             Some(Expect::Sync | Expect::QueryEnd) => {
-                self.transaction = status;
                 self.batches_done += 1;
-                if status == b'I' {
-                    self.transaction_ended();
+                if self.fails_transaction(status) {
+                    return;
                 }
+                self.batch_ended(status);
                 self.pass_to_client(OwnToClient::Status, frame.whole.clone());
             }
             Some(Expect::HiddenQueryError(answer)) => {
@@ -429,14 +418,28 @@ impl PostgresSession {
                 self.pass_to_client(OwnToClient::Denial, answer);
                 self.tell_client(OwnToClient::Status, |out| put_ready(out, status));
             }
-            Some(Expect::Names(rows)) => {
-                self.transaction = status;
-                self.names_here(rows, now);
+            // The server had failed before it took notice of a Sync that came early.
+            None if self.early_syncs > 0 => {
+                self.early_syncs -= 1;
+                self.batch_ended(status);
+                self.pass_to_client(OwnToClient::Status, frame.whole.clone());
             }
             Some(_) | None => self.confused(),
         }
         if self.idle() {
             self.waits_idle = false;
+        }
+    }
+
+    fn batch_ended(&mut self, status: u8) {
+        let failed = self.transaction == b'E';
+        self.transaction = status;
+        if status == b'I' {
+            self.unseen_in_transaction = false;
+            self.names_touched = false;
+            // What the transaction made is there for all now, or for nobody.
+            self.catalog_stale |= self.catalog_live && (self.catalog_shared || failed);
+            self.transaction_ended();
         }
     }
 
@@ -463,7 +466,6 @@ impl PostgresSession {
                 self.expected.push_front(Expect::Statement(running));
                 self.pass_to_client(OwnToClient::Description, frame.whole.clone());
             }
-            Some(names @ Expect::Names(_)) => self.expected.push_front(names),
             Some(_) | None => self.confused(),
         }
     }
@@ -502,7 +504,7 @@ impl PostgresSession {
         Some(plan)
     }
 
-    fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
+    pub(crate) fn plan(&self, reach: &Reach, fields: &[Field], formats: &[i16]) -> Masking {
         let Some(catalog) = &self.catalog else {
             return Masking::default();
         };
@@ -527,22 +529,7 @@ impl PostgresSession {
         }
     }
 
-    /// A row of our own question.
-    fn name_row(&mut self, frame: &Frame) {
-        let mut cells = Vec::new();
-        let read = backend::data_row(frame, |_, value| {
-            cells.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
-        });
-        match self.expected.front_mut() {
-            Some(Expect::Names(rows)) if read.is_ok() && rows.len() < 4096 => rows.push(cells),
-            _ => self.confused(),
-        }
-    }
-
     fn row(&mut self, frame: &Frame) {
-        if matches!(self.expected.front(), Some(Expect::Names(_))) {
-            return self.name_row(frame);
-        }
         let planned = match self.expected.front() {
             Some(Expect::Statement(running) | Expect::Execute(running)) => {
                 running.masking.is_some()
@@ -557,18 +544,13 @@ impl PostgresSession {
             self.config.mask_key.clone(),
             std::mem::take(&mut self.client_out),
         );
+        let patterns = self.config.patterns.clone();
         let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
         else {
             return self.confused();
         };
-        let (Some(masking), false) = (
-            running.masking.as_ref(),
-            running
-                .reach
-                .obligations
-                .rows_max
-                .is_some_and(|max| running.rows >= max),
-        ) else {
+        let (Some(masking), false) = (running.masking.as_ref(), running.is_full(frame.whole.len()))
+        else {
             let over = running.masking.is_some();
             return if over {
                 self.over_limit()
@@ -577,7 +559,10 @@ impl PostgresSession {
             };
         };
         reuse.clear();
-        let mut masker = masking.plan.rows(&key, reuse);
+        let mut masker = masking
+            .plan
+            .rows(&key, reuse)
+            .with_patterns(patterns.as_deref());
         masker.frame(&[b'D', 0, 0, 0, 0, 0, 0]);
         let count = backend::data_row(frame, |index, value| {
             masker.cell(index, value, put_cell);
@@ -609,26 +594,34 @@ impl PostgresSession {
             .push_back(Output::ToClient(ClientBytes::masked(masked)));
     }
 
-    /// A limit of policy is reached: the rest of the result is not for this principal.
-    fn over_limit(&mut self) {
-        let text = "weir: policy allows no more rows of this result";
-        self.fatal("54000", text, CloseReason::LimitReached);
-    }
-
     /// CommandComplete, EmptyQueryResponse, PortalSuspended.
     fn complete(&mut self, frame: &Frame, now: Now) {
         match self.expected.pop_front() {
-            Some(Expect::Statement(running)) => self.finish_running(*running, "ok", now),
-            Some(Expect::Execute(running)) => self.finish_running(*running, "ok", now),
-            Some(names @ Expect::Names(_)) => {
-                self.expected.push_front(names);
-                return;
+            Some(Expect::Statement(running) | Expect::Execute(running)) => {
+                if running.kind == Flow::CopyIn {
+                    self.early_syncs = 0;
+                }
+                self.finish_running(*running, "ok", now);
             }
             // An empty text has no statement of its own.
             Some(end @ Expect::QueryEnd) if frame.tag == b'I' => self.expected.push_front(end),
             Some(_) | None => return self.confused(),
         }
         self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+    }
+
+    /// FunctionCallResponse: only where nothing is masked was it asked for.
+    fn function_result(&mut self, frame: &Frame, now: Now) {
+        match self.expected.pop_front() {
+            Some(Expect::Statement(running)) if running.reach.is_clear() => {
+                self.finish_running(*running, "ok", now);
+            }
+            Some(_) | None => return self.confused(),
+        }
+        if let Some(masked) = MaskPlan::default().pass(frame.whole.clone()) {
+            self.outputs
+                .push_back(Output::ToClient(ClientBytes::masked(masked)));
+        }
     }
 
     pub(crate) fn finish_running(&mut self, running: Running, status: &str, now: Now) {
@@ -651,38 +644,6 @@ impl PostgresSession {
         };
         if let Some(governor) = &mut self.governor {
             governor.complete(running.seq, reply, now);
-        }
-    }
-
-    /// CopyInResponse, CopyOutResponse, CopyBothResponse.
-    fn copy_begins(&mut self, frame: &Frame) {
-        let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front()
-        else {
-            return self.confused();
-        };
-        match (frame.tag, running.kind) {
-            (b'G', Flow::CopyIn) => self.copying_in = true,
-            (b'H', Flow::CopyOut) if running.reach.is_clear() => {}
-            _ => return self.confused(),
-        }
-        self.pass_to_client(OwnToClient::Status, frame.whole.clone());
-    }
-
-    fn copy_data(&mut self, frame: &Frame) {
-        let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
-        else {
-            return self.confused();
-        };
-        if running.kind != Flow::CopyOut || !running.reach.is_clear() {
-            return self.confused();
-        }
-        if frame.tag == b'd' {
-            running.rows += 1;
-            running.bytes_out += frame.whole.len() as u64;
-        }
-        if let Some(masked) = MaskPlan::default().pass(frame.whole.clone()) {
-            self.outputs
-                .push_back(Output::ToClient(ClientBytes::masked(masked)));
         }
     }
 }

@@ -5,16 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use weir_decide::{Mask, MaskKind, Obligations};
-use weir_mask::{ColumnPlan, Format, MaskPlan, ValueKind};
+use weir_mask::{ColumnPlan, Format, MaskPlan};
 use weir_model::request::{Access, Object};
 
 use crate::catalog::Catalog;
 use crate::understand::{OutputColumn, Statement};
+use crate::values;
 use crate::wire::backend::Field;
-
-/// Types whose binary form is their text, and which any text is a valid value of: `text`,
-/// `varchar`, `bpchar`, `name`, `unknown`.
-const TEXT_TYPES: &[u32] = &[25, 1043, 1042, 19, 705];
 
 /// What a statement's rows may hold, and what has to happen to them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +39,18 @@ impl Reach {
     /// True when nothing in reach is masked.
     pub(crate) fn is_clear(&self) -> bool {
         self.statement.is_some() && self.obligations.masks.is_empty()
+    }
+
+    /// True when rows can go by as they are.
+    pub(crate) fn passes(&self) -> bool {
+        self.is_clear() && self.obligations.detect.is_none()
+    }
+
+    /// True when code runs of which nothing is known.
+    pub(crate) fn runs_unseen(&self) -> bool {
+        self.statement
+            .as_ref()
+            .is_none_or(|statement| statement.unseen)
     }
 
     fn columns(&self) -> Option<&[OutputColumn]> {
@@ -97,6 +106,7 @@ enum Fate {
     Pass,
     Mask(MaskKind, Arc<str>),
     Withhold,
+    Detect,
 }
 
 /// Decides each described column. Lineage and the server's table OID and attribute number both
@@ -121,11 +131,7 @@ pub(crate) fn masking(
                 0 => Format::Text,
                 _ => Format::Binary,
             };
-            let value = if TEXT_TYPES.contains(&field.type_oid) {
-                ValueKind::Text
-            } else {
-                ValueKind::Other
-            };
+            let (value, arrays) = values::kind_of(field.type_oid, place.catalog);
             let known = lineage.and_then(|columns| columns.get(index));
             let fate = if unknown {
                 Fate::Withhold
@@ -134,7 +140,14 @@ pub(crate) fn masking(
             };
             match fate {
                 Fate::Pass => ColumnPlan::pass(value, format),
-                Fate::Mask(kind, domain) => ColumnPlan::masked(kind, value, format, domain),
+                Fate::Detect => {
+                    let column = ColumnPlan::detected(value, format);
+                    if arrays { column.in_arrays() } else { column }
+                }
+                Fate::Mask(kind, domain) => {
+                    let column = ColumnPlan::masked(kind, value, format, domain);
+                    if arrays { column.in_arrays() } else { column }
+                }
                 Fate::Withhold => {
                     rules.insert(format!("{}: withheld", field.name));
                     ColumnPlan::withheld(format)
@@ -146,6 +159,36 @@ pub(crate) fn masking(
         plan: MaskPlan::new(columns),
         rules: rules.into_iter().collect(),
     }
+}
+
+/// What COPY writes is not described by the server: the fields are those that lineage predicts, with
+/// the types of the catalog. `count` is what the server says.
+pub(crate) fn copied_fields(
+    reach: &Reach,
+    count: usize,
+    format: i16,
+    catalog: &Catalog,
+) -> Vec<Field> {
+    let known = reach.columns().filter(|columns| columns.len() == count);
+    (0..count)
+        .map(|index| {
+            let column = known.and_then(|columns| columns.get(index));
+            let (table_oid, attnum) = column
+                .and_then(|column| column.described)
+                .unwrap_or_default();
+            let of = |(table, attnum)| catalog.column(table, attnum).map(|(_, of)| of.type_oid);
+            let plain = column.and_then(|column| column.plain.as_ref());
+            let type_oid = of((table_oid, attnum))
+                .or_else(|| plain.and_then(|plain| of((plain.table_oid, plain.attnum))));
+            Field {
+                name: column.map_or_else(|| "?".to_owned(), |column| column.name.clone()),
+                table_oid,
+                attnum,
+                type_oid: type_oid.unwrap_or_default(),
+                format,
+            }
+        })
+        .collect()
 }
 
 /// Result formats: none means text, one is for all, else one for each.
@@ -214,6 +257,12 @@ fn fate(
     }
     match strictest {
         Some((mask, id)) => Fate::Mask(mask.kind, Arc::from(id)),
-        None => Fate::Pass,
+        None => match &reach.obligations.detect {
+            Some(rule) => {
+                rules.insert(format!("detectors by {rule}"));
+                Fate::Detect
+            }
+            None => Fate::Pass,
+        },
     }
 }

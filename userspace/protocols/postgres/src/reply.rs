@@ -58,6 +58,20 @@ pub(crate) fn error(code: &str, text: &str, hint: &str) -> Bytes {
     out.freeze()
 }
 
+/// As the server says it; the name is the client's own, of this very message.
+pub(crate) fn no_such(what: &str, code: &str, name: &str) -> Bytes {
+    error(code, &format!("{what} \"{name}\" does not exist"), "")
+}
+
+/// The same of a prepared statement.
+pub(crate) fn no_statement(name: &str) -> Bytes {
+    if name.is_empty() {
+        error("26000", "unnamed prepared statement does not exist", "")
+    } else {
+        no_such("prepared statement", "26000", name)
+    }
+}
+
 /// Why a text was not understood; the server's own SQLSTATE where it has one.
 pub(crate) fn refusal(refusal: &SqlRefusal, session: SessionId) -> (Bytes, &'static str) {
     let rule = match refusal {
@@ -68,8 +82,12 @@ pub(crate) fn refusal(refusal: &SqlRefusal, session: SessionId) -> (Bytes, &'sta
         | SqlRefusal::TooManyAccesses
         | SqlRefusal::TooComplex => "weir:too-complex",
         SqlRefusal::UnknownRelation(_) | SqlRefusal::UnknownColumn(_) => "weir:unknown-name",
-        SqlRefusal::Unsupported(_) => "weir:unsupported",
+        SqlRefusal::TransactionFailed => "weir:failed-transaction",
+        SqlRefusal::Unsupported(_) | SqlRefusal::Pinned => "weir:unsupported",
     };
+    if *refusal == SqlRefusal::TransactionFailed {
+        return (error(refusal.sqlstate(), &refusal.to_string(), ""), rule);
+    }
     let text = format!("weir: {refusal}");
     (
         error(refusal.sqlstate(), &text, &format!("session {session}")),

@@ -1,6 +1,6 @@
 //! One PostgreSQL conversation, sans-IO: the shared data of all its states and the dispatch.
 //!
-//! States are named for what they wait for: `expect_startup`, `expect_login`, `expect_names`,
+//! States are named for what they wait for: `expect_startup`, `expect_token`, `expect_login`, `expect_names`,
 //! `expect_query`. A frame is held whole until it is decided; what goes to the server is staged
 //! until the receipt of its record is here.
 
@@ -14,7 +14,7 @@ use weir_govern::{
     CancelKey, ClientBytes, CloseReason, Event, Governor, Output, OwnToClient, OwnToServer,
     ServerBytes, Session, Side, Snapshot,
 };
-use weir_mask::MaskKey;
+use weir_mask::{MaskKey, Patterns};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
@@ -40,9 +40,13 @@ pub struct PostgresConfig {
     pub tls_offered: bool,
     /// Refuse a session without TLS.
     pub tls_required: bool,
+    /// Ask for an access token as the password. Never without TLS, whatever `tls_required` says.
+    pub accept_token: bool,
     /// What the client is given to cancel with.
     pub cancel: CancelKey,
     pub mask_key: MaskKey,
+    /// For values that policy wants looked through.
+    pub patterns: Option<Arc<Patterns>>,
     /// Rows of a reply kept in the record.
     pub rows_head: usize,
     /// Key material of statement shapes.
@@ -57,11 +61,13 @@ impl Default for PostgresConfig {
             target: Arc::from(""),
             tls_offered: false,
             tls_required: false,
+            accept_token: false,
             cancel: CancelKey {
                 pid: 0,
                 secret: Box::new([]),
             },
             mask_key: MaskKey::new([0; 32]),
+            patterns: None,
             rows_head: 10,
             shape_seed: 0,
             message_bytes_max: 16 << 20,
@@ -75,6 +81,8 @@ pub(crate) enum State {
     Startup { tls: bool },
     /// TLS with the client is being set up.
     Tls,
+    /// The access token that was asked for.
+    Token,
     /// Who is this?
     Principal,
     /// The upstream flow is being opened.
@@ -117,6 +125,10 @@ pub struct PostgresSession {
     pub(crate) server_key: Option<(i32, Box<[u8]>)>,
     pub(crate) catalog: Option<Arc<Catalog>>,
     pub(crate) catalog_stale: bool,
+    /// What made it stale concerns other sessions: the catalog that they share is read anew.
+    pub(crate) catalog_shared: bool,
+    /// The catalog is this session's own: of its open transaction, or with its temporary tables.
+    pub(crate) catalog_live: bool,
     pub(crate) names: Names,
     /// Last `ReadyForQuery` status: `I`, `T` or `E`.
     pub(crate) transaction: u8,
@@ -132,6 +144,16 @@ pub struct PostgresSession {
     pub(crate) staged: VecDeque<Staged>,
     /// An answer is on its way that the next frame has to wait for.
     pub(crate) waiting: bool,
+    /// The parked frame waits until everything before it is answered.
+    pub(crate) draining: bool,
+    /// Messages of the extended protocol are under way that no Sync has ended.
+    pub(crate) batch_open: bool,
+    /// The open transaction may have changed `search_path` or role, which its end undoes.
+    pub(crate) names_touched: bool,
+    /// Syncs that a server which waits for COPY data takes no notice of, unless it fails before.
+    pub(crate) early_syncs: u32,
+    /// Whether policy masks any column of this catalog; `None` until it was looked at.
+    pub(crate) masks_here: Option<bool>,
     pub(crate) held: Option<Box<Held>>,
     /// After a refusal in the extended protocol, until the client's `Sync`.
     pub(crate) skipping: bool,
@@ -144,8 +166,10 @@ pub struct PostgresSession {
     /// COPY FROM STDIN is under way, under this permit.
     pub(crate) copying_in: bool,
     pub(crate) copy_permit: Option<Arc<Permit>>,
-    /// Some statement of this session had a masked column in reach.
-    pub(crate) saw_masks: bool,
+    /// A result was cut off in this batch.
+    pub(crate) fail_transaction: bool,
+    /// Code that is not seen here ran in the open transaction.
+    pub(crate) unseen_in_transaction: bool,
     /// The newest receipt: what it covers needs no other.
     pub(crate) receipt: Option<Receipt>,
     /// A message that waits for catalog or names.
@@ -179,6 +203,8 @@ impl PostgresSession {
             server_key: None,
             catalog: None,
             catalog_stale: false,
+            catalog_shared: false,
+            catalog_live: false,
             names: Names::default(),
             transaction: b'I',
             prepared: HashMap::new(),
@@ -189,6 +215,11 @@ impl PostgresSession {
             expected: VecDeque::new(),
             staged: VecDeque::new(),
             waiting: false,
+            draining: false,
+            batch_open: false,
+            names_touched: false,
+            early_syncs: 0,
+            masks_here: None,
             held: None,
             skipping: false,
             waits_idle: false,
@@ -196,7 +227,8 @@ impl PostgresSession {
             retried_catalog: None,
             copying_in: false,
             copy_permit: None,
-            saw_masks: false,
+            fail_transaction: false,
+            unseen_in_transaction: false,
             receipt: None,
             parked: None,
             greeting: Vec::new(),
@@ -291,9 +323,10 @@ impl PostgresSession {
         self.fatal(code, text, reason);
     }
 
-    fn recorded(&mut self, receipt: &Receipt) {
+    fn recorded(&mut self, receipt: &Receipt, now: Now) {
         self.receipt = Some(*receipt);
         self.release(receipt);
+        self.drained(now);
     }
 }
 
@@ -303,6 +336,7 @@ impl Session for PostgresSession {
             let before = input.len();
             match &self.state {
                 State::Startup { .. } => self.startup(input, now),
+                State::Token => self.token_frame(input),
                 State::Query => {
                     if !self.wants_client() {
                         return;
@@ -329,7 +363,11 @@ impl Session for PostgresSession {
             State::FirstCatalog | State::Query => self.server_frames(input, now),
             State::Restored { .. } => {}
             State::Closed => input.clear(),
-            State::Startup { .. } | State::Tls | State::Principal | State::Upstream => {
+            State::Startup { .. }
+            | State::Tls
+            | State::Token
+            | State::Principal
+            | State::Upstream => {
                 input.clear();
                 let text = "weir: the server spoke before it was asked";
                 self.fatal("08P01", text, CloseReason::UpstreamFailed);
@@ -341,7 +379,7 @@ impl Session for PostgresSession {
         match event {
             Event::TlsUp(Side::Client) => self.state = State::Startup { tls: true },
             Event::TlsUp(Side::Server) => {}
-            Event::Identified(governor) => self.identified(governor),
+            Event::Identified(governor) => self.identified(governor, now),
             Event::Unidentified { code: _, text } => {
                 self.fatal("28000", text, CloseReason::Unidentified);
             }
@@ -349,12 +387,13 @@ impl Session for PostgresSession {
             Event::ConnectFailed { text } => {
                 self.fatal("08006", text, CloseReason::UpstreamFailed);
             }
-            Event::Recorded(receipt) => self.recorded(&receipt),
+            Event::Recorded(receipt) => self.recorded(&receipt, now),
             Event::RecordFailed => {
                 let text = "weir: the request could not be recorded, so it was not forwarded";
                 self.fatal("53100", text, CloseReason::RecordFailed);
             }
             Event::Policy(bound) => {
+                self.masks_here = None;
                 if let Some(governor) = &mut self.governor {
                     governor.rebind(bound);
                 }
@@ -409,7 +448,7 @@ impl Session for PostgresSession {
 
     fn wants_client(&self) -> bool {
         match &self.state {
-            State::Startup { .. } => true,
+            State::Startup { .. } | State::Token => true,
             State::Query => {
                 !self.waiting
                     && self.held.is_none()

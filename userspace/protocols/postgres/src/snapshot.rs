@@ -18,6 +18,7 @@ use weir_model::ident::ApprovalId;
 use weir_model::request::Recorded;
 use weir_model::time::Now;
 
+use crate::copy_out::CopyOut;
 use crate::expect_query::{Held, QueryJob, Then};
 use crate::objects::{Cursor, Open, Opened, Portal, Prepared, Referred, Undo};
 use crate::pipeline::{Described, Expect, Flow, Running};
@@ -28,7 +29,7 @@ use crate::understand::{Changes, Statement};
 use crate::wire::backend::Field;
 
 /// Of the form below. Another version is not read: the session stays where it is until it ends.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
 
 /// A session with more than this stays where it is.
 const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
@@ -70,7 +71,13 @@ struct SavedSession {
     waits_idle: bool,
     copying_in: bool,
     copy_permit: Option<SavedPermit>,
-    saw_masks: bool,
+    unseen_in_transaction: bool,
+    batch_open: bool,
+    names_touched: bool,
+    early_syncs: u32,
+    /// What is asked for anew is the catalog of everybody, so the session's own has to be asked again.
+    catalog_live: bool,
+    fail_transaction: bool,
 }
 
 /// What is shared, by number.
@@ -157,11 +164,14 @@ struct SavedRunning {
     sample: Sample,
     sampled: usize,
     first_byte: bool,
+    copy: Option<CopyOut>,
+    cut_off: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct SavedDescribed {
     clear: bool,
+    unseen: bool,
     portal: Option<usize>,
     statement: Option<usize>,
 }
@@ -170,10 +180,21 @@ struct SavedDescribed {
 enum SavedExpect {
     Statement(Box<SavedRunning>),
     QueryEnd,
-    ParseDone { undo: SavedUndo, clear: bool },
-    BindDone { undo: SavedUndo, clear: bool },
+    ParseDone {
+        undo: SavedUndo,
+        clear: bool,
+        unseen: bool,
+    },
+    BindDone {
+        undo: SavedUndo,
+        clear: bool,
+        unseen: bool,
+    },
     CloseDone(SavedUndo),
-    Describe { hidden: bool, what: SavedDescribed },
+    Describe {
+        hidden: bool,
+        what: SavedDescribed,
+    },
     Execute(Box<SavedRunning>),
     Sync,
     Local(Vec<u8>),
@@ -321,6 +342,8 @@ impl Saver {
             sample: running.sample.clone(),
             sampled: running.sampled,
             first_byte: running.first_byte,
+            copy: running.copy.clone(),
+            cut_off: running.cut_off,
         })
     }
 
@@ -329,19 +352,30 @@ impl Saver {
         Some(match expect {
             Expect::Statement(running) => SavedExpect::Statement(self.running(running)),
             Expect::QueryEnd => SavedExpect::QueryEnd,
-            Expect::ParseDone { undo, clear } => SavedExpect::ParseDone {
+            Expect::ParseDone {
+                undo,
+                clear,
+                unseen,
+            } => SavedExpect::ParseDone {
                 undo: self.undo(undo),
                 clear: *clear,
+                unseen: *unseen,
             },
-            Expect::BindDone { undo, clear } => SavedExpect::BindDone {
+            Expect::BindDone {
+                undo,
+                clear,
+                unseen,
+            } => SavedExpect::BindDone {
                 undo: self.undo(undo),
                 clear: *clear,
+                unseen: *unseen,
             },
             Expect::CloseDone(undo) => SavedExpect::CloseDone(self.undo(undo)),
             Expect::Describe { hidden, what } => SavedExpect::Describe {
                 hidden: *hidden,
                 what: SavedDescribed {
                     clear: what.clear,
+                    unseen: what.unseen,
                     portal: what.portal.as_ref().map(|cell| self.fields(cell)),
                     statement: what.statement.as_ref().map(|cell| self.fields(cell)),
                 },
@@ -351,7 +385,7 @@ impl Saver {
             Expect::Local(bytes) => SavedExpect::Local(bytes.to_vec()),
             Expect::HiddenError => SavedExpect::HiddenError,
             Expect::HiddenQueryError(bytes) => SavedExpect::HiddenQueryError(bytes.to_vec()),
-            Expect::Names(_) => return None,
+            Expect::Probe(_) | Expect::Doubt(_) => return None,
         })
     }
 }
@@ -427,7 +461,12 @@ impl PostgresSession {
             waits_idle: self.waits_idle,
             copying_in: self.copying_in,
             copy_permit: self.copy_permit.as_deref().map(SavedPermit::of),
-            saw_masks: self.saw_masks,
+            unseen_in_transaction: self.unseen_in_transaction,
+            batch_open: self.batch_open,
+            names_touched: self.names_touched,
+            early_syncs: self.early_syncs,
+            catalog_live: self.catalog_live || self.catalog_stale || self.catalog_shared,
+            fail_transaction: self.fail_transaction,
             tables: saver.tables,
         };
         let whole = Whole {
@@ -490,7 +529,12 @@ impl PostgresSession {
         session.waits_idle = saved.waits_idle;
         session.copying_in = saved.copying_in;
         session.copy_permit = saved.copy_permit.map(|permit| loader.permit(permit));
-        session.saw_masks = saved.saw_masks;
+        session.unseen_in_transaction = saved.unseen_in_transaction;
+        session.batch_open = saved.batch_open;
+        session.names_touched = saved.names_touched;
+        session.early_syncs = saved.early_syncs;
+        session.catalog_live = saved.catalog_live;
+        session.fail_transaction = saved.fail_transaction;
         let request = CatalogRequest {
             database: Arc::clone(&session.database),
             newer_than: 0,
@@ -652,6 +696,8 @@ impl<'a> Loader<'a> {
             sample: saved.sample,
             sampled: saved.sampled,
             first_byte: saved.first_byte,
+            copy: saved.copy,
+            cut_off: saved.cut_off,
         }))
     }
 
@@ -664,19 +710,30 @@ impl<'a> Loader<'a> {
         Ok(match saved {
             SavedExpect::Statement(running) => Expect::Statement(self.running(*running)?),
             SavedExpect::QueryEnd => Expect::QueryEnd,
-            SavedExpect::ParseDone { undo, clear } => Expect::ParseDone {
+            SavedExpect::ParseDone {
+                undo,
+                clear,
+                unseen,
+            } => Expect::ParseDone {
                 undo: self.undo(undo)?,
                 clear,
+                unseen,
             },
-            SavedExpect::BindDone { undo, clear } => Expect::BindDone {
+            SavedExpect::BindDone {
+                undo,
+                clear,
+                unseen,
+            } => Expect::BindDone {
                 undo: self.undo(undo)?,
                 clear,
+                unseen,
             },
             SavedExpect::CloseDone(undo) => Expect::CloseDone(self.undo(undo)?),
             SavedExpect::Describe { hidden, what } => Expect::Describe {
                 hidden,
                 what: Described {
                     clear: what.clear,
+                    unseen: what.unseen,
                     portal: cell(what.portal)?,
                     statement: cell(what.statement)?,
                 },

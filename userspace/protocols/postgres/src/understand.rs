@@ -19,8 +19,10 @@ pub(crate) mod flow;
 mod from;
 mod functions;
 mod outcome;
+mod partial;
 mod query;
 mod resolve;
+mod routine;
 mod secrets;
 mod statement;
 mod tree;
@@ -33,6 +35,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 pub(crate) use analyzer::ViewLineage;
+pub(crate) use functions::is_pinned;
 
 use weir_model::fault::{Fault, FaultKind};
 use weir_model::request::{Intent, Object};
@@ -48,6 +51,11 @@ pub struct NameScope<'a> {
     pub search_path: &'a [Arc<str>],
     /// The role that the server checks privileges of (`SET ROLE` followed).
     pub role: &'a str,
+    /// The catalog is as new as can be: a statement that gives no rows may name a relation that is
+    /// not there, as the one that it would be. The server then says that there is none.
+    pub lenient: bool,
+    /// `search_path` was not changed in the open transaction, so that its end does not change it.
+    pub path_settled: bool,
 }
 
 /// Bounds on one text of SQL.
@@ -107,6 +115,10 @@ pub struct Statement {
     /// Columns whose values go elsewhere than into [`Self::columns`]: into a table, a function
     /// with effects, a file. A mask cannot be applied there.
     pub diverted: Vec<Object>,
+    /// It runs code that is not seen here: triggers, rules, functions that are not built in, DO, CALL.
+    /// What such code says in errors and notices may be anything.
+    #[serde(default)]
+    pub unseen: bool,
     /// Keyed digest of the text with literals replaced by `?`.
     pub shape: u64,
 }
@@ -142,6 +154,9 @@ pub struct Changes {
     pub search_path: bool,
     /// Objects were made, altered or dropped: the catalog snapshot is stale.
     pub catalog: bool,
+    /// Only temporary ones, which nobody else sees.
+    #[serde(default)]
+    pub temporary: bool,
     /// The effective role may be another one afterwards.
     pub role: bool,
     /// It would change a setting that Weir pins (`standard_conforming_strings`,
@@ -276,6 +291,11 @@ pub enum SqlRefusal {
     UnknownColumn(String),
     #[error("the text holds a NUL byte")]
     Nul,
+    /// Nothing can be looked up for it: the transaction has failed.
+    #[error("current transaction is aborted, commands ignored until end of transaction block")]
+    TransactionFailed,
+    #[error("changing a setting that statements are understood by is not supported")]
+    Pinned,
     /// Cannot be classified; the text says what.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
@@ -288,6 +308,25 @@ impl SqlRefusal {
         matches!(self, Self::UnknownRelation(_) | Self::UnknownColumn(_))
     }
 
+    /// Whether the server may be asked to say it in its own words: all but what is over a limit.
+    #[must_use]
+    pub const fn server_may_say(&self) -> bool {
+        match self {
+            Self::Syntax(_)
+            | Self::UnknownRelation(_)
+            | Self::UnknownColumn(_)
+            | Self::TransactionFailed
+            | Self::Unsupported(_) => true,
+            Self::TooDeep
+            | Self::TooLong
+            | Self::TooManyStatements
+            | Self::TooManyAccesses
+            | Self::TooComplex
+            | Self::Pinned
+            | Self::Nul => false,
+        }
+    }
+
     /// The SQLSTATE a server would use for it.
     #[must_use]
     pub const fn sqlstate(&self) -> &'static str {
@@ -298,7 +337,8 @@ impl SqlRefusal {
             Self::UnknownRelation(_) => "42P01",
             Self::UnknownColumn(_) => "42703",
             Self::Nul => "22021",
-            Self::Unsupported(_) => "0A000",
+            Self::TransactionFailed => "25P02",
+            Self::Unsupported(_) | Self::Pinned => "0A000",
         }
     }
 }
@@ -312,9 +352,11 @@ impl Fault for SqlRefusal {
             | Self::TooManyStatements
             | Self::TooManyAccesses
             | Self::TooComplex => FaultKind::Limit,
-            Self::UnknownRelation(_) | Self::UnknownColumn(_) | Self::Unsupported(_) => {
-                FaultKind::Denied
-            }
+            Self::UnknownRelation(_)
+            | Self::UnknownColumn(_)
+            | Self::TransactionFailed
+            | Self::Pinned
+            | Self::Unsupported(_) => FaultKind::Denied,
         }
     }
 }
@@ -351,13 +393,18 @@ fn understand_text(
     };
     let mut created = BTreeSet::new();
     let mut statements = Vec::new();
+    let mut changed = false;
     for raw in parsed.iter() {
         if statements.len() >= limits.statements_max {
             return Err(SqlRefusal::TooManyStatements);
         }
         let text = range_of(sql, raw.stmt_location, raw.stmt_len);
         let one = statement::statement(&context, raw.stmt(), text, &mut created, 0)?;
-        context.stale_path |= one.changes.search_path;
+        // The end of a transaction undoes what was changed in it, and nothing was.
+        let undoes_nothing =
+            matches!(one.kind, StatementKind::Transaction(_)) && scope.path_settled && !changed;
+        context.stale_path |= one.changes.search_path && !undoes_nothing;
+        changed |= one.changes.search_path && !undoes_nothing;
         statements.push(one);
     }
     Ok(statements)
@@ -366,6 +413,27 @@ fn understand_text(
 /// The server's grammar's tree of a text, for whoever reads definitions.
 pub(crate) fn parsed(sql: &str) -> Result<pg_raw_parse::ParseResult, SqlRefusal> {
     tree::parse(sql)
+}
+
+/// What a text without a statement is: it touches nothing, and the server answers that it is empty.
+///
+/// # Errors
+/// [`SqlRefusal`] when the text is over a limit.
+pub fn nothing(
+    sql: &str,
+    scope: &NameScope<'_>,
+    limits: &SqlLimits,
+) -> Result<Statement, SqlRefusal> {
+    let context = statement::Context {
+        names: scope,
+        limits,
+        sql,
+        stale_path: false,
+    };
+    let created = BTreeSet::new();
+    let analyzer = analyzer::Analyzer::new(scope, limits, &created);
+    let class = statement::Class::new(StatementKind::Other);
+    outcome::finish(&context, analyzer, class, 0..sql.len())
 }
 
 /// The grammar gives a start and a length; no length means up to the end.

@@ -175,6 +175,12 @@ const ACTIONS: &[ActionKind] = &[
         "A statement that touches no object: SELECT 1, DEALLOCATE, DISCARD, FETCH, CLOSE.",
     ),
     action(
+        "parse",
+        DATABASE,
+        "A text that Weir does not understand is shown to the server's parser, so that the server \
+         refuses it in its own words; it is never run.",
+    ),
+    action(
         "prepare",
         &["Prepared"],
         "PREPARE or DECLARE CURSOR; the inner statement's accesses stand beside it.",
@@ -268,5 +274,6 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     predicate: Some(PredicateKind {
         action: "usePredicate",
         reads: "readColumn",
+        writes: "writeColumn",
     }),
 };

@@ -16,7 +16,7 @@ use ed25519_dalek::SigningKey;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use weir_decide::{PolicySet, PolicySettings, PolicySource, TargetRef};
 use weir_govern::{CancelKey, Credential, Event, Governor, Output, Session, Verdict};
-use weir_mask::MaskKey;
+use weir_mask::{Detector, MaskKey, Patterns};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, EvidenceKind, Groups, Principal, PrincipalKind, SessionId};
 use weir_model::time::Now;
@@ -33,6 +33,10 @@ const POLICIES: &str = r#"
 @id("mask") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
     resource == Postgres::Column::"t/postgres/public/customers/ssn");
 @id("hold") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource);
+@id("few") @limit("rows:3") forbid (principal, action == Postgres::Action::"select",
+    resource == Postgres::Table::"t/postgres/other/many");
+@id("detect") @detect("all") forbid (principal, action == Postgres::Action::"readColumn",
+    resource in Postgres::Table::"t/postgres/other/many");
 "#;
 const SCHEMA: &str = "
 create table public.customers (id int primary key, name text, ssn text);
@@ -40,6 +44,9 @@ insert into public.customers values (1, 'Ann', '900-11-2222'), (2, 'Bob', '900-1
 create schema other;
 create table other.customers (id int primary key, name text, ssn text);
 insert into other.customers values (1, 'open', 'open');
+create table other.many (n int, note text, number bigint);
+insert into other.many select g, 'paid by 4111 1111 1111 1111', case g when 1 then 4111111111111111 else 1234 end
+    from generate_series(1, 10) g;
 ";
 
 struct Server {
@@ -279,6 +286,9 @@ impl<'a> Talk<'a> {
                 secret: Box::new([1, 2, 3, 4]),
             },
             mask_key: MaskKey::new([3; 32]),
+            patterns: Some(Arc::new(
+                Patterns::new(&Detector::ALL, &[]).expect("patterns"),
+            )),
             ..PostgresConfig::default()
         });
         let mut talk = Self {
@@ -353,6 +363,7 @@ impl<'a> Talk<'a> {
                     user: "postgres".to_owned(),
                     password: zeroize::Zeroizing::new(String::new()),
                     server_proven: true,
+                    channel_binding: None,
                 };
                 self.session.handle(Event::Connected(credential), now);
             }
@@ -382,6 +393,7 @@ impl<'a> Talk<'a> {
                     .extend_from_slice(format!("<closed {}>", reason.label()).as_bytes());
             }
             Output::UpgradeTls(_)
+            | Output::Present(_)
             | Output::AbandonHold(_)
             | Output::RegisterCancel(_)
             | Output::AskCancel(_)
@@ -532,3 +544,5 @@ fn server(name: &str) -> Server {
 
 #[path = "session_on_server/cases.rs"]
 mod cases;
+#[path = "session_on_server/defects.rs"]
+mod defects;

@@ -127,6 +127,9 @@ fn catalog() -> Catalog {
         ),
         ("operators", vec![cells(&["@@@", "public", "touch"])]),
         ("casts", Vec::new()),
+        ("sql_functions", Vec::new()),
+        ("overloads", Vec::new()),
+        ("generated", Vec::new()),
     ]);
     Catalog::from_rows(&rows).expect("a catalog")
 }
@@ -135,6 +138,8 @@ fn ask(catalog: &Catalog, sql: &str, limits: &SqlLimits) -> Result<Vec<Statement
     let (target, database) = (Arc::from("t"), Arc::from("db"));
     let search_path = [Arc::from("pg_temp_3"), Arc::from("public")];
     let names = NameScope {
+        lenient: false,
+        path_settled: false,
         catalog,
         target: &target,
         database: &database,

@@ -191,6 +191,8 @@ fn understood(catalog: &Catalog, sql: &str) -> Result<Vec<Statement>, SqlRefusal
     let (target, database) = (Arc::from("t"), Arc::from("postgres"));
     let search_path = [Arc::from("public")];
     let names = NameScope {
+        lenient: false,
+        path_settled: false,
         catalog,
         target: &target,
         database: &database,

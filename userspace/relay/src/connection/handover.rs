@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 use weir_govern::{Event, Session, Snapshot};
 use weir_model::fact::FactContext;
-use weir_model::ident::{ApprovalId, Principal, SessionId};
+use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::time::Now;
 
 use super::jobs::{Done, Jobs};
@@ -23,6 +23,7 @@ use crate::node::Node;
 use crate::registry::{FlowRow, Owner};
 use crate::speaker::Speaker;
 use crate::stream::Stream;
+use crate::subject::Subject;
 use crate::worker::Pen;
 
 /// A successor that did not take the flow is asked again after this.
@@ -97,12 +98,17 @@ impl Connection {
             return None;
         }
         let cancel = self.cancel.clone()?;
+        let subject = self.subject.as_ref()?;
+        if subject.attested.is_some() {
+            // Its token came over TLS, which stays; a snapshot has room for one principal only.
+            return None;
+        }
         let flow = SavedFlow {
             id: self.id,
             workload: Arc::clone(&self.workload),
             origin: self.origin.clone(),
             target: Arc::clone(&self.target.name),
-            principal: Arc::clone(self.principal.as_ref()?),
+            principal: Arc::clone(&subject.principal),
             base: self.base.clone(),
             context: Arc::clone(self.context.as_ref()?),
             cancel: (cancel.pid, cancel.secret),
@@ -242,7 +248,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         closing: None,
         cancel: Some(cancel),
         context: Some(flow.context),
-        principal: None,
+        subject: None,
         policies: node.policies.clone(),
         binding_due_us: None,
         opened_us: flow.opened_us,
@@ -251,16 +257,16 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         refusal: None,
         node,
     };
-    connection.settle_in(flow.principal, now);
+    connection.settle_in(Subject::own(flow.principal), now);
     Ok(connection)
 }
 
 impl Connection {
     /// Whose it is, and what its requests run under, counts in this process from now on.
-    fn settle_in(&mut self, principal: Arc<Principal>, now: Now) {
+    fn settle_in(&mut self, subject: Subject, now: Now) {
         let upstream = self.server.as_ref().and_then(Stream::local_addr);
-        self.announce(&principal, upstream);
-        self.keep_principal(principal, now);
+        self.announce(&subject, upstream);
+        self.keep_subject(subject, now);
         for approval in self.session.under() {
             grants::follow(&self.node, self.id, approval);
         }

@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, timeout};
 use weir_govern::{
-    CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, ServerBytes,
+    CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Presented,
+    ServerBytes,
 };
-use weir_model::ident::{ApprovalId, Principal};
+use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
 
 use super::Connection;
@@ -19,6 +20,7 @@ use crate::catalog::{self, CatalogQuestion};
 use crate::credentials::BackendLogin;
 use crate::holds::Waiter;
 use crate::stream::Stream;
+use crate::subject::Subject;
 use crate::upstream;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
@@ -29,7 +31,7 @@ const NO_CREDENTIAL: &str =
 /// A finished job.
 pub(super) enum Done {
     Bound(Result<BoundFlow, Unbound>),
-    Renewed(Result<Arc<Principal>, Unbound>),
+    Renewed(Result<Subject, Unbound>),
     Connected(Result<Stream, String>),
     Event(Event),
 }
@@ -64,11 +66,12 @@ impl Jobs {
 }
 
 impl Connection {
-    pub(super) fn start_identify(&mut self) {
+    pub(super) fn start_identify(&mut self, presented: Option<Presented>) {
         let work = bind::bind_flow(
             Arc::clone(&self.node),
             Arc::clone(&self.workload),
             self.origin.clone(),
+            presented,
         );
         let task = self.node.control.spawn(work);
         self.jobs.start(async move {
@@ -186,7 +189,7 @@ impl Connection {
                 };
                 self.session.handle(event, now);
             }
-            Done::Renewed(Ok(principal)) => self.renewed(principal, now),
+            Done::Renewed(Ok(subject)) => self.renewed(subject, now),
             Done::Renewed(Err(unbound)) => {
                 tracing::warn!(session = %self.id, reason = %unbound.operator, "binding ended");
                 self.session.handle(
@@ -198,8 +201,8 @@ impl Connection {
                 );
             }
             Done::Connected(Ok(stream)) => {
-                if let Some(principal) = self.principal.clone() {
-                    self.announce(&principal, stream.local_addr());
+                if let Some(subject) = &self.subject {
+                    self.announce(subject, stream.local_addr());
                 }
                 self.server = Some(stream);
                 self.connected(now);
@@ -220,6 +223,7 @@ impl Connection {
                 user: login.user,
                 password: login.secret,
                 server_proven: self.target.upstream_tls.is_some(),
+                channel_binding: self.server.as_ref().and_then(Stream::channel_binding),
             }),
             None => {
                 self.refusal = Some(("credential", "its source has not answered".to_owned()));
@@ -232,36 +236,36 @@ impl Connection {
     }
 
     fn login(&self) -> Option<BackendLogin> {
-        let principal = self.principal.as_ref()?;
-        self.target.credentials.of(principal)
+        let subject = self.subject.as_ref()?;
+        self.target.credentials.of(&subject.principal)
     }
 
     fn identified(&mut self, flow: &BoundFlow, now: Now) {
         let governor = bind::governor(&self.node, &self.target, &self.base, flow, now);
         self.context = Some(Arc::clone(governor.context()));
-        self.keep_principal(Arc::clone(&flow.principal), now);
-        self.announce(&flow.principal, None);
+        self.keep_subject(flow.subject.clone(), now);
+        self.announce(&flow.subject, None);
         self.session
             .handle(Event::Identified(Box::new(governor)), now);
     }
 
-    pub(super) fn announce(&self, principal: &Principal, upstream: Option<SocketAddr>) {
+    pub(super) fn announce(&self, subject: &Subject, upstream: Option<SocketAddr>) {
         let of = (&self.origin, &self.workload);
-        self.node.identified(self.id, of, principal, upstream);
+        self.node.identified(self.id, of, subject, upstream);
     }
 
-    pub(super) fn keep_principal(&mut self, principal: Arc<Principal>, now: Now) {
+    pub(super) fn keep_subject(&mut self, subject: Subject, now: Now) {
         let whose = (&*self.workload, self.origin.cgroup.0);
-        let left_s = bind::look_again_s(&self.node, whose, &principal, now);
+        let left_s = bind::look_again_s(&self.node, whose, &subject, now);
         let left_us = left_s.saturating_mul(1_000_000);
         self.binding_due_us = Some(now.mono_us.saturating_add(left_us));
-        self.principal = Some(principal);
+        self.subject = Some(subject);
     }
 
-    fn renewed(&mut self, principal: Arc<Principal>, now: Now) {
+    fn renewed(&mut self, subject: Subject, now: Now) {
         let policies = Arc::clone(&self.policies.borrow());
-        let bound = self.target.bind(&policies, &principal);
-        self.keep_principal(principal, now);
+        let bound = subject.bind(&policies, &self.target);
+        self.keep_subject(subject, now);
         self.session.handle(Event::Policy(Box::new(bound)), now);
     }
 
@@ -271,10 +275,13 @@ impl Connection {
         self.binding_due_us = Some(now.mono_us.saturating_add(30_000_000));
         let (node, workload) = (Arc::clone(&self.node), Arc::clone(&self.workload));
         let cgroup = self.origin.cgroup.0;
+        let Some(subject) = self.subject.clone() else {
+            return;
+        };
         let task = self
             .node
             .control
-            .spawn(async move { bind::sign_in(&node, &workload, cgroup).await });
+            .spawn(async move { bind::renew(&node, (&workload, cgroup), subject).await });
         self.jobs.start(async move {
             Done::Renewed(task.await.unwrap_or_else(|_panicked| {
                 Err(Unbound {

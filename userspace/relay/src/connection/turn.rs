@@ -204,8 +204,8 @@ impl Connection {
 
     fn rebind_policy(&mut self, now: weir_model::time::Now) {
         let policies = Arc::clone(&self.policies.borrow_and_update());
-        if let Some(principal) = &self.principal {
-            let bound = self.target.bind(&policies, principal);
+        if let Some(subject) = &self.subject {
+            let bound = subject.bind(&policies, &self.target);
             self.session.handle(Event::Policy(Box::new(bound)), now);
         }
     }

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use weir_govern::{CloseReason, Event, Governor};
 use weir_model::addr::NetnsCookie;
-use weir_model::ident::Principal;
 use weir_ssh::{Connect, Ending, Flow};
 
 use super::{NoSession, Renewal, due, identify};
@@ -17,6 +16,7 @@ use crate::arrival::{self, Arrival};
 use crate::bind;
 use crate::gate::FlowGate;
 use crate::node::{Node, SshTarget};
+use crate::subject::Subject;
 use crate::upstream;
 
 /// Opens the flow's connection from the workload's own namespace.
@@ -46,8 +46,8 @@ pub(crate) async fn serve(mut arrival: Arrival) {
                     bind::governor(&node, &arrival.target, &arrival.base, &bound, now);
                 governor.say_refused_as("denied");
                 let of = (&arrival.origin, &arrival.workload);
-                node.identified(id, of, &bound.principal, None);
-                run(&mut arrival, stream, target, governor, bound.principal).await
+                node.identified(id, of, &bound.subject, None);
+                run(&mut arrival, stream, target, governor, bound.subject).await
             }
             Err(none) => turn_away(&arrival, stream, &target, none).await,
         },
@@ -63,7 +63,7 @@ async fn run(
     stream: TcpStream,
     target: SshTarget,
     governor: Governor,
-    principal: Arc<Principal>,
+    subject: Subject,
 ) -> CloseReason {
     let renewal = Renewal {
         node: Arc::clone(&arrival.node),
@@ -72,14 +72,14 @@ async fn run(
         due: due(
             &arrival.node,
             (&arrival.workload, arrival.origin.cgroup.0),
-            &principal,
+            &subject,
         ),
     };
     let gate = FlowGate::new(
         Arc::clone(&arrival.node),
         Rc::clone(&arrival.pen),
         Arc::clone(&arrival.target),
-        (principal, &arrival.origin),
+        (subject, &arrival.workload, &arrival.origin),
         governor,
     );
     let connect = TargetConnect {

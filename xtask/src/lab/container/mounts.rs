@@ -42,7 +42,10 @@ pub(crate) fn build() -> Result<()> {
     for shared in SHARED {
         let path = Path::new(shared);
         if path.is_dir() && !before.iter().any(|mount| mount.point == path) {
-            bind(path, path)?;
+            // With what is mounted below it, which would else be covered and not be found.
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+            mount(Some(path), path, None::<&str>, flags, None::<&str>)
+                .with_context(|| format!("binding {}", path.display()))?;
         }
     }
     for mount in place::mounts()? {

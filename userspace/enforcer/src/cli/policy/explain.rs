@@ -90,6 +90,7 @@ struct Line {
     holds: Vec<String>,
     masks: Vec<String>,
     limits: Vec<String>,
+    detects: Vec<String>,
     refused: Option<String>,
 }
 
@@ -190,6 +191,7 @@ fn line(explained: &Explained) -> Line {
             .map(|mask| format!("{} ({})", mask.rule, examples::mask_label(mask.kind)))
             .collect(),
         limits: ids(&explained.limits),
+        detects: ids(&explained.detects),
         refused: explained
             .refused
             .as_ref()
@@ -226,6 +228,7 @@ fn print(report: &Report) {
             ("held by", &line.holds),
             ("masked by", &line.masks),
             ("limited by", &line.limits),
+            ("looked through by", &line.detects),
         ] {
             if !rules.is_empty() {
                 output::line(&format!("    {what} {}", rules.join(", ")));

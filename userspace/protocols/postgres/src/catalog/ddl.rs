@@ -370,6 +370,8 @@ impl Schema {
             database: &database,
             search_path: &[Arc::from("pg_catalog")],
             role: "postgres",
+            lenient: false,
+            path_settled: true,
         };
         let statements = understand(&definition, &scope, &SqlLimits::default())
             .map_err(|refusal| refusal.to_string())?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weir_model::fault::{Fault, FaultKind};
 
-use super::{Catalog, Column, Function, Relation, RelationKind, Type};
+use super::{Catalog, Column, Function, Relation, RelationKind, Type, bodies};
 
 /// Rows in one answer; a database with more relations and columns than this is refused.
 const ROWS_MAX: usize = 2_000_000;
@@ -39,20 +39,20 @@ impl Fault for CatalogError {
 }
 
 /// One row of one answer, read by position.
-struct Cells<'a> {
+pub(super) struct Cells<'a> {
     query: &'static str,
     cells: &'a [Option<String>],
 }
 
 impl<'a> Cells<'a> {
-    fn text(&self, at: usize) -> Result<&'a str, CatalogError> {
+    pub(super) fn text(&self, at: usize) -> Result<&'a str, CatalogError> {
         self.cells
             .get(at)
             .and_then(Option::as_deref)
             .ok_or(CatalogError::Malformed(self.query))
     }
 
-    fn number<T: std::str::FromStr>(&self, at: usize) -> Result<T, CatalogError> {
+    pub(super) fn number<T: std::str::FromStr>(&self, at: usize) -> Result<T, CatalogError> {
         self.text(at)?
             .parse()
             .map_err(|_| CatalogError::Malformed(self.query))
@@ -76,10 +76,10 @@ impl<'a> Cells<'a> {
 
 /// Equal names share one allocation.
 #[derive(Default)]
-struct Names(HashMap<String, Arc<str>>);
+pub(super) struct Names(HashMap<String, Arc<str>>);
 
 impl Names {
-    fn intern(&mut self, name: &str) -> Arc<str> {
+    pub(super) fn intern(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.0.get(name) {
             return Arc::clone(known);
         }
@@ -89,7 +89,7 @@ impl Names {
     }
 }
 
-fn answer<'a>(
+pub(super) fn answer<'a>(
     rows: &'a CatalogRows,
     query: &'static str,
 ) -> Result<impl Iterator<Item = Cells<'a>> + use<'a>, CatalogError> {
@@ -125,10 +125,13 @@ pub(super) fn load(rows: &CatalogRows) -> Result<Catalog, CatalogError> {
     let mut names = Names::default();
     let mut catalog = Catalog {
         generation,
+        base: None,
         relations: Vec::new(),
         by_oid: HashMap::new(),
         by_name: HashMap::new(),
         functions: HashMap::new(),
+        function_oids: HashMap::new(),
+        sql_functions: HashMap::new(),
         types: HashMap::new(),
         type_names: HashMap::new(),
         operators: HashMap::new(),
@@ -140,6 +143,7 @@ pub(super) fn load(rows: &CatalogRows) -> Result<Catalog, CatalogError> {
     }
     load_relations(rows, &mut catalog, &mut names)?;
     load_routines(rows, &mut catalog, &mut names)?;
+    bodies::load(rows, &mut catalog, &mut names)?;
     for row in answer(rows, "types")? {
         let kind = Type {
             oid: row.number(0)?,
@@ -206,6 +210,7 @@ fn load_relations(
             attnum: row.number(1)?,
             name: names.intern(row.text(2)?),
             type_oid: row.number(3)?,
+            computed_from: Vec::new(),
         };
         if let Some(relation) = catalog.relation_mut(row.number(0)?) {
             relation.columns.push(column);
@@ -213,6 +218,14 @@ fn load_relations(
     }
     for relation in &mut catalog.relations {
         relation.columns.sort_by_key(|column| column.attnum);
+    }
+    for row in answer(rows, "generated")? {
+        let (number, from): (i16, i16) = (row.number(1)?, row.number(2)?);
+        if let Some(relation) = catalog.relation_mut(row.number(0)?)
+            && let Some(column) = relation.columns.iter_mut().find(|one| one.attnum == number)
+        {
+            column.computed_from.push(from);
+        }
     }
     for row in answer(rows, "views")? {
         if let Some(relation) = catalog.relation_mut(row.number(0)?) {
@@ -247,6 +260,13 @@ fn load_routines(
             scalar: row.flag(4)?,
             returns_set: row.flag(5)?,
         };
+        for oid in row.text(6)?.split(' ') {
+            let oid = oid
+                .parse()
+                .map_err(|_| CatalogError::Malformed("functions"))?;
+            let named = (Arc::clone(&function.schema), Arc::clone(&function.name));
+            catalog.function_oids.insert(oid, named);
+        }
         catalog
             .functions
             .entry(Arc::clone(&function.name))

@@ -58,10 +58,38 @@ pub const CATALOG_QUERIES: &[CatalogQuery] = &[
         sql: "SELECT n.nspname, p.proname, \
               pg_catalog.bool_or(p.provolatile = 'v'), pg_catalog.bool_or(p.prosecdef), \
               pg_catalog.bool_and(t.typtype IN ('b','d','e','r','m') AND p.proargmodes IS NULL), \
-              pg_catalog.bool_or(p.proretset) \
+              pg_catalog.bool_or(p.proretset), \
+              pg_catalog.string_agg(p.oid::pg_catalog.text, ' ') \
               FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
               JOIN pg_catalog.pg_type t ON t.oid = p.prorettype \
               GROUP BY 1, 2 ORDER BY 1, 2",
+    },
+    CatalogQuery {
+        name: "sql_functions",
+        sql: "SELECT n.nspname, p.proname, p.prosrc, \
+              COALESCE(pg_catalog.array_to_string(p.proargnames, ','), ''), \
+              COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), ''), p.pronargs, t.typrelid \
+              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+              JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+              JOIN pg_catalog.pg_type t ON t.oid = p.prorettype \
+              WHERE l.lanname = 'sql' AND p.prosrc <> '' AND p.proconfig IS NULL \
+              AND p.prokind IN ('f', 'w') \
+              AND n.nspname NOT IN ('pg_catalog', 'information_schema')",
+    },
+    CatalogQuery {
+        name: "overloads",
+        sql: "SELECT n.nspname, p.proname, pg_catalog.count(*) \
+              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+              WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') GROUP BY 1, 2",
+    },
+    CatalogQuery {
+        name: "generated",
+        sql: "SELECT d.objid, d.objsubid, d.refobjsubid FROM pg_catalog.pg_depend d \
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = d.objid AND a.attnum = d.objsubid \
+              WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+              AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+              AND d.objid = d.refobjid AND d.objsubid > 0 AND d.refobjsubid > 0 \
+              AND a.attgenerated <> ''",
     },
     CatalogQuery {
         name: "types",

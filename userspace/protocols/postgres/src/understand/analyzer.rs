@@ -8,6 +8,7 @@ use weir_model::request::{Access, Object};
 
 use super::flow::{ColumnId, Flow, Output, Rows};
 use super::functions::{self, Special};
+use super::routine::Arguments;
 use super::{NameScope, SqlLimits, SqlRefusal};
 use crate::catalog::{Catalog, Relation};
 
@@ -139,6 +140,10 @@ pub(super) struct Analyzer<'a> {
     pub(super) inner_diverted: Vec<Object>,
     pub(super) inner_literals: Vec<(std::ops::Range<usize>, Object)>,
     pub(super) inner_parameters: Vec<(u16, Object)>,
+    /// Within the body of a function: what it was called with.
+    pub(super) arguments: Option<Arguments>,
+    /// Bodies of functions within bodies of functions.
+    pub(super) opened: usize,
     /// Offsets mean nothing and predicates are not the agent's inside a view's definition.
     pub(super) in_view: bool,
 }
@@ -174,6 +179,8 @@ impl<'a> Analyzer<'a> {
             inner_diverted: Vec::new(),
             inner_literals: Vec::new(),
             inner_parameters: Vec::new(),
+            arguments: None,
+            opened: 0,
             in_view: false,
         }
     }

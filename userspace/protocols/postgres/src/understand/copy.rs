@@ -100,7 +100,14 @@ impl Analyzer<'_> {
         let range = copy
             .relation()
             .ok_or(SqlRefusal::Unsupported("COPY FROM without a table"))?;
-        match self.find(range)? {
+        let found = match self.find(range) {
+            Err(SqlRefusal::UnknownRelation(_)) if self.names.lenient => {
+                self.named_relation("insert", Some(range), false)?;
+                return self.named_relation("copyIn", Some(range), false);
+            }
+            found => found?,
+        };
+        match found {
             Named::Created(_) => {
                 self.new_relation("insert", Some(range))?;
                 self.new_relation("copyIn", Some(range))

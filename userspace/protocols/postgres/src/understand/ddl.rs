@@ -285,6 +285,17 @@ impl Analyzer<'_> {
                 let schema = schema.unwrap_or_else(|| self.creation_schema()).to_owned();
                 self.touch_object(action, "Table", &[&schema, name])
             }
+            // Whichever it would be, should it be there after all: each of them has to be permitted.
+            Err(SqlRefusal::UnknownRelation(_)) if self.names.lenient => match schema {
+                Some(schema) => self.touch_object(action, "Table", &[schema, name]),
+                None => {
+                    let path = self.names.search_path;
+                    for schema in path.iter().filter(|schema| &***schema != "pg_catalog") {
+                        self.touch_object(action, "Table", &[schema, name])?;
+                    }
+                    self.touch_object(action, "Table", &[self.creation_schema(), name])
+                }
+            },
             Err(refusal) => Err(refusal),
         }
     }

@@ -37,7 +37,8 @@ struct Walk<'n> {
     read: Flow,
     used: Flow,
     effects: bool,
-    /// A function in it returns a set: the values decide how many rows there are.
+    /// A function in it returns a set: the values decide how many rows there are. Or an operation may
+    /// fail: the values decide whether there are any.
     rows: bool,
 }
 
@@ -121,6 +122,11 @@ impl Analyzer<'_> {
             if self.is_no_cast(cast, &output) {
                 return Ok(output);
             }
+        }
+        if let Node::A_Indirection(part) = node
+            && let Some(output) = self.field_of_row(part)?
+        {
+            return Ok(output);
         }
         let flow = self.read(node)?;
         Ok(Output::expression(Arc::from(column_name(node)), flow))
@@ -210,6 +216,12 @@ impl Analyzer<'_> {
                 literal(constant, visit, walk);
                 Ok(())
             }
+            Node::ParamRef(parameter) if self.arguments.is_some() => {
+                let arguments = self.arguments.as_ref();
+                let flow = arguments.map(|known| known.numbered(parameter.number));
+                walk.add(&flow.unwrap_or_default().derived(), visit);
+                Ok(())
+            }
             Node::ParamRef(parameter) => {
                 if let (Ok(number), Some(group)) = (
                     u16::try_from(parameter.number),
@@ -242,6 +254,14 @@ impl Analyzer<'_> {
                 Ok(())
             }
             Node::SelectStmt(_) => Err(SqlRefusal::Unsupported("a query in that place")),
+            Node::A_Indirection(part) => {
+                let Some(output) = self.field_of_row(part)? else {
+                    tree::children(visit.node, |child| walk.push(child, visit));
+                    return Ok(());
+                };
+                walk.add(&output.flow.derived(), visit);
+                Ok(())
+            }
             node => {
                 if tree::children(node, |child| walk.push(child, visit)) {
                     Ok(())
@@ -282,7 +302,19 @@ impl Analyzer<'_> {
     ) -> Result<(), SqlRefusal> {
         let parts =
             tree::names(call.funcname()).ok_or(SqlRefusal::Unsupported("a function name"))?;
+        if let Some(opened) = self.open(call, &parts)? {
+            walk.add(&opened.whole(), visit);
+            walk.rows |= self
+                .catalog()
+                .functions(parts.last().copied().unwrap_or_default())
+                .iter()
+                .any(|one| one.returns_set)
+                && !opened.arguments.is_empty();
+            return Ok(());
+        }
         walk.effects |= self.call_of(call, &parts)?;
+        let name = parts.last().copied().unwrap_or_default();
+        walk.rows |= self.call_is_partial(call, name)?;
         let functions = self
             .catalog()
             .functions(parts.last().copied().unwrap_or_default());
@@ -382,6 +414,7 @@ impl Analyzer<'_> {
         if let Some(name) = expr.name().iter().filter_map(Node::as_str).next_back() {
             walk.effects |= self.operator_name(name)?;
         }
+        walk.rows |= self.operator_is_partial(expr);
         walk.push(expr.lexpr(), visit);
         walk.push(expr.rexpr(), visit);
         Ok(())
@@ -411,6 +444,7 @@ impl Analyzer<'_> {
                 walk.effects |= self.call(&[schema, function])?;
             }
         }
+        walk.rows |= self.cast_is_partial(cast)?;
         walk.push(cast.arg(), visit);
         Ok(())
     }

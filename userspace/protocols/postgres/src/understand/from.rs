@@ -143,6 +143,8 @@ impl Analyzer<'_> {
         };
         let path = [Arc::from("pg_catalog")];
         let names = super::NameScope {
+            lenient: false,
+            path_settled: true,
             search_path: &path,
             ..*self.names
         };
@@ -209,6 +211,10 @@ impl Analyzer<'_> {
                 continue;
             };
             let call = entry.first().unwrap_or(Node::None);
+            let declared = matches!(entry.get(1), Some(Node::NodeList(_)));
+            if !declared && self.opened_in_from(call, function, &mut columns)? {
+                continue;
+            }
             let flow = self.read(call)?;
             // What stands in FROM decides how many rows there are.
             self.touch_flow("usePredicate", &flow)?;
@@ -257,6 +263,37 @@ impl Analyzer<'_> {
         item.rest = all;
         apply_alias(&mut item, function.alias());
         Ok(item)
+    }
+
+    /// The columns of a function whose body is seen; what it is called with decides how many rows
+    /// there are.
+    fn opened_in_from(
+        &mut self,
+        call: Node<'_>,
+        function: &RangeFunction,
+        columns: &mut Vec<Arc<Output>>,
+    ) -> Result<bool, SqlRefusal> {
+        let Node::FuncCall(call) = call else {
+            return Ok(false);
+        };
+        let parts: Vec<&str> = call.funcname().iter().filter_map(Node::as_str).collect();
+        let Some(opened) = self.open(call, &parts)? else {
+            return Ok(false);
+        };
+        self.touch_flow("usePredicate", &opened.arguments)?;
+        if opened.rows.open {
+            return Ok(false);
+        }
+        let single = opened.rows.columns.len() == 1 && function.functions().len() == 1;
+        let alias = function.alias().and_then(|alias| alias.aliasname());
+        for column in &opened.rows.columns {
+            let own = alias.filter(|_| single);
+            columns.push(match own {
+                Some(alias) => Arc::new(column.renamed(Arc::from(alias))),
+                None => Arc::clone(column),
+            });
+        }
+        Ok(true)
     }
 
     fn function_shape(&self, call: Node<'_>, range: &RangeFunction) -> FunctionShape {

@@ -101,13 +101,11 @@ pub(super) fn special(name: &str) -> Special {
 }
 
 /// Settings that change how the server reads SQL: Weir pins them.
-pub(super) fn is_pinned(setting: &str) -> bool {
+pub(crate) fn is_pinned(setting: &str) -> bool {
     matches!(
         setting,
         "standard_conforming_strings"
             | "client_encoding"
-            | "backslash_quote"
-            | "escape_string_warning"
             | "transform_null_equals"
             | "session_preload_libraries"
             | "local_preload_libraries"

@@ -36,6 +36,7 @@ pub(super) fn finish(
         analyzer.accesses(),
         attributes(&analyzer, source, read_only),
     );
+    changes.temporary = matches!(class.kind, StatementKind::Ddl) && only_temporary(&intent);
     let secret = holds_secrets(&intent);
     let ranges = if secret {
         secrets::secret_ranges(source)
@@ -65,6 +66,9 @@ pub(super) fn finish(
     );
     diverted.sort();
     diverted.dedup();
+    let unseen = analyzer.called.foreign
+        || analyzer.triggers
+        || matches!(class.kind, StatementKind::Do | StatementKind::Call);
     Ok(Statement {
         columns: class.rows.as_ref().map(|rows| {
             rows.columns
@@ -82,6 +86,20 @@ pub(super) fn finish(
         compared_literals: literals,
         compared_parameters: parameters,
         diverted,
+        unseen,
+    })
+}
+
+/// Whether all that is made, changed or dropped is in the session's temporary schema.
+fn only_temporary(intent: &Intent) -> bool {
+    let mut changed = intent
+        .accesses
+        .iter()
+        .filter(|access| matches!(access.action, "create" | "alter" | "drop"))
+        .peekable();
+    changed.peek().is_some() && changed.all(|access| {
+        access.object.kind == "Table"
+            && matches!(access.object.path.get(2), Some(schema) if schema.starts_with("pg_temp"))
     })
 }
 

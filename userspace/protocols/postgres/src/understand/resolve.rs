@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pg_raw_parse::Node;
-use pg_raw_parse::nodes::ColumnRef;
+use pg_raw_parse::nodes::{A_Indirection, ColumnRef};
 
 use super::SqlRefusal;
 use super::analyzer::{Analyzer, Item};
@@ -48,6 +48,11 @@ impl Analyzer<'_> {
             }
             _ => None,
         };
+        let found = found.or_else(|| {
+            // Within the body of a function: columns come first.
+            let flow = self.arguments.as_ref()?.named(qualifier, name)?;
+            Some(Output::expression(Arc::from(name), flow))
+        });
         found.ok_or_else(|| SqlRefusal::UnknownColumn(name.to_owned()))
     }
 
@@ -93,6 +98,32 @@ impl Analyzer<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// `(t).column`, where `t` is something in FROM and no column: the same as `t.column`.
+    pub(super) fn field_of_row(
+        &mut self,
+        part: &A_Indirection,
+    ) -> Result<Option<Output>, SqlRefusal> {
+        let (Node::ColumnRef(row), 1) = (part.arg(), part.indirection().len()) else {
+            return Ok(None);
+        };
+        let field = part.indirection().first().and_then(|step| step.as_str());
+        let table = row.fields().first().and_then(Node::as_str);
+        let (Some(table), Some(field), 1) = (table, field, row.fields().len()) else {
+            return Ok(None);
+        };
+        let of_row = match self.unqualified(table)? {
+            Some(found) => found.described.is_none() && found.plain.is_none(),
+            None => false,
+        };
+        let known = self
+            .item(None, table)
+            .is_some_and(|item| item.columns.iter().any(|column| &*column.name == field));
+        if !of_row || !known {
+            return Ok(None);
+        }
+        self.qualified_column(None, table, field)
     }
 
     fn item(&self, schema: Option<&str>, table: &str) -> Option<&Item> {
@@ -188,6 +219,13 @@ impl Analyzer<'_> {
                 attnum: column.attnum,
             };
             let mut flow = Flow::one(id);
+            for from in &column.computed_from {
+                let from = Flow::one(ColumnId {
+                    relation: oid,
+                    attnum: *from,
+                });
+                flow.join(&from.derived());
+            }
             for relative in &relatives {
                 if let Some(same) = relative.column(&column.name) {
                     flow.join(&Flow::one(ColumnId {

@@ -252,6 +252,7 @@ impl Analyzer<'_> {
                     search_path: true,
                     catalog: true,
                     role: true,
+                    temporary: false,
                     session_pins: false,
                 };
                 return Ok(class);
@@ -499,6 +500,7 @@ impl Analyzer<'_> {
             }
         }
         self.pins |= inner.changes.session_pins;
+        self.called.foreign |= inner.unseen;
         self.inner_diverted.extend(inner.diverted.iter().cloned());
         self.inner_literals
             .extend(inner.compared_literals.iter().cloned());
@@ -537,6 +539,7 @@ impl Analyzer<'_> {
             search_path: ends,
             catalog: false,
             role: ends,
+            temporary: false,
             session_pins: false,
         };
         Ok(class)
@@ -585,8 +588,15 @@ impl Analyzer<'_> {
     }
 }
 
-/// Setting a pinned setting to the value it has is harmless: drivers do it on every connect.
+/// Setting a pinned setting to the value it has is harmless: drivers do it on every connect. So is
+/// its default, which every session starts with.
 fn keeps_pin(set: &VariableSetStmt, name: &str) -> bool {
+    if matches!(
+        set.kind,
+        VariableSetKind::VAR_RESET | VariableSetKind::VAR_SET_DEFAULT
+    ) {
+        return true;
+    }
     if set.kind != VariableSetKind::VAR_SET_VALUE || set.args().len() != 1 {
         return false;
     }

@@ -24,7 +24,10 @@ pub enum Frontend<'a> {
     CopyData(&'a [u8]),
     CopyDone,
     CopyFail(&'a str),
-    FunctionCall,
+    /// By the function's OID; its arguments stay in the frame.
+    FunctionCall {
+        oid: u32,
+    },
     /// Password, SASL and GSS answers share one tag.
     Password(&'a [u8]),
 }
@@ -73,10 +76,7 @@ pub fn decode(frame: &Frame) -> Result<Frontend<'_>, WireError> {
         b'd' => Frontend::CopyData(reader.remaining()),
         b'c' => Frontend::CopyDone,
         b'f' => Frontend::CopyFail(reader.cstr()?),
-        b'F' => {
-            reader.remaining();
-            Frontend::FunctionCall
-        }
+        b'F' => function_call(&mut reader)?,
         b'p' => Frontend::Password(reader.remaining()),
         other => return Err(WireError::Unknown(other)),
     };
@@ -100,6 +100,18 @@ fn formats(reader: &mut Reader<'_>) -> Result<Vec<i16>, WireError> {
             _ => Err(WireError::Length),
         })
         .collect()
+}
+
+fn function_call<'a>(reader: &mut Reader<'a>) -> Result<Frontend<'a>, WireError> {
+    let oid = reader.u32()?;
+    formats(reader)?;
+    for _ in 0..reader.count()? {
+        reader.value()?;
+    }
+    match reader.i16()? {
+        0 | 1 => Ok(Frontend::FunctionCall { oid }),
+        _ => Err(WireError::Length),
+    }
 }
 
 fn bind<'a>(reader: &mut Reader<'a>) -> Result<Bind<'a>, WireError> {

@@ -1,0 +1,111 @@
+"""Runs statements over the raw protocol and prints every byte that came back, as JSON lines.
+
+Standard input: {"cases": [{"name": ..., "statements": [...]}, ...]}. Where to: PGHOST (a folder is a
+unix socket), PGPORT, PGUSER, PGDATABASE. For each case and mode one line {"case", "mode", "hex"}; the
+modes are the simple protocol, a binary cursor in it, and the extended protocol in text and in binary.
+Each case runs in a transaction of its own, which is rolled back. Only the standard library is used.
+"""
+
+import json
+import os
+import socket
+import struct
+import sys
+
+
+class Session:
+    def __init__(self):
+        host, port = os.environ["PGHOST"], int(os.environ.get("PGPORT", "5432"))
+        if host.startswith("/"):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(f"{host}/.s.PGSQL.{port}")
+        else:
+            self.socket = socket.create_connection((host, port))
+        self.socket.settimeout(60)
+        self.buffer = b""
+        body = struct.pack(">I", 3 << 16)
+        for name in ("user", "database"):
+            body += name.encode() + b"\0" + os.environ["PG" + name.upper()].encode() + b"\0"
+        body += b"\0"
+        self.socket.sendall(struct.pack(">I", len(body) + 4) + body)
+        self.until_ready()
+
+    def read(self, count):
+        while len(self.buffer) < count:
+            piece = self.socket.recv(65536)
+            if not piece:
+                raise EOFError
+            self.buffer += piece
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return taken
+
+    def until_ready(self):
+        """Every byte up to ReadyForQuery."""
+        seen = b""
+        while True:
+            head = self.read(5)
+            body = self.read(struct.unpack(">I", head[1:])[0] - 4)
+            seen += head + body
+            if head[:1] == b"Z":
+                return seen
+            if head[:1] == b"G":
+                # Nobody copies in here.
+                self.send(b"f", b"no\0")
+
+    def send(self, tag, body):
+        self.socket.sendall(tag + struct.pack(">I", len(body) + 4) + body)
+
+    def query(self, text):
+        self.send(b"Q", text.encode() + b"\0")
+        return self.until_ready()
+
+    def extended(self, text, binary):
+        self.send(b"P", b"\0" + text.encode() + b"\0\0\0")
+        self.send(b"B", b"\0\0\0\0\0\0" + struct.pack(">HH", 1, int(binary)))
+        self.send(b"D", b"P\0")
+        self.send(b"E", b"\0\0\0\0\0")
+        self.send(b"S", b"")
+        return self.until_ready()
+
+    def run(self, mode, statement):
+        if mode == "simple":
+            return self.query(statement)
+        return self.extended(statement, mode == "extended-binary")
+
+
+def through_cursor(statements):
+    """A single query by way of a binary cursor, or None."""
+    if len(statements) > 1 or statements[0].split()[0] not in ("select", "with", "table", "values"):
+        return None
+    # What changes rows cannot be a cursor, nor can what locks them be one that scrolls.
+    words = statements[0].split()
+    if any(word in words for word in ("(update", "(delete", "(insert", "into")):
+        return None
+    return [f"declare leak_cursor binary cursor for {statements[0]}", "fetch all from leak_cursor"]
+
+
+def main():
+    cases = json.load(sys.stdin)["cases"]
+    session = Session()
+    session.query("listen leak")
+    for case in cases:
+        plans = [(mode, case["statements"]) for mode in ("simple", "extended-text", "extended-binary")]
+        cursor = through_cursor(case["statements"])
+        if cursor:
+            plans.append(("simple-binary", cursor))
+        for mode, statements in plans:
+            try:
+                session.query("begin")
+                seen = b""
+                for statement in statements:
+                    seen += session.run("simple" if mode == "simple-binary" else mode, statement)
+                seen += session.query("rollback")
+            except (EOFError, OSError) as error:
+                print(json.dumps({"case": case["name"], "mode": mode, "lost": str(error)}), flush=True)
+                session = Session()
+                session.query("listen leak")
+                continue
+            print(json.dumps({"case": case["name"], "mode": mode, "hex": seen.hex()}))
+
+
+main()

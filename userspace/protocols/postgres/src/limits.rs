@@ -1,0 +1,83 @@
+//! A result that is longer than policy allows: cut off with an error, and the session goes on.
+//!
+//! The server is not told, since a cancel could hit the next statement: what still comes of the
+//! result is thrown away. In a transaction the server is made to fail, as the client was told it did.
+
+use bytes::Bytes;
+use weir_govern::{CloseReason, OwnToClient, OwnToServer};
+use weir_model::time::Now;
+
+use crate::expect_query::FAILING;
+use crate::pipeline::{Expect, Running};
+use crate::reply;
+use crate::session::PostgresSession;
+use crate::wire::{cstr, message};
+
+/// SQLSTATE `program_limit_exceeded`.
+const CODE: &str = "54000";
+const TEXT: &str = "weir: policy allows no more of this result";
+
+impl Running {
+    /// Whether another row of that many bytes is more than policy allows.
+    pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        let obligations = &self.reach.obligations;
+        let after = self.bytes_out.saturating_add(bytes as u64);
+        obligations.rows_max.is_some_and(|max| self.rows >= max)
+            || obligations.bytes_max.is_some_and(|max| after > max)
+    }
+}
+
+impl PostgresSession {
+    /// Whether the client was told already that the result at the front ends here.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        matches!(
+            self.expected.front(),
+            Some(Expect::Statement(running) | Expect::Execute(running)) if running.cut_off
+        )
+    }
+
+    /// A limit of policy is reached. With more behind it in the same message or pipeline the server
+    /// would run what the client is told is skipped: then the session ends.
+    pub(crate) fn over_limit(&mut self) {
+        let last = match self.expected.get(1) {
+            Some(Expect::QueryEnd | Expect::Sync) => self.expected.len() == 2,
+            Some(_) => false,
+            None => true,
+        };
+        let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
+        else {
+            return self.confused();
+        };
+        if !last || !self.staged.is_empty() {
+            return self.fatal(CODE, TEXT, CloseReason::LimitReached);
+        }
+        running.cut_off = true;
+        let hint = "Ask for less: a smaller LIMIT, or fewer columns.";
+        let error = reply::error(CODE, TEXT, hint);
+        self.pass_to_client(OwnToClient::Denial, error);
+        self.fail_transaction = true;
+        self.skipping |= self.expected.len() == 1;
+    }
+
+    /// The server has ended what was cut off.
+    pub(crate) fn end_cut_off(&mut self, now: Now) {
+        if let Some(Expect::Statement(running) | Expect::Execute(running)) =
+            self.expected.pop_front()
+        {
+            self.finish_running(*running, CODE, now);
+        }
+    }
+
+    /// Behind the end of a batch that was cut off: whether the server has to fail as well first.
+    pub(crate) fn fails_transaction(&mut self, status: u8) -> bool {
+        if !std::mem::take(&mut self.fail_transaction) || status != b'T' {
+            return false;
+        }
+        self.own_to_server(OwnToServer::Probe, |out| {
+            message(out, b'Q', |out| cstr(out, FAILING));
+        });
+        self.expected
+            .push_front(Expect::HiddenQueryError(Bytes::new()));
+        true
+    }
+}

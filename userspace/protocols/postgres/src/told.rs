@@ -1,0 +1,147 @@
+//! What the server says beside results: notices, notifications, errors. Which of it may hold a value
+//! that is masked for this principal, and what is passed on of it.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use weir_govern::OwnToClient;
+use weir_model::request::Object;
+
+use crate::catalog::{Column, Relation};
+use crate::pipeline::Expect;
+use crate::reply::{scrub, shows_row, without_detail};
+use crate::session::PostgresSession;
+use crate::wire::{Frame, Reader, backend, cstr, message};
+
+/// Stands for the payload of a notification.
+const WITHHELD: &str = "[withheld]";
+
+impl PostgresSession {
+    /// Whether policy masks anything of this database for this principal.
+    pub(crate) fn masks_any(&mut self) -> bool {
+        let (Some(governor), Some(catalog)) = (&mut self.governor, &self.catalog) else {
+            return true;
+        };
+        if !governor.masks_any() {
+            return false;
+        }
+        if let Some(known) = self.masks_here {
+            return known;
+        }
+        let found = catalog.relations().any(|relation| {
+            relation.columns.iter().any(|column| {
+                let object = column_object(&self.config.target, &self.database, relation, column);
+                governor.masks(&object)
+            })
+        });
+        self.masks_here = Some(found);
+        found
+    }
+
+    /// Whether what runs at the front has no masked value in reach: neither its own nor, where code
+    /// runs that is not seen here, any other.
+    fn clear(&mut self) -> bool {
+        let (clear, unseen) = match self.expected.front() {
+            Some(Expect::Statement(running) | Expect::Execute(running)) => {
+                (running.reach.is_clear(), running.reach.runs_unseen())
+            }
+            Some(Expect::Describe { what, .. }) => (what.clear, what.unseen),
+            Some(
+                Expect::ParseDone { clear, unseen, .. } | Expect::BindDone { clear, unseen, .. },
+            ) => (*clear, *unseen),
+            // Deferred triggers run at the end of the transaction.
+            Some(_) | None => (true, false),
+        };
+        clear && !((unseen || self.unseen_in_transaction) && self.masks_any())
+    }
+
+    pub(crate) fn notice(&mut self, frame: &Frame) {
+        let Ok(fields) = backend::error_fields(frame) else {
+            return self.confused();
+        };
+        if matches!(self.expected.front(), Some(Expect::Probe(_))) {
+            return;
+        }
+        let bytes = if self.clear() {
+            frame.whole.clone()
+        } else {
+            scrub(b'N', &fields)
+        };
+        self.pass_to_client(OwnToClient::ServerMessage, bytes);
+    }
+
+    /// A payload may hold any value, whoever sent it; it is passed only to those from whom nothing is
+    /// kept. Others still hear that there was one.
+    pub(crate) fn notification(&mut self, frame: &Frame) {
+        let mut reader = Reader::new(frame.body());
+        let (Ok(pid), Ok(channel)) = (reader.i32(), reader.cstr()) else {
+            return self.confused();
+        };
+        if !self.masks_any() {
+            return self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
+        }
+        // A channel is a name that this session has listened to.
+        let mut out = BytesMut::new();
+        message(&mut out, b'A', |out| {
+            out.put_i32(pid);
+            cstr(out, channel);
+            cstr(out, WITHHELD);
+        });
+        self.pass_to_client(OwnToClient::ServerMessage, out.freeze());
+    }
+
+    /// The server's error, as far as the client may see it.
+    pub(crate) fn pass_error(&mut self, frame: &Frame, fields: &[(u8, String)]) {
+        let bytes = if !self.clear() {
+            scrub(b'E', fields)
+        } else if shows_row(fields) && self.hides_row(fields) {
+            without_detail(b'E', fields)
+        } else {
+            frame.whole.clone()
+        };
+        self.pass_to_client(OwnToClient::ServerMessage, bytes);
+    }
+
+    /// Whether the row of a violated constraint may have a column that is masked: of the table that the
+    /// server names, any column counts. A foreign key shows the key of another table.
+    fn hides_row(&mut self, fields: &[(u8, String)]) -> bool {
+        if !self.masks_any() {
+            return false;
+        }
+        let text = |wanted: u8| {
+            let found = fields.iter().find(|(code, _)| *code == wanted);
+            found.map_or("", |(_, text)| text.as_str())
+        };
+        let (Some(catalog), Some(governor)) = (&self.catalog, &mut self.governor) else {
+            return true;
+        };
+        let relation = catalog.relation_in(text(b's'), text(b't'));
+        let (Some(relation), false) = (relation, text(b'C') == "23503") else {
+            return true;
+        };
+        relation.columns.iter().any(|column| {
+            let object = column_object(&self.config.target, &self.database, relation, column);
+            governor.masks(&object)
+        })
+    }
+}
+
+fn column_object(
+    target: &Arc<str>,
+    database: &Arc<str>,
+    relation: &Relation,
+    column: &Column,
+) -> Object {
+    Object {
+        kind: "Column",
+        path: [
+            target,
+            database,
+            &relation.schema,
+            &relation.name,
+            &column.name,
+        ]
+        .map(Arc::clone)
+        .into(),
+    }
+}

@@ -1,0 +1,173 @@
+//! Operations that fail, or take their time, for some values and not for others.
+//!
+//! Whether a statement fails is an answer that no mask hides: `1 / (case when ssn < 'k' then 0 else 1
+//! end)` asks about `ssn` as a WHERE does. So what such an operation works on counts as a predicate. A
+//! base column as it stands, in a cast or a call, does not: that asks one fixed question.
+
+use pg_raw_parse::nodes::{A_Expr, FuncCall, TypeCast};
+use pg_raw_parse::{ConstValue, Node};
+
+use super::SqlRefusal;
+use super::analyzer::Analyzer;
+
+/// Types that every value can be cast to, by the name that the grammar gives them.
+const TOTAL_TYPES: &[&str] = &[
+    "text",
+    "varchar",
+    "bpchar",
+    "char",
+    "name",
+    "bytea",
+    "json",
+    "regclass",
+    "oid",
+    "refcursor",
+];
+
+/// Built-in functions that fail for some arguments.
+const PARTIAL: &[&str] = &[
+    "chr",
+    "convert_from",
+    "decode",
+    "exp",
+    "factorial",
+    "json",
+    "jsonb_path_exists",
+    "jsonb_path_match",
+    "jsonb_path_query",
+    "ln",
+    "log",
+    "log10",
+    "make_date",
+    "make_interval",
+    "make_time",
+    "make_timestamp",
+    "make_timestamptz",
+    "numrange",
+    "int4range",
+    "int8range",
+    "daterange",
+    "tsrange",
+    "tstzrange",
+    "parse_ident",
+    "pg_size_bytes",
+    "sqrt",
+    "to_date",
+    "to_number",
+    "to_regclass",
+    "to_timestamp",
+    "xmlparse",
+    "xpath",
+];
+
+/// Of these, the other arguments choose for which values they fail or how long they take.
+const CHOOSABLE: &[&str] = &[
+    "div",
+    "gcd",
+    "get_bit",
+    "get_byte",
+    "lcm",
+    "lpad",
+    "mod",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "pow",
+    "power",
+    "repeat",
+    "rpad",
+    "set_bit",
+    "set_byte",
+    "setseed",
+    "width_bucket",
+];
+
+/// A number that is added or multiplied and is larger than this chooses where a result overflows.
+const LITERAL_MAX: f64 = 1000.0;
+
+impl Analyzer<'_> {
+    /// Whether an operator may fail by its values.
+    pub(super) fn operator_is_partial(&self, expr: &A_Expr) -> bool {
+        let name = expr.name().iter().filter_map(Node::as_str).next_back();
+        let literals = [number(expr.lexpr()), number(expr.rexpr())];
+        match name {
+            Some("/" | "%") => !literals[1].is_some_and(|divisor| divisor != 0.0),
+            Some("^" | "|/" | "||/" | "!" | "<<" | ">>") => true,
+            Some("+" | "-" | "*") => literals
+                .into_iter()
+                .flatten()
+                .any(|literal| literal.abs() > LITERAL_MAX),
+            Some(_) | None => false,
+        }
+    }
+
+    /// Whether a call may fail by its arguments.
+    pub(super) fn call_is_partial(
+        &mut self,
+        call: &FuncCall,
+        name: &str,
+    ) -> Result<bool, SqlRefusal> {
+        if matches!(name, "lpad" | "rpad" | "repeat") {
+            // A length that is written out says nothing.
+            let literal = call
+                .args()
+                .get(1)
+                .is_some_and(|length| number(length).is_some());
+            return Ok(!literal);
+        }
+        if CHOOSABLE.contains(&name) {
+            return Ok(true);
+        }
+        if !PARTIAL.contains(&name) {
+            return Ok(false);
+        }
+        for argument in call.args() {
+            if !self.is_fixed(argument)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a cast may fail by its value.
+    pub(super) fn cast_is_partial(&mut self, cast: &TypeCast) -> Result<bool, SqlRefusal> {
+        let names = cast.type_name().map(|name| name.names());
+        let last = names
+            .and_then(|names| names.iter().next_back())
+            .and_then(|name| name.sval());
+        if last.is_some_and(|name| TOTAL_TYPES.contains(&name)) {
+            return Ok(false);
+        }
+        Ok(!self.is_fixed(cast.arg())?)
+    }
+
+    /// A literal, a parameter, or a base column as it stands.
+    fn is_fixed(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
+        let mut node = node;
+        while let Node::TypeCast(cast) = node {
+            self.spend(1)?;
+            node = cast.arg();
+        }
+        match node {
+            Node::A_Const(_) | Node::ParamRef(_) => Ok(true),
+            Node::ColumnRef(column) => Ok(self.column(column)?.plain.is_some()),
+            Node::A_ArrayExpr(array) => Ok(array
+                .elements()
+                .iter()
+                .all(|element| matches!(element, Node::A_Const(_)))),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// A literal number.
+fn number(node: Node<'_>) -> Option<f64> {
+    let Node::A_Const(constant) = node else {
+        return None;
+    };
+    match constant.val()? {
+        ConstValue::Integer(number) => Some(f64::from(number)),
+        ConstValue::Float(text) => text.parse().ok(),
+        _ => None,
+    }
+}
