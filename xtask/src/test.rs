@@ -2,9 +2,11 @@
 //!
 //! A tier that cannot run is named, and fails under `--strict`: skipped must not look like passed.
 
+mod deploy;
 mod leak;
 mod live;
 mod nextest;
+mod sets;
 mod tiers;
 
 use std::process::ExitCode;

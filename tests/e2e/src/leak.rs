@@ -365,6 +365,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Where the tier wants to read it.
+    #[must_use]
+    pub fn path() -> Option<String> {
+        std::env::var("WEIR_LEAK_REPORT").ok()
+    }
+
     /// As the tier prints it.
     #[must_use]
     pub fn text(&self) -> String {

@@ -6,7 +6,9 @@
     reason = "tests of the whole product: they wait by the wall clock and are told their lab by the environment"
 )]
 
+pub mod cluster;
 pub mod dns;
+pub mod engine;
 pub mod fakes;
 pub mod lab;
 pub mod leak;

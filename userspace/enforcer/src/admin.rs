@@ -16,7 +16,6 @@ mod run;
 mod server;
 mod signin;
 
-pub(crate) use self::browser::Browsers;
 pub(crate) use self::peer::PeerRule;
 pub(crate) use self::run::Runs;
 pub(crate) use self::server::{AdminState, serve_tcp, serve_unix};

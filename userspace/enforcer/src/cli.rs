@@ -11,6 +11,7 @@ mod flows;
 mod grants;
 mod login;
 mod policy;
+mod ready;
 mod revoke;
 mod run;
 mod sessions;
@@ -63,6 +64,21 @@ pub(crate) struct NodeArgs {
     /// This node's name in the cluster, instead of kubernetes.node
     #[arg(long, env = "WEIR_KUBERNETES_NODE", value_name = "NAME")]
     kubernetes_node: Option<String>,
+    /// Holds a line for as long as new flows are this process's (see weir ready)
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Once another node has succeeded this one and its sessions have ended, wait for SIGTERM
+    /// instead of leaving: for supervisors that start again whatever leaves, such as a DaemonSet
+    #[arg(long)]
+    stay: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  weir ready --file /run/weir-pod/ready   # exit 0 or 1")]
+pub(crate) struct ReadyArgs {
+    /// What weir node was given as --ready-file
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -71,6 +87,8 @@ enum Command {
     Broker(ConfigArg),
     /// Run the enforcer: identity, policy, masking, recording (drops to node.user)
     Node(NodeArgs),
+    /// Say whether one node process serves, by its own file; another may answer on admin.http
+    Ready(ReadyArgs),
     /// Check configuration and policies; reports every problem
     Check(check::CheckArgs),
     /// Look at what this host offers and whether the parts answer
@@ -117,7 +135,15 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Broker(arg) => daemon::broker::run(&arg.config),
-        Command::Node(arg) => daemon::node::run(&arg.config.config, arg.kubernetes_node.as_deref()),
+        Command::Node(arg) => {
+            let options = daemon::node::NodeOptions {
+                kubernetes_node: arg.kubernetes_node,
+                ready_file: arg.ready_file,
+                stay: arg.stay,
+            };
+            daemon::node::run(&arg.config.config, &options)
+        }
+        Command::Ready(args) => ready::run(&args.file),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Login(args) => login::login(&args),

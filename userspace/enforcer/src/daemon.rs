@@ -11,6 +11,7 @@ pub(crate) mod identities;
 mod intake;
 mod ledger;
 pub(crate) mod node;
+mod pods;
 pub(crate) mod prepare;
 mod pulse;
 mod serving;

@@ -169,12 +169,7 @@ impl Registry {
         }
     }
 
-    /// Ends every flow of a workload and says how many there were.
-    pub(crate) fn kill_workload(&self, workload: &str, text: &'static str) -> usize {
-        self.kill_where(text, |row| &*row.workload == workload)
-    }
-
-    /// Ends every flow that `chosen` names.
+    /// Ends every flow that `chosen` names and says how many there were.
     pub(crate) fn kill_where(
         &self,
         text: &'static str,

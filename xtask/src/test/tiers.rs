@@ -1,7 +1,6 @@
 //! The tiers, in the order in which they run: cheap ones first.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -50,11 +49,11 @@ pub(super) const ALL: &[Tier] = &[
     check("live", live::tenant),
     tests("policy", |step| in_lab(step, "policy", POLICY)),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
-    tests("deploy", deploy),
+    tests("deploy", super::deploy::run),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
     tests("ssh", |step| in_lab(step, "ssh", SSH)),
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
-    tests("sets", sets),
+    tests("sets", super::sets::run),
     tests("upgrade", upgrade),
     tests("leak", leak),
     tests("postgres", postgres),
@@ -71,9 +70,9 @@ const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(wei
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|leak|policy)$/) - binary(/^identity/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|policy)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
-const SETS: &str = "package(weir-e2e) & binary(sets)";
+pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pods)$/)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
@@ -139,18 +138,6 @@ fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
     nextest(step, name, filter, &[])
 }
 
-fn deploy(step: &Step) -> Result<Outcome> {
-    let mut command = Command::new(setup::python_binary()?);
-    command
-        .arg("-B")
-        .arg(place::root().join("tests/deploy/check.py"));
-    run::logged(step, &log("deploy"), &mut command)?;
-    let text = fs::read_to_string(log("deploy")).unwrap_or_default();
-    Ok(Outcome::Passed(
-        text.lines().filter(|line| line.starts_with("ok ")).count(),
-    ))
-}
-
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     in_lab_of(step, tier, filter, &[], |args| args)
 }
@@ -170,15 +157,6 @@ fn upgrade(step: &Step) -> Result<Outcome> {
     in_lab_of(step, "upgrade", UPGRADE, &[], |args| UpArgs {
         plain_database: true,
         policies: Some(policies),
-        ..args
-    })
-}
-
-/// Pods, names and Services come from servers of the tests.
-fn sets(step: &Step) -> Result<Outcome> {
-    let config = place::root().join("tests/e2e/config/sets.yaml");
-    in_lab_of(step, "sets", SETS, &[], |args| UpArgs {
-        config: Some(config),
         ..args
     })
 }

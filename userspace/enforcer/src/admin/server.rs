@@ -17,7 +17,7 @@ use weir_relay::Node;
 use weir_state::State;
 
 use super::routes;
-use super::{Browsers, PeerRule, Runs, SignIns};
+use super::{PeerRule, Runs, SignIns};
 use crate::config::Config;
 
 /// Requests at once; more wait.
@@ -33,7 +33,6 @@ pub(crate) struct AdminState {
     pub(crate) identify: Arc<Identify>,
     pub(crate) signins: SignIns,
     pub(crate) runs: Runs,
-    pub(crate) browsers: Browsers,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) readiness: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) config: Config,

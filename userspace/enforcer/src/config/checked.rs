@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use weir_mask::{Detector, OutputPatterns};
 
+use super::containers::{Runtime, check_runtimes};
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
 use super::sets::{
@@ -14,7 +15,7 @@ use super::sets::{
     check_found, check_kubernetes, check_members, is_within,
 };
 use super::shared_state::{self, StatePlace};
-use super::sign_in::{Cluster, Graph, SignIn, check_graph, check_sign_in};
+use super::sign_in::{Cluster, Graph, SignIn, Signing, check_graph, check_sign_in};
 use super::targets::{Target, check_targets};
 
 /// Everything the product reads from its file.
@@ -25,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) exempt: Exempt,
     pub(crate) kubernetes: Option<Kubernetes>,
+    pub(crate) runtimes: Vec<Runtime>,
     pub(crate) dns: Dns,
     pub(crate) targets: Vec<Target>,
     pub(crate) policies: PathBuf,
@@ -189,7 +191,8 @@ impl Checker<'_> {
     }
 }
 
-fn is_guid(text: &str) -> bool {
+/// In lower case.
+pub(crate) fn is_guid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
@@ -213,6 +216,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     let workloads = check_workloads(&raw.workloads, &node, &identity, &mut checker);
     let exempt = check_exempt(&raw.exempt, &node, &cgroups(&workloads), &mut checker);
     let kubernetes = check_kubernetes(raw.kubernetes.as_ref(), &node.name, &mut checker);
+    let runtimes = check_runtimes(&raw.runtimes, &node, &mut checker);
     let dns = check_dns(&raw.dns, &mut checker);
     let targets = check_targets(&raw.targets, &mut checker);
     let admin_groups = check_groups("admin.groups", raw.admin_groups, &mut checker);
@@ -250,6 +254,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         workloads,
         exempt,
         kubernetes,
+        runtimes,
         dns,
         targets,
         policies,
@@ -271,7 +276,7 @@ fn cgroups(workloads: &[Workload]) -> BTreeSet<String> {
         .iter()
         .filter_map(|workload| match &workload.members {
             Members::Cgroup(path) => Some(path.clone()),
-            Members::Pods(_) => None,
+            Members::Pods(_) | Members::Container(_) => None,
         })
         .collect()
 }
@@ -400,7 +405,12 @@ fn check_workloads(
             checker.say(at("cgroup"), "is taken by another workload");
         }
         let egress = check_egress(&item.egress, &item.path, checker);
-        let sign_in = check_sign_in(&item.sign_in, &at("identity"), identity, checker);
+        let signing = match members {
+            Some(Members::Pods(_)) => Signing::Pods,
+            Some(Members::Cgroup(_) | Members::Container(_)) | None => Signing::Workload,
+        };
+        let place = (&*at("identity"), signing);
+        let sign_in = check_sign_in(&item.sign_in, place, identity, checker);
         workloads.push(Workload {
             name: Arc::from(item.name.as_str()),
             members: members.unwrap_or(Members::Cgroup(String::new())),

@@ -3,7 +3,8 @@
 mod sets;
 
 pub(super) use self::sets::{
-    RawAllow, RawDns, RawEgress, RawExempt, RawKubernetes, RawMembers, RawPods, RawService,
+    RawAllow, RawContainer, RawDns, RawEgress, RawExempt, RawKubernetes, RawMembers, RawPods,
+    RawRuntime, RawService,
 };
 
 use serde_json::Value;
@@ -21,6 +22,7 @@ pub(super) struct Raw {
     pub(super) workloads: Vec<RawWorkload>,
     pub(super) exempt: RawExempt,
     pub(super) kubernetes: Option<RawKubernetes>,
+    pub(super) runtimes: Vec<RawRuntime>,
     pub(super) dns: RawDns,
     pub(super) targets: Vec<RawTarget>,
     /// `policies.directory`: every `*.cedar` file in it.
@@ -172,6 +174,10 @@ impl Raw {
         let exempt = RawExempt::read(root.opt_section("exempt", problems), problems);
         let kubernetes = root.opt_section("kubernetes", problems);
         let kubernetes = kubernetes.map(|section| RawKubernetes::read(section, problems));
+        let runtimes = root.sections("runtimes", problems).into_iter();
+        let runtimes = runtimes
+            .map(|item| RawRuntime::read(item, problems))
+            .collect();
         let dns = RawDns::read(root.opt_section("dns", problems), problems);
         let targets = root.sections("targets", problems);
         let targets = targets
@@ -199,6 +205,7 @@ impl Raw {
             workloads,
             exempt,
             kubernetes,
+            runtimes,
             dns,
             targets,
             policies,

@@ -89,7 +89,7 @@ pub(crate) fn permuted_text(key: &MaskKey, text: &str, out: &mut Vec<u8>) -> boo
 pub(super) fn permute_digits(
     key: &MaskKey,
     form: &[u8],
-    digits: &mut Vec<u16>,
+    digits: &mut [u16],
     fits: impl Fn(&[u16]) -> bool,
 ) -> bool {
     /// The least share of what fits is one in ten; nobody waits for more.

@@ -29,19 +29,18 @@ impl PostgresSession {
         else {
             return self.confused();
         };
-        let fits = match &mut front {
-            Expect::Statement(running) | Expect::Execute(running) => {
-                match (frame.tag, running.kind) {
-                    (b'G', Flow::CopyIn) => {
-                        self.copying_in = true;
-                        self.expect_early_syncs();
-                        true
-                    }
-                    (b'H', Flow::CopyOut) => self.copy_planned(running, format, count),
-                    _ => false,
+        let fits = if let Expect::Statement(running) | Expect::Execute(running) = &mut front {
+            match (frame.tag, running.kind) {
+                (b'G', Flow::CopyIn) => {
+                    self.copying_in = true;
+                    self.expect_early_syncs();
+                    true
                 }
+                (b'H', Flow::CopyOut) => self.copy_planned(running, format, count),
+                (_, Flow::CopyIn | Flow::CopyOut | Flow::Rows) => false,
             }
-            _ => false,
+        } else {
+            false
         };
         self.expected.push_front(front);
         if !fits {
