@@ -5,7 +5,6 @@ use weir_decide::{Bound, MaskKind, Outcome, Would};
 use weir_model::request::Access;
 
 #[path = "starter/shop.rs"]
-#[expect(dead_code, reason = "shared with the starter policies for the shop")]
 mod shop;
 
 use shop::{ANALYSTS, OPERATORS, access, bind, compile, decide, intent, sources};
