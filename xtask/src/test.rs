@@ -24,7 +24,7 @@ use crate::{say, setup};
     cargo xtask test --strict\n\nThe tier kernel on other kernels: cargo xtask vm 6.1 6.12"
 )]
 pub(crate) struct TestArgs {
-    /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity live evidence
+    /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity live policy evidence
     /// deploy kubernetes ssh e2e sets upgrade leak postgres
     #[arg(long = "tier", value_name = "NAME")]
     tiers: Vec<String>,

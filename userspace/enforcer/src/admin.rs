@@ -8,6 +8,7 @@
 pub(crate) mod api;
 mod browser;
 pub(crate) mod client;
+mod grants;
 mod peer;
 pub(crate) mod revocations;
 mod routes;

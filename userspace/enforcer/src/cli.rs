@@ -8,7 +8,9 @@ mod check;
 mod db;
 mod doctor;
 mod flows;
+mod grants;
 mod login;
+mod policy;
 mod ready;
 mod revoke;
 mod run;
@@ -99,6 +101,10 @@ enum Command {
     Whoami(login::WhoamiArgs),
     /// List, approve and deny held requests
     Approvals(approvals::ApprovalsArgs),
+    /// List and revoke what reviewers allowed for a while
+    Grants(grants::GrantsArgs),
+    /// Check, test and explain policies
+    Policy(policy::PolicyArgs),
     /// List, show and replay recorded sessions
     Sessions(sessions::SessionsArgs),
     /// Show live flows, or end one
@@ -144,6 +150,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Logout(arg) => login::logout(&arg),
         Command::Whoami(args) => login::whoami(&args),
         Command::Approvals(args) => approvals::run(&args),
+        Command::Grants(args) => grants::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Flows(args) => flows::run(&args),
         Command::Run(args) => run::run(&args),
@@ -166,4 +174,20 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A time on the command line: `90s`, `30m`, `8h`; a bare number is seconds.
+fn seconds(text: &str) -> Result<u32, String> {
+    let (number, factor) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) if text.ends_with('h') => (number, 3600),
+        Some(number) if text.ends_with('m') => (number, 60),
+        Some(number) => (number, 1),
+        None => (text, 1),
+    };
+    number
+        .parse::<u32>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "a time is such as 90s, 30m or 8h".to_owned())
 }

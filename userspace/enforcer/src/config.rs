@@ -11,6 +11,7 @@ mod notifiers;
 mod raw;
 mod read;
 mod sets;
+mod shared_state;
 mod sign_in;
 mod targets;
 
@@ -21,6 +22,7 @@ pub(crate) use self::credential::{Remote, SecretFrom};
 pub(crate) use self::notifiers::{Notifier, Way};
 pub(crate) use self::read::Problem;
 pub(crate) use self::sets::{Members, warnings};
+pub(crate) use self::shared_state::{SharedState, StateHost, StatePlace};
 pub(crate) use self::sign_in::{How, Request, SignIn, TokenSource};
 pub(crate) use self::targets::{AgentTls, Credential, SshFiles, Target, UpstreamTls};
 

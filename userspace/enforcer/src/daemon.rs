@@ -1,5 +1,6 @@
 //! The two long-running processes of a node.
 
+mod approvals;
 mod arguments;
 pub(crate) mod broker;
 mod credentials;

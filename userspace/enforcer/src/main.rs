@@ -8,6 +8,8 @@ mod cli;
 mod config;
 mod console;
 mod daemon;
+mod examples;
+mod learn;
 mod notifiers;
 mod output;
 mod policies;

@@ -15,6 +15,7 @@ mod credentials;
 mod edge;
 mod found;
 mod gate;
+mod grants;
 mod holds;
 mod host;
 mod killed;

@@ -47,6 +47,8 @@ pub struct Target {
     pub ssh: Option<SshTarget>,
     /// What is injected.
     pub credentials: Credentials,
+    /// Policy says what it would do, and does not do it.
+    pub observe: bool,
 }
 
 /// Trusts one CA, for one name.

@@ -48,6 +48,7 @@ pub(super) const ALL: &[Tier] = &[
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
     tests("identity", live::test_entra),
     check("live", live::tenant),
+    tests("policy", |step| in_lab(step, "policy", POLICY)),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
     tests("deploy", super::deploy::run),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
@@ -65,18 +66,21 @@ const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 pub(super) const IDENTITY: &str =
     "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
+const POLICY: &str = "package(/^weir-(decide|state)$/) | (package(weir-e2e) & binary(policy)) \
+    | (package(weir-enforcer) & test(/(^|::)(policy|policies|examples|learn)::/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console)$/) - binary(/^identity/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
 pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pods)$/)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, CONSOLE, E2E, UPGRADE, SETS, LEAK,
+        GOLDEN, SIM, KERNEL, IDENTITY, POLICY, EVIDENCE, KUBERNETES, SSH, CONSOLE, E2E, UPGRADE,
+        SETS, LEAK,
     ]
     .join(" | ")
         + " | "

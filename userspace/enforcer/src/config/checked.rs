@@ -16,6 +16,7 @@ use super::sets::{
     Dns, Egress, Exempt, Kubernetes, Members, WORKLOADS_MAX, check_dns, check_egress, check_exempt,
     check_found, check_kubernetes, check_members, is_within,
 };
+use super::shared_state::{self, StatePlace};
 use super::sign_in::{Cluster, Graph, SignIn, Signing, check_graph, check_sign_in};
 use super::targets::{Target, check_targets};
 
@@ -117,6 +118,7 @@ pub(crate) struct Approvals {
     /// Name used in `@hold(…)` → Entra group GUID.
     pub(crate) reviewer_groups: BTreeMap<String, String>,
     pub(crate) notifiers: Vec<Notifier>,
+    pub(crate) state: StatePlace,
 }
 
 /// Longest time a request may be held.
@@ -528,5 +530,6 @@ fn check_approvals(raw: RawApprovals, checker: &mut Checker<'_>) -> Approvals {
         expires_s: u32::try_from(expires).unwrap_or(1800),
         in_transaction_s: u32::try_from(in_transaction).unwrap_or(300),
         reviewer_groups,
+        state: shared_state::check(raw.state, checker),
     }
 }

@@ -13,6 +13,7 @@ use super::console::RawConsole;
 use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
 use super::notifiers::RawNotifier;
 use super::read::{Problem, Section};
+use super::shared_state::RawState;
 use super::sign_in::{RawGraph, RawSignIn};
 
 /// The whole file.
@@ -87,6 +88,8 @@ pub(super) struct RawTarget {
     pub(super) path: String,
     pub(super) name: String,
     pub(super) protocol: String,
+    /// `enforce`, or `observe`: policy only says what it would do.
+    pub(super) mode: Option<String>,
     pub(super) hosts: Vec<String>,
     pub(super) dns_names: Vec<String>,
     pub(super) services: Vec<RawService>,
@@ -158,6 +161,7 @@ pub(super) struct RawApprovals {
     pub(super) in_transaction_s: Option<u64>,
     pub(super) reviewer_groups: Vec<(String, String)>,
     pub(super) notifiers: Vec<RawNotifier>,
+    pub(super) state: Option<RawState>,
 }
 
 impl Raw {
@@ -323,6 +327,7 @@ impl RawTarget {
         let path = section.path_of("").trim_end_matches('.').to_owned();
         let name = section.text("name", problems);
         let protocol = section.text("protocol", problems);
+        let mode = section.opt_text("mode", problems);
         let mut matching = section.section("match", problems);
         let hosts = matching.texts("hosts", problems);
         let dns_names = matching.texts("names", problems);
@@ -365,6 +370,7 @@ impl RawTarget {
             path,
             name,
             protocol,
+            mode,
             hosts,
             dns_names,
             services,
@@ -438,6 +444,7 @@ impl RawApprovals {
                 in_transaction_s: None,
                 reviewer_groups: Vec::new(),
                 notifiers: Vec::new(),
+                state: None,
             };
         };
         let raw = Self {
@@ -449,6 +456,9 @@ impl RawApprovals {
                 .into_iter()
                 .map(|item| RawNotifier::read(item, problems))
                 .collect(),
+            state: section
+                .opt_section("state", problems)
+                .map(|state| RawState::read(state, problems)),
         };
         section.finish(problems);
         raw

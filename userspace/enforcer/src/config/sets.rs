@@ -441,6 +441,12 @@ pub(crate) fn warnings(config: &super::Config) -> Vec<String> {
         .map(|one| &*one.name)
         .collect();
     for target in &config.targets {
+        if target.observe {
+            found.push(format!(
+                "target {} only observes: what policy would deny or hold goes through, masks aside",
+                target.name
+            ));
+        }
         if !target.matching.names.is_empty() && !open.is_empty() {
             found.push(format!(
                 "target {} is found by DNS name: an address that Weir's resolver has not seen is not \

@@ -23,9 +23,10 @@ use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir,
 use weir_relay::{
     Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Workers, WorkloadBinding,
 };
-use weir_state::State;
+use weir_state::{ServerPlace, State};
 use zeroize::Zeroizing;
 
+use super::approvals;
 use super::arguments::Arguments;
 use super::discovery::{self, Cluster, Finder};
 use super::follower::Follower;
@@ -62,6 +63,8 @@ struct Secrets {
     /// Of the Kubernetes API, when pods or Services are asked for.
     cluster: Option<ApiConfig>,
     people: PeopleSecrets,
+    /// When nodes share their approvals.
+    state: Option<ServerPlace>,
     book: Arc<PodBook>,
 }
 
@@ -177,7 +180,7 @@ async fn serve(parts: Parts, mut life: Life) -> Result<()> {
     let (link, mut secrets, mut welcome) = (parts.link, parts.secrets, parts.welcome);
     let registry = Registry::new();
     let spool = open_spool(&config, &paths)?;
-    let state = State::open(&paths.database).context("opening the state database")?;
+    let state = approvals::open(secrets.state.take(), &paths, &config.node.name).await?;
     let identify = Arc::new(identities::identify_with(&config, secrets.graph.take())?);
     let (policy_sender, policy_receiver) = watch::channel(Arc::new(parts.policies));
     let made = secrets.targets.all(&config)?;
@@ -193,7 +196,7 @@ async fn serve(parts: Parts, mut life: Life) -> Result<()> {
         patterns: config.patterns.clone(),
         metrics: Metrics::register(&registry).context("metrics")?,
         control: tokio::runtime::Handle::current(),
-        settings: settings(&config),
+        settings: settings(&config, &secrets.mask_key),
     });
     keep_out(&node, &state).await?;
     secrets.targets.rotation().start(&identify, &link);
@@ -296,14 +299,18 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
     Workers::start(node, lanes).context("starting the workers")
 }
 
-fn settings(config: &Config) -> Settings {
+/// Shapes are keyed, so that nobody finds another statement of an approved shape's digest.
+fn settings(config: &Config, key: &MaskKey) -> Settings {
+    let seed = key.digest_text("weir: shape of statements", b"");
     Settings {
         cluster: config.node.cluster.clone(),
         node: config.node.name.clone(),
         rows_head: config.record.rows_head,
         hold_expires_s: config.approvals.expires_s,
         hold_in_transaction_s: config.approvals.in_transaction_s,
-        shape_seed: 0,
+        shape_seed: seed
+            .bytes()
+            .fold(0, |seed, byte| seed.rotate_left(5) ^ u64::from(byte)),
     }
 }
 
@@ -497,6 +504,7 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         reader_token,
         workloads: identities::read(config, &book)?,
         graph: identities::graph(config)?,
+        state: approvals::place(config)?,
         cluster: discovery::read_secrets(config)?,
         people: PeopleSecrets {
             console: ConsoleSecrets::read(config)?,
