@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use weir_model::ident::ApprovalId;
-use weir_state::{ApprovalRow, ApprovalState, Decision, Reviewer, StateError};
+use weir_state::{
+    ApprovalRow, ApprovalState, Decision, GrantAsk, GrantScope, Reviewer, StateError,
+};
 
 use crate::Console;
 use crate::failed::Failed;
@@ -93,6 +95,8 @@ struct Detail {
     rules: Vec<String>,
     reason: String,
     groups: Vec<GroupState>,
+    approvals: u32,
+    escalates: String,
     session: String,
     seq: u32,
     created: String,
@@ -158,7 +162,8 @@ impl Stand {
 /// Addressed to a group of this person.
 fn is_for(row: &ApprovalRow, visit: &Visit) -> bool {
     let groups = &visit.person.groups;
-    row.new.groups.iter().any(|group| groups.contains(group))
+    let mut asked = row.new.groups.iter().chain(&row.new.escalate_groups);
+    asked.any(|group| groups.contains(group))
 }
 
 impl Line {
@@ -181,7 +186,7 @@ impl Line {
     }
 }
 
-fn place(target: &str, database: &str) -> String {
+pub(crate) fn place(target: &str, database: &str) -> String {
     if database.is_empty() {
         target.to_owned()
     } else {
@@ -222,7 +227,7 @@ async fn lines(console: &Console, visit: &Visit) -> Result<(Vec<Line>, Vec<Line>
     clippy::needless_pass_by_value,
     reason = "used as a function of errors"
 )]
-fn store(error: StateError) -> Failed {
+pub(crate) fn store(error: StateError) -> Failed {
     tracing::error!(%error, "the console cannot read the state store");
     let text = "The store of approvals does not answer. Nothing was changed.";
     Failed::new(StatusCode::INTERNAL_SERVER_ERROR, "Not available", text)
@@ -283,6 +288,16 @@ fn describe(console: &Console, visit: &Visit, row: ApprovalRow) -> Detail {
         stand,
         state: row.state.label(),
         statement: pieces(&row.new.statement),
+        approvals: row.new.approvals,
+        escalates: if row.new.escalate_us > 0 {
+            format!(
+                "{} from {} UTC",
+                row.new.escalate_groups.join(", "),
+                utc(row.new.escalate_us)
+            )
+        } else {
+            String::new()
+        },
         parameters: row.new.parameters,
         accesses: row.new.accesses.iter().map(|text| access(text)).collect(),
         groups: groups.collect(),
@@ -314,6 +329,11 @@ struct Word {
     decision: String,
     #[serde(default)]
     justification: String,
+    /// Scope of a grant; empty for this one request.
+    #[serde(default)]
+    grant: String,
+    #[serde(default)]
+    minutes: Option<u32>,
 }
 
 impl Tokened for Word {
@@ -352,6 +372,7 @@ async fn decide(
             name: person.shown.clone(),
             groups: person.groups.clone(),
         },
+        grant: grant(&sent.form, approve)?,
         justification: sent.form.justification,
     };
     let decided = console
@@ -368,11 +389,26 @@ async fn decide(
     }
 }
 
+/// What is allowed beyond the request; only with an approval.
+fn grant(form: &Word, approve: bool) -> Result<Option<GrantAsk>, Failed> {
+    if form.grant.is_empty() || !approve {
+        return Ok(None);
+    }
+    let scope = GrantScope::parse(&form.grant);
+    let scope = scope.ok_or_else(|| Failed::refused("There is no such grant."))?;
+    let minutes = form.minutes.filter(|minutes| (1..=1440).contains(minutes));
+    let minutes = minutes.ok_or_else(|| Failed::refused("A grant is for 1 minute to 24 hours."))?;
+    Ok(Some(GrantAsk {
+        scope,
+        for_s: minutes * 60,
+    }))
+}
+
 /// Why a word does not count. The rules are the store's; these are their words.
-fn not_taken(error: StateError) -> Failed {
+pub(crate) fn not_taken(error: StateError) -> Failed {
     let (status, title) = match &error {
         StateError::OwnRequest | StateError::NotReviewer => (StatusCode::FORBIDDEN, "Not allowed"),
-        StateError::NoJustification | StateError::TooLarge => {
+        StateError::NoJustification | StateError::TooLarge | StateError::BadGrant => {
             (StatusCode::BAD_REQUEST, "Not taken")
         }
         StateError::NotFound => (StatusCode::NOT_FOUND, "Not found"),
@@ -381,6 +417,9 @@ fn not_taken(error: StateError) -> Failed {
         }
         StateError::File(_)
         | StateError::Store { .. }
+        | StateError::Server { .. }
+        | StateError::Unreachable(_)
+        | StateError::NoAnswer
         | StateError::Corrupt(_)
         | StateError::TooNew
         | StateError::Stopped

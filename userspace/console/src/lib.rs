@@ -13,6 +13,7 @@ mod assets;
 mod config;
 mod failed;
 mod flows;
+mod grants;
 mod guard;
 mod highlight;
 mod house;
@@ -86,6 +87,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(approvals::routes())
         .merge(recorded::routes())
         .merge(flows::routes())
+        .merge(grants::routes())
         .merge(policies::routes())
         .merge(sign_in::signed_routes());
     let router = guard::signed(signed, &console)

@@ -403,3 +403,38 @@ async fn inputs_have_limits() {
     }
     assert_eq!(last, StatusCode::TOO_MANY_REQUESTS);
 }
+
+#[tokio::test]
+async fn a_reviewer_grants_more_than_one_request_and_takes_it_back() {
+    let world = World::new();
+    let cookie = world.sign_in(ALICE).await;
+    let held = world.hold("agent", "").await;
+    for wrong in [
+        "grant=planet&minutes=5",
+        "grant=shape&minutes=0",
+        "grant=shape",
+    ] {
+        let sent = world.grant(&cookie, &held, wrong).await;
+        assert_eq!(sent.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    let sent = world.grant(&cookie, &held, "grant=object&minutes=5").await;
+    assert_eq!(sent.status, StatusCode::SEE_OTHER, "{}", sent.body);
+    let grants = world.grants().await;
+    assert_eq!(grants.len(), 1);
+    assert_eq!(grants[0].expires_us - grants[0].created_us, 300_000_000);
+    let auditor = world.sign_in(AUDITOR).await;
+    let seen = world.get(&auditor, "/grants").await.body;
+    assert!(
+        seen.contains("delete from ledger") && !seen.contains("Take it back"),
+        "{seen}"
+    );
+    let csrf = world.csrf(&auditor).await;
+    let form = format!("csrf={csrf}&id={held}&reason=x");
+    let refused = world.post(&auditor, "/grants/revoke", &form).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let csrf = world.csrf(&cookie).await;
+    let form = format!("csrf={csrf}&id={held}&reason=over");
+    let sent = world.post(&cookie, "/grants/revoke", &form).await;
+    assert_eq!(sent.status, StatusCode::SEE_OTHER, "{}", sent.body);
+    assert!(world.grants().await[0].revoked.is_some());
+}

@@ -349,6 +349,17 @@ impl World {
             .await
     }
 
+    pub(crate) async fn grant(&self, cookie: &str, held: &str, grant: &str) -> Answer {
+        let csrf = self.csrf(cookie).await;
+        let form = format!("csrf={csrf}&decision=approve&justification=x&{grant}");
+        self.post(cookie, &format!("/approvals/{held}/decision"), &form)
+            .await
+    }
+
+    pub(crate) async fn grants(&self) -> Vec<weir_state::Grant> {
+        self.state.grants().await.unwrap()
+    }
+
     pub(crate) async fn revoke(&self, cookie: &str, kind: &str, value: &str) -> Answer {
         let csrf = self.csrf(cookie).await;
         let form = format!("csrf={csrf}&kind={kind}&value={value}&reason=because");
@@ -389,6 +400,12 @@ impl World {
             rules: vec!["unbounded".into()],
             groups: vec!["dba".into()],
             reason: "every row".into(),
+            approvals: 1,
+            escalate_us: 0,
+            escalate_groups: Vec::new(),
+            at_timeout: weir_state::TimeoutAction::Deny,
+            shape: 0,
+            exact: true,
         };
         self.state.create(new).await.unwrap().to_string()
     }

@@ -198,6 +198,12 @@ impl World {
             rules: vec!["unbounded".into()],
             groups: vec![group.into()],
             reason: "every row".into(),
+            approvals: 1,
+            escalate_us: 0,
+            escalate_groups: Vec::new(),
+            at_timeout: weir_state::TimeoutAction::Deny,
+            shape: 0,
+            exact: true,
         };
         self.state.create(new).await.unwrap().to_string()
     }
@@ -212,6 +218,7 @@ impl World {
                 groups: vec!["dba".into()],
             },
             justification: "ticket".into(),
+            grant: None,
         };
         let id = ApprovalId::parse(id).unwrap();
         self.state
