@@ -93,13 +93,22 @@ fn catalog() -> Catalog {
             columns.push(cells(&[&oid, &(number + 1).to_string(), column, "25"]));
         }
     }
-    let functions = FUNCTIONS
-        .iter()
-        .map(|function| {
+    let functions = (1000..)
+        .zip(FUNCTIONS)
+        .map(|(oid, function): (u32, &&str)| {
             let (name, flags) = function.split_once(' ').expect("flags");
             let (schema, name) = name.split_once('.').expect("a schema");
             let flag = |letter| if flags.contains(letter) { "t" } else { "f" };
-            cells(&[schema, name, flag('v'), flag('d'), flag('s'), flag('r')])
+            let oid = oid.to_string();
+            cells(&[
+                schema,
+                name,
+                flag('v'),
+                flag('d'),
+                flag('s'),
+                flag('r'),
+                &oid,
+            ])
         })
         .collect();
     let view = "SELECT customers.id, customers.name AS full_name, customers.ssn AS number, \

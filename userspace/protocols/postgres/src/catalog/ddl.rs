@@ -121,7 +121,8 @@ impl Schema {
         for line in FUNCTIONS.lines() {
             let (name, flags) = line.split_once(' ').unwrap_or((line, ""));
             let is = |letter| flag(flags.contains(letter));
-            let cells = ["pg_catalog", name, is('v'), is('d'), is('s'), is('r')];
+            let oid = schema.oid().to_string();
+            let cells = ["pg_catalog", name, is('v'), is('d'), is('s'), is('r'), &oid];
             schema.functions.push(row(&cells));
         }
         for line in TYPES.lines() {
@@ -165,6 +166,9 @@ impl Schema {
             ("types", self.types.clone()),
             ("operators", Vec::new()),
             ("casts", Vec::new()),
+            ("sql_functions", Vec::new()),
+            ("overloads", Vec::new()),
+            ("generated", Vec::new()),
         ]))
     }
 
@@ -413,6 +417,7 @@ impl Schema {
         let scalar = !create.is_procedure
             && kind.is_some_and(|kind| !["record", "trigger", "void"].contains(&kind))
             && returned.is_some_and(|kind| self.type_of(Some(kind)) < FIRST_OID);
+        let oid = self.oid().to_string();
         let cells = [
             schema,
             name,
@@ -420,6 +425,7 @@ impl Schema {
             flag(definer),
             flag(scalar),
             flag(set),
+            &oid,
         ];
         self.functions.push(row(&cells));
     }
