@@ -116,6 +116,9 @@ impl Analyzer<'_> {
             | Node::DeleteStmt(_)
             | Node::MergeStmt(_) => {
                 let rows = self.query_node(node)?;
+                if self.returning {
+                    self.read_out(&rows)?;
+                }
                 let mut class = Class::new(StatementKind::Write);
                 class.returns_rows = self.returning;
                 class.rows = self.returning.then_some(rows);
