@@ -4,6 +4,7 @@ mod connect;
 mod kubernetes;
 mod pair;
 mod path;
+mod policy;
 mod ratio;
 mod ssh;
 
@@ -15,7 +16,7 @@ use clap::{Args, Subcommand};
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  cargo xtask bench path\n  \
     cargo xtask bench path --rounds 7 --seconds 4\n  \
-    cargo xtask bench connect\n  cargo xtask bench ssh\n  cargo xtask bench kubernetes --rounds 3")]
+    cargo xtask bench connect\n  cargo xtask bench policy\n  cargo xtask bench ssh\n  cargo xtask bench kubernetes --rounds 3")]
 pub(crate) enum BenchCommand {
     /// pgbench through Weir, directly, and through a byte-copying proxy
     Path(PathArgs),
@@ -23,6 +24,8 @@ pub(crate) enum BenchCommand {
     Ssh(PairArgs),
     /// What the kernel programs cost a connect, and how long each of them runs
     Connect(connect::ConnectArgs),
+    /// Decisions under 10 to 10,000 policies
+    Policy(policy::PolicyArgs),
     /// Requests and streams of Kubernetes through Weir and directly
     Kubernetes(PairArgs),
 }
@@ -53,6 +56,7 @@ pub(crate) struct PathArgs {
 pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Connect(args) => connect::run(args),
+        BenchCommand::Policy(args) => policy::run(args),
         BenchCommand::Path(args) => path::run(args),
         BenchCommand::Ssh(args) => ssh::run(args),
         BenchCommand::Kubernetes(args) => kubernetes::run(args),

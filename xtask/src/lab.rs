@@ -4,6 +4,7 @@ pub(crate) mod agents;
 mod certificate;
 mod cluster;
 mod command;
+mod console;
 mod container;
 pub(crate) mod daemon;
 pub(crate) mod database;

@@ -52,6 +52,10 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<ExitCode> {
         say::heading("The node is left running (cargo xtask lab down --name quickstart ends it):");
         say::note("cargo xtask lab exec --name quickstart --agent analyst -- psql");
         say::note("cargo xtask lab env --name quickstart");
+        if let Some(console) = &lab.console {
+            let text = "alice reviews, dora audits, erin administers";
+            say::note(format!("the web console: {} ({text})", console.url));
+        }
     } else {
         say::heading("Cleaning up");
         lab::down(&lab)?;

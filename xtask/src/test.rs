@@ -2,9 +2,12 @@
 //!
 //! A tier that cannot run is named, and fails under `--strict`: skipped must not look like passed.
 
+mod console;
+mod deploy;
 mod leak;
 mod live;
 mod nextest;
+mod sets;
 mod tiers;
 
 use std::process::ExitCode;
@@ -21,7 +24,7 @@ use crate::{say, setup};
     cargo xtask test --strict\n\nThe tier kernel on other kernels: cargo xtask vm 6.1 6.12"
 )]
 pub(crate) struct TestArgs {
-    /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity live evidence
+    /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity live policy evidence
     /// deploy kubernetes ssh e2e sets upgrade leak postgres
     #[arg(long = "tier", value_name = "NAME")]
     tiers: Vec<String>,

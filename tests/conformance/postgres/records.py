@@ -13,13 +13,12 @@ import pathlib
 import re
 import sys
 import time
-import urllib.parse
+import urllib.error
 import urllib.request
 
 SHIPPED_S_MAX = 60
 LINE = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[(\d+)\] (\S*)@(\S*) (\S*) ([A-Z]+): +(.*)")
-# Weir's own: its catalog connection has sessions of its own, and its questions begin so.
-CATALOG = "SELECT pg_catalog.set_config('search_path', 'pg_catalog', false)"
+# Weir's own questions begin so.
 OWN = "/* weir */"
 SHOWN_MAX = 40
 
@@ -101,8 +100,6 @@ def logged(path, database, address):
             sessions[pid].append((kind, text))
     statements = collections.Counter()
     for lines in sessions.values():
-        if any(CATALOG in text for _, text in lines[:2]):
-            continue
         last = None
         for kind, text in lines:
             if kind == "DETAIL" and last and text.startswith("parameters: "):
@@ -142,14 +139,17 @@ def recorded(url, token, database):
                  group by session_id, epoch, reply_to) p
       on p.session_id = r.session_id and p.reply_to = r.seq
     where r.protocol = 'postgres' and arrayExists(o -> o like '%/{database}%' or o like '%{database}', r.objects)
-    format JSONCompactEachRow"""
+"""
     return [json.loads(line) for line in ask(url, token, sql).splitlines()]
 
 
 def ask(url, token, sql):
-    request = urllib.request.Request(url + "/?" + urllib.parse.urlencode({"database": "weir"}), data=sql.encode(), headers={"Authorization": "Bearer " + token})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return answer.read().decode()
+    request = urllib.request.Request(url + "/?default_format=JSONCompactEachRow", data=sql.encode(), headers={"Authorization": "Bearer " + token})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{error.code} {error.read().decode()}")
 
 
 def settled(url, token, database):

@@ -6,7 +6,10 @@
     reason = "tests of the whole product: they wait by the wall clock and are told their lab by the environment"
 )]
 
+pub mod browser;
+pub mod cluster;
 pub mod dns;
+pub mod engine;
 pub mod fakes;
 pub mod lab;
 pub mod leak;

@@ -5,6 +5,7 @@ use std::process::{Child, ChildStdin};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::lab::{Lab, finish};
 use crate::until;
@@ -82,4 +83,36 @@ pub fn session_ends(lab: &Lab, workload: &str, within: Duration) -> Result<()> {
     until("the session's end", within, || {
         Ok((sessions(lab, workload)? == 0).then_some(()))
     })
+}
+
+/// Session of a workload's only flow.
+///
+/// # Errors
+/// When it has none.
+pub fn session(lab: &Lab, workload: &str) -> Result<String> {
+    let flows = lab.weir_json(&["flows"])?;
+    let flows = flows.as_array().context("a list")?;
+    let flow = flows.iter().find(|flow| flow["workload"] == workload);
+    let session = flow.and_then(|flow| flow["session"].as_str());
+    Ok(session.context("a session")?.to_owned())
+}
+
+/// Milliseconds from a revocation, which `weir revoke ls` listed, to the recorded end of a session:
+/// by the node's own clock, so that runs of the command line are not in it.
+///
+/// # Errors
+/// When the revocation is not in the list, or the end is not recorded in time.
+pub fn ended_after_ms(lab: &Lab, session: &str, listed: &Value, value: &str) -> Result<i64> {
+    let mut rows = listed.as_array().context("a list")?.iter();
+    let row = rows.find(|row| row["value"] == value);
+    let at_ms = row.and_then(|row| row["at_ms"].as_i64()).context("when")?;
+    let number = u128::from_str_radix(&session.replace('-', ""), 16)?;
+    let sql = format!(
+        "select toUnixTimestamp64Milli(event_time) from weir.fact where \
+         session_id = toUInt128('{number}') and kind = 'flow' and status = 'closed'"
+    );
+    let closed_ms = until("the end in the record", Duration::from_secs(20), || {
+        Ok(lab.store(&sql)?.trim().parse::<i64>().ok())
+    })?;
+    Ok(closed_ms - at_ms)
 }

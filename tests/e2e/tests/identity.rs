@@ -1,16 +1,11 @@
 //! Who is let in, for how long, and how that ends.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "measures how fast a revocation is by the wall clock"
-)]
-
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 use weir_e2e::lab::{Lab, finish};
-use weir_e2e::live::{Live, session_ends};
+use weir_e2e::live::{Live, ended_after_ms, session, session_ends};
 use weir_e2e::until;
 
 #[test]
@@ -74,24 +69,23 @@ fn revoking_a_principal_ends_its_session_in_under_a_second() -> Result<()> {
         .and_then(|flows| flows.iter().find(|flow| flow["workload"] == "service"));
     let oid = flow.and_then(|flow| flow["principal"].as_str());
     let oid = oid.context("a principal")?.to_owned();
-    let started = Instant::now();
+    let session = session(&lab, "service")?;
     let revoked = lab.weir_json(&["revoke", "principal", &oid, "--reason", "test"])?;
     session_ends(&lab, "service", Duration::from_secs(5))?;
-    let took = started.elapsed();
     assert_eq!(revoked["ended"], 1);
     let said = live.end()?;
     assert!(said.contains("revoked this identity"), "{said}");
     let refused = lab.psql("service", "select 1;")?;
-    let listed = lab.weir(&["revoke", "ls"])?;
+    let listed = lab.weir_json(&["revoke", "ls"])?;
     let lifted = lab.weir(&["revoke", "lift", "principal", &oid])?;
     assert!(refused.has("revoked this identity"), "{refused:?}");
     assert!(
-        listed.has(&oid) && lifted.code == 0,
+        listed.to_string().contains(&oid) && lifted.code == 0,
         "{listed:?} {lifted:?}"
     );
     assert_eq!(lab.psql("service", "select 1;")?.code, 0);
-    // Three runs of the command line are in it.
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    let after_ms = ended_after_ms(&lab, &session, &listed, &oid)?;
+    assert!(after_ms < 1000, "{after_ms} ms");
     Ok(())
 }
 
@@ -213,41 +207,45 @@ fn a_reviewer_signs_in_by_the_browser() -> Result<()> {
     Ok(())
 }
 
+/// State and detail of a row of `weir doctor`.
+fn row(report: &serde_json::Value, name: &str) -> Result<(String, String)> {
+    let rows = report["rows"].as_array().context("rows")?;
+    let row = rows.iter().find(|row| row["what"] == name);
+    let row = row.with_context(|| format!("no row {name}"))?;
+    let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    Ok((text("state"), text("detail")))
+}
+
 #[test]
 fn doctor_signs_in_as_each_workload_and_knows_the_clock() -> Result<()> {
     let lab = Lab::current()?;
-    let row = |name: &str| -> Result<(String, String)> {
+    let doctor = || -> Result<serde_json::Value> {
         let said = lab.weir(&["doctor", "--json"])?;
-        let report: serde_json::Value = serde_json::from_str(&said.out)?;
-        let rows = report["rows"].as_array().context("rows")?;
-        let row = rows
-            .iter()
-            .find(|row| row["what"] == name)
-            .context("a row")?;
-        let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
-        Ok((text("state"), text("detail")))
+        serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
     };
+    let good = doctor()?;
     for agent in ["analyst", "service", "machine", "agent", "guest"] {
-        let (state, detail) = row(&format!("sign-in of {agent}"))?;
+        let (state, detail) = row(&good, &format!("sign-in of {agent}"))?;
         assert_eq!(state, "ok", "{agent}: {detail}");
         assert!(
             detail.contains("token version 2") && detail.contains("Agent.Connect"),
             "{detail}"
         );
     }
-    assert_eq!(row("clock")?.0, "ok");
+    let (state, detail) = row(&good, "clock")?;
+    assert!(state == "ok", "{detail}");
     lab.entra("/control/clock", &json!({"seconds": -300}))?;
-    let skewed = row("clock");
     lab.entra("/control/metadata", &json!({"version": 1}))?;
-    let version = row("sign-in of machine");
+    let wrong = doctor();
     lab.entra("/control/clock", &json!({"seconds": 0}))?;
     lab.entra("/control/metadata", &json!({"version": 2}))?;
-    let (state, detail) = skewed?;
+    let wrong = wrong?;
+    let (state, detail) = row(&wrong, "clock")?;
     assert!(
         state == "failed" && detail.contains("ahead of the authority"),
         "{detail}"
     );
-    let (state, detail) = version?;
+    let (state, detail) = row(&wrong, "sign-in of machine")?;
     assert!(
         state == "failed" && detail.contains("requestedAccessTokenVersion"),
         "{detail}"

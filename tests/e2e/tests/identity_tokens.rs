@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use weir_e2e::lab::{Lab, Said};
-use weir_e2e::live::{Live, session_ends};
+use weir_e2e::live::{Live, ended_after_ms, session, session_ends};
 use weir_e2e::until;
 
 const CLI: &str = "c1000000-0000-4000-8000-000000000001";
@@ -352,11 +352,7 @@ fn revoking_either_of_the_two_ends_the_session_in_under_a_second() -> Result<()>
     for oid in [ALICE, ANALYST_OID] {
         let token = mint(&lab, &alice(&lab)?)?;
         let live = Live::of(open(&lab, "analyst", &token)?)?;
-        let flows = lab.weir_json(&["flows"])?;
-        let flow = flows.as_array().and_then(|flows| flows.first());
-        let session = flow.and_then(|flow| flow["session"].as_str());
-        let session = session.context("a session")?.replace('-', "");
-        let session = u128::from_str_radix(&session, 16)?;
+        let session = session(&lab, "analyst")?;
         let revoked = lab.weir_json(&["revoke", "principal", oid, "--reason", "test"])?;
         let listed = lab.weir_json(&["revoke", "ls"]);
         let ended = session_ends(&lab, "analyst", Duration::from_secs(10));
@@ -367,22 +363,8 @@ fn revoking_either_of_the_two_ends_the_session_in_under_a_second() -> Result<()>
         assert_eq!(revoked["ended"], 1, "{oid}");
         assert!(refused?.has("revoked this identity"), "{oid}");
         assert!(live.end()?.contains("revoked this identity"), "{oid}");
-        // By the node's own clock: runs of the command line are not in it.
-        let rows = listed?;
-        let row = rows
-            .as_array()
-            .context("a list")?
-            .iter()
-            .find(|row| row["value"] == oid);
-        let at_ms = row.and_then(|row| row["at_ms"].as_i64()).context("when")?;
-        let closed_ms = until("the end in the record", Duration::from_secs(20), || {
-            let sql = format!(
-                "select toUnixTimestamp64Milli(event_time) from weir.fact where \
-                 session_id = toUInt128('{session}') and kind = 'flow' and status = 'closed'"
-            );
-            Ok(lab.store(&sql)?.trim().parse::<i64>().ok())
-        })?;
-        assert!(closed_ms - at_ms < 1000, "{oid}: {closed_ms} after {at_ms}");
+        let after_ms = ended_after_ms(&lab, &session, &listed?, oid)?;
+        assert!(after_ms < 1000, "{oid}: {after_ms} ms");
     }
     Ok(())
 }

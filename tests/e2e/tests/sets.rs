@@ -2,14 +2,13 @@
 //! path, with clients as they are. The kubelet's cgroups are made by the test.
 
 use std::fs;
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use weir_e2e::cluster::{Api, pod_cgroup, psql_in};
 use weir_e2e::dns::Dns;
 use weir_e2e::lab::{Lab, Said};
 use weir_e2e::{until, wire};
@@ -136,7 +135,8 @@ fn a_pod_is_what_the_api_says(lab: &Lab, api: &Api) -> Result<()> {
     let uid = made["metadata"]["uid"].as_str().context("a uid")?;
     let unknown = "0f5b1a3c-1111-4222-8333-444455556666";
     let (cgroup, stranger) = (pod_cgroup(lab, uid)?, pod_cgroup(lab, unknown)?);
-    let inside = |cgroup: &Path| psql_in(lab, cgroup);
+    let netns = lab.name("LAB_ANALYST_NETNS")?;
+    let inside = |cgroup: &Path| psql_in(lab, cgroup, &netns);
     comes(
         "a pod of nobody is left alone",
         || inside(&cgroup),
@@ -161,110 +161,4 @@ fn a_pod_is_what_the_api_says(lab: &Lab, api: &Api) -> Result<()> {
         fs::remove_dir(&cgroup).with_context(|| cgroup.display().to_string())?;
     }
     Ok(())
-}
-
-/// As the kubelet makes it with the systemd driver.
-fn pod_cgroup(lab: &Lab, uid: &str) -> Result<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").context("mountinfo")?;
-    let mount = text.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let mount = before.split(' ').nth(4)?;
-        after.starts_with("cgroup2 ").then(|| mount.to_owned())
-    });
-    let governed = lab.name("LAB_CGROUP_GOVERNED")?;
-    let slice = format!("kubepods-pod{}.slice", uid.replace('-', "_"));
-    let path = Path::new(&mount.context("cgroup v2")?)
-        .join(governed.trim_start_matches('/'))
-        .join("kubepods.slice")
-        .join(slice);
-    fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-    Ok(path)
-}
-
-/// A client in the pod's cgroup and in the analyst's namespace, which no other workload has here.
-fn psql_in(lab: &Lab, cgroup: &Path) -> Result<Said> {
-    let join = r#"echo $$ >"$0/cgroup.procs" && exec "$@""#;
-    let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--net={}", lab.name("LAB_ANALYST_NETNS")?))
-        .args(["sh", "-c", join])
-        .arg(cgroup)
-        .args(["psql", "-XAtqw", "-c", "select 1 + 1"])
-        .args([
-            "-h",
-            &lab.name("LAB_DB_V4")?,
-            "-p",
-            &lab.name("LAB_DB_PORT")?,
-        ])
-        .args([
-            "-U",
-            &lab.name("LAB_DB_USER")?,
-            "-d",
-            &lab.name("LAB_DB_NAME")?,
-        ])
-        .current_dir("/")
-        .stdin(Stdio::null());
-    let output = command.output().context("psql in a pod")?;
-    Ok(Said {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
-}
-
-/// The test API server as its administrator, past Weir.
-struct Api {
-    server: String,
-    ca: String,
-    token: String,
-}
-
-impl Api {
-    fn new(lab: &Lab) -> Result<Self> {
-        Ok(Self {
-            server: lab.name("LAB_CLUSTER_SERVER")?,
-            ca: lab.name("LAB_CLUSTER_CA_FILE")?,
-            token: fs::read_to_string(lab.name("LAB_CLUSTER_TOKEN_FILE")?).context("a token")?,
-        })
-    }
-
-    fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let kind = if method == "PATCH" {
-            "application/merge-patch+json"
-        } else {
-            "application/json"
-        };
-        // The bearer goes by standard input: arguments are everybody's to read.
-        let mut child = Command::new("curl")
-            .args([
-                "--silent",
-                "--show-error",
-                "--fail-with-body",
-                "--config",
-                "-",
-            ])
-            .args(["--cacert", &self.ca, "--request", method])
-            .args(["--header", &format!("Content-Type: {kind}")])
-            .args(if body.is_null() {
-                vec![]
-            } else {
-                vec!["--data".to_owned(), body.to_string()]
-            })
-            .arg(format!("{}{path}", self.server))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("curl")?;
-        let mut input = child.stdin.take().context("its input")?;
-        writeln!(
-            input,
-            "header = \"Authorization: Bearer {}\"",
-            self.token.trim()
-        )?;
-        drop(input);
-        let output = child.wait_with_output().context("curl")?;
-        ensure!(output.status.success(), "{method} {path}: {output:?}");
-        serde_json::from_slice(&output.stdout).context("an answer of the API")
-    }
 }

@@ -6,6 +6,9 @@
 import { Aadsts } from './aadsts.mjs';
 import { splitScope } from './token.mjs';
 
+const STYLE = `<style>body{font:16px system-ui;max-width:24rem;margin:12vh auto;padding:0 1rem;color:#222;background:#f4f6f8}
+ul{list-style:none;padding:0}a{display:block;padding:.8rem 1rem;margin:.5rem 0;border-radius:.5rem;background:#fff;
+color:inherit;text-decoration:none;border:1px solid #d6dbe1}a:hover,a:focus{border-color:#2563eb}</style>`;
 const LOOPBACK = new Set(['127.0.0.1', 'localhost']);
 
 /** Of the request; what is wrong with client or redirect is shown, never sent to the redirect. */
@@ -74,14 +77,15 @@ function people(res, tenant, url) {
   const links = (tenant.config.users ?? []).map((user) => {
     const as = new URL(url);
     as.searchParams.set('user', user.name);
-    return `<li><a href="${escape(as.pathname + as.search)}">${escape(user.name)} (${escape((user.groups ?? []).join(', '))})</a>`;
+    const belongs = [...(user.groups ?? []), ...(user.roles ?? [])].join(', ') || 'no group';
+    return `<li><a id="user-${escape(user.name)}" href="${escape(as.pathname + as.search)}"><b>${escape(user.upn ?? user.name)}</b><br><small>${escape(belongs)}</small></a>`;
   });
   return page(res, 200, 'Who signs in?', `<ul>${links.join('')}</ul>`);
 }
 
 function page(res, status, text, html = '') {
   res.writeHead(status, { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store' });
-  res.end(`<!doctype html><title>test Entra</title><p>${escape(text)}</p>${html}\n`);
+  res.end(`<!doctype html><meta name="viewport" content="width=device-width"><title>test Entra</title>${STYLE}<p>${escape(text)}</p>${html}\n`);
 }
 
 function escape(text) {

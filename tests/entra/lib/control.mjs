@@ -33,6 +33,11 @@ export async function control(entra, req, res, pathname) {
       app.secret = randomBytes(24).toString('hex');
       return json(res, 200, { secret: app.secret });
     }
+    case 'POST /control/redirect': {
+      const client = tenant.publicClient(body.client_id);
+      client.redirect_uris = [...(client.redirect_uris ?? []), body.uri];
+      return json(res, 200, { ok: true });
+    }
     case 'POST /control/groups': {
       Object.assign(tenant.find(body.app ?? body.user), body.set);
       return json(res, 200, { ok: true });

@@ -444,6 +444,15 @@ impl Lab {
     /// A new namespace on the bridge, by its last address number.
     #[must_use]
     pub fn wander(&self, host: u8) -> String {
+        let name = self.wander_bare(host);
+        self.address(&name, &format!("10.99.0.{host}/24"));
+        self.address(&name, &format!("fd99::{host}/64"));
+        name
+    }
+
+    /// The same without an address.
+    #[must_use]
+    pub fn wander_bare(&self, host: u8) -> String {
         let name = format!("w{host}");
         let (space, server) = (format!("{}{name}", self.tag), format!("{}s", self.tag));
         ip(&format!("netns add {space}"));
@@ -451,13 +460,18 @@ impl Lab {
             "-n {server} link add p{name} type veth peer name eth0 netns {space}"
         ));
         ip(&format!("-n {server} link set p{name} master br0 up"));
-        ip(&format!("-n {space} addr add 10.99.0.{host}/24 dev eth0"));
-        ip(&format!(
-            "-n {space} addr add fd99::{host}/64 dev eth0 nodad"
-        ));
         ip(&format!("-n {space} link set lo up"));
         ip(&format!("-n {space} link set eth0 up"));
         name
+    }
+
+    /// Gives such a namespace an address with its prefix.
+    pub fn address(&self, name: &str, address: &str) {
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        ip(&format!(
+            "-n {}{name} addr add {address} dev eth0{nodad}",
+            self.tag
+        ));
     }
 
     /// Removes such a namespace.

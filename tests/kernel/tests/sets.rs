@@ -433,6 +433,29 @@ fn a_namespace_that_goes_leaves_nothing_behind() {
     assert!(gone.is_some(), "left: {:?}, not {before:?}", pins(&lab));
 }
 
+#[test]
+fn addresses_that_come_after_the_first_process_are_listened_at() {
+    let mut lab = with_pods();
+    assert_eq!(lab.tell(&member(0, Some("p"))), "");
+    let before = pins(&lab).len();
+    let netns = lab.wander_bare(95);
+    let pod = pod_cgroup(0);
+    let place = (pod.as_str(), netns.as_str());
+    let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_000);
+    let mut first = lab.probe_started(place, "serve", loopback);
+    let seen = until(3 * SECOND, || (pins(&lab).len() > before).then_some(()));
+    assert!(seen.is_some(), "the broker never saw the namespace");
+    // One family after the other, as container runtimes and IPv6 itself do it.
+    for (address, to) in [("10.99.0.95/24", PROTECTED4), ("fd99::95/64", PROTECTED6)] {
+        lab.address(&netns, address);
+        comes(&lab, place, to, "said weir");
+    }
+    assert_eq!(lab.seen.at(FIRST_PORT), 0, "packets reached the server");
+    first.kill().expect("the first process ends");
+    first.wait().expect("the first process ends");
+    lab.leave(&netns);
+}
+
 /// Number of a pod's device: where modules make devices of their own, it is not 2.
 fn device_index(lab: &Lab, space: &str) -> u32 {
     let net = format!("--net={}", lab.space(space).display());

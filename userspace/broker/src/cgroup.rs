@@ -61,7 +61,7 @@ pub(crate) fn enter(path: &Path, pid: u32) -> Result<(), BrokerError> {
 /// Every process in a cgroup and below, but for cgroups that are not `wanted`, by id.
 pub(crate) fn processes(path: &Path, wanted: impl Fn(u64) -> bool) -> Vec<u32> {
     let mut found = Vec::new();
-    for directory in tree(path, wanted) {
+    for (_, directory) in tree(path, wanted) {
         if let Ok(text) = fs::read_to_string(directory.join("cgroup.procs")) {
             found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
         }
@@ -69,17 +69,17 @@ pub(crate) fn processes(path: &Path, wanted: impl Fn(u64) -> bool) -> Vec<u32> {
     found
 }
 
-/// A cgroup and those below it, limited.
-pub(crate) fn tree(path: &Path, wanted: impl Fn(u64) -> bool) -> Vec<PathBuf> {
+/// A cgroup and those below it with their ids, limited.
+pub(crate) fn tree(path: &Path, wanted: impl Fn(u64) -> bool) -> Vec<(u64, PathBuf)> {
     let mut found = Vec::new();
     let mut left = vec![path.to_owned()];
     while let Some(directory) = left.pop() {
         if found.len() >= WALK_MAX {
             break;
         }
-        if !id(&directory).is_ok_and(&wanted) {
+        let Some(id) = id(&directory).ok().filter(|id| wanted(*id)) else {
             continue;
-        }
+        };
         let Ok(entries) = fs::read_dir(&directory) else {
             continue;
         };
@@ -88,7 +88,7 @@ pub(crate) fn tree(path: &Path, wanted: impl Fn(u64) -> bool) -> Vec<PathBuf> {
                 left.push(entry.path());
             }
         }
-        found.push(directory);
+        found.push((id, directory));
     }
     found
 }

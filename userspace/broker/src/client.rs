@@ -26,8 +26,9 @@ pub use self::pulse::{Beat, NodePulse};
 use self::wire::{Callback, NotGreeted, Outcome, Wire, greet};
 use crate::message::{
     AboutIdentity, Answer, Ask, Claim, ClassReport, FlowNote, FromBroker, LedgerReport, Passed,
-    ProcessReport, RefusalReport, World,
+    PodToken, ProcessReport, RefusalReport, World,
 };
+use crate::runtimes::RuntimeAsk;
 
 /// For this long a broker that is gone is waited for: questions wait, and the node says by itself
 /// that it lives. Then questions are answered with [`LinkError::Gone`], and the kernel refuses
@@ -259,15 +260,34 @@ impl NodeLink {
         );
     }
 
-    /// The workload's service-account token.
+    /// The member that a cgroup belongs to, by the name that it was told with.
+    pub fn member(
+        &self,
+        cgroup: u64,
+        done: impl FnOnce(Result<Option<String>, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Identity(AboutIdentity::Member { cgroup }),
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, _)| match answer {
+                    Answer::Member(member) => Ok(member),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
+    /// The service-account token of the workload, or of one of its pods.
     pub fn token(
         &self,
         workload: &str,
+        pod: Option<PodToken>,
         done: impl FnOnce(Result<String, LinkError>) + Send + 'static,
     ) {
         self.ask(
             Ask::Identity(AboutIdentity::Token {
                 workload: workload.to_owned(),
+                pod,
             }),
             Box::new(move |answer| {
                 done(answer.and_then(|(answer, _)| match answer {
@@ -366,6 +386,28 @@ impl NodeLink {
         );
     }
 
+    /// Asks a container runtime; the answer is read from the descriptor, which is non-blocking and
+    /// ends with it.
+    pub fn runtime(
+        &self,
+        name: &str,
+        ask: RuntimeAsk,
+        done: impl FnOnce(Result<OwnedFd, LinkError>) + Send + 'static,
+    ) {
+        self.ask(
+            Ask::Runtime {
+                name: name.to_owned(),
+                ask,
+            },
+            Box::new(move |answer| {
+                done(answer.and_then(|(answer, fds)| match answer {
+                    Answer::Runtime => fds.into_iter().next().ok_or(LinkError::Confused),
+                    other => Err(misfit(other)),
+                }));
+            }),
+        );
+    }
+
     /// Refusals since the last call.
     pub fn refusals(
         &self,
@@ -397,11 +439,13 @@ fn misfit(answer: Answer) -> LinkError {
         | Answer::Done
         | Answer::Upstream
         | Answer::Token(_)
+        | Answer::Member(_)
         | Answer::Enrolled(_)
         | Answer::Process(_)
         | Answer::Counts(_)
         | Answer::Ledger(_)
-        | Answer::Refusals(_) => LinkError::Confused,
+        | Answer::Refusals(_)
+        | Answer::Runtime => LinkError::Confused,
     }
 }
 

@@ -22,6 +22,12 @@ pub struct BrokerConfig {
     pub exempt: Vec<String>,
     /// The kubelet's `--cgroup-root`.
     pub pods_root: String,
+    /// The kubelet's `--root-dir`.
+    pub kubelet_dir: PathBuf,
+    /// Name of a container runtime and its socket.
+    pub runtimes: Vec<(String, PathBuf)>,
+    /// Name of a container runtime and the cgroups that its containers are made right below.
+    pub runtime_parents: Vec<(String, Vec<String>)>,
     pub workloads: Vec<WorkloadConfig>,
     pub destinations: Vec<Destination>,
     pub credentials: Vec<CredentialConfig>,
@@ -64,6 +70,8 @@ pub enum TokenSource {
     File(PathBuf),
     /// An absolute path inside the workload's own root. What is there is the workload's choice.
     InContainer(PathBuf),
+    /// The kubelet's copy of a pod's projected token.
+    Kubelet,
     /// The workload needs none.
     None,
 }

@@ -3,8 +3,9 @@
 //! From the authority's names to paths below the mount, each anchored at the root: nothing is ever
 //! searched for, so a directory that a workload made in its own subtree, whatever its name, is not
 //! found. Forms: kubelet with the systemd and the cgroupfs driver, kind's nested root, the mismatch
-//! of the two drivers, Docker, containerd and podman.
+//! of the two drivers, Docker and Podman.
 
+use crate::config::BrokerConfig;
 use crate::message::MemberKind;
 
 /// Containers of one pod.
@@ -22,16 +23,45 @@ pub(crate) enum Misnamed {
     Container,
     #[error("a pod has more than {CONTAINERS_MAX} containers")]
     Containers,
+    #[error("no such container runtime is configured")]
+    Runtime,
+}
+
+/// Below what the authorities make their cgroups; all of it is configured.
+#[derive(Clone, Copy)]
+pub(crate) struct Roots<'a> {
+    /// The kubelet's `--cgroup-root`.
+    pub(crate) pods: &'a str,
+    /// Name of a container runtime and the parents of its containers.
+    pub(crate) runtimes: &'a [(String, Vec<String>)],
+}
+
+impl BrokerConfig {
+    pub(crate) fn roots(&self) -> Roots<'_> {
+        Roots {
+            pods: &self.pods_root,
+            runtimes: &self.runtime_parents,
+        }
+    }
 }
 
 /// Every path that the member's cgroup may have.
 ///
 /// # Errors
 /// A name has a form that no runtime gives; nothing is taken apart then.
-pub(crate) fn candidates(kind: &MemberKind) -> Result<Vec<String>, Misnamed> {
+pub(crate) fn candidates(kind: &MemberKind, roots: Roots<'_>) -> Result<Vec<String>, Misnamed> {
     match kind {
-        MemberKind::Pod { uid, containers } => pod(uid, containers),
-        MemberKind::Container { id } => container(id),
+        MemberKind::Pod { uid, containers } => {
+            let root = roots.pods.trim_end_matches('/');
+            let paths = pod(uid, containers)?;
+            Ok(paths.iter().map(|path| format!("{root}{path}")).collect())
+        }
+        MemberKind::Container { id, runtime } => {
+            let mut runtimes = roots.runtimes.iter();
+            let known = runtimes.find(|(name, _)| name == runtime);
+            let (_, parents) = known.ok_or(Misnamed::Runtime)?;
+            container(id, parents)
+        }
     }
 }
 
@@ -76,16 +106,23 @@ fn pod(uid: &str, containers: &[String]) -> Result<Vec<String>, Misnamed> {
     Ok(paths)
 }
 
-fn container(id: &str) -> Result<Vec<String>, Misnamed> {
+/// Docker's and Podman's names, with the cgroupfs and with the systemd driver, below the parent
+/// that a container was given (`--cgroup-parent`).
+fn container(id: &str, parents: &[String]) -> Result<Vec<String>, Misnamed> {
     if !is_hex(id, 64) {
         return Err(Misnamed::Container);
     }
-    Ok(vec![
-        format!("/system.slice/docker-{id}.scope"),
-        format!("/docker/{id}"),
-        format!("/machine.slice/libpod-{id}.scope"),
-        format!("/libpod_parent/libpod-{id}"),
-    ])
+    let names = [
+        id.to_owned(),
+        format!("docker-{id}.scope"),
+        format!("libpod-{id}"),
+        format!("libpod-{id}.scope"),
+    ];
+    let below = |parent: &String| {
+        let parent = parent.trim_end_matches('/').to_owned();
+        names.clone().map(|name| format!("{parent}/{name}"))
+    };
+    Ok(parents.iter().flat_map(below).collect())
 }
 
 fn is_hex(text: &str, length: usize) -> bool {
@@ -115,10 +152,45 @@ mod tests {
     }
 
     fn pod_paths(uid: &str, containers: &[String]) -> Result<Vec<String>, Misnamed> {
-        candidates(&MemberKind::Pod {
+        let kind = MemberKind::Pod {
             uid: uid.to_owned(),
             containers: containers.to_vec(),
-        })
+        };
+        let roots = Roots {
+            pods: "/",
+            runtimes: &[],
+        };
+        candidates(&kind, roots)
+    }
+
+    fn container_paths(id: &str, runtime: &str) -> Result<Vec<String>, Misnamed> {
+        let kind = MemberKind::Container {
+            id: id.to_owned(),
+            runtime: runtime.to_owned(),
+        };
+        let parents = ["/agents.slice", "/agents.slice/agents-web.slice"];
+        let roots = Roots {
+            pods: "/",
+            runtimes: &[("docker".to_owned(), parents.map(ToOwned::to_owned).to_vec())],
+        };
+        candidates(&kind, roots)
+    }
+
+    #[test]
+    fn pods_lie_below_the_kubelets_own_root() {
+        let kind = MemberKind::Pod {
+            uid: UID.to_owned(),
+            containers: Vec::new(),
+        };
+        for (pods, prefix) in [("/", "/kubepods"), ("/nested/", "/nested/kubepods")] {
+            let roots = Roots {
+                pods,
+                runtimes: &[],
+            };
+            let paths = candidates(&kind, roots).unwrap();
+            let expected = format!("{prefix}/pod{UID}");
+            assert!(paths.contains(&expected), "{expected} not in {paths:#?}");
+        }
     }
 
     #[test]
@@ -151,14 +223,21 @@ mod tests {
     }
 
     #[test]
-    fn plain_containers_have_their_runtimes_paths() {
-        let paths = candidates(&MemberKind::Container { id: id() }).unwrap();
+    fn containers_lie_right_below_the_parents_of_their_runtime() {
+        let paths = container_paths(&id(), "docker").unwrap();
         for expected in [
-            format!("/system.slice/docker-{}.scope", id()),
-            format!("/docker/{}", id()),
-            format!("/machine.slice/libpod-{}.scope", id()),
+            format!("/agents.slice/docker-{}.scope", id()),
+            format!("/agents.slice/{}", id()),
+            format!("/agents.slice/libpod-{}.scope", id()),
+            format!("/agents.slice/libpod-{}", id()),
+            format!("/agents.slice/agents-web.slice/docker-{}.scope", id()),
         ] {
             assert!(paths.contains(&expected), "{expected} not in {paths:#?}");
+        }
+        assert_eq!(container_paths(&id(), "podman"), Err(Misnamed::Runtime));
+        for bad in ["", "abc", "../x", &"g".repeat(64)] {
+            let refused = container_paths(bad, "docker");
+            assert_eq!(refused, Err(Misnamed::Container), "{bad}");
         }
     }
 

@@ -1,5 +1,5 @@
 //! Everything that needs root, behind a small typed protocol; parses nothing that an agent, a
-//! server or a policy wrote.
+//! server, a container runtime or a policy wrote.
 //!
 //! Synchronous: one loop over `poll(2)`, and short-lived threads that enter namespaces, make
 //! sockets and end.
@@ -23,6 +23,7 @@ mod plugins;
 mod pulse;
 mod reset;
 mod revoke;
+mod runtimes;
 mod serve;
 mod takeover;
 mod tokens;
@@ -34,7 +35,8 @@ pub use crate::config::{
 };
 pub use crate::message::{
     ClassReport, FlowNote, Found, LedgerClass, LedgerReport, MemberKind, MemberReport, Passed,
-    ProcessReport, RefusalReport, World,
+    PodToken, ProcessReport, RefusalReport, World,
 };
 pub use crate::revoke::{Revoked, revoke};
+pub use crate::runtimes::RuntimeAsk;
 pub use crate::serve::run;

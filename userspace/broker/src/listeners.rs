@@ -12,7 +12,7 @@ use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, Members as Selector, WorkloadConfig};
 use crate::members::{Members, settle};
 use crate::namespace::{
-    Device, Listening, Namespace, devices_here, drain_links, links_here, listen_here,
+    Device, Listening, Namespace, devices_here, drain_links, links_here, listen_for, listen_here,
     listen_loopback,
 };
 use crate::takeover::Inherited;
@@ -37,10 +37,44 @@ pub(crate) struct Place {
     pub(crate) workload: String,
     pub(crate) cookie: u64,
     pub(crate) sockets: Vec<Socket>,
+    /// As the kernel knows it, or will.
+    entry: ListenerEntry,
     /// Until a node has them, connects go to the listeners that the node has of the broker before
     /// this one: these would be lost if we ended now.
-    waits: Option<ListenerEntry>,
+    waits: bool,
     seen_ns: u64,
+}
+
+impl Place {
+    /// Families without an address when it was last looked at.
+    const fn lacks(&self) -> (bool, bool) {
+        (self.entry.v4.is_none(), self.entry.v6.is_none())
+    }
+
+    /// A container's network may come after its first process, and IPv6 after IPv4. The number of
+    /// listeners that are new.
+    fn grow(&mut self, namespace: &Namespace, system: &mut System) -> Result<usize, BrokerError> {
+        let failed = |source| crate::config::system("listening in a namespace", source);
+        let lacks = self.lacks();
+        let Listening { v4, v6 } = namespace.visit(move || listen_for(lacks)).map_err(failed)?;
+        let before = self.sockets.len();
+        if let Some((fd, addr, own)) = v4 {
+            self.entry.v4 = Some((own, addr.port()));
+            self.sockets.push(Socket { fd, addr });
+        }
+        if let Some((fd, addr, own)) = v6 {
+            self.entry.v6 = Some((own, addr.port()));
+            self.sockets.push(Socket { fd, addr });
+        }
+        let new = self.sockets.len() - before;
+        if new > 0 {
+            if !self.waits {
+                system.set_listeners(self.cookie, &self.entry)?;
+            }
+            tracing::info!(workload = %self.workload, entry = ?self.entry, "more addresses to listen at");
+        }
+        Ok(new)
+    }
 }
 
 /// A namespace whose devices are guarded.
@@ -79,6 +113,8 @@ pub(crate) struct Places {
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) added: Vec<PlaceId>,
+    /// And how many of its last listeners are new.
+    pub(crate) grown: Vec<(PlaceId, usize)>,
     /// Workload and cookie.
     pub(crate) removed: Vec<(String, u64)>,
 }
@@ -148,10 +184,27 @@ impl Places {
             self.let_go(&inherited, system);
         }
         self.forget(scene, system, &mut changes);
-        for guarded in self.guarded.values_mut() {
+        for (inode, guarded) in &mut self.guarded {
             let told = guarded.links.as_ref().is_some_and(drain_links);
             if told || scene.thorough {
                 guarded.watch_devices(system);
+                let places = self.by_id.range_mut(all_in(*inode));
+                // The host's are on loopback, which is there.
+                for (id, place) in places.filter(|_| *inode != self.host.inode) {
+                    if place.lacks() == (false, false) {
+                        continue;
+                    }
+                    match place.grow(&guarded.namespace, system) {
+                        Ok(0) => {}
+                        // What is new as a whole is told as a whole.
+                        Ok(_) if changes.added.contains(id) => {}
+                        Ok(new) => changes.grown.push((*id, new)),
+                        Err(error) => tracing::error!(
+                            workload = %place.workload, %error,
+                            "no listener at a new address: protected connects to it are refused"
+                        ),
+                    }
+                }
             }
         }
         changes
@@ -163,9 +216,7 @@ impl Places {
         if inode == self.host.inode {
             return self.by_id.get_mut(&(inode, class));
         }
-        let mut all = self
-            .by_id
-            .range_mut((inode, ClassId(0))..=(inode, ClassId(u32::MAX)));
+        let mut all = self.by_id.range_mut(all_in(inode));
         all.next().map(|(_, place)| place)
     }
 
@@ -277,7 +328,7 @@ impl Places {
             claim(path, ClassId::EXEMPT);
         }
         for (path, class) in scene.members.claims() {
-            claim(&below(&config.pods_root, path), class);
+            claim(path, class);
         }
         let claimed: BTreeSet<u64> = claims.iter().map(|(id, _)| *id).collect();
         for path in &config.governed {
@@ -303,7 +354,7 @@ impl Places {
             Selector::Cgroup(path) => directories.push(path.clone()),
             Selector::Told => {
                 let told = scene.members.claims().filter(|(_, of)| *of == class);
-                directories.extend(told.map(|(path, _)| below(&scene.config.pods_root, path)));
+                directories.extend(told.map(|(path, _)| path.to_owned()));
             }
         }
         let mut found: BTreeMap<u64, Namespace> = BTreeMap::new();
@@ -396,7 +447,8 @@ impl Places {
             workload: workload.name.clone(),
             cookie,
             sockets,
-            waits: has_others.then_some(entry),
+            entry,
+            waits: has_others,
             seen_ns: now_ns,
         }))
     }
@@ -407,11 +459,13 @@ impl Places {
         let Some(place) = self.by_id.get_mut(&id) else {
             return;
         };
-        if let Some(entry) = place.waits.take()
-            && let Err(error) = redirect(place.cookie, is_host, &entry, system)
-        {
-            tracing::error!(%error, "connects still go to the listeners of another broker");
-            place.waits = Some(entry);
+        if place.waits {
+            match redirect(place.cookie, is_host, &place.entry, system) {
+                Ok(()) => place.waits = false,
+                Err(error) => tracing::error!(
+                    %error, "connects still go to the listeners of another broker"
+                ),
+            }
         }
     }
 }
@@ -429,9 +483,9 @@ fn redirect(
     }
 }
 
-/// A path below the kubelet's root.
-fn below(root: &str, path: &str) -> String {
-    format!("{}{path}", root.trim_end_matches('/'))
+/// Every class of one namespace.
+const fn all_in(inode: u64) -> std::ops::RangeInclusive<PlaceId> {
+    (inode, ClassId(0))..=(inode, ClassId(u32::MAX))
 }
 
 /// Whether the node may tell of cgroups of that class.

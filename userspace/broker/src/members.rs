@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_kernel::ClassId;
 
-use crate::layout::{self, Misnamed};
+use crate::layout::{self, Misnamed, Roots};
 use crate::message::MemberReport;
 
 /// A node runs a few hundred pods at most.
 const MEMBERS_MAX: usize = 2048;
+
+/// Cgroups above one that are looked at.
+const DEPTH_MAX: usize = 32;
 
 /// Why a report was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +62,7 @@ impl Members {
         &mut self,
         report: &MemberReport,
         class: Option<ClassId>,
+        roots: Roots<'_>,
     ) -> Result<(), Unknown> {
         let class = match (&report.workload, class) {
             (None, _) => ClassId::EXEMPT,
@@ -69,7 +73,7 @@ impl Members {
             return Err(Unknown::TooMany);
         }
         let member = Member {
-            candidates: layout::candidates(&report.kind)?,
+            candidates: layout::candidates(&report.kind, roots)?,
             class,
             fresh: true,
         };
@@ -79,6 +83,25 @@ impl Members {
 
     pub(crate) fn remove(&mut self, id: &str) {
         self.by_id.remove(id);
+    }
+
+    /// The places that a member of this class may be at.
+    pub(crate) fn places(&self, id: &str, class: ClassId) -> Option<&[String]> {
+        let member = self.by_id.get(id).filter(|member| member.class == class)?;
+        Some(&member.candidates)
+    }
+
+    /// Whose the cgroup at this path is: the nearest one above it that a member may be at.
+    pub(crate) fn holder(&self, path: &str) -> Option<&str> {
+        let above = std::iter::successors(Some(path), |path| {
+            path.rsplit_once('/').map(|(parent, _)| parent)
+        });
+        let mut holders = above.take(DEPTH_MAX).filter_map(|path| {
+            let mut all = self.by_id.iter();
+            let is_here = |member: &Member| member.candidates.iter().any(|one| one == path);
+            all.find(|(_, member)| is_here(member))
+        });
+        holders.next().map(|(id, _)| id.as_str())
     }
 
     /// Every place that a member may be at.
@@ -116,6 +139,11 @@ mod tests {
     use super::*;
     use crate::message::MemberKind;
 
+    const ROOTS: Roots<'static> = Roots {
+        pods: "/",
+        runtimes: &[],
+    };
+
     fn pod(digit: char, workload: Option<&str>) -> MemberReport {
         let uid: String = "00000000-0000-4000-8000-00000000000".to_owned() + &digit.to_string();
         MemberReport {
@@ -131,23 +159,43 @@ mod tests {
     #[test]
     fn a_pod_without_a_workload_is_exempt_and_one_of_an_unknown_workload_is_refused() {
         let mut members = Members::default();
-        members.put(&pod('1', None), None).unwrap();
-        members.put(&pod('2', Some("a")), Some(ClassId(3))).unwrap();
-        let unknown = members.put(&pod('3', Some("b")), None);
+        members.put(&pod('1', None), None, ROOTS).unwrap();
+        let class = Some(ClassId(3));
+        members.put(&pod('2', Some("a")), class, ROOTS).unwrap();
+        let unknown = members.put(&pod('3', Some("b")), None, ROOTS);
         assert_eq!(unknown, Err(Unknown::Workload("b".to_owned())));
         let classes: BTreeSet<ClassId> = members.claims().map(|(_, class)| class).collect();
         assert_eq!(classes, BTreeSet::from([ClassId(3), ClassId::EXEMPT]));
     }
 
     #[test]
+    fn a_cgroup_belongs_to_the_pod_that_it_lies_in() {
+        let mut members = Members::default();
+        for digit in ['1', '2'] {
+            members.put(&pod(digit, None), None, ROOTS).unwrap();
+        }
+        let path = "/kubepods/pod00000000-0000-4000-8000-000000000001";
+        let holder = |path: &str| members.holder(path).map(ToOwned::to_owned);
+        let one = Some("pod/00000000-0000-4000-8000-000000000001".to_owned());
+        assert_eq!(holder(path), one);
+        assert_eq!(holder(&format!("{path}/container/inner")), one);
+        // A name inside another's subtree, and one that only begins alike.
+        let inner = "/kubepods/pod00000000-0000-4000-8000-000000000002";
+        assert_eq!(holder(&format!("{path}{inner}")), one);
+        for stranger in [format!("{path}9"), format!("/agents{path}"), "/".to_owned()] {
+            assert_eq!(holder(&stranger), None, "{stranger}");
+        }
+    }
+
+    #[test]
     fn what_a_new_node_does_not_tell_again_is_gone_once_it_has_told_everything() {
         let mut members = Members::default();
         for digit in ['1', '2'] {
-            members.put(&pod(digit, None), None).unwrap();
+            members.put(&pod(digit, None), None, ROOTS).unwrap();
         }
         let all = members.claims().count();
         members.begin();
-        members.put(&pod('2', None), None).unwrap();
+        members.put(&pod('2', None), None, ROOTS).unwrap();
         assert_eq!(members.claims().count(), all, "gone too early");
         members.complete();
         assert_eq!(members.claims().count(), all / 2);
@@ -174,7 +222,7 @@ mod tests {
                 },
                 workload: None,
             };
-            let put = members.put(&report, None);
+            let put = members.put(&report, None, ROOTS);
             assert_eq!(put.is_ok(), number < MEMBERS_MAX, "{number}");
         }
     }

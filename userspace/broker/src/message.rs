@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::runtimes::RuntimeAsk;
+
 /// Bytes of one message.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Descriptors beside one message.
@@ -18,7 +20,7 @@ const FDS_MAX: usize = 8;
 pub(crate) const FLOWS_TOLD_MAX: usize = 64;
 
 /// Version of the messages: broker and node of different ones do not work together.
-pub(crate) const MESSAGES_VERSION: u32 = 4;
+pub(crate) const MESSAGES_VERSION: u32 = 5;
 
 /// From the node.
 #[derive(Debug, Deserialize)]
@@ -83,6 +85,11 @@ pub(crate) enum Ask {
     Ledger,
     Refusals,
     World(World),
+    /// Of a container runtime, by its configured name.
+    Runtime {
+        name: String,
+        ask: RuntimeAsk,
+    },
 }
 
 /// What the node knows of the world, and the broker writes into the kernel's maps.
@@ -127,8 +134,8 @@ pub enum MemberKind {
         uid: String,
         containers: Vec<String>,
     },
-    /// 64 hex digits.
-    Container { id: String },
+    /// 64 hex digits; the runtime as configured.
+    Container { id: String, runtime: String },
 }
 
 /// One address and port (0: any) of something that has a name.
@@ -143,16 +150,24 @@ pub struct Found {
 pub(crate) enum AboutIdentity {
     Token {
         workload: String,
+        /// Of that pod, where each signs in for itself.
+        pod: Option<PodToken>,
     },
+    /// The member that a cgroup belongs to.
+    Member { cgroup: u64 },
     /// That process becomes the workload's, with all it starts.
-    Enrol {
-        workload: String,
-        pid: u32,
-    },
+    Enrol { workload: String, pid: u32 },
     /// A backend's secret, by its configured name.
-    Credential {
-        name: String,
-    },
+    Credential { name: String },
+}
+
+/// Whose token, and where the kubelet keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodToken {
+    /// As the node told of it.
+    pub member: String,
+    /// Projected volume and the path below it, as the pod's specification says.
+    pub volume: Option<(String, String)>,
 }
 
 /// From the broker.
@@ -207,12 +222,16 @@ pub(crate) enum Answer {
     /// Beside it: the socket.
     Upstream,
     Token(String),
+    /// `None`: nobody's that was told of.
+    Member(Option<String>),
     /// Id of the cgroup.
     Enrolled(u64),
     Process(Box<ProcessReport>),
     Counts(Vec<ClassReport>),
     Ledger(LedgerReport),
     Refusals(Vec<RefusalReport>),
+    /// Beside it: the end of a pipe that the answer is read from.
+    Runtime,
     Refused(String),
 }
 

@@ -77,12 +77,17 @@ pub(crate) fn tcp_socket(ipv6: bool) -> io::Result<OwnedFd> {
 
 /// Listeners for both families, and the addresses they are reached by.
 pub(crate) fn listen_here() -> io::Result<Listening> {
+    listen_for((true, true))
+}
+
+/// Of IPv4 and IPv6 only those that are wanted.
+pub(crate) fn listen_for((wants4, wants6): (bool, bool)) -> io::Result<Listening> {
     let (own4, own6) = own_addresses()?;
-    let v4 = match own4 {
+    let v4 = match own4.filter(|_| wants4) {
         Some(own) => Some(listen4(Ipv4Addr::UNSPECIFIED, own)?),
         None => None,
     };
-    let v6 = match own6 {
+    let v6 = match own6.filter(|_| wants6) {
         Some(own) => Some(listen6(Ipv6Addr::UNSPECIFIED, own)?),
         None => None,
     };
@@ -104,16 +109,19 @@ pub(crate) fn cookie_here() -> io::Result<u64> {
     weir_kernel::netns_cookie(tcp_socket(false)?.as_fd())
 }
 
-/// A socket that says when a device comes or goes (rtnetlink(7), `RTMGRP_LINK`).
+/// A socket that says when a device or an address comes or goes (rtnetlink(7)).
 pub(crate) fn links_here() -> io::Result<OwnedFd> {
     const RTMGRP_LINK: u32 = 1;
+    const RTMGRP_IPV4_IFADDR: u32 = 0x10;
+    const RTMGRP_IPV6_IFADDR: u32 = 0x100;
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         SockProtocol::NetlinkRoute,
     )?;
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, RTMGRP_LINK))?;
+    let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(socket)
 }
 

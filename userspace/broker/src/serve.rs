@@ -1,9 +1,10 @@
 //! The broker's loop.
 
+mod attest;
 mod join;
 mod look;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,6 +26,7 @@ use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
 use crate::destinations::Destinations;
 use crate::evidence::{Desk as EvidenceDesk, Evidence};
+use crate::ledger;
 use crate::listeners::{Places, as_poll};
 use crate::members::Members;
 use crate::message::{
@@ -35,9 +37,9 @@ use crate::nodes::{NodeId, Nodes, Role};
 use crate::plugins;
 use crate::pulse::Pulse;
 use crate::revoke::{Desk, Flows};
+use crate::runtimes;
 use crate::takeover::{self, Takeover};
 use crate::watch::Watch;
-use crate::{enrol, ledger, tokens};
 
 /// Refusals given out at once.
 const REFUSALS_MAX: usize = 256;
@@ -53,6 +55,8 @@ struct Broker {
     watch: Watch,
     /// Ids of the roots that programs are attached to.
     attached: Vec<u64>,
+    /// Paths of the governed cgroups below the mount, as of the last look.
+    cgroups: HashMap<u64, String>,
     refusals: VecDeque<Refusal>,
     /// Something was said since the last look.
     due: bool,
@@ -67,6 +71,7 @@ struct Broker {
     pulse: Pulse,
     flows: Flows,
     desk: Desk,
+    runtimes: runtimes::Desk,
 }
 
 /// Runs until `stop` turns true. On the way out everything stays as it is: a node that serves goes
@@ -115,6 +120,7 @@ pub fn run(
         destinations,
         watch: Watch::new()?,
         attached: Vec::new(),
+        cgroups: HashMap::new(),
         refusals: VecDeque::new(),
         due: true,
         looked_ns: 0,
@@ -127,6 +133,7 @@ pub fn run(
             packet_socket(&config.run_dir.join("revoke.sock"), None)?,
             config.governed.clone(),
         ),
+        runtimes: runtimes::Desk::default(),
         config,
     };
     broker.attach()?;
@@ -348,10 +355,7 @@ impl Broker {
                 self.process(node, id, ask);
                 Ok(())
             }
-            Ask::Counts => {
-                let reports = self.counts();
-                self.answered(node, id, Answer::Counts(reports))
-            }
+            Ask::Counts => self.answered(node, id, Answer::Counts(self.counts())),
             Ask::Ledger => {
                 let names = (0..=self.classes()).map(|class| self.workload_of(class));
                 let report = ledger::read(&self.system, &self.places, names.collect());
@@ -365,6 +369,22 @@ impl Broker {
                 let answer = self.world(node, world);
                 self.answered(node, id, answer)
             }
+            Ask::Runtime { name, ask } => {
+                self.runtime((node, id), &name, ask);
+                Ok(())
+            }
+        }
+    }
+
+    fn runtime(&mut self, (node, id): (NodeId, u64), name: &str, ask: runtimes::RuntimeAsk) {
+        let mut known = self.config.runtimes.iter();
+        let asked = match known.find(|(runtime, _)| runtime == name) {
+            Some((_, socket)) => self.runtimes.ask(socket, ask),
+            None => Err(io::Error::other("no such container runtime is configured")),
+        };
+        match asked {
+            Ok(answer) => self.reply(node, id, Answer::Runtime, &[answer.as_fd()]),
+            Err(error) => self.reply(node, id, Answer::Refused(error.to_string()), &[]),
         }
     }
 
@@ -417,24 +437,10 @@ impl Broker {
         }
     }
 
-    fn token(&self, name: &str) -> Answer {
-        match self
-            .config
-            .workloads
-            .iter()
-            .find(|workload| workload.name == name)
-        {
-            Some(workload) => match tokens::of(workload, self.places.mount()) {
-                Ok(token) => Answer::Token(token),
-                Err(error) => Answer::Refused(format!("the token: {error}")),
-            },
-            None => Answer::Refused("no such workload".to_owned()),
-        }
-    }
-
     fn identity(&mut self, node: NodeId, id: u64, about: &AboutIdentity) {
         let answer = match about {
-            AboutIdentity::Token { workload } => self.token(workload),
+            AboutIdentity::Token { workload, pod } => self.token(workload, pod.as_ref()),
+            AboutIdentity::Member { cgroup } => Answer::Member(self.holder(*cgroup)),
             AboutIdentity::Enrol { workload, pid } => self.enrol(workload, *pid),
             AboutIdentity::Credential { name } => {
                 self.credential(node, id, name);
@@ -442,28 +448,6 @@ impl Broker {
             }
         };
         self.reply(node, id, answer, &[]);
-    }
-
-    fn enrol(&mut self, name: &str, pid: u32) -> Answer {
-        let mut workloads = self.config.workloads.iter();
-        let Some(workload) = workloads.find(|workload| workload.name == name) else {
-            return Answer::Refused("no such workload".to_owned());
-        };
-        let crate::config::Members::Cgroup(path) = &workload.members else {
-            return Answer::Refused("that workload has no cgroup of its own".to_owned());
-        };
-        let mount = self.places.mount();
-        let directory = cgroup::directory(mount, path);
-        let roots = self.config.governed.iter();
-        let governed: Vec<_> = roots.map(|root| cgroup::directory(mount, root)).collect();
-        match enrol::enrol(&directory, &governed, pid) {
-            Ok(id) => {
-                // Its listeners before its first connect.
-                self.look();
-                Answer::Enrolled(id)
-            }
-            Err(error) => Answer::Refused(error.to_string()),
-        }
     }
 
     /// Answered when it is there: see [`Broker::turn`].

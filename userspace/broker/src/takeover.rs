@@ -61,6 +61,7 @@ impl Note {
                 &config.governed,
                 &config.exempt,
                 &config.pods_root,
+                &config.runtime_parents,
                 workloads,
             )
         );
@@ -259,6 +260,9 @@ mod tests {
             governed: vec!["/governed".to_owned()],
             exempt: Vec::new(),
             pods_root: "/".to_owned(),
+            kubelet_dir: PathBuf::from("/kubelet"),
+            runtimes: Vec::new(),
+            runtime_parents: Vec::new(),
             workloads: vec![workload("a"), workload("b")],
             destinations: Vec::new(),
             credentials: Vec::new(),
@@ -277,6 +281,10 @@ mod tests {
         assert_ne!(note, changed(|config| drop(config.workloads.pop())));
         assert_ne!(note, changed(|config| config.exempt.push("/x".to_owned())));
         assert_ne!(note, changed(|config| config.governed.clear()));
+        let docker = ("docker".to_owned(), Vec::new());
+        let mut other = config.clone();
+        other.runtime_parents.push(docker);
+        assert_ne!(note, Note::of(&other, 1));
         // What is protected is written anew at every start.
         assert_eq!(note, changed(|config| config.guard_ms = 2));
     }

@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
 use crate::cgroup;
-use crate::config::{Members, TokenSource, WorkloadConfig};
+use crate::config::{TokenSource, WorkloadConfig};
 
 const TOKEN_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes of `/proc/PID/cgroup`.
@@ -18,29 +18,81 @@ const CGROUP_BYTES_MAX: u64 = 16 * 1024;
 /// Processes of a workload that are tried.
 const PROCESSES_MAX: usize = 64;
 
-/// What proves a workload, from where its configuration says. `mount` is the cgroup v2 tree's.
-pub(crate) fn of(workload: &WorkloadConfig, mount: &Path) -> io::Result<String> {
-    match &workload.token {
+/// Whose token is asked for.
+pub(crate) struct Whose<'a> {
+    pub(crate) workload: &'a WorkloadConfig,
+    /// Paths of cgroups below the mount, of which those count that are there.
+    pub(crate) cgroups: &'a [String],
+    /// The pod's uid, its volume and the path in that.
+    pub(crate) projected: Option<(&'a str, &'a str, &'a str)>,
+}
+
+/// What proves a workload or a pod, from where its configuration says. `mount` is the cgroup v2
+/// tree's, `kubelet` the kubelet's directory.
+pub(crate) fn of(whose: &Whose<'_>, mount: &Path, kubelet: &Path) -> io::Result<String> {
+    match &whose.workload.token {
         TokenSource::File(path) => read(path),
-        TokenSource::InContainer(path) => {
-            let Members::Cgroup(governed) = &workload.members else {
-                return Err(io::Error::other("that workload has no cgroup of its own"));
-            };
-            let directory = cgroup::directory(mount, governed);
-            let mut last = io::Error::other("the workload has no process");
-            for pid in cgroup::processes(&directory, |_| true)
-                .into_iter()
-                .take(PROCESSES_MAX)
-            {
-                match in_process(pid, governed, path) {
-                    Ok(token) => return Ok(token),
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
-        }
+        TokenSource::InContainer(path) => inside(whose.cgroups, mount, path),
+        TokenSource::Kubelet => match whose.projected {
+            Some((uid, volume, path)) => projected(kubelet, (uid, volume), path),
+            None => Err(io::Error::other(
+                "the pod has no projected token for the token exchange: does Azure Workload \
+                 Identity's webhook know it (label azure.workload.identity/use)?",
+            )),
+        },
         TokenSource::None => Err(io::Error::other("this workload signs in without one")),
     }
+}
+
+fn inside(cgroups: &[String], mount: &Path, path: &Path) -> io::Result<String> {
+    let mut last = io::Error::other("it has no process");
+    for governed in cgroups {
+        let directory = cgroup::directory(mount, governed);
+        let processes = cgroup::processes(&directory, |_| true);
+        for pid in processes.into_iter().take(PROCESSES_MAX) {
+            match in_process(pid, governed, path) {
+                Ok(token) => return Ok(token),
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
+}
+
+/// The kubelet's copy. Volume and path are what the pod's author wrote, so they lead nowhere else.
+fn projected(kubelet: &Path, (uid, volume): (&str, &str), path: &str) -> io::Result<String> {
+    let plain = |text: &str| {
+        (1..=253).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    if !plain(uid) || !plain(volume) {
+        return Err(io::Error::other("the pod or its volume has no plain name"));
+    }
+    let folder = kubelet
+        .join("pods")
+        .join(uid)
+        .join("volumes/kubernetes.io~projected")
+        .join(volume);
+    let real = folder.canonicalize()?;
+    is_roots(&real)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let directory = nix::fcntl::open(&real, flags, Mode::empty())?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    contents(File::from(openat2(&directory, path, how)?))
+}
+
+fn is_roots(real: &Path) -> io::Result<()> {
+    for part in real.ancestors() {
+        if std::fs::symlink_metadata(part)?.uid() != 0 {
+            let text = format!("{} is not root's", part.display());
+            return Err(io::Error::other(text));
+        }
+    }
+    Ok(())
 }
 
 /// Reads a token file. Its directory belongs to root (the kubelet, the lab): the path comes from
@@ -48,15 +100,7 @@ pub(crate) fn of(workload: &WorkloadConfig, mount: &Path) -> io::Result<String> 
 /// where root made them, as the kubelet's `..data` links are.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
     let real = path.canonicalize()?;
-    for part in real.ancestors() {
-        let metadata = std::fs::symlink_metadata(part)?;
-        if metadata.uid() != 0 {
-            return Err(io::Error::other(format!(
-                "{} is not root's",
-                part.display()
-            )));
-        }
-    }
+    is_roots(&real)?;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -229,6 +273,34 @@ mod tests {
             "own",
             "the configured path, whatever AZURE_FEDERATED_TOKEN_FILE says"
         );
+    }
+
+    #[test]
+    fn the_kubelets_copy_is_read_and_nothing_beside_it() {
+        let kubelet = std::path::PathBuf::from(format!("/run/weir-kubelet-{}", std::process::id()));
+        let folder = kubelet.join("pods/u-1/volumes/kubernetes.io~projected/token");
+        std::fs::create_dir_all(folder.join("..2026")).unwrap();
+        std::fs::write(folder.join("..2026/azure"), "own\n").unwrap();
+        std::fs::write(kubelet.join("pods/secret"), "another's").unwrap();
+        symlink("..2026", folder.join("..data")).unwrap();
+        symlink("..data/azure", folder.join("azure")).unwrap();
+        symlink(kubelet.join("pods/secret"), folder.join("absolute")).unwrap();
+        symlink("../../../../secret", folder.join("relative")).unwrap();
+        let ask = |uid, volume, path| projected(&kubelet, (uid, volume), path);
+        let own = ask("u-1", "token", "azure");
+        let escaped = [
+            ask("u-1", "token", "absolute"),
+            ask("u-1", "token", "relative"),
+            ask("u-1", "token", "../../../../secret"),
+            ask("u-1", "token", "/etc/hostname"),
+            ask("..", "token", "azure"),
+            ask("u-1", "../../..", "secret"),
+            ask("", "token", "azure"),
+        ];
+        let text = format!("{escaped:?}");
+        std::fs::remove_dir_all(&kubelet).unwrap();
+        assert_eq!(own.unwrap(), "own");
+        assert!(escaped.iter().all(Result::is_err), "{text}");
     }
 
     #[test]

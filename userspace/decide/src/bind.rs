@@ -1,19 +1,20 @@
 //! One principal at one target: evaluation and its cache.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
-use cedar_policy::{
-    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
-    Request, RestrictedExpression,
-};
-use weir_model::ident::{ApprovalId, Principal, PrincipalKind, SessionId};
-use weir_model::request::{Access, AttrValue, Intent, Object};
+use weir_model::ident::{ApprovalId, Principal, SessionId};
+use weir_model::request::{Access, Intent, Object};
 use weir_model::time::Now;
 use weir_model::vocabulary::{PredicateKind, Vocabulary};
 
-use crate::compile::{Duty, PolicySet};
-use crate::outcome::{Denial, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit};
+use crate::compile::PolicySet;
+use crate::expr::{Asked, Who};
+use crate::gather::{Gathered, HoldRule, needed};
+use crate::moment::Moment;
+use crate::oracle::{self, Cedar};
+use crate::outcome::{Denial, MaskKind, Obligations, Observed, Outcome, Permit, Would};
+use crate::rule::{Duty, RuleKind, Test, all_hold};
 
 /// Decisions kept per session; at the limit the cache starts anew.
 const CACHE_MAX: usize = 4096;
@@ -24,6 +25,15 @@ pub struct TargetRef {
     pub name: Arc<str>,
     /// Cedar namespace of its protocol.
     pub namespace: &'static str,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The index and expressions made from the policies; Cedar for what is outside their subset.
+    Compiled,
+    /// Cedar alone, asked for every access.
+    Cedar,
 }
 
 /// Forbids that an approval lifts.
@@ -51,14 +61,6 @@ impl Lifted {
     }
 }
 
-/// One hold rule that applies.
-#[derive(Clone, Debug)]
-struct HoldRule {
-    rule: Arc<str>,
-    groups: Vec<Arc<str>>,
-    reason: String,
-}
-
 /// All that policy says of an intent, before approvals.
 #[derive(Clone, Debug)]
 enum Finding {
@@ -67,27 +69,95 @@ enum Finding {
         rule: Arc<str>,
         obligations: Arc<Obligations>,
         holds: Vec<HoldRule>,
+        /// Only where policy observes.
+        observed: Option<Arc<Observed>>,
     },
 }
 
 /// Decides for one principal at one target.
 pub struct Bound {
-    set: Arc<PolicySet>,
-    vocabulary: Option<&'static Vocabulary>,
+    pub(crate) set: Arc<PolicySet>,
+    pub(crate) vocabulary: Option<&'static Vocabulary>,
+    engine: Engine,
+    observes: bool,
     /// Who has to be permitted: the principal, and beside it the workload that presented its token.
-    sides: Vec<Side>,
-    authorizer: Authorizer,
+    pub(crate) sides: Vec<Side>,
     cache: HashMap<Arc<Intent>, Arc<Finding>>,
+    /// When it was last asked; what is kept is of this minute where policies read the time.
+    moment: Moment,
     /// Columns asked for by [`Bound::masks`].
     masked: HashMap<Object, bool>,
 }
 
-/// One of those who have to be permitted, with all entities of the question.
-struct Side {
-    uid: EntityUid,
-    entities: Vec<Entity>,
+/// One of those who have to be permitted.
+pub(crate) struct Side {
+    who: Who,
+    principal: Principal,
+    other: Option<Other>,
     /// Ends the reason of a denial, where there are two.
     whose: &'static str,
+    /// Made when Cedar is needed; `None` inside when it cannot be made.
+    cedar: OnceLock<Option<Cedar>>,
+}
+
+/// Each sees the other: `principal.attested` of a token's subject is the workload that presented
+/// it, and `principal.presented` of the workload is the token's subject.
+struct Other {
+    principal: Principal,
+    named: &'static str,
+    names: &'static str,
+}
+
+impl Side {
+    fn new(
+        set: &PolicySet,
+        principal: &Principal,
+        other: Option<Other>,
+        whose: &'static str,
+    ) -> Self {
+        Self {
+            who: who(set, principal),
+            principal: principal.clone(),
+            other,
+            whose,
+            cedar: OnceLock::new(),
+        }
+    }
+
+    fn cedar(&self, set: &PolicySet) -> Option<&Cedar> {
+        let made = || {
+            let other = self.other.as_ref();
+            let other = other.map(|other| (other.named, &other.principal, other.names));
+            Cedar::new(set, &self.principal, other)
+        };
+        self.cedar.get_or_init(made).as_ref()
+    }
+}
+
+fn sides(set: &PolicySet, principal: &Principal, attested: Option<&Principal>) -> Vec<Side> {
+    let same = |one: &Principal| one.tenant == principal.tenant && one.oid == principal.oid;
+    let Some(attested) = attested.filter(|attested| !same(attested)) else {
+        return vec![Side::new(set, principal, None, "")];
+    };
+    let other = |principal: &Principal, named, names| Other {
+        principal: principal.clone(),
+        named,
+        names,
+    };
+    vec![
+        Side::new(
+            set,
+            principal,
+            Some(other(attested, "attested", "presented")),
+            " (asked of the presented token's subject)",
+        ),
+        Side::new(
+            set,
+            attested,
+            Some(other(principal, "presented", "attested")),
+            " (asked of the workload that presented the token)",
+        ),
+    ]
 }
 
 impl std::fmt::Debug for Bound {
@@ -98,12 +168,6 @@ impl std::fmt::Debug for Bound {
     }
 }
 
-/// A name that this crate or a vocabulary made; anything else is an error of ours.
-fn uid(kind: &str, id: &str) -> Option<EntityUid> {
-    let kind: EntityTypeName = kind.parse().ok()?;
-    Some(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
-}
-
 impl Bound {
     /// `attested` is the workload that presented a token of `principal`: both have to be permitted,
     /// and what either of them obliges to holds.
@@ -111,30 +175,31 @@ impl Bound {
         set: Arc<PolicySet>,
         (principal, attested): (&Principal, Option<&Principal>),
         target: &TargetRef,
+        engine: Engine,
     ) -> Self {
         let vocabulary = set
             .vocabularies
             .iter()
             .copied()
             .find(|known| known.namespace == target.namespace);
-        let sides = match attested {
-            Some(attested) if agent(attested) != agent(principal) => {
-                presented_sides(&set, principal, attested)
-            }
-            Some(_) | None => vec![Side {
-                uid: agent(principal),
-                entities: entities(&set, principal, None),
-                whose: "",
-            }],
-        };
         Self {
+            sides: sides(&set, principal, attested),
             set,
             vocabulary,
-            sides,
-            authorizer: Authorizer::new(),
+            engine,
+            observes: false,
             cache: HashMap::new(),
+            moment: Moment::default(),
             masked: HashMap::new(),
         }
+    }
+
+    /// From now on what policy would deny or hold is permitted, and says so. What cannot be judged,
+    /// and what would tell about masked values, stays denied; masks stay; limits do not.
+    #[must_use]
+    pub fn observing(mut self) -> Self {
+        self.observes = true;
+        self
     }
 
     #[must_use]
@@ -154,8 +219,9 @@ impl Bound {
         session: SessionId,
         intent: &Arc<Intent>,
         lifted: &Lifted,
-        _now: Now,
+        now: Now,
     ) -> Outcome {
+        self.at(now);
         let finding = match self.cache.get(intent) {
             Some(finding) => Arc::clone(finding),
             None => match self.evaluate(intent) {
@@ -169,6 +235,7 @@ impl Bound {
                 rule,
                 obligations,
                 holds,
+                observed,
             } => {
                 let open: Vec<&HoldRule> = holds
                     .iter()
@@ -187,8 +254,22 @@ impl Bound {
                     } else {
                         lifted.approval
                     },
+                    observed: observed.clone(),
                 })
             }
+        }
+    }
+
+    /// What was found in another minute is forgotten where it may be another answer now.
+    pub fn at(&mut self, now: Now) {
+        if !self.set.reads_time {
+            return;
+        }
+        let moment = Moment::of(now);
+        if moment != self.moment {
+            self.moment = moment;
+            self.cache.clear();
+            self.masked.clear();
         }
     }
 
@@ -206,11 +287,8 @@ impl Bound {
             };
             let intent = Intent::new(vec![access.clone()], Vec::new());
             self.sides.iter().any(|side| {
-                self.question(side, &intent, &access, action)
-                    .and_then(|question| self.duties(&question, &access))
-                    .map_or(true, |duties| {
-                        duties.iter().any(|(_, duty)| matches!(duty, Duty::Mask(_)))
-                    })
+                self.masking(side, (&intent, &access), action)
+                    .unwrap_or(true)
             })
         });
         if self.masked.len() >= CACHE_MAX {
@@ -247,231 +325,321 @@ impl Bound {
             }));
         }
         let mut gathered = Gathered::default();
+        let mut observed = None;
         for side in &self.sides {
-            if let Some(mut denial) = self.denied(side, intent, &mut gathered)? {
-                denial.reason.push_str(side.whose);
-                return Ok(Finding::Denied(denial));
+            match self.denied(side, intent, &mut gathered)? {
+                None => {}
+                Some(Refused::Final(mut denial)) => {
+                    denial.reason.push_str(side.whose);
+                    return Ok(Finding::Denied(denial));
+                }
+                Some(Refused::Observed(mut denial)) => {
+                    denial.reason.push_str(side.whose);
+                    observed.get_or_insert(denial);
+                }
             }
         }
-        let mut rules: Vec<&str> = gathered.permits.iter().map(String::as_str).collect();
-        rules.sort_unstable();
-        rules.dedup();
+        let rule = gathered.permits(&self.set);
+        let mut holds: Vec<HoldRule> = gathered.holds.into_values().collect();
+        let mut observation = None;
+        if self.observes {
+            observation = said_only(observed, &holds).map(Arc::new);
+            holds.clear();
+            gathered.obligations.rows_max = None;
+            gathered.obligations.bytes_max = None;
+        }
         Ok(Finding::Permitted {
-            rule: Arc::from(rules.join(", ")),
+            rule,
+            holds,
             obligations: Arc::new(gathered.obligations),
-            holds: gathered.holds.into_values().collect(),
+            observed: observation,
         })
     }
 
+    /// Why one side is refused; otherwise what the accesses add is in `gathered`.
     fn denied(
         &self,
         side: &Side,
         intent: &Intent,
         gathered: &mut Gathered,
-    ) -> Result<Option<Denial>, Fault> {
-        // Masks first: whether a predicate is an oracle depends on them.
+    ) -> Result<Option<Refused>, Fault> {
+        // Accesses by which a masked value would decide something, unless a permit says so.
+        let mut predicates = Vec::new();
+        let mut observed = None;
         for access in &intent.accesses {
-            if let Some(denial) = self.access(side, (intent, access), gathered)? {
-                return Ok(Some(denial));
+            let answer = self.answer(side, (intent, access), access.action)?;
+            if let Some(denial) = self.verdict(&answer, access)? {
+                if !self.observes {
+                    return Ok(Some(Refused::Final(denial)));
+                }
+                if answer.duties_failed {
+                    return Err(Fault::failed(access));
+                }
+                observed.get_or_insert(denial);
             }
-        }
-        for access in &intent.accesses {
-            if let Some(kind) = self.vocabulary.and_then(|known| known.predicate)
-                && access.action == kind.action
-                && let Some(denial) = self.predicate(side, (intent, access), kind)?
+            self.add(&answer, side, (intent, access), gathered)?;
+            if let Some(kind) = self.predicate_kind(access)
+                && !answer.lifts(&self.set)
             {
-                return Ok(Some(denial));
+                predicates.push((access, kind));
             }
         }
-        Ok(None)
+        for (access, kind) in predicates {
+            if self.masking(side, (intent, access), kind.reads)? {
+                return Ok(Some(Refused::Final(masked_predicate(access))));
+            }
+        }
+        Ok(observed.map(Refused::Observed))
     }
 
-    /// The denial, if any; otherwise what the access adds is in `gathered`.
-    fn access(
+    /// The predicate that this access is, if it is one.
+    pub(crate) fn predicate_kind(&self, access: &Access) -> Option<PredicateKind> {
+        let kind = self.vocabulary?.predicate?;
+        (access.action == kind.action).then_some(kind)
+    }
+
+    /// What the access adds to the request.
+    fn add(
         &self,
+        answer: &Answer,
         side: &Side,
         (intent, access): (&Intent, &Access),
         gathered: &mut Gathered,
-    ) -> Result<Option<Denial>, Fault> {
-        let question = self.question(side, intent, access, access.action)?;
-        match self.judge(&self.set.base, &question, access)? {
-            Verdict::Denied(denial) => return Ok(Some(denial)),
-            Verdict::Allowed(permits) => gathered.permits.extend(permits),
-        }
-        for (id, duty) in self.duties(&question, access)? {
-            match duty {
-                Duty::Mask(kind)
-                    if kind.is_deterministic() && self.writes(side, intent, access)? =>
-                {
-                    let stricter = Duty::Mask(MaskKind::Redact);
-                    gathered.add(&self.set, &id, &stricter, access);
-                }
-                Duty::Mask(_) | Duty::Detect | Duty::Hold { .. } | Duty::Limit { .. } => {
-                    gathered.add(&self.set, &id, duty, access);
-                }
+    ) -> Result<(), Fault> {
+        gathered.permits.extend_from_slice(&answer.permits);
+        for number in &answer.duties {
+            let Some(rule) = self.set.rules.get(*number as usize) else {
+                continue;
+            };
+            if let RuleKind::Duty(Duty::Mask(kind)) = &rule.kind
+                && kind.is_deterministic()
+                && self.writes(side, (intent, access))?
+            {
+                gathered.mask(access, MaskKind::Redact, &rule.id);
+            } else {
+                gathered.duty(rule, access);
             }
+        }
+        Ok(())
+    }
+
+    /// Whether this principal may choose the column's values: then it could look up what each becomes.
+    fn writes(&self, side: &Side, question: (&Intent, &Access)) -> Result<bool, Fault> {
+        let Some(kind) = self.vocabulary.and_then(|known| known.predicate) else {
+            return Ok(false);
+        };
+        let answer = self.answer(side, question, kind.writes)?;
+        if answer.base_failed {
+            return Err(Fault::failed(question.1));
+        }
+        Ok(answer.forbids.is_empty() && !answer.permits.is_empty())
+    }
+
+    /// The denial of one access, if policy denies it; a masked predicate is not looked at.
+    pub(crate) fn verdict(
+        &self,
+        answer: &Answer,
+        access: &Access,
+    ) -> Result<Option<Denial>, Fault> {
+        if answer.base_failed {
+            return Err(Fault::failed(access));
+        }
+        if let Some(forbid) = answer.forbids.first() {
+            return Ok(Some(self.forbidden(*forbid, access)));
+        }
+        if answer.permits.is_empty() {
+            return Ok(Some(ours("weir:no-permit", "no policy permits it", access)));
+        }
+        if answer.duties_failed {
+            return Err(Fault::failed(access));
         }
         Ok(None)
     }
 
-    /// Whether this principal may choose the column's values: then it could look up what each becomes.
-    fn writes(&self, side: &Side, intent: &Intent, access: &Access) -> Result<bool, Fault> {
-        let Some(kind) = self.vocabulary.and_then(|known| known.predicate) else {
-            return Ok(false);
-        };
-        let question = self.question(side, intent, access, kind.writes)?;
-        Ok(matches!(
-            self.judge(&self.set.base, &question, access)?,
-            Verdict::Allowed(_)
-        ))
-    }
-
-    /// A predicate on a column that this principal gets masked needs a permit that says so.
-    fn predicate(
-        &self,
-        side: &Side,
-        (intent, access): (&Intent, &Access),
-        kind: PredicateKind,
-    ) -> Result<Option<Denial>, Fault> {
-        let read = self.question(side, intent, access, kind.reads)?;
-        let masked = self
-            .duties(&read, access)?
-            .iter()
-            .any(|(_, duty)| matches!(duty, Duty::Mask(_)));
-        if !masked {
-            return Ok(None);
-        }
-        let question = self.question(side, intent, access, kind.action)?;
-        match self.judge(&self.set.predicate, &question, access)? {
-            Verdict::Allowed(_permits) => Ok(None),
-            Verdict::Denied(_) => Ok(Some(ours(
-                "weir:masked-predicate",
-                "a masked column may not decide which rows come back",
-                access,
-            ))),
-        }
-    }
-
-    fn judge(
-        &self,
-        set: &cedar_policy::PolicySet,
-        question: &Question,
-        access: &Access,
-    ) -> Result<Verdict, Fault> {
-        let response = self
-            .authorizer
-            .is_authorized(&question.request, set, &question.entities);
-        if response.diagnostics().errors().next().is_some() {
-            return Err(Fault::failed(access));
-        }
-        // Cedar names reasons in no order; the record and the cache need one.
-        let mut reasons: Vec<String> = response
-            .diagnostics()
-            .reason()
-            .map(ToString::to_string)
-            .collect();
-        reasons.sort_unstable();
-        if response.decision() == Decision::Allow {
-            return Ok(Verdict::Allowed(reasons));
-        }
-        Ok(Verdict::Denied(match reasons.first() {
-            Some(id) => self.forbidden(id, access),
-            None => ours("weir:no-permit", "no policy permits it", access),
-        }))
-    }
-
-    fn forbidden(&self, id: &str, access: &Access) -> Denial {
-        let words = self
-            .set
-            .words
-            .get(&PolicyId::new(id))
-            .cloned()
-            .unwrap_or_default();
+    fn forbidden(&self, number: u32, access: &Access) -> Denial {
+        let rule = self.set.rules.get(number as usize);
+        let words = rule.map(|rule| rule.words.clone()).unwrap_or_default();
         let reason = if words.reason.is_empty() {
             "a policy forbids it".to_owned()
         } else {
             words.reason
         };
         Denial {
-            rule: Arc::from(id),
+            rule: rule.map_or_else(
+                || Arc::from("weir:policy-error"),
+                |rule| Arc::clone(&rule.id),
+            ),
             reason,
             access: Some(access.clone()),
             advice: words.advice,
         }
     }
 
-    fn duties(
+    /// Would reading that object by `action` be masked?
+    pub(crate) fn masking(
         &self,
-        question: &Question,
-        access: &Access,
-    ) -> Result<Vec<(PolicyId, &Duty)>, Fault> {
-        let response = self.authorizer.is_authorized(
-            &question.request,
-            &self.set.annotated,
-            &question.entities,
-        );
-        if response.diagnostics().errors().next().is_some() {
-            return Err(Fault::failed(access));
+        side: &Side,
+        question: (&Intent, &Access),
+        action: &str,
+    ) -> Result<bool, Fault> {
+        let answer = self.answer(side, question, action)?;
+        if answer.duties_failed {
+            return Err(Fault::failed(question.1));
         }
-        let mut duties: Vec<(PolicyId, &Duty)> = response
-            .diagnostics()
-            .reason()
-            .filter_map(|id| self.set.duties.get(id).map(|duty| (id.clone(), duty)))
-            .collect();
-        duties.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(duties)
+        let mut rules = answer.duties.iter();
+        Ok(rules.any(|number| {
+            let rule = self.set.rules.get(*number as usize);
+            rule.is_some_and(|rule| matches!(rule.kind, RuleKind::Duty(Duty::Mask(_))))
+        }))
     }
 
-    fn question(
+    /// Every policy that has a say on one access.
+    pub(crate) fn answer(
         &self,
         side: &Side,
-        intent: &Intent,
-        access: &Access,
+        question: (&Intent, &Access),
         action: &str,
-    ) -> Result<Question, Fault> {
-        self.asked(side, intent, access, action)
-            .ok_or_else(|| Fault::unfit(access))
+    ) -> Result<Answer, Fault> {
+        let answer = match self.engine {
+            Engine::Compiled => self.compiled(side, question, action),
+            Engine::Cedar => self.cedar_answer(side, question, action),
+        };
+        answer.ok_or_else(|| Fault::unfit(question.1))
     }
 
-    fn asked(
+    fn compiled(
         &self,
         side: &Side,
-        intent: &Intent,
-        access: &Access,
+        (intent, access): (&Intent, &Access),
         action: &str,
-    ) -> Option<Question> {
+    ) -> Option<Answer> {
         let vocabulary = self.vocabulary?;
-        let namespace = vocabulary.namespace;
-        let mut entities = side.entities.clone();
-        let resource = resource(vocabulary, &access.object, &mut entities)?;
-        let action = uid(&format!("{namespace}::Action"), action)?;
-        let context = Context::from_pairs(
-            intent
-                .context
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), expression(value))),
-        )
-        .ok()?;
-        let request = Request::new(side.uid.clone(), action, resource, context, None).ok()?;
-        let entities = Entities::from_entities(entities, None).ok()?;
-        Some(Question { request, entities })
+        let trail = self.set.names.trail(vocabulary, &access.object)?;
+        let number = self.set.names.action(vocabulary.namespace, action);
+        let asked = Asked {
+            who: &side.who,
+            // No policy names an action that the vocabulary lacks.
+            action: number.unwrap_or(u32::MAX - 1),
+            namespace: vocabulary.namespace,
+            object: &access.object,
+            nodes: trail.ids(),
+            itself: trail.itself(),
+            context: &intent.context,
+            moment: self.moment,
+        };
+        let mut candidates = Vec::new();
+        let index = &self.set.index;
+        index.candidates(&side.who, asked.action, asked.nodes, &mut candidates);
+        let mut answer = Answer::default();
+        // Made at the first policy that only Cedar can evaluate.
+        let mut question = None;
+        for number in candidates {
+            let rule = self.set.rules.get(number as usize)?;
+            let satisfied = match &rule.test {
+                Test::Own(conjuncts) => all_hold(conjuncts, &asked).ok(),
+                Test::Cedar(alone) => {
+                    let cedar = side.cedar(&self.set)?;
+                    if question.is_none() {
+                        let asked = (intent, access, self.moment);
+                        question = Some(cedar.question(vocabulary, asked, action)?);
+                    }
+                    question
+                        .as_ref()
+                        .and_then(|question| cedar.satisfied(question, alone))
+                }
+            };
+            answer.note(number, &rule.kind, satisfied);
+        }
+        Some(answer)
+    }
+
+    fn cedar_answer(
+        &self,
+        side: &Side,
+        (intent, access): (&Intent, &Access),
+        action: &str,
+    ) -> Option<Answer> {
+        let cedar = side.cedar(&self.set)?;
+        let asked = (intent, access, self.moment);
+        let question = cedar.question(self.vocabulary?, asked, action)?;
+        let reasons = cedar.reasons(&question, &self.set);
+        let mut answer = Answer {
+            base_failed: reasons.base_failed,
+            duties_failed: reasons.duties_failed,
+            ..Answer::default()
+        };
+        for number in reasons.base.into_iter().chain(reasons.duties) {
+            let rule = self.set.rules.get(number as usize)?;
+            answer.note(number, &rule.kind, Some(true));
+        }
+        Some(answer)
     }
 }
 
-struct Question {
-    request: Request,
-    entities: Entities,
+/// Why one side is refused.
+enum Refused {
+    Final(Denial),
+    /// Only said, since policy observes.
+    Observed(Denial),
 }
 
-/// What permits and plain forbids say of one access.
-enum Verdict {
-    /// Ids of the permits, sorted.
-    Allowed(Vec<String>),
-    Denied(Denial),
+/// What would have been said; `None` when it would have been permitted.
+fn said_only(denied: Option<Denial>, holds: &[HoldRule]) -> Option<Observed> {
+    if let Some(denial) = denied {
+        return Some(Observed {
+            would: Would::Deny,
+            rule: denial.rule,
+            reason: denial.reason,
+        });
+    }
+    let open: Vec<&HoldRule> = holds.iter().collect();
+    (!open.is_empty()).then(|| {
+        let needed = needed(&open);
+        Observed {
+            would: Would::Hold,
+            rule: Arc::from(needed.rules.join(", ")),
+            reason: needed.reason,
+        }
+    })
+}
+
+/// Satisfied policies of one access, by number, ascending.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) permits: Vec<u32>,
+    pub(crate) forbids: Vec<u32>,
+    pub(crate) duties: Vec<u32>,
+    pub(crate) base_failed: bool,
+    pub(crate) duties_failed: bool,
+}
+
+impl Answer {
+    /// `satisfied` is `None` when evaluation failed.
+    fn note(&mut self, number: u32, kind: &RuleKind, satisfied: Option<bool>) {
+        let (list, failed) = match kind {
+            RuleKind::Permit { .. } => (&mut self.permits, &mut self.base_failed),
+            RuleKind::Forbid => (&mut self.forbids, &mut self.base_failed),
+            RuleKind::Duty(_) => (&mut self.duties, &mut self.duties_failed),
+        };
+        match satisfied {
+            Some(true) => list.push(number),
+            Some(false) => {}
+            None => *failed = true,
+        }
+    }
+
+    /// Does a permit with `@predicate("masked")` stand among them?
+    pub(crate) fn lifts(&self, set: &PolicySet) -> bool {
+        self.permits.iter().any(|number| {
+            let rule = set.rules.get(*number as usize);
+            rule.is_some_and(|rule| matches!(rule.kind, RuleKind::Permit { lifting: true }))
+        })
+    }
 }
 
 /// Policy could not be asked: refused like a denial, but never remembered.
-struct Fault(Denial);
+#[derive(Debug)]
+pub(crate) struct Fault(pub(crate) Denial);
 
 impl Fault {
     fn unfit(access: &Access) -> Self {
@@ -491,69 +659,12 @@ impl Fault {
     }
 }
 
-#[derive(Default)]
-struct Gathered {
-    permits: Vec<String>,
-    obligations: Obligations,
-    holds: BTreeMap<Arc<str>, HoldRule>,
-}
-
-impl Gathered {
-    fn add(&mut self, set: &PolicySet, id: &PolicyId, duty: &Duty, access: &Access) {
-        let rule: Arc<str> = Arc::from(id.to_string());
-        match duty {
-            Duty::Hold { groups } => {
-                let words = set.words.get(id).cloned().unwrap_or_default();
-                let hold = HoldRule {
-                    rule: Arc::clone(&rule),
-                    groups: groups.clone(),
-                    reason: words.reason,
-                };
-                self.holds.insert(rule, hold);
-            }
-            Duty::Mask(kind) => self.mask(access, *kind, rule),
-            Duty::Detect => self.obligations.detect = Some(rule),
-            Duty::Limit { rows, bytes } => {
-                let obligations = &mut self.obligations;
-                obligations.rows_max = least(obligations.rows_max, *rows);
-                obligations.bytes_max = least(obligations.bytes_max, *bytes);
-            }
-        }
-    }
-
-    fn mask(&mut self, access: &Access, kind: MaskKind, rule: Arc<str>) {
-        let masks = &mut self.obligations.masks;
-        match masks.get(&access.object) {
-            Some(have) if have.kind >= kind => {}
-            Some(_) | None => {
-                masks.insert(access.object.clone(), Mask { kind, rule });
-            }
-        }
-    }
-}
-
-fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, None) | (None, one) => one,
-    }
-}
-
-fn needed(open: &[&HoldRule]) -> HoldNeeded {
-    let mut groups: Vec<Arc<str>> = open.iter().flat_map(|hold| hold.groups.clone()).collect();
-    groups.sort();
-    groups.dedup();
-    let reasons: Vec<&str> = open
-        .iter()
-        .map(|hold| hold.reason.as_str())
-        .filter(|text| !text.is_empty())
-        .collect();
-    HoldNeeded {
-        rules: open.iter().map(|hold| Arc::clone(&hold.rule)).collect(),
-        groups,
-        reason: reasons.join("; "),
-        expires_s: None,
-    }
+pub(crate) fn masked_predicate(access: &Access) -> Denial {
+    ours(
+        "weir:masked-predicate",
+        "a masked column may not decide which rows come back",
+        access,
+    )
 }
 
 fn ours(rule: &'static str, reason: &str, access: &Access) -> Denial {
@@ -565,148 +676,23 @@ fn ours(rule: &'static str, reason: &str, access: &Access) -> Denial {
     }
 }
 
-fn agent_type() -> EntityTypeName {
-    static NAME: std::sync::LazyLock<Option<EntityTypeName>> =
-        std::sync::LazyLock::new(|| "Weir::Agent".parse().ok());
-    match NAME.as_ref() {
-        Some(name) => name.clone(),
-        None => unreachable!("Weir::Agent is a valid Cedar type name"),
-    }
-}
-
-fn text(value: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(value.to_owned())
-}
-
-fn expression(value: &AttrValue) -> RestrictedExpression {
-    match value {
-        AttrValue::Bool(value) => RestrictedExpression::new_bool(*value),
-        AttrValue::Long(value) => RestrictedExpression::new_long(*value),
-        AttrValue::String(value) => text(value),
-        AttrValue::StringSet(values) => {
-            RestrictedExpression::new_set(values.iter().map(|value| text(value)))
-        }
-    }
-}
-
-/// A principal's own entity; the key of policy and record.
-fn agent(principal: &Principal) -> EntityUid {
-    EntityUid::from_type_name_and_id(
-        agent_type(),
-        EntityId::new(format!("{}/{}", principal.tenant, principal.oid)),
-    )
-}
-
-/// Each sees the other: `principal.attested` of the token's subject is the workload, and
-/// `principal.presented` of the workload is the token's subject.
-fn presented_sides(set: &PolicySet, principal: &Principal, attested: &Principal) -> Vec<Side> {
-    let mut all: Vec<Entity> = Vec::new();
-    let of_principal = entities(set, principal, Some(("attested", agent(attested))));
-    let of_attested = entities(set, attested, Some(("presented", agent(principal))));
-    for entity in of_principal.into_iter().chain(of_attested) {
-        // Both may be in the same group.
-        if all.iter().all(|have| have.uid() != entity.uid()) {
-            all.push(entity);
-        }
-    }
-    let side = |principal: &Principal, whose| Side {
-        uid: agent(principal),
-        entities: all.clone(),
-        whose,
-    };
-    vec![
-        side(principal, " (asked of the presented token's subject)"),
-        side(
-            attested,
-            " (asked of the workload that presented the token)",
-        ),
-    ]
-}
-
-/// The principal, everything it is in, and an attribute that names another one.
-fn entities(
-    set: &PolicySet,
-    principal: &Principal,
-    other: Option<(&str, EntityUid)>,
-) -> Vec<Entity> {
-    let mut parents = HashSet::new();
-    for guid in principal.groups.certain() {
-        parents.extend(uid("Weir::Group", guid));
-        for (alias, of) in &set.aliases {
-            if **of == **guid {
-                parents.extend(uid("Weir::Group", alias));
-            }
-        }
-    }
-    for role in &principal.roles {
-        parents.extend(uid("Weir::Role", role));
-    }
-    parents.extend(uid("Weir::Application", &principal.app));
-    let kind = match principal.kind {
-        PrincipalKind::Application => "application",
-        PrincipalKind::Person => "person",
-    };
-    let mut attrs = HashMap::from([
-        ("workload".to_owned(), text(&principal.workload)),
-        ("tenant".to_owned(), text(&principal.tenant)),
-        ("kind".to_owned(), text(kind)),
-    ]);
-    if let Some(person) = &principal.on_behalf_of {
-        attrs.insert("onBehalfOf".to_owned(), text(person));
-    }
-    if let Some((name, uid)) = other {
-        attrs.insert(name.to_owned(), RestrictedExpression::new_entity_uid(uid));
-    }
-    let mut entities: Vec<Entity> = parents
+/// The principal as compiled policies see it.
+fn who(set: &PolicySet, principal: &Principal) -> Who {
+    let id = format!("{}/{}", principal.tenant, principal.oid);
+    let itself = set.names.principal("Weir::Agent", &id);
+    let mut among: Vec<u32> = oracle::parents_of(set, principal)
         .iter()
-        .map(|parent| Entity::new_no_attrs(parent.clone(), HashSet::new()))
+        .filter_map(|(kind, id)| set.names.principal(kind, id))
+        .chain(itself)
         .collect();
-    // Literals as attributes cannot fail to evaluate.
-    entities.extend(Entity::new(agent(principal), attrs, parents));
-    entities
-}
-
-/// The object and its ancestors; `None` when it does not fit the vocabulary.
-fn resource(
-    vocabulary: &Vocabulary,
-    object: &Object,
-    entities: &mut Vec<Entity>,
-) -> Option<EntityUid> {
-    let mut kinds = vec![object.kind];
-    let mut kind = vocabulary
-        .objects
-        .iter()
-        .find(|known| known.name == object.kind)?;
-    while let Some(parent) = kind.parent {
-        kinds.push(parent);
-        kind = vocabulary
-            .objects
-            .iter()
-            .find(|known| known.name == parent)?;
+    among.sort_unstable();
+    among.dedup();
+    Who {
+        itself,
+        among,
+        workload: Arc::clone(&principal.workload),
+        tenant: Arc::clone(&principal.tenant),
+        kind: oracle::kind_of(principal),
+        on_behalf_of: principal.on_behalf_of.clone(),
     }
-    kinds.push("");
-    kinds.reverse();
-    if kinds.len() != object.path.len() {
-        return None;
-    }
-    let mut above: Option<EntityUid> = None;
-    for (depth, kind) in kinds.iter().enumerate() {
-        let path = object.path.get(..=depth)?;
-        let type_name = if depth == 0 {
-            "Weir::Target".to_owned()
-        } else {
-            format!("{}::{kind}", vocabulary.namespace)
-        };
-        let id = Object {
-            kind: object.kind,
-            path: path.into(),
-        }
-        .id();
-        let this = uid(&type_name, &id)?;
-        let attrs = HashMap::from([("name".to_owned(), text(path.last()?))]);
-        let parents = above.take().into_iter().collect();
-        entities.push(Entity::new(this.clone(), attrs, parents).ok()?);
-        above = Some(this);
-    }
-    above
 }

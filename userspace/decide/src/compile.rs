@@ -1,8 +1,9 @@
 //! From policy files to a compiled set; every problem is reported, with its place.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{
     ActionConstraint, Effect, EntityUid, Policy, PolicyId, Schema, ValidationMode, Validator,
@@ -11,85 +12,53 @@ use miette::Diagnostic;
 use weir_model::ident::Principal;
 use weir_model::vocabulary::Vocabulary;
 
-use crate::bind::{Bound, TargetRef};
-use crate::outcome::{MaskKind, Span};
+use crate::annotation;
+use crate::bind::{Bound, Engine, TargetRef};
+use crate::expr::Expr;
+use crate::form::{self, Conjuncts};
+use crate::index::{Index, Keys};
+use crate::names::Names;
+use crate::oracle::Whole;
+use crate::rule::{Duty, Rule, RuleKind, Test, Words};
 use crate::schema;
+use crate::source::{PolicyProblem, PolicySettings, PolicySource};
 
-/// One policy file.
-#[derive(Clone, Debug)]
-pub struct PolicySource {
-    /// File name, for problems.
-    pub name: String,
-    pub text: String,
-}
-
-/// What policies may refer to.
-#[derive(Clone, Debug, Default)]
-pub struct PolicySettings {
-    /// Names usable in `@hold(…)`.
-    pub reviewer_groups: BTreeSet<String>,
-    pub targets: Vec<String>,
-    /// Readable name → Entra group object id.
-    pub group_aliases: BTreeMap<String, String>,
-}
-
-/// One thing that is wrong in the policies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyProblem {
-    pub file: String,
-    /// From 1; 0 when it concerns the whole file.
-    pub line: usize,
-    pub message: String,
-}
-
-impl std::fmt::Display for PolicyProblem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.line == 0 {
-            write!(f, "{}: {}", self.file, self.message)
-        } else {
-            write!(f, "{}:{}: {}", self.file, self.line, self.message)
-        }
-    }
-}
-
-/// What an annotated forbid asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Duty {
-    Hold {
-        groups: Vec<Arc<str>>,
-    },
-    Mask(MaskKind),
-    /// Values are looked through by the detectors of the configuration.
-    Detect,
-    Limit {
-        rows: Option<u64>,
-        bytes: Option<u64>,
-    },
-}
-
-/// A rule's texts for people.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Words {
-    pub(crate) reason: String,
-    pub(crate) advice: Option<String>,
-}
+/// Threads that validate; a policy set is compiled beside live traffic.
+const VALIDATORS: usize = 2;
+/// Fewer policies than this are not worth a second thread.
+const ALONE_MAX: usize = 64;
 
 /// A compiled, immutable policy set.
 pub struct PolicySet {
-    /// Permits and plain forbids.
-    pub(crate) base: cedar_policy::PolicySet,
-    /// Annotated forbids.
-    pub(crate) annotated: cedar_policy::PolicySet,
-    /// Permits with `@predicate("masked")`, and plain forbids.
-    pub(crate) predicate: cedar_policy::PolicySet,
-    pub(crate) duties: HashMap<PolicyId, Duty>,
-    pub(crate) words: HashMap<PolicyId, Words>,
+    /// By id, so that a rule's number sorts as its id does.
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) keys: Vec<Keys>,
+    pub(crate) conjuncts: Vec<Conjuncts>,
+    pub(crate) index: Index,
+    pub(crate) names: Names,
     pub(crate) vocabularies: Vec<&'static Vocabulary>,
+    /// Entra group → its readable names.
+    pub(crate) aliases: HashMap<String, Vec<String>>,
+    /// File and place of each rule, in the order of `rules`.
+    pub(crate) places: Vec<Place>,
+    /// As Cedar has them, for the slow path and the oracle.
+    pub(crate) all: cedar_policy::PolicySet,
+    pub(crate) whole: OnceLock<Whole>,
     /// Namespaces of protocols that a mask is for.
     pub(crate) masked: BTreeSet<&'static str>,
-    pub(crate) aliases: BTreeMap<String, String>,
+    /// Some policy's answer depends on when it is asked.
+    pub(crate) reads_time: bool,
+    sources: Vec<PolicySource>,
     schema_text: String,
     version: u32,
+}
+
+/// Where a policy stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Index into the sources.
+    pub(crate) source: usize,
+    pub(crate) span: Range<usize>,
 }
 
 impl std::fmt::Debug for PolicySet {
@@ -100,22 +69,26 @@ impl std::fmt::Debug for PolicySet {
     }
 }
 
+/// One policy as far as it is understood.
+struct Read {
+    id: Arc<str>,
+    policy: Policy,
+    place: Place,
+    kind: RuleKind,
+    words: Words,
+}
+
 struct Compiler<'a> {
+    sources: &'a [PolicySource],
     vocabularies: &'a [&'static Vocabulary],
     settings: &'a PolicySettings,
+    targets: BTreeSet<&'a str>,
     problems: Vec<PolicyProblem>,
-    ids: HashMap<String, String>,
-    all: cedar_policy::PolicySet,
-    places: HashMap<PolicyId, (String, usize)>,
-    duties: HashMap<PolicyId, Duty>,
-    words: HashMap<PolicyId, Words>,
-    /// Permits with `@predicate("masked")`.
-    lifting: BTreeSet<PolicyId>,
-    masked: BTreeSet<&'static str>,
+    read: BTreeMap<Arc<str>, Read>,
 }
 
 impl PolicySet {
-    /// Parses, validates and sorts policies.
+    /// Parses, validates and compiles policies.
     ///
     /// # Errors
     /// Every problem: syntax, names the schema does not know, missing or repeated ids, wrong
@@ -126,16 +99,12 @@ impl PolicySet {
         settings: &PolicySettings,
     ) -> Result<Self, Vec<PolicyProblem>> {
         let mut compiler = Compiler {
+            sources,
             vocabularies,
             settings,
+            targets: settings.targets.iter().map(String::as_str).collect(),
             problems: Vec::new(),
-            ids: HashMap::new(),
-            all: cedar_policy::PolicySet::new(),
-            places: HashMap::new(),
-            duties: HashMap::new(),
-            words: HashMap::new(),
-            lifting: BTreeSet::new(),
-            masked: BTreeSet::new(),
+            read: BTreeMap::new(),
         };
         let schema_text = schema::text(vocabularies);
         let schema = match Schema::from_cedarschema_str(&schema_text) {
@@ -144,19 +113,24 @@ impl PolicySet {
                 return Err(vec![PolicyProblem {
                     file: "(schema)".to_owned(),
                     line: 0,
+                    column: 0,
+                    span: None,
                     message: error.to_string(),
+                    help: None,
                 }]);
             }
         };
-        for source in sources {
-            compiler.file(source);
+        for index in 0..sources.len() {
+            compiler.file(index);
         }
-        compiler.validate(schema);
+        compiler.validate(&schema);
         if !compiler.problems.is_empty() {
-            return Err(compiler.problems);
+            let mut problems = compiler.problems;
+            problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+            return Err(problems);
         }
         let version = version(sources, settings, &schema_text);
-        Ok(compiler.finish(vocabularies, schema_text, version))
+        Ok(compiler.finish(schema_text, version))
     }
 
     /// From the content; equal content has an equal version.
@@ -174,7 +148,18 @@ impl PolicySet {
     /// Ready to decide for one principal at one target.
     #[must_use]
     pub fn bind(self: &Arc<Self>, principal: &Principal, target: &TargetRef) -> Bound {
-        Bound::new(Arc::clone(self), (principal, None), target)
+        self.bind_by(principal, target, Engine::Compiled)
+    }
+
+    /// The same, answered by another engine.
+    #[must_use]
+    pub fn bind_by(
+        self: &Arc<Self>,
+        principal: &Principal,
+        target: &TargetRef,
+        engine: Engine,
+    ) -> Bound {
+        Bound::new(Arc::clone(self), (principal, None), target, engine)
     }
 
     /// Binds the subject of a token that the workload `attested` presented: both have to be
@@ -186,160 +171,213 @@ impl PolicySet {
         attested: &Principal,
         target: &TargetRef,
     ) -> Bound {
-        Bound::new(Arc::clone(self), (principal, Some(attested)), target)
+        let both = (principal, Some(attested));
+        Bound::new(Arc::clone(self), both, target, Engine::Compiled)
+    }
+
+    /// Number of policies.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// True without any policy: everything is denied.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Where a policy stands, `file:line`, and its texts; `None` for names of ours (`weir:…`).
+    #[must_use]
+    pub fn about(&self, id: &str) -> Option<AboutRule<'_>> {
+        let at = self
+            .rules
+            .binary_search_by(|rule| (*rule.id).cmp(id))
+            .ok()?;
+        let (rule, place) = (self.rules.get(at)?, self.places.get(at)?);
+        let source = self.sources.get(place.source)?;
+        let problem = PolicyProblem::at(source, Some(place.span.clone()), "");
+        Some(AboutRule {
+            file: &source.name,
+            line: problem.line,
+            reason: &rule.words.reason,
+            advice: rule.words.advice.as_deref(),
+        })
+    }
+
+    /// A problem at one rule.
+    pub(crate) fn problem(&self, rule: usize, message: String) -> PolicyProblem {
+        let place = self.places.get(rule);
+        let found = place.and_then(|place| Some((self.sources.get(place.source)?, place)));
+        match found {
+            Some((source, place)) => PolicyProblem::at(source, Some(place.span.clone()), message),
+            // Every rule has a place.
+            None => PolicyProblem::at(
+                &PolicySource {
+                    name: String::new(),
+                    text: String::new(),
+                },
+                None,
+                message,
+            ),
+        }
     }
 }
 
+/// A policy's place and texts.
+#[derive(Clone, Copy, Debug)]
+pub struct AboutRule<'a> {
+    pub file: &'a str,
+    pub line: usize,
+    pub reason: &'a str,
+    pub advice: Option<&'a str>,
+}
+
 impl Compiler<'_> {
-    fn say(&mut self, file: &str, line: usize, message: impl Into<String>) {
-        self.problems.push(PolicyProblem {
-            file: file.to_owned(),
-            line,
-            message: message.into(),
-        });
+    fn say(&mut self, source: usize, span: Option<Range<usize>>, message: impl Into<String>) {
+        if let Some(source) = self.sources.get(source) {
+            self.problems.push(PolicyProblem::at(source, span, message));
+        }
     }
 
-    fn file(&mut self, source: &PolicySource) {
+    fn file(&mut self, index: usize) {
+        let Some(source) = self.sources.get(index) else {
+            return;
+        };
         let parsed = match cedar_policy::PolicySet::from_str(&source.text) {
             Ok(parsed) => parsed,
             Err(errors) => {
                 for error in errors.iter() {
-                    let line = first_label_line(error, &source.text);
-                    self.say(&source.name, line, error.to_string());
+                    let mut problem = PolicyProblem::at(source, label(error), error.to_string());
+                    problem.help = error.help().map(|text| text.to_string());
+                    self.problems.push(problem);
                 }
                 return;
             }
         };
         for template in parsed.templates() {
-            self.say(
-                &source.name,
-                0,
-                format!("template {} is not supported", template.id()),
-            );
+            let message = format!("template {} is not supported", template.id());
+            self.say(index, None, message);
         }
+        let starts = Starts::of(&source.text);
         for policy in parsed.policies() {
-            self.policy(source, policy);
+            self.policy(index, policy, &starts);
         }
     }
 
-    fn policy(&mut self, source: &PolicySource, policy: &Policy) {
+    fn policy(&mut self, source: usize, policy: &Policy, starts: &Starts<'_>) {
         let Some(id) = policy.annotation("id").filter(|id| !id.is_empty()) else {
             let head: String = policy.to_string().chars().take(60).collect();
-            self.say(&source.name, 0, format!("a policy has no @id: {head}…"));
+            self.say(source, None, format!("a policy has no @id: {head}…"));
             return;
         };
-        let line = line_of(&source.text, &format!("@id(\"{id}\")"));
+        let span = starts.of_id(id);
         if id.starts_with("weir:") {
-            self.say(
-                &source.name,
-                line,
-                format!("{id}: ids that start with weir: are ours"),
-            );
+            let message = format!("{id}: ids that start with weir: are ours");
+            self.say(source, Some(span.clone()), message);
         }
-        if let Some(other) = self.ids.insert(id.to_owned(), source.name.clone()) {
-            self.say(
-                &source.name,
-                line,
-                format!("{id} is used twice (also in {other})"),
-            );
+        if let Some(other) = self.read.get(id) {
+            let file = self.sources.get(other.place.source);
+            let file = file.map_or("", |source| source.name.as_str());
+            let message = format!("{id} is used twice (also in {file})");
+            self.say(source, Some(span), message);
             return;
         }
-        let renamed = policy.new_id(PolicyId::new(id));
-        let known = [
-            "id",
-            "reason",
-            "advice",
-            "hold",
-            "mask",
-            "limit",
-            "predicate",
-            "detect",
-        ];
         for (key, _value) in policy.annotations() {
-            if !known.contains(&key) {
-                self.say(&source.name, line, format!("{id}: @{key} is not known"));
+            if !annotation::KNOWN.contains(&key) {
+                self.say(
+                    source,
+                    Some(span.clone()),
+                    format!("{id}: @{key} is not known"),
+                );
             }
         }
-        self.duty(source, line, policy, id);
-        self.lifts(source, line, policy, id);
         for uid in policy.entity_literals() {
             if let Some(message) = self.stray(&uid) {
-                self.say(&source.name, line, format!("{id}: {message}"));
+                self.say(source, Some(span.clone()), format!("{id}: {message}"));
             }
         }
-        self.words.insert(
-            PolicyId::new(id),
-            Words {
+        let kind = match self.kind(policy) {
+            Ok(kind) => kind,
+            Err(messages) => {
+                for message in messages {
+                    self.say(source, Some(span.clone()), format!("{id}: {message}"));
+                }
+                RuleKind::Forbid
+            }
+        };
+        let read = Read {
+            id: Arc::from(id),
+            policy: policy.new_id(PolicyId::new(id)),
+            place: Place { source, span },
+            kind,
+            words: Words {
                 reason: policy.annotation("reason").unwrap_or_default().to_owned(),
                 advice: policy.annotation("advice").map(ToOwned::to_owned),
             },
-        );
-        self.places
-            .insert(PolicyId::new(id), (source.name.clone(), line));
-        if let Err(error) = self.all.add(renamed) {
-            self.say(&source.name, line, error.to_string());
-        }
+        };
+        self.read.insert(Arc::clone(&read.id), read);
     }
 
-    fn duty(&mut self, source: &PolicySource, line: usize, policy: &Policy, id: &str) {
-        let parsed = [
-            policy.annotation("hold").map(|text| self.hold(text)),
-            policy.annotation("mask").map(mask),
-            policy.annotation("limit").map(limit),
-            policy.annotation("detect").map(detect),
-        ];
-        let mut duties: Vec<Result<Duty, String>> = parsed.into_iter().flatten().collect();
-        if duties.is_empty() {
-            return;
-        }
-        if policy.effect() == Effect::Permit {
-            self.say(
-                &source.name,
-                line,
-                format!("{id}: obligations stand on forbid, not permit"),
-            );
-        }
-        if duties.len() > 1 {
-            self.say(
-                &source.name,
-                line,
-                format!("{id}: one of @hold, @mask, @limit, @detect, not several"),
-            );
-        }
-        match duties.swap_remove(0) {
-            Ok(duty) => {
-                let constraint = policy.action_constraint();
-                if matches!(duty, Duty::Mask(_) | Duty::Detect) && !self.maskable(&constraint) {
-                    let message = format!(
-                        "{id}: @mask and @detect need actions that read values: {}",
-                        self.maskable_names()
-                    );
-                    self.say(&source.name, line, message);
-                }
-                if matches!(duty, Duty::Mask(_)) {
-                    self.masked.extend(self.namespaces(&constraint));
-                }
-                self.duties.insert(PolicyId::new(id), duty);
-            }
-            Err(message) => self.say(&source.name, line, format!("{id}: {message}")),
-        }
-    }
-
-    /// Checks `@predicate`, which lets a masked column decide which rows come back.
-    fn lifts(&mut self, source: &PolicySource, line: usize, policy: &Policy, id: &str) {
-        let message = match policy.annotation("predicate") {
-            None => return,
-            Some(text) if text != "masked" => "@predicate is masked",
-            Some(_) if policy.effect() != Effect::Permit => "@predicate stands on permit",
-            Some(_) if !self.predicates(&policy.action_constraint()) => {
-                "@predicate needs an action that is a predicate, such as usePredicate"
-            }
-            Some(_) => {
-                self.lifting.insert(PolicyId::new(id));
-                return;
+    /// What the policy is, or everything that is wrong with its annotations.
+    fn kind(&self, policy: &Policy) -> Result<RuleKind, Vec<String>> {
+        let mut wrong = Vec::new();
+        let permit = policy.effect() == Effect::Permit;
+        let mut duties = annotation::duties(policy, &self.settings.reviewer_groups);
+        let lifting = match self.lifts(policy) {
+            Ok(lifting) => lifting,
+            Err(message) => {
+                wrong.push(message.to_owned());
+                false
             }
         };
-        self.say(&source.name, line, format!("{id}: {message}"));
+        if permit && !duties.is_empty() {
+            wrong.push("obligations stand on forbid, not permit".to_owned());
+        }
+        if duties.len() > 1 {
+            wrong.push("one of @hold, @mask, @limit, @detect, not several".to_owned());
+        }
+        let duty = if duties.is_empty() {
+            None
+        } else {
+            Some(duties.swap_remove(0))
+        };
+        let kind = match duty {
+            None if permit => RuleKind::Permit { lifting },
+            None => RuleKind::Forbid,
+            Some(Ok(duty)) => {
+                let constraint = policy.action_constraint();
+                if matches!(duty, Duty::Mask(_) | Duty::Detect) && !self.maskable(&constraint) {
+                    let names = self.maskable_names();
+                    wrong.push(format!(
+                        "@mask and @detect need actions that read values: {names}"
+                    ));
+                }
+                RuleKind::Duty(duty)
+            }
+            Some(Err(message)) => {
+                wrong.push(message);
+                RuleKind::Forbid
+            }
+        };
+        if wrong.is_empty() {
+            Ok(kind)
+        } else {
+            Err(wrong)
+        }
+    }
+
+    /// Whether `@predicate` lets a masked column decide which rows come back.
+    fn lifts(&self, policy: &Policy) -> Result<bool, &'static str> {
+        match policy.annotation("predicate") {
+            None => Ok(false),
+            Some(text) if text != "masked" => Err("@predicate is masked"),
+            Some(_) if policy.effect() != Effect::Permit => Err("@predicate stands on permit"),
+            Some(_) if !self.predicates(&policy.action_constraint()) => {
+                Err("@predicate needs an action that is a predicate, such as usePredicate")
+            }
+            Some(_) => Ok(true),
+        }
     }
 
     fn maskable(&self, constraint: &ActionConstraint) -> bool {
@@ -347,17 +385,6 @@ impl Compiler<'_> {
             self.vocabulary_of(uid)
                 .is_some_and(|known| known.maskable.contains(&action_name(uid)))
         })
-    }
-
-    /// The protocols whose actions a constraint names.
-    fn namespaces(&self, constraint: &ActionConstraint) -> Vec<&'static str> {
-        let uids = match constraint {
-            ActionConstraint::Any => &[][..],
-            ActionConstraint::In(uids) => uids,
-            ActionConstraint::Eq(uid) => std::slice::from_ref(uid),
-        };
-        let known = uids.iter().filter_map(|uid| self.vocabulary_of(uid));
-        known.map(|vocabulary| vocabulary.namespace).collect()
     }
 
     fn predicates(&self, constraint: &ActionConstraint) -> bool {
@@ -423,134 +450,164 @@ impl Compiler<'_> {
 
     fn stray_target(&self, name: &str) -> Option<String> {
         let plain = name.replace("%2F", "/").replace("%25", "%");
-        (!self.settings.targets.contains(&plain))
+        (!self.targets.contains(plain.as_str()))
             .then(|| format!("target {plain} is not configured"))
     }
 
-    fn hold(&self, text: &str) -> Result<Duty, String> {
-        let groups: Vec<Arc<str>> = text.split(',').map(|name| Arc::from(name.trim())).collect();
-        for group in &groups {
-            if !self.settings.reviewer_groups.contains(&**group) {
-                return Err(format!(
-                    "@hold names {group}, which approvals.reviewer_groups lacks"
-                ));
-            }
-        }
-        Ok(Duty::Hold { groups })
-    }
-
-    fn validate(&mut self, schema: Schema) {
-        let result = Validator::new(schema).validate(&self.all, ValidationMode::Strict);
-        let mut found = Vec::new();
-        for error in result.validation_errors() {
-            found.push((error.policy_id().clone(), error.to_string()));
-        }
-        for warning in result.validation_warnings() {
-            // An impossible policy is a warning to Cedar; here it is a rule that protects nothing.
-            found.push((warning.policy_id().clone(), warning.to_string()));
-        }
-        for (id, message) in found {
-            let (file, line) = self.places.get(&id).cloned().unwrap_or_default();
-            self.say(&file, line, message);
-        }
-    }
-
-    fn finish(
-        self,
-        vocabularies: &[&'static Vocabulary],
-        schema_text: String,
-        version: u32,
-    ) -> PolicySet {
-        let mut base = cedar_policy::PolicySet::new();
-        let mut annotated = cedar_policy::PolicySet::new();
-        let mut predicate = cedar_policy::PolicySet::new();
-        for policy in self.all.policies() {
-            let permit = policy.effect() == Effect::Permit;
-            let duty = self.duties.contains_key(policy.id());
-            // Ids are unique, so adding cannot fail.
-            if duty {
-                let _unique = annotated.add(policy.clone());
-            } else {
-                let _unique = base.add(policy.clone());
-                if !permit || self.lifting.contains(policy.id()) {
-                    let _unique = predicate.add(policy.clone());
+    /// Cedar's own validation, policy by policy, so that it can be shared between threads.
+    fn validate(&mut self, schema: &Schema) {
+        let policies: Vec<&Read> = self.read.values().collect();
+        let found = if policies.len() <= ALONE_MAX {
+            validate(schema, &policies)
+        } else {
+            let share = policies.len().div_ceil(VALIDATORS);
+            std::thread::scope(|scope| {
+                let shares: Vec<_> = policies
+                    .chunks(share)
+                    .map(|share| scope.spawn(move || validate(schema, share)))
+                    .collect();
+                let mut found = Vec::new();
+                for share in shares {
+                    match share.join() {
+                        Ok(more) => found.extend(more),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
                 }
+                found
+            })
+        };
+        for problem in found {
+            let Some(read) = self.read.get(&*problem.id) else {
+                continue;
+            };
+            let Place { source, span } = read.place.clone();
+            let span = problem.span.unwrap_or(span);
+            if let Some(source) = self.sources.get(source) {
+                let mut said = PolicyProblem::at(source, Some(span), problem.message);
+                said.help = problem.help;
+                self.problems.push(said);
             }
+        }
+    }
+
+    fn finish(self, schema_text: String, version: u32) -> PolicySet {
+        let mut names = Names::new(self.vocabularies);
+        let mut index = Index::default();
+        let mut all = cedar_policy::PolicySet::new();
+        let (mut rules, mut places) = (Vec::new(), Vec::new());
+        let (mut every_keys, mut every_conjuncts) = (Vec::new(), Vec::new());
+        for (number, (_, read)) in (0..).zip(self.read) {
+            // Ids are unique, so adding cannot fail.
+            let _unique = all.add(read.policy.clone());
+            let conjuncts = match read.policy.to_json() {
+                Ok(json) => form::conjuncts(&mut names, self.vocabularies, &json),
+                Err(_unlikely) => Conjuncts::default(),
+            };
+            let keys = Keys::of(&conjuncts, &names);
+            index.file(number, &keys);
+            let test = if conjuncts.whole {
+                Test::Own(conjuncts.list.clone().into())
+            } else {
+                let mut alone = cedar_policy::PolicySet::new();
+                let _unique = alone.add(read.policy);
+                Test::Cedar(Box::new(alone))
+            };
+            rules.push(Rule {
+                id: read.id,
+                kind: read.kind,
+                words: read.words,
+                test,
+            });
+            places.push(read.place);
+            every_keys.push(keys);
+            every_conjuncts.push(conjuncts);
+        }
+        let reads_time = every_conjuncts.iter().any(|conjuncts: &Conjuncts| {
+            // What Cedar evaluates is not looked into.
+            !conjuncts.whole || conjuncts.list.iter().any(Expr::reads_time)
+        });
+        let mut masked = BTreeSet::new();
+        for (rule, keys) in rules.iter().zip(&every_keys) {
+            let rule: &Rule = rule;
+            if matches!(rule.kind, RuleKind::Duty(Duty::Mask(_))) {
+                masked.extend(names.namespaces(keys.actions.as_deref()));
+            }
+        }
+        let mut aliases: HashMap<String, Vec<String>> = HashMap::new();
+        for (alias, of) in &self.settings.group_aliases {
+            aliases.entry(of.clone()).or_default().push(alias.clone());
         }
         PolicySet {
-            base,
-            annotated,
-            predicate,
-            duties: self.duties,
-            words: self.words,
-            vocabularies: vocabularies.to_vec(),
-            masked: self.masked,
-            aliases: self.settings.group_aliases.clone(),
+            rules,
+            keys: every_keys,
+            conjuncts: every_conjuncts,
+            index,
+            names,
+            vocabularies: self.vocabularies.to_vec(),
+            aliases,
+            places,
+            all,
+            whole: OnceLock::new(),
+            masked,
+            reads_time,
+            sources: self.sources.to_vec(),
             schema_text,
             version,
         }
     }
 }
 
-fn mask(text: &str) -> Result<Duty, String> {
-    const KINDS: &str = "@mask is null, redact, hash, token, partial:N or range:…";
-    let kind = match text.split_once(':') {
-        None => match text {
-            "null" => MaskKind::Null,
-            "redact" => MaskKind::Redact,
-            "hash" => MaskKind::Hash,
-            "token" => MaskKind::Token,
-            _ => return Err(KINDS.to_owned()),
-        },
-        Some(("partial", count)) => match count.parse() {
-            Ok(keep_last) if keep_last <= 8 => MaskKind::Partial { keep_last },
-            _ => return Err("@mask(\"partial:N\") keeps 0 to 8 characters".to_owned()),
-        },
-        Some(("range", span)) => MaskKind::Range(range(span)?),
-        Some(_) => return Err(KINDS.to_owned()),
-    };
-    Ok(Duty::Mask(kind))
+struct Found {
+    id: String,
+    span: Option<Range<usize>>,
+    message: String,
+    help: Option<String>,
 }
 
-fn detect(text: &str) -> Result<Duty, String> {
-    if text == "all" {
-        Ok(Duty::Detect)
-    } else {
-        Err("@detect is all: the detectors and patterns of the configuration".to_owned())
+fn validate(schema: &Schema, policies: &[&Read]) -> Vec<Found> {
+    let mut set = cedar_policy::PolicySet::new();
+    for read in policies {
+        // Ids are unique, so adding cannot fail.
+        let _unique = set.add(read.policy.clone());
     }
+    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    let errors = result.validation_errors().map(|error| Found {
+        id: AsRef::<str>::as_ref(error.policy_id()).to_owned(),
+        span: label(error),
+        message: error.to_string(),
+        help: error.help().map(|text| text.to_string()),
+    });
+    // An impossible policy is a warning to Cedar; here it is a rule that protects nothing.
+    let warnings = result.validation_warnings().map(|warning| Found {
+        id: AsRef::<str>::as_ref(warning.policy_id()).to_owned(),
+        span: label(warning),
+        message: warning.to_string(),
+        help: warning.help().map(|text| text.to_string()),
+    });
+    errors.chain(warnings).collect()
 }
 
-fn range(span: &str) -> Result<Span, String> {
-    match span {
-        "month" => Ok(Span::Month),
-        "year" => Ok(Span::Year),
-        "decade" => Ok(Span::Decade),
-        step => match step.parse() {
-            Ok(step) if (2..=1_000_000_000_000).contains(&step) => Ok(Span::Step(step)),
-            _ => {
-                Err("@mask(\"range:…\") is month, year, decade or a step of at least 2".to_owned())
+/// Where each policy's `@id` stands in a file, found in one pass.
+struct Starts<'a>(HashMap<&'a str, Range<usize>>);
+
+impl<'a> Starts<'a> {
+    fn of(text: &'a str) -> Self {
+        const HEAD: &str = "@id(\"";
+        let mut starts = HashMap::new();
+        for (at, _) in text.match_indices(HEAD) {
+            let rest = text.get(at + HEAD.len()..).unwrap_or_default();
+            if let Some(end) = rest.find('"') {
+                let id = rest.get(..end).unwrap_or_default();
+                // A second one is a policy of the same id, or a comment behind it.
+                starts.entry(id).or_insert(at..at + HEAD.len() + end + 2);
             }
-        },
-    }
-}
-
-fn limit(text: &str) -> Result<Duty, String> {
-    let (mut rows, mut bytes) = (None, None);
-    for part in text.split(',') {
-        match part.trim().split_once(':') {
-            Some(("rows", count)) if rows.is_none() => rows = Some(amount(count)?),
-            Some(("bytes", count)) if bytes.is_none() => bytes = Some(amount(count)?),
-            _ => return Err("@limit is rows:N, bytes:N or both".to_owned()),
         }
+        Self(starts)
     }
-    Ok(Duty::Limit { rows, bytes })
-}
 
-fn amount(count: &str) -> Result<u64, String> {
-    count
-        .trim()
-        .parse()
-        .map_err(|_not_a_number| format!("@limit: {} is not a number", count.trim()))
+    fn of_id(&self, id: &str) -> Range<usize> {
+        self.0.get(id).cloned().unwrap_or(0..0)
+    }
 }
 
 fn is_guid(text: &str) -> bool {
@@ -574,19 +631,10 @@ fn all_actions(constraint: &ActionConstraint, test: impl Fn(&EntityUid) -> bool)
     }
 }
 
-fn line_of(text: &str, needle: &str) -> usize {
-    text.find(needle).map_or(0, |at| {
-        text.get(..at).unwrap_or_default().matches('\n').count() + 1
-    })
-}
-
-/// Line of the first place that Cedar points at; 0 when it points nowhere.
-fn first_label_line(error: &cedar_policy::ParseError, text: &str) -> usize {
-    let Some(label) = error.labels().and_then(|mut labels| labels.next()) else {
-        return 0;
-    };
-    let before = text.as_bytes().get(..label.offset()).unwrap_or_default();
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
+/// The first place that Cedar points at.
+fn label(error: &dyn Diagnostic) -> Option<Range<usize>> {
+    let label = error.labels()?.next()?;
+    Some(label.offset()..label.offset() + label.len())
 }
 
 /// From everything that enters a decision, so that a change of settings is a new version too.

@@ -50,6 +50,8 @@ impl SavedPermit {
             rule: self.rule,
             obligations: self.obligations,
             approval: self.approval,
+            // It is recorded already.
+            observed: None,
         }
     }
 }

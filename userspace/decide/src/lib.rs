@@ -6,13 +6,31 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod annotation;
 mod bind;
 mod compile;
+mod dead;
+mod explain;
+mod expr;
+mod form;
+mod gather;
+mod index;
 mod inherit;
+mod moment;
+mod names;
+mod oracle;
 mod outcome;
+mod rule;
 mod schema;
+mod source;
 
-pub use crate::bind::{Bound, Lifted, TargetRef};
-pub use crate::compile::{PolicyProblem, PolicySet, PolicySettings, PolicySource};
+pub use crate::bind::{Bound, Engine, Lifted, TargetRef};
+pub use crate::compile::{AboutRule, PolicySet};
+pub use crate::explain::{Explained, MaskedAs};
 pub use crate::inherit::{Inherited, SavedPermit};
-pub use crate::outcome::{Denial, HoldNeeded, Mask, MaskKind, Obligations, Outcome, Permit, Span};
+pub use crate::outcome::{
+    AtTimeout, Denial, Escalation, HoldNeeded, Mask, MaskKind, Obligations, Observed, Outcome,
+    Permit, Span, Would,
+};
+pub use crate::schema::schema;
+pub use crate::source::{PolicyProblem, PolicySettings, PolicySource};

@@ -19,9 +19,32 @@ pub struct Permit {
     pub(crate) rule: Arc<str>,
     pub(crate) obligations: Arc<Obligations>,
     pub(crate) approval: Option<ApprovalId>,
+    pub(crate) observed: Option<Arc<Observed>>,
+}
+
+/// What policy would have said where it only observes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub would: Would,
+    /// Ids of the deciding rules, joined by `, `.
+    pub rule: Arc<str>,
+    pub reason: String,
+}
+
+/// What would have become of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Would {
+    Deny,
+    Hold,
 }
 
 impl Permit {
+    /// Set when only observing let the request through.
+    #[must_use]
+    pub fn observed(&self) -> Option<&Observed> {
+        self.observed.as_deref()
+    }
+
     #[must_use]
     pub const fn session(&self) -> SessionId {
         self.session
@@ -158,6 +181,36 @@ pub struct HoldNeeded {
     pub groups: Vec<Arc<str>>,
     pub reason: String,
     pub expires_s: Option<u32>,
+    /// Different people who have to approve.
+    #[serde(default = "one")]
+    pub approvals: u32,
+    #[serde(default)]
+    pub escalation: Option<Escalation>,
+    #[serde(default)]
+    pub at_timeout: AtTimeout,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// Who may decide as well once nobody has for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escalation {
+    pub groups: Vec<Arc<str>>,
+    pub after_s: u32,
+}
+
+/// What becomes of a request that nobody decided; the later is stricter.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum AtTimeout {
+    /// It is refused; the session goes on.
+    #[default]
+    Deny,
+    /// It is refused and the session ends.
+    EndSession,
 }
 
 /// The decision on one request.

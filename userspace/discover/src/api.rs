@@ -52,8 +52,8 @@ pub struct ApiConfig {
 pub struct Query {
     /// `/api/v1/pods`.
     pub path: String,
-    /// `fieldSelector` or `labelSelector`, and its value.
-    pub selector: (&'static str, String),
+    /// `fieldSelector` or `labelSelector`, and its value; all objects without.
+    pub selector: Option<(&'static str, String)>,
 }
 
 /// What happened.
@@ -150,7 +150,7 @@ impl Api {
         let mut next = String::new();
         loop {
             let mut path = path_of(query);
-            path.push_str("&limit=500");
+            path.push_str("limit=500");
             if !next.is_empty() {
                 path.push_str("&continue=");
                 push_escaped(&mut path, &next);
@@ -183,7 +183,7 @@ impl Api {
         let mut path = path_of(query);
         let _infallible = write!(
             path,
-            "&watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_S}&resourceVersion="
+            "watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_S}&resourceVersion="
         );
         push_escaped(&mut path, version);
         let mut body = timeout(CONNECT_TIME_MAX, self.get(&path))
@@ -287,10 +287,15 @@ async fn collect(response: Response<Incoming>) -> Result<Bytes, ApiError> {
     Ok(bytes.freeze())
 }
 
+/// Ends where the next parameter begins.
 fn path_of(query: &Query) -> String {
-    let (name, value) = &query.selector;
-    let mut path = format!("{}?{name}=", query.path);
-    push_escaped(&mut path, value);
+    let mut path = format!("{}?", query.path);
+    if let Some((name, value)) = &query.selector {
+        path.push_str(name);
+        path.push('=');
+        push_escaped(&mut path, value);
+        path.push('&');
+    }
     path
 }
 
@@ -390,11 +395,16 @@ mod tests {
     fn selectors_are_escaped() {
         let query = Query {
             path: "/api/v1/pods".to_owned(),
-            selector: ("fieldSelector", "spec.nodeName=n1&x=y".to_owned()),
+            selector: Some(("fieldSelector", "spec.nodeName=n1&x=y".to_owned())),
         };
         assert_eq!(
             path_of(&query),
-            "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1%26x%3Dy"
+            "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1%26x%3Dy&"
         );
+        let all = Query {
+            selector: None,
+            ..query
+        };
+        assert_eq!(path_of(&all), "/api/v1/pods?");
     }
 }

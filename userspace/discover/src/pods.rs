@@ -1,11 +1,13 @@
-//! Pods of this node, and whose each is.
+//! Pods of this node.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Labels of one pod that are looked at.
-const LABELS_MAX: usize = 256;
+use crate::selection::{Selects, has_labels, read_labels};
+
+/// Projected tokens of one pod that are looked at.
+const TOKENS_MAX: usize = 16;
 /// Set by the kubelet on the API's picture of a static pod; its value names the pod's cgroup.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -21,6 +23,17 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// Without the runtime's prefix.
     pub containers: Vec<String>,
+    /// Service-account tokens that the kubelet writes into its volumes.
+    pub tokens: Vec<ProjectedToken>,
+}
+
+/// One service-account token in a projected volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectedToken {
+    pub audience: String,
+    pub volume: String,
+    /// Below the volume.
+    pub path: String,
 }
 
 /// What makes a pod a workload's: all of it.
@@ -31,52 +44,12 @@ pub struct PodSelector {
     pub service_account: Option<String>,
 }
 
-impl PodSelector {
-    #[must_use]
-    pub fn fits(&self, pod: &Pod) -> bool {
+impl Selects<Pod> for PodSelector {
+    fn fits(&self, pod: &Pod) -> bool {
         let account = self.service_account.as_ref();
         pod.namespace == self.namespace
             && account.is_none_or(|account| *account == pod.service_account)
-            && self
-                .labels
-                .iter()
-                .all(|(name, value)| pod.labels.get(name) == Some(value))
-    }
-}
-
-/// Whose a pod is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    Workload(String),
-    /// Nobody's, or named as exempt: it is left alone.
-    Exempt,
-    /// Of several workloads, which cannot be: its protected connects stay refused.
-    Disputed(Vec<String>),
-}
-
-/// Selectors of workloads and of what is exempt; the latter are stronger.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    pub workloads: Vec<(String, PodSelector)>,
-    pub exempt: Vec<PodSelector>,
-}
-
-impl Rules {
-    #[must_use]
-    pub fn choose(&self, pod: &Pod) -> Choice {
-        if self.exempt.iter().any(|selector| selector.fits(pod)) {
-            return Choice::Exempt;
-        }
-        let fitting = self.workloads.iter().filter(|(_, one)| one.fits(pod));
-        let mut names: Vec<String> = fitting.map(|(name, _)| name.clone()).collect();
-        match (names.pop(), names.is_empty()) {
-            (None, _) => Choice::Exempt,
-            (Some(name), true) => Choice::Workload(name),
-            (Some(name), false) => {
-                names.push(name);
-                Choice::Disputed(names)
-            }
-        }
+            && has_labels(&pod.labels, &self.labels)
     }
 }
 
@@ -88,10 +61,7 @@ impl Pod {
         let metadata = object.get("metadata")?;
         let spec = object.get("spec")?;
         let uid = text(metadata, "uid")?;
-        let labels = match metadata.get("labels") {
-            None | Some(Value::Null) => BTreeMap::new(),
-            Some(labels) => read_labels(labels)?,
-        };
+        let labels = read_labels(metadata.get("labels"))?;
         let mut containers = Vec::new();
         for list in [
             "initContainerStatuses",
@@ -117,6 +87,7 @@ impl Pod {
             service_account: text(spec, "serviceAccountName").unwrap_or_default(),
             labels,
             containers,
+            tokens: projected(spec),
         })
     }
 
@@ -126,6 +97,34 @@ impl Pod {
         let phase = object.pointer("/status/phase").and_then(Value::as_str);
         matches!(phase, Some("Succeeded" | "Failed"))
     }
+}
+
+/// Source: core/v1 `ProjectedVolumeSource`. One without an audience is for the API server.
+fn projected(spec: &Value) -> Vec<ProjectedToken> {
+    let list = |value: Option<&Value>| {
+        let list = value.and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let mut tokens = Vec::new();
+    for volume in list(spec.get("volumes")) {
+        let Some(name) = text(&volume, "name") else {
+            continue;
+        };
+        for source in list(volume.pointer("/projected/sources")) {
+            let token = source.get("serviceAccountToken");
+            let parts = token.and_then(|one| Some((text(one, "audience")?, text(one, "path")?)));
+            if let Some((audience, path)) = parts
+                && tokens.len() < TOKENS_MAX
+            {
+                tokens.push(ProjectedToken {
+                    audience,
+                    volume: name.clone(),
+                    path,
+                });
+            }
+        }
+    }
+    tokens
 }
 
 /// A static pod's cgroup is named by the hash of its file. Anybody who may make pods can write the
@@ -142,17 +141,6 @@ fn mirrored(metadata: &Value) -> Option<String> {
     text(metadata.get("annotations")?, MIRROR)
 }
 
-fn read_labels(labels: &Value) -> Option<BTreeMap<String, String>> {
-    let labels = labels.as_object()?;
-    if labels.len() > LABELS_MAX {
-        return None;
-    }
-    labels
-        .iter()
-        .map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect()
-}
-
 fn text(value: &Value, name: &str) -> Option<String> {
     value.get(name)?.as_str().map(ToOwned::to_owned)
 }
@@ -162,6 +150,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::selection::{Choice, LABELS_MAX, Rules};
 
     fn object() -> Value {
         json!({
@@ -201,6 +190,29 @@ mod tests {
         let mut ended = object();
         ended["status"]["phase"] = json!("Failed");
         assert!(Pod::has_ended(&ended));
+    }
+
+    #[test]
+    fn tokens_are_found_in_projected_volumes_by_their_audience() {
+        let mut pod = object();
+        pod["spec"]["volumes"] = json!([
+            { "name": "data", "emptyDir": {} },
+            { "name": "kube-api-access", "projected": { "sources": [
+                { "serviceAccountToken": { "path": "token" } }, { "configMap": {} },
+            ] } },
+            { "name": "azure-identity-token", "projected": { "sources": [
+                { "serviceAccountToken": { "audience": "api://x", "path": "azure-identity-token" } },
+            ] } },
+            { "projected": { "sources": [{ "serviceAccountToken": { "audience": "a", "path": "p" } }] } },
+        ]);
+        let expected = ProjectedToken {
+            audience: "api://x".to_owned(),
+            volume: "azure-identity-token".to_owned(),
+            path: "azure-identity-token".to_owned(),
+        };
+        assert_eq!(Pod::read(&pod).unwrap().tokens, [expected]);
+        pod["spec"]["volumes"] = json!("none");
+        assert!(Pod::read(&pod).unwrap().tokens.is_empty());
     }
 
     #[test]

@@ -8,14 +8,14 @@
 pub(crate) mod api;
 mod browser;
 pub(crate) mod client;
+mod grants;
 mod peer;
-mod revocations;
+pub(crate) mod revocations;
 mod routes;
 mod run;
 mod server;
 mod signin;
 
-pub(crate) use self::browser::Browsers;
 pub(crate) use self::peer::PeerRule;
 pub(crate) use self::run::Runs;
 pub(crate) use self::server::{AdminState, serve_tcp, serve_unix};

@@ -8,7 +8,10 @@ mod check;
 mod db;
 mod doctor;
 mod flows;
+mod grants;
 mod login;
+mod policy;
+mod ready;
 mod revoke;
 mod run;
 mod sessions;
@@ -61,6 +64,21 @@ pub(crate) struct NodeArgs {
     /// This node's name in the cluster, instead of kubernetes.node
     #[arg(long, env = "WEIR_KUBERNETES_NODE", value_name = "NAME")]
     kubernetes_node: Option<String>,
+    /// Holds a line for as long as new flows are this process's (see weir ready)
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Once another node has succeeded this one and its sessions have ended, wait for SIGTERM
+    /// instead of leaving: for supervisors that start again whatever leaves, such as a DaemonSet
+    #[arg(long)]
+    stay: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  weir ready --file /run/weir-pod/ready   # exit 0 or 1")]
+pub(crate) struct ReadyArgs {
+    /// What weir node was given as --ready-file
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -69,6 +87,8 @@ enum Command {
     Broker(ConfigArg),
     /// Run the enforcer: identity, policy, masking, recording (drops to node.user)
     Node(NodeArgs),
+    /// Say whether one node process serves, by its own file; another may answer on admin.http
+    Ready(ReadyArgs),
     /// Check configuration and policies; reports every problem
     Check(check::CheckArgs),
     /// Look at what this host offers and whether the parts answer
@@ -81,6 +101,10 @@ enum Command {
     Whoami(login::WhoamiArgs),
     /// List, approve and deny held requests
     Approvals(approvals::ApprovalsArgs),
+    /// List and revoke what reviewers allowed for a while
+    Grants(grants::GrantsArgs),
+    /// Check, test and explain policies
+    Policy(policy::PolicyArgs),
     /// List, show and replay recorded sessions
     Sessions(sessions::SessionsArgs),
     /// Show live flows, or end one
@@ -111,13 +135,23 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Broker(arg) => daemon::broker::run(&arg.config),
-        Command::Node(arg) => daemon::node::run(&arg.config.config, arg.kubernetes_node.as_deref()),
+        Command::Node(arg) => {
+            let options = daemon::node::NodeOptions {
+                kubernetes_node: arg.kubernetes_node,
+                ready_file: arg.ready_file,
+                stay: arg.stay,
+            };
+            daemon::node::run(&arg.config.config, &options)
+        }
+        Command::Ready(args) => ready::run(&args.file),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Login(args) => login::login(&args),
         Command::Logout(arg) => login::logout(&arg),
         Command::Whoami(args) => login::whoami(&args),
         Command::Approvals(args) => approvals::run(&args),
+        Command::Grants(args) => grants::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::Flows(args) => flows::run(&args),
         Command::Run(args) => run::run(&args),
@@ -140,4 +174,20 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A time on the command line: `90s`, `30m`, `8h`; a bare number is seconds.
+fn seconds(text: &str) -> Result<u32, String> {
+    let (number, factor) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) if text.ends_with('h') => (number, 3600),
+        Some(number) if text.ends_with('m') => (number, 60),
+        Some(number) => (number, 1),
+        None => (text, 1),
+    };
+    number
+        .parse::<u32>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "a time is such as 90s, 30m or 8h".to_owned())
 }

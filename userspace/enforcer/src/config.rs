@@ -4,18 +4,26 @@
 //! wrong. Nothing else in the product reads configuration files or the environment.
 
 mod checked;
+mod console;
+mod containers;
 mod credential;
+mod notifiers;
 mod raw;
 mod read;
 mod sets;
+mod shared_state;
 mod sign_in;
 mod targets;
 
-pub(crate) use self::checked::{Config, Durability};
+pub(crate) use self::checked::{Config, Durability, Workload, is_guid};
+pub(crate) use self::console::Console;
+pub(crate) use self::containers::Runtime;
 pub(crate) use self::credential::{Remote, SecretFrom};
+pub(crate) use self::notifiers::{Notifier, Way};
 pub(crate) use self::read::Problem;
 pub(crate) use self::sets::{Members, warnings};
-pub(crate) use self::sign_in::{How, SignIn, TokenSource};
+pub(crate) use self::shared_state::{SharedState, StateHost, StatePlace};
+pub(crate) use self::sign_in::{How, Request, SignIn, TokenSource};
 pub(crate) use self::targets::{AgentTls, Credential, SshFiles, Target, UpstreamTls};
 
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! The two long-running processes of a node.
 
+mod approvals;
 mod arguments;
 pub(crate) mod broker;
 mod credentials;
@@ -10,6 +11,7 @@ pub(crate) mod identities;
 mod intake;
 mod ledger;
 pub(crate) mod node;
+mod pods;
 pub(crate) mod prepare;
 mod pulse;
 mod serving;

@@ -6,7 +6,11 @@
 mod admin;
 mod cli;
 mod config;
+mod console;
 mod daemon;
+mod examples;
+mod learn;
+mod notifiers;
 mod output;
 mod policies;
 mod privileges;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use weir_decide::{Bound, Denial, HoldNeeded, Lifted, Outcome, Permit};
+use weir_decide::{Bound, Denial, HoldNeeded, Lifted, Outcome, Permit, Would};
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::request::{Object, Request};
@@ -34,6 +34,9 @@ struct OpenRequest {
     started_us: u64,
     server_us: u64,
     held_ms: u32,
+    /// What lifted a hold for it.
+    #[serde(default)]
+    approval: Option<ApprovalId>,
 }
 
 /// What policy said of one request.
@@ -314,10 +317,9 @@ impl Governor {
             .decide(seq, self.session, &request.intent, &Lifted::none(), now);
         match outcome {
             Outcome::Permit(permit) => {
-                fact.decision = DecisionKind::Allow;
-                fact.rule = Arc::from(permit.rule());
+                permitted(&mut fact, &permit);
                 self.facts.push(fact);
-                self.opened(seq, now.mono_us, 0);
+                self.opened(&permit, now.mono_us, 0);
                 Ruling::Permit(Arc::new(permit))
             }
             Outcome::Denial(denial) => {
@@ -364,8 +366,7 @@ impl Governor {
         };
         match outcome {
             Outcome::Permit(permit) => {
-                fact.decision = DecisionKind::Allow;
-                fact.rule = Arc::from(permit.rule());
+                permitted(&mut fact, &permit);
                 self.facts.push(fact);
                 Ruling::Permit(Arc::new(permit))
             }
@@ -471,7 +472,7 @@ impl Governor {
             .decide(hold.seq, self.session, &hold.request.intent, &lifted, now);
         match outcome {
             Outcome::Permit(permit) => {
-                self.opened(hold.seq, hold.since_us, held_ms);
+                self.opened(&permit, hold.since_us, held_ms);
                 Ruling::Permit(Arc::new(permit))
             }
             Outcome::Denial(denial) => {
@@ -495,13 +496,19 @@ impl Governor {
         }
     }
 
-    fn opened(&mut self, seq: u32, started_us: u64, held_ms: u32) {
+    fn opened(&mut self, permit: &Permit, started_us: u64, held_ms: u32) {
         self.open.push_back(OpenRequest {
-            seq,
+            seq: permit.seq(),
             started_us,
             server_us: 0,
             held_ms,
+            approval: permit.approval(),
         });
+    }
+
+    /// Approvals under which requests run that are not finished.
+    pub fn under(&self) -> impl Iterator<Item = ApprovalId> {
+        self.open.iter().filter_map(|open| open.approval)
     }
 
     /// The server's first byte of the reply to `seq` is here.
@@ -567,6 +574,23 @@ impl Governor {
     pub fn has_facts(&self) -> bool {
         !self.facts.is_empty()
     }
+}
+
+/// A permit in the record; where policy only observes, what it would have said.
+fn permitted(fact: &mut Fact, permit: &Permit) {
+    let Some(observed) = permit.observed() else {
+        fact.decision = DecisionKind::Allow;
+        fact.rule = Arc::from(permit.rule());
+        return;
+    };
+    fact.decision = DecisionKind::Observe;
+    fact.rule = Arc::clone(&observed.rule);
+    fact.reason.clone_from(&observed.reason);
+    let would = match observed.would {
+        Would::Deny => "deny",
+        Would::Hold => "hold",
+    };
+    fact.labels.push(("would".to_owned(), would.to_owned()));
 }
 
 fn refusal_reason(verdict: &Verdict) -> String {

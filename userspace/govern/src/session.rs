@@ -52,6 +52,11 @@ pub trait Session: Send {
         None
     }
 
+    /// Approvals under which requests run that are not finished.
+    fn under(&self) -> Vec<ApprovalId> {
+        Vec::new()
+    }
+
     /// Called once, last. Notes the end of the flow through the governor ([`Governor::note`] with
     /// `FactKind::Flow`, status `closed`) and answers true; false when there is no governor yet,
     /// so that `relay` records the flow itself.
@@ -99,6 +104,10 @@ pub enum Event {
     HoldFailed { seq: u32 },
     /// What came of the hold.
     HoldEnded(Verdict),
+    /// Nobody has to be asked about this hold: a grant covers it, or it was decided before.
+    HoldSettled { seq: u32, verdict: Verdict },
+    /// This grant is over: whatever still runs under it ends.
+    GrantEnded { approval: ApprovalId },
     /// The agent asked, over another flow, to cancel what this session runs.
     CancelAsked,
     /// The time given by `poll_timeout` has come.
@@ -202,6 +211,8 @@ pub struct HoldRequest {
     pub database: Arc<str>,
     /// `effect Kind:id` lines.
     pub accesses: Vec<String>,
+    /// Digest of the normalised statement; 0 when the protocol has none.
+    pub shape: u64,
     /// The hold keeps locks of an open transaction, so its own, shorter limit applies.
     pub in_transaction: bool,
 }

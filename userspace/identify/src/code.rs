@@ -22,6 +22,7 @@ use crate::guid::is_nonzero_guid;
 use crate::refusal::Unidentified;
 use crate::secret::Secret;
 use crate::sign_in::Asked;
+use crate::validate::shown::shown;
 
 /// A code is redeemed at once; a person may take this long at the sign-in page.
 const SIGN_IN_S_MAX: u64 = 600;
@@ -39,6 +40,8 @@ pub struct CodeRequest {
     pub client: Option<CodeClient>,
     /// Ask for what renews the sign-in, for a process tree.
     pub offline: bool,
+    /// Ask for the credentials anew, whatever session the browser has there.
+    pub again: bool,
 }
 
 /// A client of its own registration, such as a web console's.
@@ -227,7 +230,14 @@ impl Identify {
             ("code_challenge", &challenge(&handle.verifier)),
             ("code_challenge_method", "S256"),
             // A session of the browser alone is no sign-in of whoever sits there.
-            ("prompt", "select_account"),
+            (
+                "prompt",
+                if request.again {
+                    "login"
+                } else {
+                    "select_account"
+                },
+            ),
         ]);
         Ok(CodeStart {
             url: url.into(),
@@ -278,6 +288,7 @@ impl Identify {
         let principal = self.person(&asked, &tokens, now).await?;
         Ok(Signed {
             principal,
+            shown: tokens.id_token.as_ref().and_then(shown),
             refresh: tokens.refresh_token,
         })
     }

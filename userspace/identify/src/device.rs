@@ -53,6 +53,8 @@ pub enum DevicePoll {
 #[derive(Debug)]
 pub struct Signed {
     pub principal: Arc<Principal>,
+    /// Name to show, where a sign-in by browser gave one. Nothing is decided by it.
+    pub shown: Option<String>,
     /// Only where the sign-in asked for one.
     pub(crate) refresh: Option<Secret>,
 }
@@ -195,7 +197,12 @@ impl Identify {
                 };
                 let principal = self.person(&asked, &tokens, now).await?;
                 let refresh = tokens.refresh_token;
-                Ok(Polled::Done(Signed { principal, refresh }))
+                let shown = None;
+                Ok(Polled::Done(Signed {
+                    principal,
+                    refresh,
+                    shown,
+                }))
             }
             Err(TokenAnswer::Refused(body)) if body.error == "authorization_pending" => {
                 Ok(Polled::Pending)

@@ -45,7 +45,7 @@ pub use self::presented::Presenter;
 pub use self::refusal::Unidentified;
 pub use self::secret::Secret;
 pub use self::secret_source::SecretSource;
-pub use self::token_request::{TokenRequest, TokenRequestConfig};
+pub use self::token_request::{Account, TokenRequest, TokenRequests};
 pub use self::verdict::{ClaimsSummary, Verdict};
 
 use std::sync::Arc;

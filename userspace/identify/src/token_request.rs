@@ -3,6 +3,8 @@
 //! Source: Kubernetes' TokenRequest API (`authentication.k8s.io/v1`). The token is bound to the
 //! pod, lives as short as it can, and is used once.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
@@ -14,26 +16,33 @@ use crate::secret::Secret;
 /// The least that the API gives.
 const LIFE_S: u32 = 600;
 
-/// Whom to ask, and for whose token.
-pub struct TokenRequest {
+/// An API server that gives tokens.
+pub struct TokenRequests {
     http: HttpClient,
-    url: String,
-    body: serde_json::Value,
+    server: String,
+    audience: String,
 }
 
-/// The parts of a [`TokenRequest`], as configured.
+impl std::fmt::Debug for TokenRequests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenRequests({})", self.server)
+    }
+}
+
+/// Whose token is asked for.
 #[derive(Clone, Debug)]
-pub struct TokenRequestConfig {
-    /// `https://` origin of the API server; plain http on loopback only, for tests.
-    pub server: String,
-    /// PEM of the API server's CA; absent only on loopback.
-    pub ca: Option<String>,
+pub struct Account {
     pub namespace: String,
-    pub service_account: String,
+    pub name: String,
     /// Name and uid of the pod that the token is bound to.
     pub pod: Option<(String, String)>,
-    /// Audience of the token exchange.
-    pub audience: String,
+}
+
+/// Whom to ask, and for whose token.
+pub struct TokenRequest {
+    from: Arc<TokenRequests>,
+    url: String,
+    body: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -52,42 +61,51 @@ impl std::fmt::Debug for TokenRequest {
     }
 }
 
-impl TokenRequest {
-    /// Checks the parts; makes no call.
+impl TokenRequests {
+    /// `server` is the API server's origin, https with its CA (PEM); plain http on loopback only
+    /// and without one, for tests. `audience` is the token exchange's. Makes no call.
     ///
     /// # Errors
     /// What is wrong, for the operator.
-    pub fn new(config: &TokenRequestConfig) -> Result<Self, String> {
-        let server = Url::parse(&config.server).map_err(|_| "server is not a URL".to_owned())?;
-        let loopback = match server.host() {
+    pub fn new(server: &str, ca: Option<&str>, audience: &str) -> Result<Self, String> {
+        let url = Url::parse(server).map_err(|_| "server is not a URL".to_owned())?;
+        let loopback = match url.host() {
             Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
             Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
             Some(url::Host::Domain(_)) | None => false,
         };
-        let plain = server.scheme() == "http" && loopback && config.ca.is_none();
-        if !plain && (server.scheme() != "https" || config.ca.is_none()) {
+        let plain = url.scheme() == "http" && loopback && ca.is_none();
+        if !plain && (url.scheme() != "https" || ca.is_none()) {
             return Err("the API server needs https and its CA".to_owned());
         }
-        for part in [&config.namespace, &config.service_account] {
+        Ok(Self {
+            http: HttpClient::beside(ca, "the API server")?,
+            server: server.trim_end_matches('/').to_owned(),
+            audience: audience.to_owned(),
+        })
+    }
+
+    /// # Errors
+    /// A name that none can be.
+    pub fn of(self: &Arc<Self>, account: &Account) -> Result<TokenRequest, String> {
+        for part in [&account.namespace, &account.name] {
             if !is_name(part) {
                 return Err(format!("'{part}' is not a Kubernetes name"));
             }
         }
         let mut spec = json!({
-            "audiences": [config.audience],
+            "audiences": [self.audience],
             "expirationSeconds": LIFE_S,
         });
-        if let (Some((name, uid)), Some(fields)) = (&config.pod, spec.as_object_mut()) {
+        if let (Some((name, uid)), Some(fields)) = (&account.pod, spec.as_object_mut()) {
             let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
             fields.insert("boundObjectRef".to_owned(), bound);
         }
-        Ok(Self {
-            http: HttpClient::beside(config.ca.as_deref(), "the API server")?,
+        Ok(TokenRequest {
+            from: Arc::clone(self),
             url: format!(
                 "{}/api/v1/namespaces/{}/serviceaccounts/{}/token",
-                config.server.trim_end_matches('/'),
-                config.namespace,
-                config.service_account
+                self.server, account.namespace, account.name
             ),
             body: json!({
                 "apiVersion": "authentication.k8s.io/v1",
@@ -96,10 +114,13 @@ impl TokenRequest {
             }),
         })
     }
+}
 
+impl TokenRequest {
     /// One token. `credential` may ask for it.
     pub(crate) async fn ask(&self, credential: &Secret) -> Result<Secret, Unidentified> {
         let answer = self
+            .from
             .http
             .post_json(&self.url, credential.expose(), &self.body)
             .await?;
@@ -130,20 +151,22 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn config() -> TokenRequestConfig {
-        TokenRequestConfig {
-            server: "http://127.0.0.1:1".to_owned(),
-            ca: None,
+    fn account() -> Account {
+        Account {
             namespace: "agents".to_owned(),
-            service_account: "analyst".to_owned(),
+            name: "analyst".to_owned(),
             pod: Some(("analyst-0".to_owned(), "u".to_owned())),
-            audience: "api://AzureADTokenExchange".to_owned(),
         }
+    }
+
+    fn server() -> Arc<TokenRequests> {
+        let audience = "api://AzureADTokenExchange";
+        Arc::new(TokenRequests::new("http://127.0.0.1:1", None, audience).unwrap())
     }
 
     #[test]
     fn the_request_is_bound_to_the_pod_and_short() {
-        let request = TokenRequest::new(&config()).unwrap();
+        let request = server().of(&account()).unwrap();
         assert!(
             request
                 .url
@@ -154,19 +177,28 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_lead_elsewhere_and_plain_http_stays_on_loopback() {
+    fn names_cannot_lead_elsewhere() {
         for change in [
-            |c: &mut TokenRequestConfig| c.namespace = "../kube-system".to_owned(),
-            |c: &mut TokenRequestConfig| c.service_account = "a/b".to_owned(),
-            |c: &mut TokenRequestConfig| c.service_account = String::new(),
-            |c: &mut TokenRequestConfig| c.service_account = "a?b".to_owned(),
-            |c: &mut TokenRequestConfig| c.server = "http://10.0.0.1".to_owned(),
-            |c: &mut TokenRequestConfig| c.server = "https://10.0.0.1".to_owned(),
-            |c: &mut TokenRequestConfig| c.ca = Some("no pem".to_owned()),
+            |one: &mut Account| one.namespace = "../kube-system".to_owned(),
+            |one: &mut Account| one.name = "a/b".to_owned(),
+            |one: &mut Account| one.name = String::new(),
+            |one: &mut Account| one.name = "a?b".to_owned(),
         ] {
-            let mut bad = config();
+            let mut bad = account();
             change(&mut bad);
-            assert!(TokenRequest::new(&bad).is_err(), "{bad:?}");
+            assert!(server().of(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn plain_http_stays_on_loopback() {
+        for (origin, ca) in [
+            ("http://10.0.0.1", None),
+            ("https://10.0.0.1", None),
+            ("https://10.0.0.1", Some("no pem")),
+            ("http://127.0.0.1", Some("no pem")),
+        ] {
+            assert!(TokenRequests::new(origin, ca, "a").is_err(), "{origin}");
         }
     }
 }

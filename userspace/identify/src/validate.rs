@@ -8,6 +8,7 @@ mod claims;
 mod header;
 pub(crate) mod id_token;
 mod refusal;
+pub(crate) mod shown;
 #[cfg(test)]
 mod tests;
 

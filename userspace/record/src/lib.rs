@@ -8,6 +8,7 @@ mod journal;
 pub mod migrate;
 pub mod query;
 pub mod replay;
+pub mod search;
 mod shipper;
 pub mod tables;
 

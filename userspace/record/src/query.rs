@@ -37,6 +37,43 @@ pub async fn sessions(client: &Client, limit: u32) -> Result<Vec<SessionRow>, St
     fetch(client.query_raw(sql).param("limit", limit)).await
 }
 
+/// Requests of one day that did the same to the same.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct RequestsRow {
+    /// `2026-11-29`, in UTC.
+    pub day: String,
+    pub workload: String,
+    pub target: String,
+    pub protocol: String,
+    /// Names of actions, sorted.
+    pub effects: Vec<String>,
+    /// `Kind:id`, sorted.
+    pub objects: Vec<String>,
+    pub requests: u64,
+}
+
+/// What went through, or would not have but for a target that observes, of the days from `from`
+/// up to and without `to` (`2026-11-29`).
+///
+/// # Errors
+/// ClickHouse's.
+pub async fn requests(client: &Client, from: &str, to: &str) -> Result<Vec<RequestsRow>, String> {
+    let sql = "SELECT toString(toDate(event_time, 'UTC')) AS day, workload, target, protocol, effects, \
+        objects, count() AS requests FROM fact WHERE kind = 'request' \
+        AND decision IN ('allow', 'hold', 'observe') AND notEmpty(objects) \
+        AND event_time >= toDateTime64({from:String}, 3, 'UTC') \
+        AND event_time < toDateTime64({to:String}, 3, 'UTC') \
+        GROUP BY day, workload, target, protocol, effects, objects ORDER BY day LIMIT 1000000";
+    let at = |day: &str| format!("{day} 00:00:00");
+    fetch(
+        client
+            .query_raw(sql)
+            .param("from", at(from))
+            .param("to", at(to)),
+    )
+    .await
+}
+
 /// Every fact of a session, in order, as JSON objects with the columns' names.
 ///
 /// # Errors

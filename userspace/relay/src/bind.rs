@@ -156,18 +156,14 @@ pub(crate) async fn sign_in(
     workload: &str,
     cgroup: u64,
 ) -> Result<Arc<Principal>, Unbound> {
-    let identity = node.identity_in(workload, cgroup).ok_or_else(|| Unbound {
-        code: "unknown_workload",
-        text: "weir: this workload is not configured",
-        operator: format!("workload {workload} has no identity in the configuration"),
-    })?;
-    let identity = &identity;
+    let whose = node.whose(workload, cgroup).await?;
+    let identity = &whose.identity;
     let now = weir_clock::now();
     if let Some(principal) = node.identify.cached(identity, now) {
         return Ok(principal);
     }
     let handed = if identity.method.wants_assertion() {
-        let assertion = node.host.assertion(workload).await;
+        let assertion = node.host.assertion(workload, whose.pod.clone()).await;
         Some(assertion.map_err(|error| Unbound {
             code: "no_assertion",
             text: "weir: the service-account token of this workload cannot be had",
@@ -182,8 +178,8 @@ pub(crate) async fn sign_in(
         .await;
     outcome.map_err(|error| {
         if error.revokes() {
-            // Whichever flow heard it first: all of this workload end now.
-            let ended = node.registry.kill_workload(workload, error.agent_text());
+            // Whichever flow heard it first: all that are the same end now.
+            let ended = node.end_all_of(workload, &whose, error.agent_text());
             tracing::warn!(workload, ended, reason = %error.operator_text(), "Entra revoked");
         }
         Unbound {
@@ -210,9 +206,10 @@ pub(crate) fn look_again_s(
         // Nothing renews a presented token: it is good until its very end.
         Some(own) => left_s(own, RENEW_BEFORE_S).min(left_s(&subject.principal, 0)),
     };
-    match node.identity_in(workload, cgroup) {
+    match node.identity_now(workload, cgroup) {
         Some(identity) => left_s.min(node.identify.look_again_s(&identity, now)),
-        None => left_s,
+        // Of a pod that is not known any more, or not yet in a process that took the flow over.
+        None => 1,
     }
 }
 

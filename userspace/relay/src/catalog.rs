@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, timeout};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use weir_model::addr::NetnsCookie;
+use weir_postgres::MARK;
 use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows};
 
 use self::scram_only::ScramOnly;
@@ -139,7 +140,7 @@ async fn read(node: &Node, question: &CatalogQuestion) -> Result<CatalogRows, No
     let mut rows = Vec::with_capacity(CATALOG_QUERIES.len());
     for query in CATALOG_QUERIES {
         let messages = client
-            .simple_query(query.sql)
+            .simple_query(&format!("{MARK}{}", query.sql))
             .await
             .map_err(|error| failed(format!("{}: {error}", query.name)))?;
         rows.push((query.name, texts(&messages).map_err(failed)?));

@@ -241,8 +241,15 @@ impl HttpSession {
                     }
                 },
                 event = mailbox.recv() => {
-                    if matches!(event, Some(Event::Kill { .. })) {
-                        if flow.stop("an operator ended this session") {
+                    let why = match event {
+                        Some(Event::Kill { .. }) => Some("an operator ended this session"),
+                        Some(Event::GrantEnded { approval }) if flow.gate.runs_under(approval) => {
+                            Some("the grant under which this request ran is over")
+                        }
+                        Some(_) | None => None,
+                    };
+                    if let Some(why) = why {
+                        if flow.stop(why) {
                             // Said in time, or cut off.
                             let _said = timeout(LAST_WORD_MAX, &mut served).await;
                         }

@@ -19,7 +19,7 @@ use weir_model::request::Request;
 use weir_spool::Receipt;
 use zeroize::Zeroizing;
 
-use crate::holds;
+use crate::holds::{self, Opened};
 use crate::node::{Node, Target};
 use crate::speaker::{self, Speaker};
 use crate::subject::Subject;
@@ -183,24 +183,22 @@ impl FlowGate {
             let governor = self.governor.borrow();
             holds::new_approval(&self.node, governor.context(), &request)
         };
-        let state = self.node.state.clone();
-        let created = self
+        let failed = Verdict::Expired {
+            approval: ApprovalId(0),
+        };
+        let node = Arc::clone(&self.node);
+        let opened = self
             .node
             .control
-            .spawn(async move { state.create(new).await });
-        let approval = match created.await {
-            Ok(Ok(id)) => id,
+            .spawn(async move { holds::opened(&node, new).await });
+        let approval = match opened.await {
+            Ok(Ok(Opened::Waits(id))) => id,
+            Ok(Ok(Opened::Settled(verdict))) => return verdict,
             Ok(Err(error)) => {
                 tracing::error!(%error, "a held request could not be stored");
-                return Verdict::Expired {
-                    approval: ApprovalId(0),
-                };
+                return failed;
             }
-            Err(_panicked) => {
-                return Verdict::Expired {
-                    approval: ApprovalId(0),
-                };
-            }
+            Err(_panicked) => return failed,
         };
         let waiting = Waiting {
             node: &self.node,
@@ -208,14 +206,26 @@ impl FlowGate {
             over: Cell::new(false),
         };
         self.node.metrics.holds_open.inc();
-        let node = Arc::clone(&self.node);
+        let (node, session) = (Arc::clone(&self.node), self.id);
         let decided = self
             .node
             .control
-            .spawn(async move { holds::decision(&node, approval).await });
-        let verdict = decided.await;
+            .spawn(async move { holds::decision(&node, session, approval).await });
+        let outcome = decided.await;
         waiting.over.set(true);
-        verdict.unwrap_or(Verdict::Expired { approval })
+        let Ok(outcome) = outcome else {
+            return Verdict::Expired { approval };
+        };
+        if outcome.ends_session {
+            let _asked = self.node.registry.kill(session, holds::TIMED_OUT);
+        }
+        outcome.verdict
+    }
+
+    /// Whether something runs that this approval let through.
+    pub(crate) fn runs_under(&self, approval: ApprovalId) -> bool {
+        let governor = self.governor.borrow();
+        governor.under().any(|open| open == approval)
     }
 }
 
@@ -260,6 +270,7 @@ fn hold_request(hold: &Hold, target: &Arc<str>) -> HoldRequest {
             .iter()
             .map(|a| format!("{} {}:{}", a.action, a.object.kind, a.object.id()))
             .collect(),
+        shape: hold.request.shape,
         in_transaction: false,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use weir_govern::CancelKey;
 use weir_identify::Secret;
-use weir_model::addr::{NetnsCookie, SocketCookie};
+use weir_model::addr::{CgroupId, NetnsCookie, SocketCookie};
 use weir_model::fault::{Fault, FaultKind};
 use weir_model::flow::{ProcessAsk, ProcessEvidence};
 use weir_model::ident::SessionId;
@@ -22,8 +22,11 @@ pub trait Host: Send + Sync {
     /// An unconnected, non-blocking TCP socket made inside that namespace.
     fn upstream(&self, netns: NetnsCookie, ipv6: bool) -> Answer<OwnedFd>;
 
-    /// The workload's own service-account token.
-    fn assertion(&self, workload: &str) -> Answer<Secret>;
+    /// The service-account token of the workload, or of that pod of it.
+    fn assertion(&self, workload: &str, pod: Option<PodAsk>) -> Answer<Secret>;
+
+    /// The pod, by its uid, that a cgroup belongs to; `None` when it is nobody's that was told of.
+    fn pod(&self, cgroup: CgroupId) -> Answer<Option<String>>;
 
     /// Moves a process below the workload's cgroup; returns the id of the cgroup made for it.
     fn enrol(&self, workload: &str, pid: u32) -> Answer<u64>;
@@ -49,6 +52,14 @@ pub trait Host: Send + Sync {
 
     /// Evidence on the process behind a flow; fails when it is gone or is another one by now.
     fn process(&self, ask: ProcessAsk) -> Answer<ProcessEvidence>;
+}
+
+/// Whose token, and where it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodAsk {
+    pub uid: String,
+    /// Projected volume and the path below it, where the kubelet keeps it.
+    pub volume: Option<(String, String)>,
 }
 
 /// By what a flow's connections are found when they have to end.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arrival;
+mod attested;
 mod bind;
 mod catalog;
 mod connection;
@@ -14,6 +15,7 @@ mod credentials;
 mod edge;
 mod found;
 mod gate;
+mod grants;
 mod holds;
 mod host;
 mod killed;
@@ -29,9 +31,10 @@ mod subject;
 mod upstream;
 mod worker;
 
+pub use crate::attested::{PodIdentities, PodIdentity};
 pub use crate::credentials::{BackendLogin, BackendUser, Credentials};
 pub use crate::found::FoundPlaces;
-pub use crate::host::{Answer, FlowNote, Host, HostError, Moving};
+pub use crate::host::{Answer, FlowNote, Host, HostError, Moving, PodAsk};
 pub use crate::metrics::Metrics;
 pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};
 pub use crate::node::{

@@ -16,6 +16,7 @@ use crate::host::Moving;
 use crate::node::{Node, Target};
 use crate::outbox::Outbox;
 use crate::protocol::Protocol;
+use crate::subject::Subject;
 
 /// Of this form; the conversation inside has a version of its own.
 const FLOW_VERSION: u32 = 2;
@@ -109,7 +110,8 @@ impl Moved {
             return Err(NotTaken::NoWorkload);
         }
         let policies = Arc::clone(&node.policies.borrow());
-        let bound: Box<Bound> = Box::new(policies.bind(&flow.principal, &target.reference()));
+        let bound: Box<Bound> =
+            Box::new(Subject::own(Arc::clone(&flow.principal)).bind(&policies, target));
         let inherited = (&self.witness, now);
         let session = target
             .protocol

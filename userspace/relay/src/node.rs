@@ -14,6 +14,7 @@ use weir_model::flow::FlowOrigin;
 use weir_model::ident::{RevokedKind, SessionId};
 use weir_state::State;
 
+use crate::attested::{Attested, PodIdentities};
 use crate::catalog::CatalogCache;
 use crate::credentials::Credentials;
 use crate::found::FoundPlaces;
@@ -46,6 +47,8 @@ pub struct Target {
     pub ssh: Option<SshTarget>,
     /// What is injected.
     pub credentials: Credentials,
+    /// Policy says what it would do, and does not do it.
+    pub observe: bool,
 }
 
 /// Trusts one CA, for one name.
@@ -130,9 +133,12 @@ fn contains(net: IpAddr, prefix: u8, ip: IpAddr) -> bool {
 }
 
 /// How a workload is identified.
-#[derive(Clone, Debug)]
-pub struct WorkloadBinding {
-    pub identity: WorkloadIdentity,
+#[derive(Clone)]
+pub enum WorkloadBinding {
+    /// As configured, all its processes alike.
+    Whole(Arc<WorkloadIdentity>),
+    /// Each of its pods as what the API server says of it.
+    Pods(Arc<dyn PodIdentities>),
 }
 
 /// Numbers and names that every flow needs.
@@ -181,6 +187,7 @@ pub struct Node {
     pub(crate) registry: Registry,
     pub(crate) killed: KillList,
     pub(crate) catalogs: CatalogCache,
+    pub(crate) attested: Attested,
 }
 
 impl Node {
@@ -201,6 +208,7 @@ impl Node {
             registry: Registry::default(),
             killed: KillList::default(),
             catalogs: CatalogCache::default(),
+            attested: Attested::default(),
         })
     }
 
@@ -271,30 +279,24 @@ impl Node {
         self.killed.remove(kind, value);
     }
 
-    /// How a workload signs in.
+    /// How a workload signs in; `None` where each pod does so for itself.
     #[must_use]
     pub fn identity(&self, workload: &str) -> Option<WorkloadIdentity> {
-        self.workloads
-            .get(workload)
-            .map(|binding| binding.identity.clone())
+        match self.workloads.get(workload)? {
+            WorkloadBinding::Whole(identity) => Some(identity.as_ref().clone()),
+            WorkloadBinding::Pods(_) => None,
+        }
     }
 
     /// Whether a configured workload signs in as this application.
     pub(crate) fn has_application(&self, client_id: &str) -> bool {
-        self.workloads.values().any(|binding| {
+        self.workloads.values().any(|binding| match binding {
             // People share the public client: it is nobody's own.
-            !matches!(binding.identity.method, Method::Person)
-                && binding.identity.client_id == client_id
+            WorkloadBinding::Whole(identity) => {
+                !matches!(identity.method, Method::Person) && identity.client_id == client_id
+            }
+            WorkloadBinding::Pods(pods) => pods.has_application(client_id),
         })
-    }
-
-    /// The same for a flow of that cgroup: people are bound by process tree.
-    pub(crate) fn identity_in(&self, workload: &str, cgroup: u64) -> Option<WorkloadIdentity> {
-        let mut identity = self.identity(workload)?;
-        if matches!(identity.method, Method::Person) {
-            identity.cgroup = Some(cgroup);
-        }
-        Some(identity)
     }
 
     /// Governs a process of this host, and what it starts, as `workload`; returns its cgroup's id.

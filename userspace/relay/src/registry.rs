@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use weir_govern::{CancelKey, Event};
-use weir_model::ident::{Principal, SessionId};
+use weir_model::ident::{ApprovalId, Principal, SessionId};
 
 use crate::subject::Subject;
 
@@ -67,6 +67,8 @@ struct Live {
     mailbox: mpsc::Sender<Event>,
     /// Was told that there is a successor.
     asked_to_move: bool,
+    /// Grants whose end it will be told of.
+    grants: Vec<ApprovalId>,
 }
 
 /// Shared by all workers of a node; locks are held for a map operation only.
@@ -87,8 +89,25 @@ impl Registry {
             row,
             mailbox,
             asked_to_move: false,
+            grants: Vec::new(),
         };
         locked(&self.flows).insert(live.row.session, live);
+    }
+
+    /// Where to tell the flow that this grant is over; `None` when somebody does so already, or the
+    /// flow is gone.
+    pub(crate) fn follow(
+        &self,
+        session: SessionId,
+        grant: ApprovalId,
+    ) -> Option<mpsc::Sender<Event>> {
+        let mut flows = locked(&self.flows);
+        let live = flows.get_mut(&session)?;
+        if live.grants.contains(&grant) {
+            return None;
+        }
+        live.grants.push(grant);
+        Some(live.mailbox.clone())
     }
 
     pub(crate) fn identified(&self, session: SessionId, subject: &Subject, cgroup: u64) {
@@ -150,12 +169,7 @@ impl Registry {
         }
     }
 
-    /// Ends every flow of a workload and says how many there were.
-    pub(crate) fn kill_workload(&self, workload: &str, text: &'static str) -> usize {
-        self.kill_where(text, |row| &*row.workload == workload)
-    }
-
-    /// Ends every flow that `chosen` names.
+    /// Ends every flow that `chosen` names and says how many there were.
     pub(crate) fn kill_where(
         &self,
         text: &'static str,

@@ -40,10 +40,15 @@ impl Subject {
 
     /// Both have to be permitted where there are two.
     pub(crate) fn bind(&self, policies: &Arc<PolicySet>, target: &Target) -> Bound {
-        let target = target.reference();
-        match &self.attested {
-            Some(attested) => policies.bind_presented(&self.principal, attested, &target),
-            None => policies.bind(&self.principal, &target),
+        let reference = target.reference();
+        let bound = match &self.attested {
+            Some(attested) => policies.bind_presented(&self.principal, attested, &reference),
+            None => policies.bind(&self.principal, &reference),
+        };
+        if target.observe {
+            bound.observing()
+        } else {
+            bound
         }
     }
 

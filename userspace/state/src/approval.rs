@@ -2,6 +2,8 @@
 
 use weir_model::ident::{ApprovalId, SessionId};
 
+use crate::grant::GrantAsk;
+
 /// A request that waits for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewApproval {
@@ -28,6 +30,41 @@ pub struct NewApproval {
     /// Every one of them must approve.
     pub groups: Vec<String>,
     pub reason: String,
+    /// Different people who have to approve, whatever their groups; at least 1.
+    pub approvals: u32,
+    /// Unix microseconds from which on `escalate_groups` may stand in for any group; 0 is never.
+    pub escalate_us: i64,
+    pub escalate_groups: Vec<String>,
+    pub at_timeout: TimeoutAction,
+    /// Digest of the normalised statement; 0 when there is none.
+    pub shape: u64,
+    /// Whether statement, parameters and accesses say all that there is: an equal text is then an
+    /// equal request.
+    pub exact: bool,
+}
+
+/// What becomes of a request that nobody decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeoutAction {
+    #[default]
+    Deny,
+    EndSession,
+}
+
+impl TimeoutAction {
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::EndSession => "end-session",
+        }
+    }
+
+    pub(crate) fn parse(label: &str) -> Option<Self> {
+        [Self::Deny, Self::EndSession]
+            .into_iter()
+            .find(|action| action.label() == label)
+    }
 }
 
 /// Where a held request stands.
@@ -88,6 +125,8 @@ pub struct Decision {
     pub reviewer: Reviewer,
     /// Never blank.
     pub justification: String,
+    /// What the reviewer wants to allow beyond this one request; only with an approval.
+    pub grant: Option<GrantAsk>,
 }
 
 /// One group's approval.
@@ -100,6 +139,7 @@ pub struct Vote {
     pub justification: String,
     /// Unix microseconds.
     pub at_us: i64,
+    pub grant: Option<GrantAsk>,
 }
 
 /// A stored approval.
@@ -123,27 +163,26 @@ pub struct Decided {
     pub state: ApprovalState,
     pub approver: String,
     pub justification: String,
+    /// Unix microseconds; set when a grant came of it.
+    pub grant_expires_us: Option<i64>,
+    pub at_timeout: TimeoutAction,
 }
 
-/// What must be identical for a decision to be used by another session.
+/// What lets a held request go on at once, without asking anybody again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PriorKey {
-    pub tenant: String,
-    pub principal: String,
-    pub application: String,
-    pub on_behalf_of: String,
-    pub workload: String,
-    pub target: String,
-    pub database: String,
-    pub statement: String,
-    pub parameters: String,
-}
-
-/// A decision taken over from a session that is gone; it is used up by being returned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prior {
-    pub approval: ApprovalId,
-    /// Rules that it lifts.
-    pub rules: Vec<String>,
-    pub approver: String,
+pub enum Standing {
+    /// An unexpired grant covers it. It ends what runs under it at `expires_us`.
+    Grant {
+        approval: ApprovalId,
+        approver: String,
+        /// Unix microseconds.
+        expires_us: i64,
+    },
+    /// The decision on an identical request whose process is gone; it is used up by this.
+    Prior {
+        approval: ApprovalId,
+        approver: String,
+    },
+    /// An identical request whose process is gone still waits; it is this one's from now on.
+    Pending(ApprovalId),
 }

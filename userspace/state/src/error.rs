@@ -15,6 +15,16 @@ pub enum StateError {
         #[source]
         source: rusqlite::Error,
     },
+    #[error("the state server failed: {doing}")]
+    Server {
+        doing: &'static str,
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    #[error("the state server cannot be reached")]
+    Unreachable(#[source] std::io::Error),
+    #[error("the state server does not answer")]
+    NoAnswer,
     #[error("the state store holds a row that cannot be read: {0}")]
     Corrupt(&'static str),
     #[error("the state file was written by a newer version")]
@@ -41,6 +51,8 @@ pub enum StateError {
     OwnRequest,
     #[error("a justification is needed")]
     NoJustification,
+    #[error("a grant goes with an approval, for 1 second to 24 hours")]
+    BadGrant,
 }
 
 impl Fault for StateError {
@@ -49,13 +61,15 @@ impl Fault for StateError {
             Self::File(_) | Self::Store { .. } | Self::Corrupt(_) | Self::TooNew => {
                 FaultKind::Internal
             }
+            Self::Server { .. } | Self::Unreachable(_) | Self::NoAnswer => FaultKind::Internal,
             Self::Stopped | Self::NoGroups => FaultKind::Internal,
             Self::Full | Self::TooLarge => FaultKind::Limit,
             Self::NotFound | Self::NotPending(_) | Self::Expired => FaultKind::PeerMisbehaved,
             Self::NotReviewer
             | Self::AlreadyApproved
             | Self::OwnRequest
-            | Self::NoJustification => FaultKind::Denied,
+            | Self::NoJustification
+            | Self::BadGrant => FaultKind::Denied,
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The asynchronous front: a thread of its own, a bounded channel, a change signal.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use weir_model::ident::{ApprovalId, RevokedKind};
 use weir_model::time::Now;
 
-use crate::approval::{ApprovalRow, Decided, Decision, NewApproval, Prior, PriorKey};
+use crate::approval::{ApprovalRow, Decided, Decision, NewApproval, Reviewer, Standing};
+use crate::connect::{self, ServerPlace};
 use crate::error::StateError;
+use crate::grant::Grant;
 use crate::revocation::Revocation;
 use crate::store::StateStore;
 
@@ -25,6 +29,20 @@ type Job = Box<dyn FnOnce(&mut StateStore) + Send>;
 pub struct State {
     jobs: mpsc::Sender<Job>,
     changes: watch::Sender<u64>,
+    /// Requests that somebody of this process waits for, or is about to.
+    waiting: Arc<Mutex<BTreeSet<ApprovalId>>>,
+}
+
+/// While it lives, nobody else of this process takes the request over.
+struct Waiting<'a> {
+    state: &'a State,
+    id: ApprovalId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.state.waits().remove(&self.id);
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -39,7 +57,25 @@ impl State {
     /// # Errors
     /// As [`StateStore::open`], or the thread cannot be started.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let mut store = StateStore::open(path)?;
+        Self::over(StateStore::open(path)?, watch::Sender::new(0))
+    }
+
+    /// Opens a database that several nodes share, starts the thread and listens for their news.
+    /// Blocks; not for the inside of a runtime. `news` is where the listening runs.
+    ///
+    /// # Errors
+    /// As [`StateStore::open_server`], or the thread cannot be started.
+    pub fn open_server(
+        place: ServerPlace,
+        news: &tokio::runtime::Handle,
+    ) -> Result<Self, StateError> {
+        let changes = watch::Sender::new(0);
+        let state = Self::over(StateStore::open_server(place.clone())?, changes.clone())?;
+        drop(news.spawn(connect::listen(place, changes)));
+        Ok(state)
+    }
+
+    fn over(mut store: StateStore, changes: watch::Sender<u64>) -> Result<Self, StateError> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE_MAX);
         std::thread::Builder::new()
             .name("state".to_owned())
@@ -51,8 +87,14 @@ impl State {
             .map_err(|_error| StateError::Stopped)?;
         Ok(Self {
             jobs,
-            changes: watch::Sender::new(0),
+            changes,
+            waiting: Arc::default(),
         })
+    }
+
+    fn waits(&self) -> std::sync::MutexGuard<'_, BTreeSet<ApprovalId>> {
+        // A panic while holding the lock cannot leave a set half-changed.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run<T: Send + 'static>(
@@ -80,8 +122,89 @@ impl State {
     /// As [`StateStore::create`].
     pub async fn create(&self, new: NewApproval) -> Result<ApprovalId, StateError> {
         let id = self.run(move |store| store.create(&new)).await?;
+        // Whoever made it waits for it; until then nobody could have decided it.
+        self.waits().insert(id);
         self.changed();
         Ok(id)
+    }
+
+    /// # Errors
+    /// As [`StateStore::standing`].
+    pub async fn standing(&self, new: NewApproval) -> Result<Option<Standing>, StateError> {
+        let now = weir_clock::now();
+        let waiting = Arc::clone(&self.waiting);
+        self.run(move |store| {
+            // One job at a time looks and takes, so that two cannot take the same one.
+            let mut waits = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let standing = store.standing(&new, &waits, now)?;
+            if let Some(Standing::Pending(id)) = &standing {
+                waits.insert(*id);
+            }
+            Ok(standing)
+        })
+        .await
+    }
+
+    /// # Errors
+    /// As [`StateStore::adopt`].
+    pub async fn adopt(&self, id: ApprovalId) -> Result<(), StateError> {
+        self.waits().insert(id);
+        self.run(move |store| store.adopt(id)).await
+    }
+
+    /// # Errors
+    /// As [`StateStore::beat`].
+    pub async fn beat(&self, node: String, alone: bool) -> Result<(), StateError> {
+        let now = weir_clock::now();
+        self.run(move |store| store.beat(&node, alone, now)).await
+    }
+
+    /// # Errors
+    /// As [`StateStore::grants`].
+    pub async fn grants(&self) -> Result<Vec<Grant>, StateError> {
+        self.run(StateStore::grants).await
+    }
+
+    /// # Errors
+    /// As [`StateStore::grant`].
+    pub async fn grant(&self, id: ApprovalId) -> Result<Option<Grant>, StateError> {
+        self.run(move |store| store.grant(id)).await
+    }
+
+    /// # Errors
+    /// As [`StateStore::revoke_grant`].
+    pub async fn revoke_grant(
+        &self,
+        id: ApprovalId,
+        reviewer: Reviewer,
+        reason: String,
+    ) -> Result<Grant, StateError> {
+        let now = weir_clock::now();
+        let grant = self
+            .run(move |store| store.revoke_grant(id, (&reviewer, &reason), now))
+            .await?;
+        self.changed();
+        Ok(grant)
+    }
+
+    /// Waits until the grant is not in force any more: its time is over, or somebody revoked it.
+    ///
+    /// # Errors
+    /// There is no such grant, or the store failed.
+    pub async fn grant_over(&self, id: ApprovalId) -> Result<(), StateError> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let grant = self.grant(id).await?.ok_or(StateError::NotFound)?;
+            let now = weir_clock::now();
+            if !grant.is_in_force(now) {
+                return Ok(());
+            }
+            let left_us = u64::try_from(grant.expires_us - now.wall_us).unwrap_or_default();
+            let wait = Duration::from_micros(left_us).min(LOOK_EVERY);
+            // Either way the store is asked again; the sender lives as long as `self`.
+            let _woken = tokio::time::timeout(wait, changes.changed()).await;
+        }
     }
 
     /// # Errors
@@ -124,6 +247,7 @@ impl State {
         id: ApprovalId,
         stop: impl Future<Output = ()> + Send,
     ) -> Result<Option<Decided>, StateError> {
+        let _waiting = Waiting { state: self, id };
         let mut stop = std::pin::pin!(stop);
         let mut changes = self.changes.subscribe();
         let expires_us = self
@@ -151,7 +275,7 @@ impl State {
     /// # Errors
     /// As [`StateStore::list`].
     pub async fn list(&self) -> Result<Vec<ApprovalRow>, StateError> {
-        self.run(|store| store.list()).await
+        self.run(StateStore::list).await
     }
 
     /// # Errors
@@ -181,7 +305,7 @@ impl State {
     /// # Errors
     /// As [`StateStore::revocations`].
     pub async fn revocations(&self) -> Result<Vec<Revocation>, StateError> {
-        self.run(|store| store.revocations()).await
+        self.run(StateStore::revocations).await
     }
 
     /// # Errors
@@ -210,13 +334,5 @@ impl State {
             self.changed();
         }
         Ok(ended)
-    }
-
-    /// # Errors
-    /// As [`StateStore::take_prior_decision`].
-    pub async fn take_prior_decision(&self, key: PriorKey) -> Result<Option<Prior>, StateError> {
-        let now = weir_clock::now();
-        self.run(move |store| store.take_prior_decision(&key, now))
-            .await
     }
 }

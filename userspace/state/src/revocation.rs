@@ -1,9 +1,9 @@
 //! The kill list: who may not have a session any more, whatever Entra says.
 
-use rusqlite::Connection;
 use weir_model::ident::RevokedKind;
 
-use crate::error::{Doing, StateError};
+use crate::db::Db;
+use crate::error::StateError;
 
 /// Entries; a list that long is not kept by hand.
 const ENTRIES_MAX: i64 = 100_000;
@@ -29,64 +29,57 @@ pub struct Revocation {
 }
 
 /// A second entry for the same subject keeps the first one's date and reason.
-pub(crate) fn add(db: &Connection, entry: &Revocation) -> Result<(), StateError> {
+pub(crate) fn add(db: &mut Db, entry: &Revocation) -> Result<(), StateError> {
     if entry.reason.trim().is_empty() {
         return Err(StateError::NoJustification);
     }
     if entry.value.len() > VALUE_BYTES_MAX || entry.reason.len() > REASON_BYTES_MAX {
         return Err(StateError::TooLarge);
     }
-    let count: i64 = db
-        .query_row("select count(*) from revocations", [], |row| row.get(0))
-        .doing("count revocations")?;
+    let counted = db.query("count revocations", "select count(*) from revocations", &[])?;
+    let count = counted.first().map_or(Ok(0), |row| row.integer(0))?;
     if count >= ENTRIES_MAX {
         return Err(StateError::Full);
     }
-    db.execute(
-        "insert into revocations (kind, value, by_oid, reason, at_us) values (?1, ?2, ?3, ?4, ?5) \
-         on conflict do nothing",
-        rusqlite::params![
-            entry.kind.label(),
-            entry.value,
-            entry.by,
-            entry.reason,
-            entry.at_us
-        ],
-    )
-    .doing("add a revocation")?;
+    let sql = "insert into revocations (kind, value, by_oid, reason, at_us) \
+        values (?1, ?2, ?3, ?4, ?5) on conflict do nothing";
+    let values = [
+        entry.kind.label().into(),
+        (&entry.value).into(),
+        (&entry.by).into(),
+        (&entry.reason).into(),
+        entry.at_us.into(),
+    ];
+    db.execute("add a revocation", sql, &values)?;
     Ok(())
 }
 
 /// False when there was no such entry.
-pub(crate) fn remove(db: &Connection, kind: RevokedKind, value: &str) -> Result<bool, StateError> {
-    let removed = db
-        .execute(
-            "delete from revocations where kind = ?1 and value = ?2",
-            rusqlite::params![kind.label(), value],
-        )
-        .doing("lift a revocation")?;
+pub(crate) fn remove(db: &mut Db, kind: RevokedKind, value: &str) -> Result<bool, StateError> {
+    let sql = "delete from revocations where kind = ?1 and value = ?2";
+    let removed = db.execute(
+        "lift a revocation",
+        sql,
+        &[kind.label().into(), value.into()],
+    )?;
     Ok(removed > 0)
 }
 
 /// All, oldest first. An entry that cannot be read fails the whole list: a list with holes would
 /// let somebody in.
-pub(crate) fn list(db: &Connection) -> Result<Vec<Revocation>, StateError> {
-    let mut statement = db
-        .prepare_cached(
-            "select kind, value, by_oid, reason, at_us from revocations order by at_us, value",
-        )
-        .doing("prepare revocations")?;
-    let mut rows = statement.query([]).doing("read revocations")?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next().doing("read a revocation")? {
-        let kind: String = row.get(0).doing("read a kind")?;
-        entries.push(Revocation {
-            kind: RevokedKind::parse(&kind).ok_or(StateError::Corrupt("kind of a revocation"))?,
-            value: row.get(1).doing("read a value")?,
-            by: row.get(2).doing("read an author")?,
-            reason: row.get(3).doing("read a reason")?,
-            at_us: row.get(4).doing("read a time")?,
-        });
-    }
-    Ok(entries)
+pub(crate) fn list(db: &mut Db) -> Result<Vec<Revocation>, StateError> {
+    let sql = "select kind, value, by_oid, reason, at_us from revocations order by at_us, value";
+    let rows = db.query("read revocations", sql, &[])?;
+    rows.iter()
+        .map(|row| {
+            let kind = RevokedKind::parse(&row.text(0)?);
+            Ok(Revocation {
+                kind: kind.ok_or(StateError::Corrupt("kind of a revocation"))?,
+                value: row.text(1)?,
+                by: row.text(2)?,
+                reason: row.text(3)?,
+                at_us: row.integer(4)?,
+            })
+        })
+        .collect()
 }

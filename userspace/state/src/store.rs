@@ -1,19 +1,26 @@
-//! The synchronous core: one SQLite file.
+//! The synchronous core: who may decide, and what is used how often.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 use weir_model::ident::{ApprovalId, RevokedKind, SessionId};
 use weir_model::time::Now;
 
 use crate::approval::{
-    ApprovalRow, ApprovalState, Decided, Decision, NewApproval, Prior, PriorKey, Reviewer, Vote,
+    ApprovalRow, ApprovalState, Decided, Decision, NewApproval, Reviewer, Standing,
 };
+use crate::connect::ServerPlace;
+use crate::db::{Db, Value};
 use crate::error::{Doing, StateError};
+use crate::grant::{self, GRANT_SECONDS_MAX, Grant};
+use crate::layout;
 use crate::revocation::{self, Revocation};
+use crate::rows::{self, COLUMNS};
+use crate::server::{CHANNEL, ServerLink};
 
 /// Requests that may wait at once; each keeps a client's connection open.
 const PENDING_MAX: i64 = 10_000;
@@ -25,40 +32,19 @@ const JUSTIFICATION_BYTES_MAX: usize = 4096;
 const LIST_MAX: i64 = 1000;
 /// Another process (a backup, an upgrade) may hold the file for a moment.
 const BUSY: Duration = Duration::from_secs(5);
-/// Layout of the tables; kept in `user_version`.
-const LAYOUT: i64 = 2;
+/// A process that did not say for so long that it lives is gone: its requests wait for nobody.
+const OWNER_GONE_US: i64 = 20_000_000;
 
-const TABLES: &str = "
-create table approvals (
-    id text primary key, created_us integer not null, expires_us integer not null,
-    session text not null, seq integer not null, tenant text not null, principal text not null,
-    application text not null, on_behalf_of text not null, workload text not null,
-    target text not null, database text not null, statement text not null,
-    parameters text not null, accesses text not null, process text not null,
-    rules text not null, groups text not null, reason text not null,
-    state text not null, decided_us integer, approver text not null default '',
-    justification text not null default ''
-) strict;
-create index approvals_state on approvals (state, expires_us);
-create table votes (
-    approval text not null references approvals (id), group_name text not null,
-    tenant text not null, oid text not null, name text not null, justification text not null,
-    at_us integer not null, primary key (approval, group_name)
-) strict;
-";
-
-const COLUMNS: &str = "id, created_us, expires_us, session, seq, tenant, principal, application, \
-    on_behalf_of, workload, target, database, statement, parameters, accesses, process, rules, \
-    groups, reason, state, decided_us, approver, justification";
-
-/// Approvals and the kill list in one SQLite file, mode 0600.
+/// Approvals, grants and the kill list.
 #[derive(Debug)]
 pub struct StateStore {
-    db: Connection,
+    db: Db,
+    /// This process, as `owner` of what it waits for.
+    instance: String,
 }
 
 impl StateStore {
-    /// Opens or makes the file. Its directory has to be closed to other users.
+    /// Opens or makes an SQLite file, mode 0600. Its directory has to be closed to other users.
     ///
     /// # Errors
     /// The file cannot be made, is a symbolic link, or is not a state store of this version.
@@ -86,15 +72,68 @@ impl StateStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let mut db = Connection::open_with_flags(path, flags).doing("open")?;
+        let db = Connection::open_with_flags(path, flags).doing("open")?;
         db.busy_timeout(BUSY).doing("busy timeout")?;
         // A decision that was told to a reviewer survives the power as well.
         db.execute_batch(
             "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on;",
         )
         .doing("pragmas")?;
-        lay_out(&mut db)?;
-        Ok(Self { db })
+        Self::over(Db::File(db))
+    }
+
+    /// Opens a database of a PostgreSQL server, which several nodes may share.
+    ///
+    /// # Errors
+    /// It cannot be reached, or holds a layout of a newer version.
+    pub fn open_server(place: ServerPlace) -> Result<Self, StateError> {
+        Self::over(Db::Server(Box::new(ServerLink::open(place)?)))
+    }
+
+    fn over(mut db: Db) -> Result<Self, StateError> {
+        layout::lay_out(&mut db)?;
+        Ok(Self {
+            db,
+            instance: Uuid::now_v7().to_string(),
+        })
+    }
+
+    fn change<T>(
+        &mut self,
+        work: impl FnOnce(&mut Db, &str) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
+        let instance = &self.instance;
+        self.db.transaction(|db| {
+            let value = work(db, instance)?;
+            if matches!(db, Db::Server(_)) {
+                // Told when it is committed.
+                db.batch("tell the other nodes", &format!("notify {CHANNEL}"))?;
+            }
+            Ok(value)
+        })
+    }
+
+    /// Says that this process lives. `alone`: no other process of this node does, so that what an
+    /// earlier one waited for is nobody's at once.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn beat(&mut self, node: &str, alone: bool, now: Now) -> Result<(), StateError> {
+        let instance = &self.instance;
+        self.db.transaction(|db| {
+            if alone {
+                let sql = "delete from owners where node = ?1 and instance <> ?2";
+                db.execute("forget owners", sql, &[node.into(), instance.into()])?;
+            }
+            let sql = "insert into owners (instance, node, seen_us) values (?1, ?2, ?3) \
+                on conflict (instance) do update set seen_us = ?3";
+            let values = [instance.into(), node.into(), now.wall_us.into()];
+            db.execute("note an owner", sql, &values)?;
+            let sql = "delete from owners where seen_us < ?1";
+            let day_us = 86_400_000_000;
+            db.execute("forget owners", sql, &[(now.wall_us - day_us).into()])?;
+            Ok(())
+        })
     }
 
     /// Adds to the kill list; what is on it already stays as it is.
@@ -102,7 +141,7 @@ impl StateStore {
     /// # Errors
     /// No reason, too large, too many, or the store failed.
     pub fn revoke(&mut self, entry: &Revocation) -> Result<(), StateError> {
-        revocation::add(&self.db, entry)
+        self.change(|db, _| revocation::add(db, entry))
     }
 
     /// Takes an entry back; false when there was none.
@@ -110,15 +149,15 @@ impl StateStore {
     /// # Errors
     /// The store failed.
     pub fn lift(&mut self, kind: RevokedKind, value: &str) -> Result<bool, StateError> {
-        revocation::remove(&self.db, kind, value)
+        self.change(|db, _| revocation::remove(db, kind, value))
     }
 
     /// The kill list, oldest first.
     ///
     /// # Errors
     /// The store failed, or holds an entry that cannot be read.
-    pub fn revocations(&self) -> Result<Vec<Revocation>, StateError> {
-        revocation::list(&self.db)
+    pub fn revocations(&mut self) -> Result<Vec<Revocation>, StateError> {
+        self.db.transaction(revocation::list)
     }
 
     /// Stores a held request as pending; the id sorts by time.
@@ -133,24 +172,64 @@ impl StateStore {
             return Err(StateError::TooLarge);
         }
         let id = ApprovalId(Uuid::now_v7().as_u128());
-        let tx = begin(&mut self.db)?;
-        let pending: i64 = tx
-            .query_row(
-                "select count(*) from approvals where state = 'pending'",
-                [],
-                |row| row.get(0),
-            )
-            .doing("count pending")?;
-        if pending >= PENDING_MAX {
-            return Err(StateError::Full);
-        }
-        insert(&tx, id, new)?;
-        tx.commit().doing("commit a held request")?;
+        self.change(|db, instance| {
+            let sql = "select count(*) from approvals where state = 'pending'";
+            let counted = db.query("count pending", sql, &[])?;
+            let pending = counted.first().map_or(Ok(0), |row| row.integer(0))?;
+            if pending >= PENDING_MAX {
+                return Err(StateError::Full);
+            }
+            rows::insert(db, id, new, instance)
+        })?;
         Ok(id)
     }
 
+    /// What was decided already about such a request: a grant that covers it, or the decision on,
+    /// or the wait for, an identical request whose process is gone. `waiting` are the requests
+    /// that this process waits for; nobody takes those away.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn standing(
+        &mut self,
+        new: &NewApproval,
+        waiting: &BTreeSet<ApprovalId>,
+        now: Now,
+    ) -> Result<Option<Standing>, StateError> {
+        self.change(|db, instance| {
+            if let Some(grant) = grant::take(db, new, now)? {
+                return Ok(Some(Standing::Grant {
+                    approval: grant.approval.id,
+                    approver: grant.approval.approver,
+                    expires_us: grant.expires_us,
+                }));
+            }
+            let Some(row) = orphan(db, new, waiting, (instance, now))? else {
+                return Ok(None);
+            };
+            if row.state == ApprovalState::Approved {
+                let used = mark_used(db, row.id, now)?;
+                return Ok(used.then_some(Standing::Prior {
+                    approval: row.id,
+                    approver: row.approver,
+                }));
+            }
+            adopt(db, row.id, instance, Some((new.session, new.seq)))?;
+            Ok(Some(Standing::Pending(row.id)))
+        })
+    }
+
+    /// This process waits for it from now on.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn adopt(&mut self, id: ApprovalId) -> Result<(), StateError> {
+        self.change(|db, instance| adopt(db, id, instance, None))
+    }
+
     /// Takes one reviewer's word. A denial is final; an approval counts for each of the
-    /// reviewer's groups, and the request is approved when no required group is missing.
+    /// reviewer's groups, and the request is approved when no required group and no required
+    /// person is missing.
     ///
     /// # Errors
     /// Why this reviewer may not decide this request now, or the store failed.
@@ -167,64 +246,66 @@ impl StateStore {
         if justification.len() > JUSTIFICATION_BYTES_MAX {
             return Err(StateError::TooLarge);
         }
-        let tx = begin(&mut self.db)?;
-        let row = read(&tx, id)?.ok_or(StateError::NotFound)?;
-        if row.state != ApprovalState::Pending {
-            return Err(StateError::NotPending(row.state));
+        if let Some(ask) = decision.grant
+            && (!decision.approve || !(1..=GRANT_SECONDS_MAX).contains(&ask.for_s))
+        {
+            return Err(StateError::BadGrant);
         }
-        if row.new.expires_us <= now.wall_us {
-            return Err(StateError::Expired);
-        }
-        let reviewer = &decision.reviewer;
-        if own(&row.new, reviewer) {
-            return Err(StateError::OwnRequest);
-        }
-        let mine: Vec<&String> = row
-            .new
-            .groups
-            .iter()
-            .filter(|group| reviewer.groups.contains(group))
-            .collect();
-        if mine.is_empty() {
-            return Err(StateError::NotReviewer);
-        }
-        if decision.approve {
-            approve(&tx, &row, &mine, reviewer, (justification, now))?;
-        } else {
-            settle(
-                &tx,
-                id,
-                ApprovalState::Denied,
-                (&reviewer.name, justification),
-                now,
-            )?;
-        }
-        let row = read(&tx, id)?.ok_or(StateError::NotFound)?;
-        tx.commit().doing("commit a decision")?;
-        Ok(row)
+        let said = (decision, justification, now);
+        self.change(|db, _| decide(db, id, said))
     }
 
     /// Newest first, at most 1,000.
     ///
     /// # Errors
     /// The store failed.
-    pub fn list(&self) -> Result<Vec<ApprovalRow>, StateError> {
+    pub fn list(&mut self) -> Result<Vec<ApprovalRow>, StateError> {
         let sql = format!("select {COLUMNS} from approvals order by id desc limit {LIST_MAX}");
-        let mut statement = self.db.prepare_cached(&sql).doing("prepare the list")?;
-        let mut rows = statement.query([]).doing("list")?;
-        let mut list = Vec::new();
-        while let Some(row) = rows.next().doing("list")? {
-            list.push(from_row(&self.db, row)?);
-        }
-        Ok(list)
+        self.db.transaction(|db| rows::read_all(db, &sql, &[]))
     }
 
     /// One approval, if there is one of this id.
     ///
     /// # Errors
     /// The store failed.
-    pub fn get(&self, id: ApprovalId) -> Result<Option<ApprovalRow>, StateError> {
-        read(&self.db, id)
+    pub fn get(&mut self, id: ApprovalId) -> Result<Option<ApprovalRow>, StateError> {
+        self.db.transaction(|db| rows::read(db, id))
+    }
+
+    /// Grants, newest first, at most 1,000.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn grants(&mut self) -> Result<Vec<Grant>, StateError> {
+        self.db.transaction(grant::list)
+    }
+
+    /// The grant that came of an approval.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn grant(&mut self, id: ApprovalId) -> Result<Option<Grant>, StateError> {
+        self.db.transaction(|db| grant::get(db, id))
+    }
+
+    /// Takes a grant back; one that was taken back already stays as it is.
+    ///
+    /// # Errors
+    /// There is no such grant, the reviewer may not, no reason, or the store failed.
+    pub fn revoke_grant(
+        &mut self,
+        id: ApprovalId,
+        (reviewer, reason): (&Reviewer, &str),
+        now: Now,
+    ) -> Result<Grant, StateError> {
+        let reason = reason.trim();
+        if reason.is_empty() {
+            return Err(StateError::NoJustification);
+        }
+        if reason.len() > JUSTIFICATION_BYTES_MAX {
+            return Err(StateError::TooLarge);
+        }
+        self.change(|db, _| grant::revoke(db, id, (reviewer, reason), now))
     }
 
     /// Ends every pending or approved-but-unused request whose time is over; how many.
@@ -232,13 +313,7 @@ impl StateStore {
     /// # Errors
     /// The store failed.
     pub fn expire_due(&mut self, now: Now) -> Result<usize, StateError> {
-        self.db
-            .execute(
-                "update approvals set state = 'expired', decided_us = ?1 \
-                 where state in ('pending', 'approved') and expires_us <= ?1",
-                [now.wall_us],
-            )
-            .doing("expire")
+        self.db.transaction(|db| expire_due(db, now))
     }
 
     /// Uses an approval up: true exactly once, and only while it is approved and not expired.
@@ -246,15 +321,7 @@ impl StateStore {
     /// # Errors
     /// The store failed.
     pub fn mark_used(&mut self, id: ApprovalId, now: Now) -> Result<bool, StateError> {
-        let changed = self
-            .db
-            .execute(
-                "update approvals set state = 'used' \
-                 where id = ?1 and state = 'approved' and expires_us > ?2",
-                rusqlite::params![id.to_string(), now.wall_us],
-            )
-            .doing("use an approval")?;
-        Ok(changed == 1)
+        self.change(|db, _| mark_used(db, id, now))
     }
 
     /// The client is gone: nobody can decide any more. Decided requests stay as they are.
@@ -262,15 +329,12 @@ impl StateStore {
     /// # Errors
     /// The store failed.
     pub fn abandon(&mut self, id: ApprovalId, now: Now) -> Result<bool, StateError> {
-        let changed = self
-            .db
-            .execute(
-                "update approvals set state = 'abandoned', decided_us = ?2 \
-                 where id = ?1 and state = 'pending'",
-                rusqlite::params![id.to_string(), now.wall_us],
-            )
-            .doing("abandon")?;
-        Ok(changed == 1)
+        self.change(|db, _| {
+            let sql = "update approvals set state = 'abandoned', decided_us = ?2 \
+                where id = ?1 and state = 'pending'";
+            let values = [id.to_string().into(), now.wall_us.into()];
+            Ok(db.execute("abandon", sql, &values)? == 1)
+        })
     }
 
     /// The outcome if there is one; an approval is used up by this, so one waiter gets it.
@@ -278,95 +342,229 @@ impl StateStore {
     /// # Errors
     /// No such approval, or the store failed.
     pub fn claim(&mut self, id: ApprovalId, now: Now) -> Result<Option<Decided>, StateError> {
-        let row = read(&self.db, id)?.ok_or(StateError::NotFound)?;
-        let over = row.new.expires_us <= now.wall_us;
-        let state = match row.state {
-            ApprovalState::Approved if self.mark_used(id, now)? => ApprovalState::Approved,
-            ApprovalState::Pending if !over => return Ok(None),
-            ApprovalState::Pending | ApprovalState::Approved => {
-                self.expire_due(now)?;
-                ApprovalState::Expired
-            }
-            ApprovalState::Denied
-            | ApprovalState::Expired
-            | ApprovalState::Used
-            | ApprovalState::Abandoned => row.state,
-        };
-        Ok(Some(Decided {
-            state,
-            approver: row.approver,
-            justification: row.justification,
-        }))
+        self.db.transaction(|db| {
+            let row = rows::read(db, id)?.ok_or(StateError::NotFound)?;
+            let over = row.new.expires_us <= now.wall_us;
+            let state = match row.state {
+                ApprovalState::Approved if mark_used(db, id, now)? => ApprovalState::Approved,
+                ApprovalState::Pending if !over => return Ok(None),
+                ApprovalState::Pending | ApprovalState::Approved => {
+                    expire_due(db, now)?;
+                    ApprovalState::Expired
+                }
+                ApprovalState::Denied
+                | ApprovalState::Expired
+                | ApprovalState::Used
+                | ApprovalState::Abandoned => row.state,
+            };
+            let grant = grant::get(db, id)?.filter(|grant| grant.is_in_force(now));
+            Ok(Some(Decided {
+                state,
+                approver: row.approver,
+                justification: row.justification,
+                grant_expires_us: grant.map(|grant| grant.expires_us),
+                at_timeout: row.new.at_timeout,
+            }))
+        })
     }
+}
 
-    /// Uses up the decision of a session that is gone: everything in `key` must be identical.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub fn take_prior_decision(
-        &mut self,
-        key: &PriorKey,
-        now: Now,
-    ) -> Result<Option<Prior>, StateError> {
-        let found: Option<String> = self
-            .db
-            .query_row(
-                "select id from approvals where state = 'approved' and expires_us > ?1 \
-                 and tenant = ?2 and principal = ?3 and application = ?4 and on_behalf_of = ?5 \
-                 and workload = ?6 and target = ?7 and database = ?8 and statement = ?9 \
-                 and parameters = ?10 order by id limit 1",
-                rusqlite::params![
-                    now.wall_us,
-                    key.tenant,
-                    key.principal,
-                    key.application,
-                    key.on_behalf_of,
-                    key.workload,
-                    key.target,
-                    key.database,
-                    key.statement,
-                    key.parameters
-                ],
-                |row| row.get(0),
-            )
-            .optional()
-            .doing("look for a prior decision")?;
-        let Some(text) = found else { return Ok(None) };
-        let id = ApprovalId::parse(&text).ok_or(StateError::Corrupt("id"))?;
-        let row = read(&self.db, id)?.ok_or(StateError::NotFound)?;
-        if !self.mark_used(id, now)? {
-            return Ok(None);
+fn decide(
+    db: &mut Db,
+    id: ApprovalId,
+    (decision, justification, now): (&Decision, &str, Now),
+) -> Result<ApprovalRow, StateError> {
+    let row = rows::read(db, id)?.ok_or(StateError::NotFound)?;
+    if row.state != ApprovalState::Pending {
+        return Err(StateError::NotPending(row.state));
+    }
+    if row.new.expires_us <= now.wall_us {
+        return Err(StateError::Expired);
+    }
+    let reviewer = &decision.reviewer;
+    if own(&row.new, reviewer) {
+        return Err(StateError::OwnRequest);
+    }
+    let mine = groups_of(&row, reviewer, now);
+    if mine.is_empty() {
+        return Err(StateError::NotReviewer);
+    }
+    if decision.approve {
+        approve(db, &row, &mine, (decision, justification, now))?;
+    } else {
+        let words = (reviewer.name.as_str(), justification);
+        settle(db, id, ApprovalState::Denied, words, now)?;
+    }
+    rows::read(db, id)?.ok_or(StateError::NotFound)
+}
+
+/// The groups for which a reviewer's word counts: their own, or after escalation those that nobody
+/// has spoken for.
+fn groups_of<'a>(row: &'a ApprovalRow, reviewer: &Reviewer, now: Now) -> Vec<&'a String> {
+    let new = &row.new;
+    let escalated = new.escalate_us > 0
+        && new.escalate_us <= now.wall_us
+        && new
+            .escalate_groups
+            .iter()
+            .any(|group| reviewer.groups.contains(group));
+    new.groups
+        .iter()
+        .filter(|group| {
+            let open = !row.votes.iter().any(|vote| vote.group == **group);
+            reviewer.groups.contains(group) || (escalated && (open || new.groups.len() == 1))
+        })
+        .collect()
+}
+
+fn approve(
+    db: &mut Db,
+    row: &ApprovalRow,
+    mine: &[&String],
+    (decision, justification, now): (&Decision, &str, Now),
+) -> Result<(), StateError> {
+    let reviewer = &decision.reviewer;
+    let sql = "insert into ballots (approval, group_name, tenant, oid, name, justification, \
+        at_us, scope, for_s) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) on conflict do nothing";
+    let scope = decision.grant.map_or("", |ask| ask.scope.label());
+    let mut added = 0;
+    for group in mine {
+        let values = [
+            row.id.to_string().into(),
+            (*group).into(),
+            (&reviewer.tenant).into(),
+            // One person is one person, however the id is written.
+            bare(&reviewer.oid).to_ascii_lowercase().into(),
+            (&reviewer.name).into(),
+            justification.into(),
+            now.wall_us.into(),
+            scope.into(),
+            decision.grant.map_or(0, |ask| ask.for_s).into(),
+        ];
+        added += db.execute("insert a vote", sql, &values)?;
+    }
+    if added == 0 {
+        return Err(StateError::AlreadyApproved);
+    }
+    let votes = rows::votes(db, row.id)?;
+    let missing = |group: &String| !votes.iter().any(|vote| vote.group == *group);
+    let people: BTreeSet<&str> = votes.iter().map(|vote| vote.oid.as_str()).collect();
+    if row.new.groups.iter().any(missing) || people.len() < row.new.approvals as usize {
+        return Ok(());
+    }
+    let mut names: Vec<&str> = Vec::new();
+    let mut words: Vec<&str> = Vec::new();
+    for vote in &votes {
+        if !names.contains(&vote.name.as_str()) {
+            names.push(&vote.name);
+            words.push(&vote.justification);
         }
-        Ok(Some(Prior {
-            approval: id,
-            rules: row.new.rules,
-            approver: row.approver,
-        }))
     }
+    let said = (&*names.join(", "), &*words.join("; "));
+    settle(db, row.id, ApprovalState::Approved, said, now)?;
+    let decided = rows::read(db, row.id)?.ok_or(StateError::NotFound)?;
+    grant::make(db, &decided, now)
 }
 
-fn lay_out(db: &mut Connection) -> Result<(), StateError> {
-    let tx = begin(db)?;
-    let layout: i64 = tx
-        .query_row("pragma user_version", [], |row| row.get(0))
-        .doing("read the layout")?;
-    match layout {
-        LAYOUT => return Ok(()),
-        0 => tx.execute_batch(TABLES).doing("make the tables")?,
-        1 => {}
-        _ => return Err(StateError::TooNew),
-    }
-    tx.execute_batch(revocation::TABLE)
-        .doing("make the kill list")?;
-    tx.pragma_update(None, "user_version", LAYOUT)
-        .doing("write the layout")?;
-    tx.commit().doing("commit the layout")
+fn settle(
+    db: &mut Db,
+    id: ApprovalId,
+    state: ApprovalState,
+    (approver, justification): (&str, &str),
+    now: Now,
+) -> Result<(), StateError> {
+    let sql = "update approvals set state = ?2, approver = ?3, justification = ?4, \
+        decided_us = ?5 where id = ?1";
+    let values = [
+        id.to_string().into(),
+        state.label().into(),
+        approver.into(),
+        justification.into(),
+        now.wall_us.into(),
+    ];
+    db.execute("settle", sql, &values)?;
+    Ok(())
 }
 
-fn begin(db: &mut Connection) -> Result<Transaction<'_>, StateError> {
-    // Immediate: what is read decides what is written, also against another process.
-    db.transaction_with_behavior(TransactionBehavior::Immediate)
-        .doing("begin")
+fn mark_used(db: &mut Db, id: ApprovalId, now: Now) -> Result<bool, StateError> {
+    let sql = "update approvals set state = 'used' \
+        where id = ?1 and state = 'approved' and expires_us > ?2";
+    let values = [id.to_string().into(), now.wall_us.into()];
+    Ok(db.execute("use an approval", sql, &values)? == 1)
+}
+
+fn expire_due(db: &mut Db, now: Now) -> Result<usize, StateError> {
+    let sql = "update approvals set state = 'expired', decided_us = ?1 \
+        where state in ('pending', 'approved') and expires_us <= ?1";
+    db.execute("expire", sql, &[now.wall_us.into()])
+}
+
+fn adopt(
+    db: &mut Db,
+    id: ApprovalId,
+    instance: &str,
+    session: Option<(SessionId, u32)>,
+) -> Result<(), StateError> {
+    let id = Value::from(id.to_string());
+    let sql = "update approvals set owner = ?2 where id = ?1";
+    db.execute("adopt", sql, &[id.clone(), instance.into()])?;
+    if let Some((session, seq)) = session {
+        let sql = "update approvals set session = ?2, seq = ?3 where id = ?1";
+        let values = [id, session.to_string().into(), seq.into()];
+        db.execute("adopt", sql, &values)?;
+    }
+    Ok(())
+}
+
+/// An identical request that waits, or was approved, for a process that is gone.
+fn orphan(
+    db: &mut Db,
+    new: &NewApproval,
+    waiting: &BTreeSet<ApprovalId>,
+    (instance, now): (&str, Now),
+) -> Result<Option<ApprovalRow>, StateError> {
+    if !new.exact {
+        return Ok(None);
+    }
+    let sql = format!(
+        "select {COLUMNS} from approvals where state in ('approved', 'pending') \
+         and expires_us > ?1 and tenant = ?2 and principal = ?3 and application = ?4 \
+         and on_behalf_of = ?5 and workload = ?6 and target = ?7 and database = ?8 \
+         and statement = ?9 and parameters = ?10 \
+         and (owner = ?11 or owner not in (select instance from owners where seen_us > ?12)) \
+         order by state, id limit 64"
+    );
+    let values = [
+        now.wall_us.into(),
+        (&new.tenant).into(),
+        (&new.principal).into(),
+        (&new.application).into(),
+        (&new.on_behalf_of).into(),
+        (&new.workload).into(),
+        (&new.target).into(),
+        (&new.database).into(),
+        (&new.statement).into(),
+        (&new.parameters).into(),
+        instance.into(),
+        (now.wall_us - OWNER_GONE_US).into(),
+    ];
+    let found = rows::read_all(db, &sql, &values)?;
+    Ok(found
+        .into_iter()
+        .find(|row| grant::same_request(&row.new, new) && !waiting.contains(&row.id)))
+}
+
+/// An `oid` with or without its tenant in front.
+fn bare(oid: &str) -> &str {
+    oid.rsplit('/').next().unwrap_or(oid)
+}
+
+fn own(new: &NewApproval, reviewer: &Reviewer) -> bool {
+    let me = bare(&reviewer.oid);
+    // A reviewer without an identity would equal an absent person.
+    me.is_empty()
+        || bare(&new.principal).eq_ignore_ascii_case(me)
+        || bare(&new.on_behalf_of).eq_ignore_ascii_case(me)
 }
 
 fn bytes_of(new: &NewApproval) -> usize {
@@ -384,199 +582,4 @@ fn bytes_of(new: &NewApproval) -> usize {
             .flat_map(|list| list.iter())
             .map(String::len)
             .sum::<usize>()
-}
-
-fn list_text(list: &[String]) -> String {
-    serde_json::Value::from(list).to_string()
-}
-
-fn insert(tx: &Transaction<'_>, id: ApprovalId, new: &NewApproval) -> Result<(), StateError> {
-    tx.execute(
-        "insert into approvals (id, created_us, expires_us, session, seq, tenant, principal, \
-         application, on_behalf_of, workload, target, database, statement, parameters, accesses, \
-         process, rules, groups, reason, state) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-         ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 'pending')",
-        rusqlite::params![
-            id.to_string(),
-            new.created_us,
-            new.expires_us,
-            new.session.to_string(),
-            new.seq,
-            new.tenant,
-            new.principal,
-            new.application,
-            new.on_behalf_of,
-            new.workload,
-            new.target,
-            new.database,
-            new.statement,
-            new.parameters,
-            list_text(&new.accesses),
-            new.process,
-            list_text(&new.rules),
-            list_text(&new.groups),
-            new.reason
-        ],
-    )
-    .doing("insert a held request")?;
-    Ok(())
-}
-
-/// An `oid` with or without its tenant in front.
-fn bare(oid: &str) -> &str {
-    oid.rsplit('/').next().unwrap_or(oid)
-}
-
-fn own(new: &NewApproval, reviewer: &Reviewer) -> bool {
-    let me = bare(&reviewer.oid);
-    // A reviewer without an identity would equal an absent person.
-    me.is_empty()
-        || bare(&new.principal).eq_ignore_ascii_case(me)
-        || bare(&new.on_behalf_of).eq_ignore_ascii_case(me)
-}
-
-fn approve(
-    tx: &Transaction<'_>,
-    row: &ApprovalRow,
-    mine: &[&String],
-    reviewer: &Reviewer,
-    (justification, now): (&str, Now),
-) -> Result<(), StateError> {
-    let mut added = 0;
-    for group in mine {
-        added += tx
-            .execute(
-                "insert into votes values (?1, ?2, ?3, ?4, ?5, ?6, ?7) on conflict do nothing",
-                rusqlite::params![
-                    row.id.to_string(),
-                    group,
-                    reviewer.tenant,
-                    reviewer.oid,
-                    reviewer.name,
-                    justification,
-                    now.wall_us
-                ],
-            )
-            .doing("insert a vote")?;
-    }
-    if added == 0 {
-        return Err(StateError::AlreadyApproved);
-    }
-    let votes = votes(tx, row.id)?;
-    if row
-        .new
-        .groups
-        .iter()
-        .any(|group| !votes.iter().any(|vote| vote.group == *group))
-    {
-        return Ok(());
-    }
-    let mut names: Vec<&str> = Vec::new();
-    let mut words: Vec<&str> = Vec::new();
-    for vote in &votes {
-        if !names.contains(&vote.name.as_str()) {
-            names.push(&vote.name);
-            words.push(&vote.justification);
-        }
-    }
-    settle(
-        tx,
-        row.id,
-        ApprovalState::Approved,
-        (&names.join(", "), &words.join("; ")),
-        now,
-    )
-}
-
-fn settle(
-    tx: &Transaction<'_>,
-    id: ApprovalId,
-    state: ApprovalState,
-    (approver, justification): (&str, &str),
-    now: Now,
-) -> Result<(), StateError> {
-    tx.execute(
-        "update approvals set state = ?2, approver = ?3, justification = ?4, decided_us = ?5 \
-         where id = ?1",
-        rusqlite::params![
-            id.to_string(),
-            state.label(),
-            approver,
-            justification,
-            now.wall_us
-        ],
-    )
-    .doing("settle")?;
-    Ok(())
-}
-
-fn read(db: &Connection, id: ApprovalId) -> Result<Option<ApprovalRow>, StateError> {
-    let sql = format!("select {COLUMNS} from approvals where id = ?1");
-    let mut statement = db.prepare_cached(&sql).doing("prepare a read")?;
-    let mut rows = statement
-        .query([id.to_string()])
-        .doing("read an approval")?;
-    match rows.next().doing("read an approval")? {
-        Some(row) => from_row(db, row).map(Some),
-        None => Ok(None),
-    }
-}
-
-fn votes(db: &Connection, id: ApprovalId) -> Result<Vec<Vote>, StateError> {
-    let mut statement = db
-        .prepare_cached(
-            "select group_name, tenant, oid, name, justification, at_us from votes \
-             where approval = ?1 order by at_us, group_name",
-        )
-        .doing("prepare votes")?;
-    statement
-        .query_map([id.to_string()], |row| {
-            Ok(Vote {
-                group: row.get(0)?,
-                tenant: row.get(1)?,
-                oid: row.get(2)?,
-                name: row.get(3)?,
-                justification: row.get(4)?,
-                at_us: row.get(5)?,
-            })
-        })
-        .and_then(Iterator::collect)
-        .doing("read votes")
-}
-
-fn from_row(db: &Connection, row: &Row<'_>) -> Result<ApprovalRow, StateError> {
-    let text = |index: usize| row.get::<_, String>(index).doing("read a text");
-    let list = |index: usize| -> Result<Vec<String>, StateError> {
-        serde_json::from_str(&text(index)?).map_err(|_error| StateError::Corrupt("list"))
-    };
-    let id = ApprovalId::parse(&text(0)?).ok_or(StateError::Corrupt("id"))?;
-    let new = NewApproval {
-        created_us: row.get(1).doing("read created_us")?,
-        expires_us: row.get(2).doing("read expires_us")?,
-        session: SessionId::parse(&text(3)?).ok_or(StateError::Corrupt("session"))?,
-        seq: row.get(4).doing("read seq")?,
-        tenant: text(5)?,
-        principal: text(6)?,
-        application: text(7)?,
-        on_behalf_of: text(8)?,
-        workload: text(9)?,
-        target: text(10)?,
-        database: text(11)?,
-        statement: text(12)?,
-        parameters: text(13)?,
-        accesses: list(14)?,
-        process: text(15)?,
-        rules: list(16)?,
-        groups: list(17)?,
-        reason: text(18)?,
-    };
-    Ok(ApprovalRow {
-        id,
-        state: ApprovalState::parse(&text(19)?).ok_or(StateError::Corrupt("state"))?,
-        new,
-        decided_us: row.get(20).doing("read decided_us")?,
-        approver: text(21)?,
-        justification: text(22)?,
-        votes: votes(db, id)?,
-    })
 }

@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::time::Now;
 use weir_state::{
-    ApprovalState, Decision, NewApproval, PriorKey, Reviewer, State, StateError, StateStore,
+    ApprovalState, Decision, NewApproval, Reviewer, Standing, State, StateError, StateStore,
+    TimeoutAction,
 };
 
 fn file() -> PathBuf {
@@ -44,6 +46,12 @@ fn new(groups: &[&str]) -> NewApproval {
         rules: vec!["unbounded".into()],
         groups: groups.iter().map(ToString::to_string).collect(),
         reason: "every row".into(),
+        approvals: 1,
+        escalate_us: 0,
+        escalate_groups: Vec::new(),
+        at_timeout: TimeoutAction::Deny,
+        shape: 0xfeed,
+        exact: true,
     }
 }
 
@@ -57,22 +65,19 @@ fn says(approve: bool, oid: &str, groups: &[&str]) -> Decision {
             groups: groups.iter().map(ToString::to_string).collect(),
         },
         justification: "ticket 4711".into(),
+        grant: None,
     }
 }
 
-fn key() -> PriorKey {
-    let new = new(&["dba"]);
-    PriorKey {
-        tenant: new.tenant,
-        principal: new.principal,
-        application: new.application,
-        on_behalf_of: new.on_behalf_of,
-        workload: new.workload,
-        target: new.target,
-        database: new.database,
-        statement: new.statement,
-        parameters: new.parameters,
-    }
+/// What stands already about the same request, asked by another session.
+fn standing(store: &mut StateStore, wall_us: i64) -> Option<Standing> {
+    let again = NewApproval {
+        session: SessionId(8),
+        ..new(&["dba"])
+    };
+    store
+        .standing(&again, &BTreeSet::new(), at(wall_us))
+        .unwrap()
 }
 
 fn store() -> StateStore {
@@ -129,12 +134,7 @@ fn an_approval_is_used_exactly_once() {
         store.claim(id, at(1_600)).unwrap().unwrap().state,
         ApprovalState::Used
     );
-    assert!(
-        store
-            .take_prior_decision(&key(), at(1_600))
-            .unwrap()
-            .is_none()
-    );
+    assert_eq!(standing(&mut store, 1_600), None);
 }
 
 #[test]
@@ -212,12 +212,7 @@ fn an_approval_that_expired_before_its_use_is_worth_nothing() {
     store
         .decide(id, &says(true, "rev", &["dba"]), at(1_999))
         .unwrap();
-    assert!(
-        store
-            .take_prior_decision(&key(), at(2_000))
-            .unwrap()
-            .is_none()
-    );
+    assert_eq!(standing(&mut store, 2_000), None);
     assert_eq!(
         store.claim(id, at(2_000)).unwrap().unwrap().state,
         ApprovalState::Expired
@@ -235,51 +230,66 @@ fn a_decision_of_a_lost_session_serves_the_identical_request_once() {
     let id = store.create(&new(&["dba"])).unwrap();
     drop(store);
     let mut store = StateStore::open(&path).unwrap();
-    assert!(
-        store
-            .take_prior_decision(&key(), at(1_500))
-            .unwrap()
-            .is_none(),
-        "undecided"
-    );
     store
         .decide(id, &says(true, "rev", &["dba"]), at(1_500))
         .unwrap();
-    let change: [fn(&mut PriorKey); 9] = [
-        |key| key.tenant.push('x'),
-        |key| key.principal.push('x'),
-        |key| key.application.push('x'),
-        |key| key.on_behalf_of.push('x'),
-        |key| key.workload.push('x'),
-        |key| key.target.push('x'),
-        |key| key.database.push('x'),
-        |key| key.statement.push('x'),
-        |key| key.parameters.push('x'),
+    let change: [fn(&mut NewApproval); 12] = [
+        |new| new.tenant.push('x'),
+        |new| new.principal.push('x'),
+        |new| new.application.push('x'),
+        |new| new.on_behalf_of.push('x'),
+        |new| new.workload.push('x'),
+        |new| new.target.push('x'),
+        |new| new.database.push('x'),
+        |new| new.statement.push('x'),
+        |new| new.parameters.push('x'),
+        |new| {
+            new.accesses
+                .push("delete Table:demo/shop/public/customers".into())
+        },
+        |new| new.rules.push("another".into()),
+        |new| new.exact = false,
     ];
     for change in change {
-        let mut other = key();
+        let mut other = new(&["dba"]);
         change(&mut other);
-        assert!(
-            store
-                .take_prior_decision(&other, at(1_500))
-                .unwrap()
-                .is_none()
-        );
+        let found = store.standing(&other, &BTreeSet::new(), at(1_500)).unwrap();
+        assert_eq!(found, None);
     }
-    let prior = store
-        .take_prior_decision(&key(), at(1_500))
-        .unwrap()
-        .unwrap();
+    let prior = Standing::Prior {
+        approval: id,
+        approver: "rev".to_owned(),
+    };
+    assert_eq!(standing(&mut store, 1_500), Some(prior));
+    assert_eq!(standing(&mut store, 1_500), None, "a decision is used once");
+}
+
+#[test]
+fn a_request_that_still_waits_is_taken_over_and_never_from_a_process_that_lives() {
+    let path = file();
+    let mut first = StateStore::open(&path).unwrap();
+    first.beat("a", true, at(1_000)).unwrap();
+    let id = first.create(&new(&["dba"])).unwrap();
+    let mut second = StateStore::open(&path).unwrap();
+    second.beat("a", false, at(1_000)).unwrap();
+    assert_eq!(standing(&mut second, 1_100), None, "its process lives");
+    let own: BTreeSet<ApprovalId> = [id].into();
+    let asked = first.standing(&new(&["dba"]), &own, at(1_100)).unwrap();
+    assert_eq!(asked, None, "somebody of this process waits for it");
+    // The node starts again, with nobody beside it.
+    drop(first);
+    second.beat("a", true, at(1_200)).unwrap();
+    assert_eq!(standing(&mut second, 1_300), Some(Standing::Pending(id)));
+    let row = second.get(id).unwrap().unwrap();
     assert_eq!(
-        (prior.approval, prior.rules),
-        (id, vec!["unbounded".to_owned()])
+        (row.new.session, row.state),
+        (SessionId(8), ApprovalState::Pending)
     );
-    assert!(
-        store
-            .take_prior_decision(&key(), at(1_500))
-            .unwrap()
-            .is_none()
-    );
+    second
+        .decide(id, &says(true, "rev", &["dba"]), at(1_500))
+        .unwrap();
+    let claimed = second.claim(id, at(1_500)).unwrap().unwrap();
+    assert_eq!(claimed.state, ApprovalState::Approved);
 }
 
 #[test]

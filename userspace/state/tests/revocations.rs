@@ -64,20 +64,27 @@ fn a_reason_is_needed_and_texts_have_limits() {
 #[test]
 fn a_store_of_the_first_layout_gets_the_table() {
     let path = path("old");
-    drop(StateStore::open(&path).unwrap());
     let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("drop table revocations; pragma user_version = 1;")
-        .unwrap();
+    db.execute_batch(include_str!("layout_1.sql")).unwrap();
     drop(db);
     let mut store = StateStore::open(&path).unwrap();
     store.revoke(&entry("a")).unwrap();
     assert_eq!(store.revocations().unwrap().len(), 1);
+    // What was held and decided then is there, with what it lacked.
+    let rows = store.list().unwrap();
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}");
+    };
+    assert_eq!(
+        (row.new.approvals, row.new.exact, row.votes.len()),
+        (1, false, 1)
+    );
 }
 
 #[test]
 fn an_unreadable_entry_fails_the_whole_list() {
     let path = path("corrupt");
-    let store = StateStore::open(&path).unwrap();
+    let mut store = StateStore::open(&path).unwrap();
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute_batch("insert into revocations values ('magic', 'a', 'b', 'c', 1)")
         .unwrap();

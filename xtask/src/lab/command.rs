@@ -98,6 +98,9 @@ pub(crate) struct UpArgs {
     /// Weir speaks to the demo database without TLS
     #[arg(long)]
     pub(crate) plain_database: bool,
+    /// The console speaks TLS, on the address by which agents reach the host
+    #[arg(long)]
+    pub(crate) console_tls: bool,
     /// Folder with `weir` and `weir-store`: nothing is built
     #[arg(long, value_name = "DIR", conflicts_with = "release")]
     pub(crate) binaries: Option<PathBuf>,

@@ -130,7 +130,6 @@ pub(crate) fn binaries() -> Result<PathBuf> {
         .context("no PostgreSQL server (cargo xtask setup)")
 }
 
-/// As the server's owner, over its socket.
 pub(crate) fn psql(lab: &Lab, binaries: &Path, database: &str) -> Command {
     let mut command = Command::new(binaries.join("psql"));
     command

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::cluster::Cluster;
+use super::console::Console;
 use super::daemon::Process;
 use super::host::Host;
 use super::secret::write_private;
@@ -43,6 +44,7 @@ pub(crate) struct Lab {
     pub(crate) entra: Option<Entra>,
     pub(crate) store: Option<Store>,
     pub(crate) weir: Option<Weir>,
+    pub(crate) console: Option<Console>,
     pub(crate) processes: BTreeMap<String, Process>,
 }
 

@@ -127,6 +127,12 @@ fn services(lab: &Lab) -> Vec<(String, String)> {
             store.migrator_token_file.display().to_string(),
         );
     }
+    if let Some(console) = &lab.console {
+        add("LAB_CONSOLE_URL", console.url.clone());
+        add("LAB_CONSOLE_LISTEN", console.listen.clone());
+        add("LAB_CONSOLE_TLS", console.tls.clone());
+        add("LAB_CONSOLE_CLIENT_ID", console.client_id.clone());
+    }
     if let Some(weir) = &lab.weir {
         add("LAB_WEIR_BINARY", weir.binary.display().to_string());
         add("LAB_CONFIG", weir.config.display().to_string());

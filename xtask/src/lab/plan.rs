@@ -52,6 +52,7 @@ pub(super) fn plan(name: &str, number: u8) -> Result<Lab> {
         entra: None,
         store: None,
         weir: None,
+        console: None,
         processes: BTreeMap::new(),
         state_dir,
         run_dir,

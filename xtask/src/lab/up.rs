@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::command::{Name, UpArgs};
 use super::down::{down, keep_logs};
 use super::model::{LABS, Lab, RUNS};
-use super::{agents, cluster, database, entra, host, network, plan, store, weir};
+use super::{agents, cluster, console, database, entra, host, network, plan, store, weir};
 use crate::binaries::{self, Binaries, Profile};
 use crate::{place, say, setup};
 
@@ -25,6 +25,7 @@ pub(crate) fn default_args(name: &str) -> UpArgs {
         no_weir: false,
         release: false,
         plain_database: false,
+        console_tls: false,
         binaries: None,
     }
 }
@@ -90,6 +91,7 @@ fn fill(lab: &mut Lab, args: &UpArgs, binaries: &Binaries) -> Result<()> {
         config: args.config.clone(),
         policies: args.policies.clone(),
     };
+    console::prepare(lab, args.console_tls)?;
     weir::configure(lab, &sources, binaries)?;
     if args.no_weir {
         return Ok(());
@@ -100,6 +102,9 @@ fn fill(lab: &mut Lab, args: &UpArgs, binaries: &Binaries) -> Result<()> {
     let step = say::step("broker and node");
     weir::start(lab)?;
     step.done("");
+    if let (Some(console), None) = (&lab.console, &args.config) {
+        say::note(format!("the console: {}", console.url));
+    }
     Ok(())
 }
 

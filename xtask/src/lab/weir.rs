@@ -61,7 +61,7 @@ pub(crate) fn configure(lab: &mut Lab, sources: &Sources, binaries: &Binaries) -
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
     Ok(listener.local_addr().context("finding a free port")?.port())
 }

@@ -1,11 +1,11 @@
 //! The tiers, in the order in which they run: cheap ones first.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::console::{self, CONSOLE};
 use super::leak::{LEAK, leak};
 use super::live;
 use super::nextest::{PACKAGES, log, nextest};
@@ -48,15 +48,17 @@ pub(super) const ALL: &[Tier] = &[
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
     tests("identity", live::test_entra),
     check("live", live::tenant),
+    tests("policy", |step| in_lab(step, "policy", POLICY)),
     tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
-    tests("deploy", deploy),
+    tests("deploy", super::deploy::run),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
     tests("ssh", |step| in_lab(step, "ssh", SSH)),
+    tests("console", console::tier),
     tests("e2e", |step| in_lab(step, "e2e", E2E)),
-    tests("sets", sets),
+    tests("sets", super::sets::run),
     tests("upgrade", upgrade),
     tests("leak", leak),
-    tests("postgres", postgres),
+    tests("postgres", conformance::postgres::tier),
 ];
 
 const GOLDEN: &str = "binary(/golden/) | test(/golden/)";
@@ -64,18 +66,21 @@ const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 pub(super) const IDENTITY: &str =
     "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
+const POLICY: &str = "package(/^weir-(decide|state)$/) | (package(weir-e2e) & binary(policy)) \
+    | (package(weir-enforcer) & test(/(^|::)(policy|policies|examples|learn)::/))";
 const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|leak)$/) - binary(/^identity/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade)";
-const SETS: &str = "package(weir-e2e) & binary(sets)";
+pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pods)$/)";
 
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, EVIDENCE, KUBERNETES, SSH, E2E, UPGRADE, SETS, LEAK,
+        GOLDEN, SIM, KERNEL, IDENTITY, POLICY, EVIDENCE, KUBERNETES, SSH, CONSOLE, E2E, UPGRADE,
+        SETS, LEAK,
     ]
     .join(" | ")
         + " | "
@@ -136,29 +141,8 @@ fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
     nextest(step, name, filter, &[])
 }
 
-fn deploy(step: &Step) -> Result<Outcome> {
-    let mut command = Command::new(setup::python_binary()?);
-    command
-        .arg("-B")
-        .arg(place::root().join("tests/deploy/check.py"));
-    run::logged(step, &log("deploy"), &mut command)?;
-    let text = fs::read_to_string(log("deploy")).unwrap_or_default();
-    Ok(Outcome::Passed(
-        text.lines().filter(|line| line.starts_with("ok ")).count(),
-    ))
-}
-
 fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     in_lab_of(step, tier, filter, &[], |args| args)
-}
-
-/// The short form of `cargo xtask conformance postgres`.
-fn postgres(_step: &Step) -> Result<Outcome> {
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(Outcome::CannotRun("it needs root".to_owned()));
-    }
-    let name = format!("postgres-{}", std::process::id());
-    conformance::postgres::short(&name).map(Outcome::Passed)
 }
 
 /// Only what is not encrypted moves.
@@ -167,15 +151,6 @@ fn upgrade(step: &Step) -> Result<Outcome> {
     in_lab_of(step, "upgrade", UPGRADE, &[], |args| UpArgs {
         plain_database: true,
         policies: Some(policies),
-        ..args
-    })
-}
-
-/// Pods, names and Services come from servers of the tests.
-fn sets(step: &Step) -> Result<Outcome> {
-    let config = place::root().join("tests/e2e/config/sets.yaml");
-    in_lab_of(step, "sets", SETS, &[], |args| UpArgs {
-        config: Some(config),
         ..args
     })
 }

@@ -1,7 +1,7 @@
 //! Who may use whom within the workspace. A change of the architecture changes this table first.
 
 /// Folder → names of workspace crates, without `weir-`, in `[dependencies]`.
-pub(super) const TABLE: [(&str, &str); 29] = [
+pub(super) const TABLE: [(&str, &str); 32] = [
     ("ebpf/abi", ""),
     ("ebpf/lineage", "abi"),
     ("ebpf/programs", "abi"),
@@ -29,13 +29,15 @@ pub(super) const TABLE: [(&str, &str); 29] = [
     ("userspace/protocols/ssh", "clock govern mask model shell"),
     ("userspace/record", "spool model clock"),
     ("userspace/state", "model clock"),
+    ("userspace/console", "state model clock"),
+    ("userspace/notify", "state model clock"),
     (
         "userspace/relay",
         "accept identify decide http kubernetes postgres ssh govern mask spool record state model clock",
     ),
     (
         "userspace/enforcer",
-        "kernel broker accept identify discover decide mask spool govern kubernetes postgres ssh record state relay model clock",
+        "kernel broker accept identify discover decide mask spool govern kubernetes postgres ssh record state console notify relay model clock",
     ),
     ("userspace/store", ""),
     ("xtask", ""),
@@ -43,6 +45,7 @@ pub(super) const TABLE: [(&str, &str); 29] = [
     ("tests/e2e", ""),
     ("tests/kernel", "kernel broker"),
     ("bench/copyproxy", ""),
+    ("bench/policy", "decide model postgres"),
 ];
 
 /// Crates that cannot forbid unsafe code, and why.

@@ -12,13 +12,62 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "weir.config" -}}
 {{- $config := deepCopy .Values.config -}}
-{{- $node := dict "name" "node" "state_dir" "/var/lib/weir" "run_dir" "/run/weir" "user" "nonroot" "pins" (printf "%s/weir" .Values.host.bpffs) -}}
+{{- $node := dict "name" "node" "state_dir" "/var/lib/weir" "run_dir" "/run/weir" "user" "nonroot" "drain_s" (int .Values.node.drainSeconds) "pins" (printf "%s/weir" .Values.host.bpffs) -}}
 {{- $_ := set $config "version" 1 -}}
 {{- $_ := set $config "node" (merge $node $config.node) -}}
 {{- $_ := set $config "policies" (merge (dict "directory" "/etc/weir/policies") ($config.policies | default dict)) -}}
 {{- if .Values.kubernetes.follow -}}
-{{- $_ := set $config "kubernetes" (dict "server" .Values.kubernetes.server "cgroup_root" .Values.kubernetes.cgroupRoot "ca_file" "/run/secrets/weir-api/ca.crt" "token_file" "/run/secrets/weir-api/token") -}}
+{{- $_ := set $config "kubernetes" (dict "server" .Values.kubernetes.server "cgroup_root" .Values.kubernetes.cgroupRoot "kubelet_dir" "/var/lib/kubelet" "ca_file" "/run/secrets/weir-api/ca.crt" "token_file" "/run/secrets/weir-api/token") -}}
 {{- end -}}
 {{- $_ := set $config "admin" (dict "http" (printf "127.0.0.1:%d" (int .Values.admin.port))) -}}
 {{ toYaml $config }}
+{{- end }}
+
+{{- /* What both pods are. */ -}}
+{{- define "weir.pod" -}}
+serviceAccountName: {{ .Release.Name }}
+automountServiceAccountToken: false
+# The host's network: listeners and upstreams are made inside each workload's namespace, and the
+# node reaches Entra and the store as the host does.
+hostNetwork: true
+dnsPolicy: ClusterFirstWithHostNet
+# The host's processes: evidence of an agent (/proc/PID/exe, argv, parents) and its namespace; and
+# whoever comes to the admin socket is known by its process.
+hostPID: true
+priorityClassName: system-node-critical
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* A broken configuration stops the roll-out before anything is replaced. */ -}}
+{{- define "weir.check" -}}
+- name: check
+  image: "{{ .Values.image.repository }}:{{ .Values.image.tag }}"
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: [check, --config, /etc/weir/config/weir.yaml]
+  securityContext:
+    runAsUser: 0
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities: { drop: [ALL] }
+    seccompProfile: { type: RuntimeDefault }
+  volumeMounts:
+    - { name: config, mountPath: /etc/weir/config, readOnly: true }
+    - { name: policies, mountPath: /etc/weir/policies, readOnly: true }
+{{- end }}
+
+{{- /* The sockets between the two are on the host, so that either is replaced without the other. */ -}}
+{{- define "weir.volumes" -}}
+- name: config
+  configMap: { name: {{ .Release.Name }}-config }
+- name: policies
+  configMap: { name: {{ .Release.Name }}-policies }
+- name: state
+  hostPath: { path: {{ .Values.host.stateDir }}, type: DirectoryOrCreate }
+- name: run
+  hostPath: { path: /run/weir, type: DirectoryOrCreate }
 {{- end }}

@@ -39,7 +39,8 @@ impl Standing {
             | Ask::Process { .. }
             | Ask::Counts
             | Ask::Ledger
-            | Ask::Refusals => {}
+            | Ask::Refusals
+            | Ask::Runtime { .. } => {}
         }
     }
 
@@ -105,7 +106,10 @@ mod tests {
     fn member(id: &str, workload: Option<&str>) -> World {
         World::Member(MemberReport {
             id: id.to_owned(),
-            kind: MemberKind::Container { id: "a".repeat(64) },
+            kind: MemberKind::Container {
+                id: "a".repeat(64),
+                runtime: "docker".to_owned(),
+            },
             workload: workload.map(ToOwned::to_owned),
         })
     }

@@ -12,9 +12,15 @@ use crate::pulse;
 
 impl Broker {
     pub(super) fn tell_listeners(&mut self, id: NodeId, place: PlaceId) {
+        self.tell_last_listeners(id, place, usize::MAX);
+    }
+
+    /// Of a place only so many of the newest.
+    pub(super) fn tell_last_listeners(&mut self, id: NodeId, place: PlaceId, count: usize) {
         let mut failed = false;
         if let Some(known) = self.places.by_id.get(&place) {
-            for socket in &known.sockets {
+            let old = known.sockets.len().saturating_sub(count);
+            for socket in known.sockets.iter().skip(old) {
                 let message = FromBroker::Listener {
                     workload: known.workload.clone(),
                     netns: known.cookie,

@@ -1,5 +1,6 @@
 //! When to look at cgroups and namespaces, and what the node tells of the world.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -94,7 +95,8 @@ impl Broker {
         };
         let changes = self.places.look(&scene, &mut self.system);
         // What was made while we looked is seen by the next look.
-        self.due = self.watch.follow(&self.directories());
+        let directories = self.directories();
+        self.due = self.watch.follow(&directories);
         self.looked_ns = now_ns;
         if thorough {
             self.thorough_ns = now_ns;
@@ -110,16 +112,28 @@ impl Broker {
                 self.tell_listeners(node, id);
             }
         }
+        for (id, new) in changes.grown {
+            for node in self.nodes.accepting() {
+                self.tell_last_listeners(node, id, new);
+            }
+        }
     }
 
-    /// Every governed cgroup, and what the roots lie in.
-    fn directories(&self) -> Vec<PathBuf> {
+    /// Every governed cgroup, which are kept by their ids as well, and what the roots lie in.
+    fn directories(&mut self) -> Vec<PathBuf> {
         let mut found = Vec::new();
+        let mut cgroups = HashMap::new();
         for path in &self.config.governed {
             let root = cgroup::directory(&self.mount, path);
             found.extend(root.parent().map(Path::to_owned));
-            found.extend(cgroup::tree(&root, |_| true));
+            for (id, directory) in cgroup::tree(&root, |_| true) {
+                if let Ok(below) = directory.strip_prefix(&self.mount) {
+                    cgroups.insert(id, format!("/{}", below.display()));
+                }
+                found.push(directory);
+            }
         }
+        self.cgroups = cgroups;
         found
     }
 
@@ -129,7 +143,7 @@ impl Broker {
             World::Member(report) => {
                 let class = report.workload.as_deref();
                 let class = class.and_then(|name| self.told_class(name));
-                let put = self.members.put(&report, class);
+                let put = self.members.put(&report, class, self.config.roots());
                 put.map_err(|error| error.to_string())?;
             }
             World::MemberGone { id } => self.members.remove(&id),

@@ -39,6 +39,7 @@ pub(crate) fn sources() -> Vec<PolicySource> {
     let mut sources: Vec<PolicySource> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ends| ends == "cedar"))
         .map(|path| PolicySource {
             name: path.file_name().unwrap().to_string_lossy().into_owned(),
             text: std::fs::read_to_string(&path).unwrap(),

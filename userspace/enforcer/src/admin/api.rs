@@ -44,12 +44,48 @@ pub(crate) struct Approval {
     pub(crate) reason: String,
     pub(crate) approver: String,
     pub(crate) justification: String,
+    /// Different people who have to approve, and who has so far.
+    pub(crate) approvals: u32,
+    pub(crate) approved_by: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DecideBody {
     pub(crate) approve: bool,
     pub(crate) justification: String,
+    /// With an approval: allow more of the same for a while.
+    #[serde(default)]
+    pub(crate) grant: Option<GrantBody>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct GrantBody {
+    /// `statement`, `shape`, `object` or `session`.
+    pub(crate) scope: String,
+    pub(crate) for_s: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RevokeGrantBody {
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Grant {
+    /// The approval that it came from; also its own id.
+    pub(crate) id: String,
+    pub(crate) scope: String,
+    /// `in force`, `expired` or `revoked`.
+    pub(crate) state: String,
+    /// Unix milliseconds.
+    pub(crate) created_ms: i64,
+    pub(crate) expires_ms: i64,
+    pub(crate) uses: i64,
+    pub(crate) used_ms: Option<i64>,
+    pub(crate) revoked_by: Option<String>,
+    pub(crate) revoked_why: Option<String>,
+    /// What was approved, and by whom.
+    pub(crate) approval: Approval,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

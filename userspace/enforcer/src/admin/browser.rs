@@ -26,7 +26,7 @@ struct RunUnderWay {
 
 /// Sign-ins whose browser has not come back.
 #[derive(Default)]
-pub(crate) struct Browsers {
+pub(super) struct Browsers {
     /// By the uid of the peer.
     reviewers: Mutex<HashMap<u32, CodeHandle>>,
     /// By the pid of the process that becomes governed.
@@ -64,6 +64,7 @@ async fn start(
         redirect_uri,
         client: None,
         offline,
+        again: false,
     };
     let start = state.identify.authorize_url(&request, weir_clock::now());
     start
@@ -97,7 +98,7 @@ async fn login(
     Json(body): Json<api::BrowserBody>,
 ) -> Result<Json<api::BrowserStart>, Failed> {
     let start = start(&state, body.redirect_uri, false).await?;
-    keep(&state.browsers.reviewers, uid, start.handle);
+    keep(&state.signins.browsers.reviewers, uid, start.handle);
     Ok(Json(api::BrowserStart { url: start.url }))
 }
 
@@ -106,7 +107,7 @@ async fn login_answer(
     Extension(PeerUid(uid)): Extension<PeerUid>,
     Json(body): Json<api::BrowserAnswer>,
 ) -> Result<Json<api::LoginState>, Failed> {
-    let handle = locked(&state.browsers.reviewers).remove(&uid);
+    let handle = locked(&state.signins.browsers.reviewers).remove(&uid);
     match redeem(&state, handle, &body).await? {
         Ok(signed) => {
             let now = weir_clock::now();
@@ -125,7 +126,11 @@ async fn begin_run(
     let workload = run::persons_workload(&state, &body.agent)?.name;
     let start = start(&state, body.redirect_uri, true).await?;
     let handle = start.handle;
-    keep(&state.browsers.runs, pid, RunUnderWay { workload, handle });
+    keep(
+        &state.signins.browsers.runs,
+        pid,
+        RunUnderWay { workload, handle },
+    );
     Ok(Json(api::BrowserStart { url: start.url }))
 }
 
@@ -134,7 +139,7 @@ async fn run_answer(
     Extension(PeerPid(pid)): Extension<PeerPid>,
     Json(body): Json<api::BrowserAnswer>,
 ) -> Result<Json<api::LoginState>, Failed> {
-    let under_way = locked(&state.browsers.runs).remove(&pid);
+    let under_way = locked(&state.signins.browsers.runs).remove(&pid);
     let (workload, handle) = match under_way {
         Some(run) => (run.workload, Some(run.handle)),
         None => (String::new(), None),

@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use weir_model::ident::{Principal, RevokedKind, SessionId};
-use weir_state::Revocation;
+use weir_relay::Node;
+use weir_state::{Revocation, State};
 
 use super::api;
 use super::routes::{Failed, Shared, failed};
@@ -52,9 +53,6 @@ async fn revoke(
         let text = "a reason of at most 4 KiB is needed: --reason";
         return Err(failed(StatusCode::BAD_REQUEST, text));
     }
-    // In force before it is written: the second that this takes may matter.
-    let ended = state.node.revoke(kind, &value);
-    tracing::warn!(kind = kind.label(), %value, by = %admin.oid, ended, "revoked");
     let entry = Revocation {
         kind,
         value,
@@ -62,13 +60,29 @@ async fn revoke(
         reason: reason.to_owned(),
         at_us: weir_clock::now().wall_us,
     };
-    if kind != RevokedKind::Session {
-        state.state.revoke(entry).await.map_err(|error| {
-            let text = format!("in force, but only until the node is restarted: {error}");
-            failed(StatusCode::INTERNAL_SERVER_ERROR, text)
-        })?;
-    }
+    let ended = enforce(&state.node, &state.state, entry).await;
+    let ended = ended.map_err(|text| failed(StatusCode::INTERNAL_SERVER_ERROR, text))?;
     Ok(Json(api::Revoked { ended }))
+}
+
+/// Ends what an entry names and keeps it out; how many live sessions were told.
+///
+/// # Errors
+/// It is in force, and could not be written.
+pub(crate) async fn enforce(
+    node: &Node,
+    state: &State,
+    entry: Revocation,
+) -> Result<usize, String> {
+    // In force before it is written: the second that this takes may matter.
+    let ended = node.revoke(entry.kind, &entry.value);
+    let (kind, value, by) = (entry.kind.label(), &entry.value, &entry.by);
+    tracing::warn!(kind, %value, %by, ended, "revoked");
+    if entry.kind != RevokedKind::Session {
+        let kept = state.revoke(entry).await;
+        kept.map_err(|error| format!("in force, but only until the node is restarted: {error}"))?;
+    }
+    Ok(ended)
 }
 
 async fn lift(
@@ -96,18 +110,22 @@ fn kind_of(text: &str) -> Result<RevokedKind, Failed> {
 
 /// Values are compared as text, so they are taken in one form only.
 fn value_of(kind: RevokedKind, text: &str) -> Result<String, Failed> {
-    let good = match kind {
+    normal(kind, text).ok_or_else(|| {
+        let text = "not of the right form: ids are GUIDs, a cgroup is its number";
+        failed(StatusCode::BAD_REQUEST, text)
+    })
+}
+
+/// The one form of a value; `None` for what names nothing.
+pub(crate) fn normal(kind: RevokedKind, text: &str) -> Option<String> {
+    match kind {
         RevokedKind::Tenant | RevokedKind::Principal | RevokedKind::Application => {
             uuid::Uuid::parse_str(text).ok().map(|id| id.to_string())
         }
         RevokedKind::Session => SessionId::parse(text).map(|id| id.to_string()),
         RevokedKind::Cgroup => text.parse::<u64>().ok().map(|id| id.to_string()),
         RevokedKind::Workload => (!text.is_empty()).then(|| text.to_owned()),
-    };
-    good.ok_or_else(|| {
-        let text = "not of the right form: ids are GUIDs, a cgroup is its number";
-        failed(StatusCode::BAD_REQUEST, text)
-    })
+    }
 }
 
 /// Whoever is in one of `admin.groups`; without any, every reviewer.

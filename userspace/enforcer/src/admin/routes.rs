@@ -9,9 +9,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use prometheus::TextEncoder;
 use weir_identify::DevicePoll;
-use weir_model::ident::{ApprovalId, SessionId};
+use weir_model::ident::{ApprovalId, Principal, SessionId};
 use weir_relay::KillOutcome;
-use weir_state::{ApprovalRow, Decision, Reviewer};
+use weir_state::{ApprovalRow, Decision, GrantAsk, GrantScope, Reviewer};
 
 use super::api;
 use super::server::{AdminState, PeerUid};
@@ -60,6 +60,7 @@ pub(super) fn all(state: Arc<AdminState>) -> Router {
         .merge(own)
         .merge(super::browser::routes(Arc::clone(&state)))
         .merge(super::revocations::routes(Arc::clone(&state)))
+        .merge(super::grants::routes(Arc::clone(&state)))
         .merge(super::run::routes(state))
 }
 
@@ -137,12 +138,12 @@ async fn approval(
     Ok(Json(describe(row)))
 }
 
-fn approval_id(text: &str) -> Result<ApprovalId, Failed> {
+pub(super) fn approval_id(text: &str) -> Result<ApprovalId, Failed> {
     ApprovalId::parse(text)
         .ok_or_else(|| failed(StatusCode::BAD_REQUEST, "that is not an approval id"))
 }
 
-fn describe(row: ApprovalRow) -> api::Approval {
+pub(super) fn describe(row: ApprovalRow) -> api::Approval {
     api::Approval {
         id: row.id.to_string(),
         state: row.state.label().to_owned(),
@@ -162,6 +163,8 @@ fn describe(row: ApprovalRow) -> api::Approval {
         reason: row.new.reason,
         approver: row.approver,
         justification: row.justification,
+        approvals: row.new.approvals,
+        approved_by: row.votes.into_iter().map(|vote| vote.name).collect(),
     }
 }
 
@@ -183,29 +186,11 @@ async fn decide(
             "the justification is longer than 4 KiB",
         ));
     }
-    let groups = state
-        .config
-        .approvals
-        .reviewer_groups
-        .iter()
-        .filter(|(_, guid)| {
-            principal
-                .groups
-                .certain()
-                .any(|have| **have == *guid.as_str())
-        })
-        .map(|(name, _)| name.clone())
-        .collect();
-    let reviewer = Reviewer {
-        tenant: principal.tenant.to_string(),
-        oid: principal.oid.to_string(),
-        name: principal.oid.to_string(),
-        groups,
-    };
     let decision = Decision {
         approve: body.approve,
-        reviewer,
+        reviewer: reviewer(&state, &principal),
         justification: body.justification,
+        grant: body.grant.map(ask).transpose()?,
     };
     let row = state
         .state
@@ -213,6 +198,33 @@ async fn decide(
         .await
         .map_err(|error| failed(StatusCode::CONFLICT, error))?;
     Ok(Json(describe(row)))
+}
+
+fn ask(body: api::GrantBody) -> Result<GrantAsk, Failed> {
+    let scope = GrantScope::parse(&body.scope).ok_or_else(|| {
+        let text = "a grant is for a statement, shape, object or session";
+        failed(StatusCode::BAD_REQUEST, text)
+    })?;
+    let for_s = body.for_s;
+    Ok(GrantAsk { scope, for_s })
+}
+
+/// Somebody who signed in, with the groups that policies know.
+pub(super) fn reviewer(state: &AdminState, principal: &Principal) -> Reviewer {
+    let named = state.config.approvals.reviewer_groups.iter();
+    let groups = named
+        .filter(|(_, guid)| {
+            let mut certain = principal.groups.certain();
+            certain.any(|have| **have == *guid.as_str())
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    Reviewer {
+        tenant: principal.tenant.to_string(),
+        oid: principal.oid.to_string(),
+        name: principal.oid.to_string(),
+        groups,
+    }
 }
 
 async fn login(

@@ -17,7 +17,7 @@ use weir_relay::Node;
 use weir_state::State;
 
 use super::routes;
-use super::{Browsers, PeerRule, Runs, SignIns};
+use super::{PeerRule, Runs, SignIns};
 use crate::config::Config;
 
 /// Requests at once; more wait.
@@ -33,10 +33,30 @@ pub(crate) struct AdminState {
     pub(crate) identify: Arc<Identify>,
     pub(crate) signins: SignIns,
     pub(crate) runs: Runs,
-    pub(crate) browsers: Browsers,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) readiness: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) config: Config,
+}
+
+impl AdminState {
+    /// Nobody is signed in yet.
+    pub(crate) fn new(
+        (node, state, identify): (Arc<Node>, State, Arc<Identify>),
+        metrics: prometheus::Registry,
+        readiness: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+        config: Config,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            state,
+            identify,
+            signins: SignIns::default(),
+            runs: Runs::default(),
+            metrics,
+            readiness,
+            config,
+        })
+    }
 }
 
 /// The uid of the peer, which [`PeerRule`] let in.

@@ -11,6 +11,7 @@ use weir_model::ident::{Groups, Principal};
 use weir_model::time::Now;
 
 use super::api::Who;
+use super::browser::Browsers;
 
 /// Decisions are taken from a sign-in for this long.
 const FRESH_S: i64 = 15 * 60;
@@ -25,6 +26,8 @@ struct SignedIn {
 pub(crate) struct SignIns {
     done: Mutex<HashMap<u32, SignedIn>>,
     under_way: Mutex<HashMap<u32, DeviceHandle>>,
+    /// Whose browser has not come back.
+    pub(super) browsers: Browsers,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::ConfigArg;
-use crate::admin::api::{Approval, DecideBody};
+use crate::admin::api::{Approval, DecideBody, GrantBody};
 use crate::admin::client::AdminClient;
 use crate::output;
 
@@ -14,6 +14,7 @@ use crate::output;
 #[command(
     after_help = "Examples:\n  weir approvals ls\n  weir approvals show ID\n  \
                         weir approvals approve ID --justification 'ticket 4711'\n  \
+                        weir approvals approve ID -j 'ticket 4711' --grant shape --for 30m\n  \
                         weir approvals deny ID --justification 'wrong table'\n  \
                         weir approvals watch"
 )]
@@ -56,6 +57,15 @@ enum Action {
         /// Why; recorded
         #[arg(long, short)]
         justification: String,
+        /// Allow more of the same: the statement, its shape (other literals), the objects, or
+        /// whatever this session asks for under the same rules
+        #[arg(long, value_name = "SCOPE", requires = "for_time",
+              value_parser = ["statement", "shape", "object", "session"])]
+        grant: Option<String>,
+        /// How long, such as 30m or 8h; what still runs then is ended
+        #[arg(long = "for", value_name = "TIME", requires = "grant", id = "for_time",
+              value_parser = super::seconds)]
+        for_s: Option<u32>,
     },
     /// Deny one request
     Deny {
@@ -98,14 +108,18 @@ pub(crate) fn run(args: &ApprovalsArgs) -> Result<ExitCode> {
             common,
             id,
             justification,
+            grant,
+            for_s,
         } => {
-            decide(common, id, true, justification)?;
+            let grant = grant.clone().zip(*for_s);
+            let grant = grant.map(|(scope, for_s)| GrantBody { scope, for_s });
+            decide(common, id, (true, grant), justification)?;
         }
         Action::Deny {
             common,
             id,
             justification,
-        } => decide(common, id, false, justification)?,
+        } => decide(common, id, (false, None), justification)?,
         Action::Watch { common } => watch(common)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -115,10 +129,16 @@ fn client(common: &Common) -> Result<AdminClient> {
     Ok(AdminClient::of(&output::load(&common.config.config)?))
 }
 
-fn decide(common: &Common, id: &str, approve: bool, justification: &str) -> Result<()> {
+fn decide(
+    common: &Common,
+    id: &str,
+    (approve, grant): (bool, Option<GrantBody>),
+    justification: &str,
+) -> Result<()> {
     let body = DecideBody {
         approve,
         justification: justification.to_owned(),
+        grant,
     };
     let row: Approval = client(common)?.post(&format!("/approvals/{id}/decision"), &body)?;
     if common.json {
@@ -185,6 +205,13 @@ fn print_row(row: &Approval) {
     line("rules", &row.rules.join(", "));
     line("reason", &row.reason);
     line("reviewers", &row.groups.join(", "));
+    if row.approvals > 1 {
+        let have = format!("{} of {}", row.approved_by.len(), row.approvals);
+        line("approvals", &have);
+    }
+    if row.state == "pending" && !row.approved_by.is_empty() {
+        line("approved by", &row.approved_by.join(", "));
+    }
     line("session", &row.session);
     if !row.approver.is_empty() {
         line("decided by", &row.approver);

@@ -171,6 +171,24 @@ fn upgrades(config: &Config, report: &mut Report) {
     }
 }
 
+/// Longest wait for the console's socket.
+const CONSOLE_ANSWERS: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Where the web console is, and whether somebody listens there.
+fn console(config: &Config, report: &mut Report) {
+    let Some(console) = &config.console else {
+        return report.say("console", State::Ok, "not configured");
+    };
+    let url = &console.url;
+    match std::net::TcpStream::connect_timeout(&console.listen, CONSOLE_ANSWERS) {
+        Ok(_) => report.say("console", State::Ok, url.clone()),
+        Err(error) => {
+            let text = format!("{url}: {} does not answer: {error}", console.listen);
+            report.say("console", State::Failed, text);
+        }
+    }
+}
+
 fn configured(config: &Config, report: &mut Report) {
     match policies::load(config) {
         Ok(set) => {
@@ -188,6 +206,7 @@ fn configured(config: &Config, report: &mut Report) {
         Ok(_) => report.say("node", State::Ok, "ready"),
         Err(error) => report.say("node", State::Failed, format!("{error:#}")),
     }
+    console(config, report);
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

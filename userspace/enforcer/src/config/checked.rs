@@ -7,13 +7,17 @@ use std::sync::Arc;
 
 use weir_mask::{Detector, OutputPatterns};
 
+use super::console::{Console, check_console};
+use super::containers::{Runtime, check_runtimes};
+use super::notifiers::{Notifier, check_notifiers};
 use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
 use super::sets::{
     Dns, Egress, Exempt, Kubernetes, Members, WORKLOADS_MAX, check_dns, check_egress, check_exempt,
     check_found, check_kubernetes, check_members, is_within,
 };
-use super::sign_in::{Cluster, Graph, SignIn, check_graph, check_sign_in};
+use super::shared_state::{self, StatePlace};
+use super::sign_in::{Cluster, Graph, SignIn, Signing, check_graph, check_sign_in};
 use super::targets::{Target, check_targets};
 
 /// Everything the product reads from its file.
@@ -24,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) exempt: Exempt,
     pub(crate) kubernetes: Option<Kubernetes>,
+    pub(crate) runtimes: Vec<Runtime>,
     pub(crate) dns: Dns,
     pub(crate) targets: Vec<Target>,
     pub(crate) policies: PathBuf,
@@ -37,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) admin_http: Option<SocketAddr>,
     /// Name → Entra group GUID: who may revoke; every reviewer when empty.
     pub(crate) admin_groups: BTreeMap<String, String>,
+    pub(crate) console: Option<Console>,
 }
 
 #[derive(Clone, Debug)]
@@ -111,6 +117,8 @@ pub(crate) struct Approvals {
     pub(crate) in_transaction_s: u32,
     /// Name used in `@hold(…)` → Entra group GUID.
     pub(crate) reviewer_groups: BTreeMap<String, String>,
+    pub(crate) notifiers: Vec<Notifier>,
+    pub(crate) state: StatePlace,
 }
 
 /// Longest time a request may be held.
@@ -187,7 +195,8 @@ impl Checker<'_> {
     }
 }
 
-fn is_guid(text: &str) -> bool {
+/// In lower case.
+pub(crate) fn is_guid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
@@ -211,31 +220,16 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
     let workloads = check_workloads(&raw.workloads, &node, &identity, &mut checker);
     let exempt = check_exempt(&raw.exempt, &node, &cgroups(&workloads), &mut checker);
     let kubernetes = check_kubernetes(raw.kubernetes.as_ref(), &node.name, &mut checker);
+    let runtimes = check_runtimes(&raw.runtimes, &node, &mut checker);
     let dns = check_dns(&raw.dns, &mut checker);
     let targets = check_targets(&raw.targets, &mut checker);
     let admin_groups = check_groups("admin.groups", raw.admin_groups, &mut checker);
     let groups = check_groups("policies.groups", raw.groups, &mut checker);
     let record = check_record(raw.record, &mut checker);
     let approvals = check_approvals(raw.approvals, &mut checker);
-    let admin_http = raw
-        .admin_http
-        .as_deref()
-        .and_then(|text| match text.parse() {
-            Ok(addr) => {
-                let addr: SocketAddr = addr;
-                if !addr.ip().is_loopback() {
-                    checker.say(
-                        "admin.http",
-                        "must be a loopback address: it has no authentication",
-                    );
-                }
-                Some(addr)
-            }
-            Err(_) => {
-                checker.say("admin.http", "must be address:port, such as 127.0.0.1:9464");
-                None
-            }
-        });
+    let admin_http = check_admin_http(raw.admin_http.as_deref(), &mut checker);
+    let named = (&approvals, &admin_groups);
+    let console = check_console(raw.console.as_ref(), named, &mut checker);
     let patterns = check_patterns(&raw.masking, &mut checker);
     let mask_key_file = match &raw.masking.key_file {
         Some(file) => checker.file(file),
@@ -248,6 +242,7 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         workloads,
         exempt,
         kubernetes,
+        runtimes,
         dns,
         targets,
         policies,
@@ -258,9 +253,22 @@ pub(super) fn check(raw: Raw, base: &Path, problems: &mut Vec<Problem>) -> Optio
         approvals,
         admin_http,
         admin_groups,
+        console,
     };
     check_found(&config, &mut checker);
     Some(config)
+}
+
+fn check_admin_http(text: Option<&str>, checker: &mut Checker<'_>) -> Option<SocketAddr> {
+    let Ok(addr) = text?.parse::<SocketAddr>() else {
+        checker.say("admin.http", "must be address:port, such as 127.0.0.1:9464");
+        return None;
+    };
+    if !addr.ip().is_loopback() {
+        let message = "must be a loopback address: it has no authentication";
+        checker.say("admin.http", message);
+    }
+    Some(addr)
 }
 
 /// Those that the file names.
@@ -269,7 +277,7 @@ fn cgroups(workloads: &[Workload]) -> BTreeSet<String> {
         .iter()
         .filter_map(|workload| match &workload.members {
             Members::Cgroup(path) => Some(path.clone()),
-            Members::Pods(_) => None,
+            Members::Pods(_) | Members::Container(_) => None,
         })
         .collect()
 }
@@ -398,7 +406,12 @@ fn check_workloads(
             checker.say(at("cgroup"), "is taken by another workload");
         }
         let egress = check_egress(&item.egress, &item.path, checker);
-        let sign_in = check_sign_in(&item.sign_in, &at("identity"), identity, checker);
+        let signing = match members {
+            Some(Members::Pods(_)) => Signing::Pods,
+            Some(Members::Cgroup(_) | Members::Container(_)) | None => Signing::Workload,
+        };
+        let place = (&*at("identity"), signing);
+        let sign_in = check_sign_in(&item.sign_in, place, identity, checker);
         workloads.push(Workload {
             name: Arc::from(item.name.as_str()),
             members: members.unwrap_or(Members::Cgroup(String::new())),
@@ -510,9 +523,13 @@ fn check_approvals(raw: RawApprovals, checker: &mut Checker<'_>) -> Approvals {
         (1, EXPIRES_S_MAX),
         IN_TRANSACTION_S.min(expires),
     );
+    let reviewer_groups = check_groups("approvals.reviewer_groups", raw.reviewer_groups, checker);
+    let names = reviewer_groups.keys().cloned().collect();
     Approvals {
+        notifiers: check_notifiers(&raw.notifiers, &names, checker),
         expires_s: u32::try_from(expires).unwrap_or(1800),
         in_transaction_s: u32::try_from(in_transaction).unwrap_or(300),
-        reviewer_groups: check_groups("approvals.reviewer_groups", raw.reviewer_groups, checker),
+        reviewer_groups,
+        state: shared_state::check(raw.state, checker),
     }
 }

@@ -3,13 +3,17 @@
 mod sets;
 
 pub(super) use self::sets::{
-    RawAllow, RawDns, RawEgress, RawExempt, RawKubernetes, RawMembers, RawPods, RawService,
+    RawAllow, RawContainer, RawDns, RawEgress, RawExempt, RawKubernetes, RawMembers, RawPods,
+    RawRuntime, RawService,
 };
 
 use serde_json::Value;
 
+use super::console::RawConsole;
 use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
+use super::notifiers::RawNotifier;
 use super::read::{Problem, Section};
+use super::shared_state::RawState;
 use super::sign_in::{RawGraph, RawSignIn};
 
 /// The whole file.
@@ -20,6 +24,7 @@ pub(super) struct Raw {
     pub(super) workloads: Vec<RawWorkload>,
     pub(super) exempt: RawExempt,
     pub(super) kubernetes: Option<RawKubernetes>,
+    pub(super) runtimes: Vec<RawRuntime>,
     pub(super) dns: RawDns,
     pub(super) targets: Vec<RawTarget>,
     /// `policies.directory`: every `*.cedar` file in it.
@@ -33,6 +38,7 @@ pub(super) struct Raw {
     pub(super) admin_http: Option<String>,
     /// `admin.groups`: who may revoke; every reviewer without.
     pub(super) admin_groups: Vec<(String, String)>,
+    pub(super) console: Option<RawConsole>,
 }
 
 pub(super) struct RawNode {
@@ -82,6 +88,8 @@ pub(super) struct RawTarget {
     pub(super) path: String,
     pub(super) name: String,
     pub(super) protocol: String,
+    /// `enforce`, or `observe`: policy only says what it would do.
+    pub(super) mode: Option<String>,
     pub(super) hosts: Vec<String>,
     pub(super) dns_names: Vec<String>,
     pub(super) services: Vec<RawService>,
@@ -152,6 +160,8 @@ pub(super) struct RawApprovals {
     pub(super) expires_s: Option<u64>,
     pub(super) in_transaction_s: Option<u64>,
     pub(super) reviewer_groups: Vec<(String, String)>,
+    pub(super) notifiers: Vec<RawNotifier>,
+    pub(super) state: Option<RawState>,
 }
 
 impl Raw {
@@ -168,6 +178,10 @@ impl Raw {
         let exempt = RawExempt::read(root.opt_section("exempt", problems), problems);
         let kubernetes = root.opt_section("kubernetes", problems);
         let kubernetes = kubernetes.map(|section| RawKubernetes::read(section, problems));
+        let runtimes = root.sections("runtimes", problems).into_iter();
+        let runtimes = runtimes
+            .map(|item| RawRuntime::read(item, problems))
+            .collect();
         let dns = RawDns::read(root.opt_section("dns", problems), problems);
         let targets = root.sections("targets", problems);
         let targets = targets
@@ -187,6 +201,8 @@ impl Raw {
             admin_groups = section.text_map("groups", problems);
             section.finish(problems);
         }
+        let console = root.opt_section("console", problems);
+        let console = console.map(|section| RawConsole::read(section, problems));
         root.finish(problems);
         Self {
             version,
@@ -195,6 +211,7 @@ impl Raw {
             workloads,
             exempt,
             kubernetes,
+            runtimes,
             dns,
             targets,
             policies,
@@ -204,6 +221,7 @@ impl Raw {
             approvals,
             admin_http,
             admin_groups,
+            console,
         }
     }
 }
@@ -309,6 +327,7 @@ impl RawTarget {
         let path = section.path_of("").trim_end_matches('.').to_owned();
         let name = section.text("name", problems);
         let protocol = section.text("protocol", problems);
+        let mode = section.opt_text("mode", problems);
         let mut matching = section.section("match", problems);
         let hosts = matching.texts("hosts", problems);
         let dns_names = matching.texts("names", problems);
@@ -351,6 +370,7 @@ impl RawTarget {
             path,
             name,
             protocol,
+            mode,
             hosts,
             dns_names,
             services,
@@ -423,12 +443,22 @@ impl RawApprovals {
                 expires_s: None,
                 in_transaction_s: None,
                 reviewer_groups: Vec::new(),
+                notifiers: Vec::new(),
+                state: None,
             };
         };
         let raw = Self {
             expires_s: section.opt_number("expires_s", problems),
             in_transaction_s: section.opt_number("in_transaction_s", problems),
             reviewer_groups: section.text_map("reviewer_groups", problems),
+            notifiers: section
+                .sections("notifiers", problems)
+                .into_iter()
+                .map(|item| RawNotifier::read(item, problems))
+                .collect(),
+            state: section
+                .opt_section("state", problems)
+                .map(|state| RawState::read(state, problems)),
         };
         section.finish(problems);
         raw

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use weir_discover::{PodSelector, ServiceName};
+use weir_discover::{ContainerSelector, PodSelector, ServiceName};
 
 use super::checked::{Checker, NodeSettings};
+use super::containers::{check_asked, check_container};
 use super::raw::{
     RawAllow, RawDns, RawEgress, RawExempt, RawKubernetes, RawMembers, RawPods, RawService,
 };
@@ -19,6 +20,8 @@ pub(super) const WORKLOADS_MAX: usize = weir_kernel::ClassId::WORKLOAD_MAX as us
 const NAMES_MAX: usize = 256;
 /// The longest name of DNS, as text.
 const NAME_BYTES_MAX: usize = 253;
+/// The kubelet's own default.
+const KUBELET_DIR: &str = "/var/lib/kubelet";
 const KEEP_S_MAX: u64 = 7 * 24 * 3600;
 
 /// Whose processes are a workload's.
@@ -27,6 +30,8 @@ pub(crate) enum Members {
     /// By path below the cgroup v2 mount; of a unit as well.
     Cgroup(String),
     Pods(PodSelector),
+    /// Of a runtime.
+    Container(ContainerSelector),
 }
 
 /// What a listed workload reaches beside its targets.
@@ -42,6 +47,7 @@ pub(crate) struct Egress {
 pub(crate) struct Exempt {
     pub(crate) cgroups: Vec<String>,
     pub(crate) pods: Vec<PodSelector>,
+    pub(crate) containers: Vec<ContainerSelector>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +58,7 @@ pub(crate) struct Kubernetes {
     pub(crate) token_file: PathBuf,
     pub(crate) node: String,
     pub(crate) cgroup_root: String,
+    pub(crate) kubelet_dir: PathBuf,
 }
 
 impl Kubernetes {
@@ -86,13 +93,14 @@ pub(super) fn check_members(
         raw.container.is_some(),
     ];
     if given.iter().filter(|one| **one).count() != 1 {
-        checker.say(path, "needs exactly one of cgroup, unit and pods");
+        checker.say(
+            path,
+            "needs exactly one of cgroup, unit, pods and container",
+        );
         return None;
     }
     if let Some(container) = &raw.container {
-        let message = "is not built yet: name the container's cgroup, or govern pods";
-        checker.say(&container.path, message);
-        return None;
+        return Some(Members::Container(check_container(container, checker)));
     }
     if let Some(pods) = &raw.pods {
         return Some(Members::Pods(check_pods(pods, checker)));
@@ -221,6 +229,11 @@ pub(super) fn check_exempt(
             .iter()
             .map(|pods| check_pods(pods, checker))
             .collect(),
+        containers: raw
+            .containers
+            .iter()
+            .map(|container| check_container(container, checker))
+            .collect(),
     }
 }
 
@@ -284,6 +297,10 @@ pub(super) fn check_kubernetes(
     if cgroup_root != "/" {
         checker.cgroup("kubernetes.cgroup_root", &cgroup_root);
     }
+    let kubelet_dir = raw.kubelet_dir.as_deref().unwrap_or(KUBELET_DIR);
+    if !kubelet_dir.starts_with('/') {
+        checker.say("kubernetes.kubelet_dir", "must be an absolute path");
+    }
     let node = raw.node.clone().unwrap_or_else(|| node_name.to_owned());
     checker.dns_name("kubernetes.node", &node);
     Some(Kubernetes {
@@ -294,6 +311,7 @@ pub(super) fn check_kubernetes(
         token_file: checker.file(&raw.token_file),
         node,
         cgroup_root,
+        kubelet_dir: PathBuf::from(kubelet_dir),
     })
 }
 
@@ -345,6 +363,7 @@ pub(super) fn check_found(config: &super::Config, checker: &mut Checker<'_>) {
         .map(|one| one.matching.services.len())
         .sum();
     let needed = of_pods || services > 0 || !config.exempt.pods.is_empty();
+    check_asked(config, checker);
     if needed && config.kubernetes.is_none() {
         let message = "is required: workloads, exempt or targets name pods or Services";
         checker.say("kubernetes", message);
@@ -422,6 +441,12 @@ pub(crate) fn warnings(config: &super::Config) -> Vec<String> {
         .map(|one| &*one.name)
         .collect();
     for target in &config.targets {
+        if target.observe {
+            found.push(format!(
+                "target {} only observes: what policy would deny or hold goes through, masks aside",
+                target.name
+            ));
+        }
         if !target.matching.names.is_empty() && !open.is_empty() {
             found.push(format!(
                 "target {} is found by DNS name: an address that Weir's resolver has not seen is not \

@@ -13,6 +13,7 @@ pub(super) struct RawSignIn {
     client_id: Option<String>,
     token_file: Option<String>,
     token_in_container: Option<String>,
+    kubelet_token: Option<bool>,
     request: Option<RawRequest>,
     /// `namespace/name`.
     service_account: Option<String>,
@@ -38,6 +39,7 @@ impl RawSignIn {
             client_id: section.opt_text("client_id", problems),
             token_file: section.opt_text("token_file", problems),
             token_in_container: section.opt_text("token_in_container", problems),
+            kubelet_token: section.opt_flag("kubelet_token", problems),
             request: section
                 .opt_section("token_request", problems)
                 .map(|mut request| {
@@ -66,7 +68,8 @@ impl RawSignIn {
 #[derive(Clone, Debug)]
 pub(crate) struct SignIn {
     pub(crate) tenant: String,
-    pub(crate) client_id: String,
+    /// `None`: each pod's service account names it.
+    pub(crate) client_id: Option<String>,
     pub(crate) how: How,
     /// Whose service-account token is taken, and no other's.
     pub(crate) service_account: Option<ServiceAccount>,
@@ -99,6 +102,17 @@ pub(crate) enum TokenSource {
     InContainer(PathBuf),
     /// The API server, asked with a credential of the node or the DaemonSet.
     Request(Request),
+    /// The kubelet's copy of the pod's projected token.
+    Kubelet,
+}
+
+/// Whose members sign in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signing {
+    /// The workload as a whole.
+    Workload,
+    /// Each of its pods, as what the API server says of it.
+    Pods,
 }
 
 #[derive(Clone, Debug)]
@@ -167,12 +181,13 @@ pub(super) fn check_graph(
         checker.say("identity.graph.origin", "is required with this authority");
         return None;
     };
-    let sign_in = check_sign_in(&raw.reader, "identity.graph.reader", identity, checker);
+    let at = "identity.graph.reader";
+    let sign_in = check_sign_in(&raw.reader, (at, Signing::Workload), identity, checker);
     match sign_in.how {
         How::Certificate { .. } | How::Secret { .. } | How::Managed => Some(Graph {
             origin,
             tenant: sign_in.tenant,
-            client_id: sign_in.client_id,
+            client_id: sign_in.client_id.unwrap_or_default(),
             how: sign_in.how,
             token_lists_part: raw.token_lists_part.unwrap_or(false),
         }),
@@ -201,6 +216,17 @@ impl SignIn {
             How::Certificate { .. } | How::Secret { .. } | How::Managed | How::Person => None,
         }
     }
+
+    /// Whether pods sign in each for itself: their tokens differ, and one of a file is root's own
+    /// choice.
+    pub(crate) const fn is_of_pods(&self) -> bool {
+        match self.token() {
+            Some(TokenSource::InContainer(_) | TokenSource::Request(_) | TokenSource::Kubelet) => {
+                true
+            }
+            Some(TokenSource::File(_)) | None => false,
+        }
+    }
 }
 
 const KINDS: [&str; 6] = [
@@ -215,7 +241,7 @@ const KINDS: [&str; 6] = [
 /// Rules of one section; `path` is its own.
 pub(super) fn check_sign_in(
     raw: &RawSignIn,
-    path: &str,
+    (path, signing): (&str, Signing),
     identity: &Identity,
     checker: &mut Checker<'_>,
 ) -> SignIn {
@@ -226,13 +252,13 @@ pub(super) fn check_sign_in(
     belongs(raw, &at, checker);
     let service_account = check_account(raw, &at, checker);
     let how = match raw.kind.as_str() {
-        "federated" => How::Federated(check_source(raw, path, identity, checker)),
+        "federated" => How::Federated(check_source(raw, (path, signing), identity, checker)),
         "agent_id" => {
             let blueprint = raw.blueprint.clone().unwrap_or_default();
             checker.guid(&at("blueprint"), &blueprint);
             How::AgentId {
                 blueprint,
-                token: check_source(raw, path, identity, checker),
+                token: check_source(raw, (path, signing), identity, checker),
             }
         }
         "certificate" => How::Certificate {
@@ -266,26 +292,64 @@ pub(super) fn check_sign_in(
             How::Managed
         }
     };
-    let client_id = match (&how, &raw.client_id) {
-        (How::Person, None) => identity.reviewer_client_id.clone().unwrap_or_default(),
-        (How::Person, Some(client_id)) => {
-            checker.say(
-                at("client_id"),
-                "people sign in to identity.reviewer_client_id",
-            );
-            client_id.clone()
-        }
-        (_, client_id) => {
-            let client_id = client_id.clone().unwrap_or_default();
-            checker.guid(&at("client_id"), &client_id);
-            client_id
-        }
-    };
-    SignIn {
+    let sign_in = SignIn {
         tenant: raw.tenant.clone(),
-        client_id,
+        client_id: None,
         how,
         service_account,
+    };
+    let of_pods = signing == Signing::Pods && sign_in.is_of_pods();
+    if of_pods {
+        as_the_pod_says(raw, &at, checker);
+    }
+    SignIn {
+        client_id: check_client(
+            raw,
+            (&at("client_id"), of_pods),
+            &sign_in.how,
+            identity,
+            checker,
+        ),
+        ..sign_in
+    }
+}
+
+fn check_client(
+    raw: &RawSignIn,
+    (path, of_pods): (&str, bool),
+    how: &How,
+    identity: &Identity,
+    checker: &mut Checker<'_>,
+) -> Option<String> {
+    match (how, &raw.client_id) {
+        (How::Person, None) => identity.reviewer_client_id.clone(),
+        (How::Person, Some(client_id)) => {
+            checker.say(path, "people sign in to identity.reviewer_client_id");
+            Some(client_id.clone())
+        }
+        (_, None) if of_pods => None,
+        (_, client_id) => {
+            let client_id = client_id.clone().unwrap_or_default();
+            checker.guid(path, &client_id);
+            Some(client_id)
+        }
+    }
+}
+
+/// What the API server knows of a pod is nobody's to configure.
+fn as_the_pod_says(raw: &RawSignIn, at: &impl Fn(&str) -> String, checker: &mut Checker<'_>) {
+    let request = raw.request.as_ref();
+    for (field, given) in [
+        ("service_account", raw.service_account.is_some()),
+        ("pod_uid", raw.pod_uid.is_some()),
+        (
+            "token_request.pod_name",
+            request.is_some_and(|request| request.pod_name.is_some()),
+        ),
+    ] {
+        if given {
+            checker.say(at(field), "is each pod's own here: leave it out");
+        }
     }
 }
 
@@ -303,6 +367,7 @@ fn belongs(raw: &RawSignIn, at: &impl Fn(&str) -> String, checker: &mut Checker<
             &token,
         ),
         ("token_request", raw.request.is_some(), &token),
+        ("kubelet_token", raw.kubelet_token.is_some(), &token),
         ("service_account", raw.service_account.is_some(), &token),
         ("pod_uid", raw.pod_uid.is_some(), &token),
         (
@@ -355,15 +420,22 @@ fn check_account(
 
 fn check_source(
     raw: &RawSignIn,
-    path: &str,
+    (path, signing): (&str, Signing),
     identity: &Identity,
     checker: &mut Checker<'_>,
 ) -> TokenSource {
     let at = |field: &str| format!("{path}.{field}");
-    match (&raw.token_file, &raw.token_in_container, &raw.request) {
-        (Some(file), None, None) => TokenSource::File(checker.file(file)),
-        (None, Some(inside), None) => {
-            if identity.cluster.is_none() || raw.service_account.is_none() {
+    let accounted = signing == Signing::Pods || raw.service_account.is_some();
+    let kubelet = raw.kubelet_token.unwrap_or(false);
+    match (
+        &raw.token_file,
+        &raw.token_in_container,
+        &raw.request,
+        kubelet,
+    ) {
+        (Some(file), None, None, false) => TokenSource::File(checker.file(file)),
+        (None, Some(inside), None, false) => {
+            if identity.cluster.is_none() || !accounted {
                 let message = "needs identity.cluster and service_account: the workload chooses \
                                what is there";
                 checker.say(at("token_in_container"), message);
@@ -373,8 +445,8 @@ fn check_source(
             }
             TokenSource::InContainer(PathBuf::from(inside))
         }
-        (None, None, Some(request)) => {
-            if raw.service_account.is_none() {
+        (None, None, Some(request), false) => {
+            if !accounted {
                 checker.say(at("token_request"), "needs service_account");
             }
             TokenSource::Request(Request {
@@ -384,8 +456,15 @@ fn check_source(
                 pod_name: request.pod_name.clone(),
             })
         }
-        (_, _, _) => {
-            let message = "needs exactly one of token_file, token_request, token_in_container";
+        (None, None, None, true) => {
+            if signing == Signing::Workload {
+                checker.say(at("kubelet_token"), "is for workloads of pods");
+            }
+            TokenSource::Kubelet
+        }
+        (_, _, _, _) => {
+            let message = "needs exactly one of token_file, token_request, token_in_container and \
+                           kubelet_token";
             checker.say(at("token_file"), message);
             TokenSource::File(PathBuf::new())
         }

@@ -16,6 +16,8 @@ use super::sets::check_services;
 pub(crate) struct Target {
     pub(crate) name: Arc<str>,
     pub(crate) protocol: Arc<str>,
+    /// Policy says what it would do, and does not do it.
+    pub(crate) observe: bool,
     pub(crate) matching: Match,
     pub(crate) agent_tls: AgentTls,
     /// Clients present an access token in the protocol.
@@ -156,6 +158,7 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
         targets.push(Target {
             name: Arc::from(item.name.as_str()),
             protocol: Arc::from(item.protocol.as_str()),
+            observe: check_mode(item, checker),
             matching,
             agent_tls,
             accept_token,
@@ -177,6 +180,18 @@ pub(super) fn check_targets(raw: &[RawTarget], checker: &mut Checker<'_>) -> Vec
         });
     }
     targets
+}
+
+fn check_mode(item: &RawTarget, checker: &mut Checker<'_>) -> bool {
+    match item.mode.as_deref() {
+        None | Some("enforce") => false,
+        Some("observe") => true,
+        Some(_) => {
+            let path = format!("{}.mode", item.path);
+            checker.say(path, "must be enforce or observe");
+            false
+        }
+    }
 }
 
 fn check_agent_tls(item: &RawTarget, checker: &mut Checker<'_>) -> AgentTls {

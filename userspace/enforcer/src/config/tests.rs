@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 
+mod console;
 mod sets;
 
 pub(super) const GOOD: &str = r#"

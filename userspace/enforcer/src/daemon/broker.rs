@@ -1,7 +1,7 @@
 //! `weir broker` and `weir uninstall`.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -43,7 +43,7 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
             name: workload.name.to_string(),
             members: match &workload.members {
                 config::Members::Cgroup(path) => Members::Cgroup(path.clone()),
-                config::Members::Pods(_) => Members::Told,
+                config::Members::Pods(_) | config::Members::Container(_) => Members::Told,
             },
             netns: workload.netns.clone(),
             token: token_source(workload.sign_in.token()),
@@ -62,6 +62,13 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
             }
         }
     }
+    // No target covers it, so what is redirected from it meets nobody: governed processes never
+    // reach the console, whatever their uid.
+    if let Some(console) = &config.console {
+        let addr = console.listen.ip();
+        let whole = if addr.is_ipv4() { 32 } else { 128 };
+        destinations.push(destination(&(addr, whole, console.listen.port())));
+    }
     Ok(BrokerConfig {
         node_uid: uid.as_raw(),
         run_dir: config.node.run_dir.clone(),
@@ -73,6 +80,12 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
             Some(kubernetes) => kubernetes.cgroup_root.clone(),
             None => "/".to_owned(),
         },
+        kubelet_dir: match &config.kubernetes {
+            Some(kubernetes) => kubernetes.kubelet_dir.clone(),
+            None => PathBuf::new(),
+        },
+        runtimes: of_runtimes(config, |one| one.socket.clone()),
+        runtime_parents: of_runtimes(config, |one| one.parents.clone()),
         workloads,
         destinations,
         credentials: credentials::of_broker(config),
@@ -86,6 +99,11 @@ fn broker_config(config: &Config) -> Result<BrokerConfig> {
     })
 }
 
+fn of_runtimes<T>(config: &Config, what: impl Fn(&config::Runtime) -> T) -> Vec<(String, T)> {
+    let runtimes = config.runtimes.iter();
+    runtimes.map(|one| (one.name.clone(), what(one))).collect()
+}
+
 fn token_source(token: Option<&TokenSource>) -> weir_broker::TokenSource {
     match token {
         Some(TokenSource::File(path)) => weir_broker::TokenSource::File(path.clone()),
@@ -93,6 +111,7 @@ fn token_source(token: Option<&TokenSource>) -> weir_broker::TokenSource {
         Some(TokenSource::Request(request)) => {
             weir_broker::TokenSource::File(request.credential_file.clone())
         }
+        Some(TokenSource::Kubelet) => weir_broker::TokenSource::Kubelet,
         None => weir_broker::TokenSource::None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use weir_broker::client::NodeLink;
-use weir_identify::{Authority, Identify, Secret, SecretSource};
+use weir_identify::{Authority, Identify, Secret, SecretSource, WorkloadIdentity};
 use weir_relay::{BackendUser, Credentials, WorkloadBinding};
 use zeroize::Zeroizing;
 
@@ -153,7 +153,7 @@ impl Followed {
         };
         let handed = match remote.wants_assertion_of() {
             Some(workload) => Some(
-                host::assertion(link, workload)
+                host::assertion(link, workload, None)
                     .await
                     .context("the broker")?,
             ),
@@ -219,18 +219,21 @@ fn service(config: &Config, remote: &Remote) -> Result<SecretSource> {
                 config.identity.allow_plain_loopback,
             )
             .map_err(said)?;
-            let reader = reader(config, workload)?.identity;
+            let reader = reader(config, workload)?;
             SecretSource::key_vault(url, secret, reader, &authority).map_err(said)
         }
-        Remote::Entra { scope, workload } => Ok(SecretSource::entra(
-            scope,
-            reader(config, workload)?.identity,
-        )),
+        Remote::Entra { scope, workload } => {
+            Ok(SecretSource::entra(scope, reader(config, workload)?))
+        }
     }
 }
 
-fn reader(config: &Config, workload: &str) -> Result<WorkloadBinding> {
-    super::identities::read(config)?
-        .remove(workload)
-        .with_context(|| format!("credential: there is no workload {workload}"))
+fn reader(config: &Config, workload: &str) -> Result<WorkloadIdentity> {
+    match super::identities::read(config, &Arc::default())?.remove(workload) {
+        Some(WorkloadBinding::Whole(identity)) => Ok(Arc::unwrap_or_clone(identity)),
+        Some(WorkloadBinding::Pods(_)) => {
+            anyhow::bail!("credential: each pod of workload {workload} signs in for itself")
+        }
+        None => anyhow::bail!("credential: there is no workload {workload}"),
+    }
 }

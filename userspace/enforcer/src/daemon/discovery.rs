@@ -1,8 +1,10 @@
-//! What the node finds out and tells the broker: pods of this node, and addresses of names and
-//! Services.
+//! What the node finds out and tells the broker: pods and containers of this node, and addresses of
+//! names and Services.
 //!
 //! The relay learns of a new address before the kernel sends flows to it, and forgets an old one
 //! after the kernel does.
+
+mod roll;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,14 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use weir_broker::client::NodeLink;
-use weir_broker::{Found, MemberKind, MemberReport, World};
+use weir_broker::{Found, RuntimeAsk, World};
 use weir_discover::{
-    Api, ApiConfig, Change, Choice, Names, NamesConfig, Pod, Query, Resolver, Rules, ServiceName,
-    Services, resolver,
+    Api, ApiConfig, Change, ContainerSelector, Names, NamesConfig, PodSelector, Query, Resolver,
+    Rules, RuntimeQuestion, ServiceName, Services, follow_runtime, resolver,
 };
 use weir_relay::Target;
+
+use self::roll::{Containers, Roll};
+use super::host;
+use super::pods::{self, PodBook};
 
 use crate::config::{Config, Members};
 
@@ -67,6 +72,15 @@ struct Known {
     /// Those whose Service and slices were both listed.
     heard: BTreeMap<ServiceName, BTreeSet<Half>>,
     wanted: Vec<Wanted>,
+    /// Who has not said all members yet.
+    silent: BTreeSet<Source>,
+}
+
+/// Who knows members.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Pods,
+    Runtime(String),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,13 +89,25 @@ enum Half {
     Slices,
 }
 
+/// Of the cluster that the node is in.
+pub(super) struct Cluster {
+    pub(super) api: Option<ApiConfig>,
+    /// Where its pods are written down.
+    pub(super) book: Arc<PodBook>,
+}
+
 /// Runs in the background from [`Finder::start`] on.
 pub(super) struct Finder {
     link: Arc<NodeLink>,
     api: Option<Api>,
     /// This node's name in the cluster, when its pods are followed.
     node: Option<String>,
-    rules: Rules,
+    pod_rules: Rules<PodSelector>,
+    container_rules: Rules<ContainerSelector>,
+    runtimes: Vec<String>,
+    book: Arc<PodBook>,
+    /// Whose service accounts are followed.
+    namespaces: BTreeSet<String>,
     servers: Vec<std::net::SocketAddr>,
     known: Mutex<Known>,
 }
@@ -90,7 +116,7 @@ impl Finder {
     pub(super) fn new(
         config: &Config,
         targets: &[Arc<Target>],
-        cluster: Option<ApiConfig>,
+        cluster: Cluster,
         link: Arc<NodeLink>,
     ) -> Result<Arc<Self>> {
         let wanted = wanted(config, targets);
@@ -102,21 +128,29 @@ impl Finder {
             all.map(|(name, _)| name.clone()),
         );
         let services = wanted.iter().flat_map(|one| one.services.iter().cloned());
+        let pod_rules = pod_rules(config);
+        let follows_pods = !pod_rules.workloads.is_empty() || !pod_rules.exempt.is_empty();
+        let kubernetes = config.kubernetes.as_ref().filter(|_| follows_pods);
+        let runtimes: Vec<String> = config.runtimes.iter().map(|one| one.name.clone()).collect();
+        let mut silent: BTreeSet<Source> = runtimes.iter().cloned().map(Source::Runtime).collect();
+        silent.extend(kubernetes.map(|_| Source::Pods));
         let known = Known {
+            silent,
             names,
             services: services.map(|name| (name, Services::default())).collect(),
             heard: BTreeMap::new(),
             wanted,
         };
-        let rules = rules(config);
-        let follows_pods = !rules.workloads.is_empty() || !rules.exempt.is_empty();
-        let kubernetes = config.kubernetes.as_ref().filter(|_| follows_pods);
-        let api = cluster.map(Api::new).transpose();
+        let api = cluster.api.map(Api::new).transpose();
         Ok(Arc::new(Self {
             link,
             api: api.map_err(|text| anyhow::anyhow!("kubernetes.ca_file: {text}"))?,
             node: kubernetes.map(|kubernetes| kubernetes.node.clone()),
-            rules,
+            pod_rules,
+            container_rules: container_rules(config),
+            runtimes,
+            book: cluster.book,
+            namespaces: pods::namespaces(config),
             servers: config.dns.servers.clone(),
             known: Mutex::new(known),
         }))
@@ -127,7 +161,14 @@ impl Finder {
         if let (Some(api), Some(node)) = (self.api.clone(), self.node.clone()) {
             drop(tokio::spawn(Arc::clone(&self).follow_pods(api, node)));
         }
+        for runtime in self.runtimes.clone() {
+            drop(tokio::spawn(Arc::clone(&self).follow_runtime(runtime)));
+        }
         if let Some(api) = &self.api {
+            for namespace in self.namespaces.clone() {
+                let accounts = Arc::clone(&self).follow_accounts(api.clone(), namespace);
+                drop(tokio::spawn(accounts));
+            }
             let services: Vec<ServiceName> = self.locked().services.keys().cloned().collect();
             for name in services {
                 let service = Arc::clone(&self).follow_service(api.clone(), name.clone());
@@ -146,21 +187,64 @@ impl Finder {
     async fn follow_pods(self: Arc<Self>, api: Api, node: String) {
         let query = Query {
             path: "/api/v1/pods".to_owned(),
-            selector: ("fieldSelector", format!("spec.nodeName={node}")),
+            selector: Some(("fieldSelector", format!("spec.nodeName={node}"))),
         };
         let mut roll = Roll::default();
         api.follow(&query, |change| {
-            for world in roll.take(change, &self.rules) {
+            let all = matches!(change, Change::All(_));
+            // Whoever is told to the broker can sign in.
+            self.book.hear_pods(&change);
+            for world in roll.take(change, &self.pod_rules) {
                 self.tell(world);
+            }
+            if all {
+                self.told_all(&Source::Pods);
             }
         })
         .await;
     }
 
+    async fn follow_accounts(self: Arc<Self>, api: Api, namespace: String) {
+        let query = Query {
+            path: format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
+            selector: None,
+        };
+        api.follow(&query, |change| {
+            self.book.hear_accounts(&namespace, &change)
+        })
+        .await;
+    }
+
+    async fn follow_runtime(self: Arc<Self>, name: String) {
+        let mut containers = Containers::of(&name);
+        let ask = |question| {
+            let ask = match question {
+                RuntimeQuestion::List => RuntimeAsk::List,
+                RuntimeQuestion::Events => RuntimeAsk::Events,
+            };
+            host::runtime(&self.link, &name, ask)
+        };
+        follow_runtime(&name, ask, |all| {
+            for world in containers.take(&all, &self.container_rules) {
+                self.tell(world);
+            }
+            self.told_all(&Source::Runtime(name.clone()));
+        })
+        .await;
+    }
+
+    /// What an earlier node told and nobody tells now is gone, once everybody has told.
+    fn told_all(&self, source: &Source) {
+        let mut known = self.locked();
+        if known.silent.remove(source) && known.silent.is_empty() {
+            self.tell(World::MembersComplete);
+        }
+    }
+
     async fn follow_service(self: Arc<Self>, api: Api, name: ServiceName) {
         let query = Query {
             path: format!("/api/v1/namespaces/{}/services", name.namespace),
-            selector: ("fieldSelector", format!("metadata.name={}", name.name)),
+            selector: Some(("fieldSelector", format!("metadata.name={}", name.name))),
         };
         api.follow(&query, |change| {
             self.heard(&name, Half::Service, |service| match &change {
@@ -178,10 +262,10 @@ impl Finder {
                 "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
                 name.namespace
             ),
-            selector: (
+            selector: Some((
                 "labelSelector",
                 format!("kubernetes.io/service-name={}", name.name),
-            ),
+            )),
         };
         api.follow(&query, |change| {
             self.heard(&name, Half::Slices, |service| match &change {
@@ -243,6 +327,7 @@ impl Finder {
             services,
             heard,
             wanted,
+            silent: _,
         } = known;
         for one in wanted {
             let found = places(one, names, services);
@@ -298,18 +383,32 @@ impl Finder {
     }
 }
 
-fn rules(config: &Config) -> Rules {
-    let mut rules = Rules {
-        workloads: Vec::new(),
-        exempt: config.exempt.pods.clone(),
+fn pod_rules(config: &Config) -> Rules<PodSelector> {
+    let own = |members: &Members| match members {
+        Members::Pods(selector) => Some(selector.clone()),
+        Members::Cgroup(_) | Members::Container(_) => None,
     };
-    for workload in &config.workloads {
-        if let Members::Pods(selector) = &workload.members {
-            let name = workload.name.to_string();
-            rules.workloads.push((name, selector.clone()));
-        }
+    Rules {
+        workloads: chosen(config, own),
+        exempt: config.exempt.pods.clone(),
     }
-    rules
+}
+
+fn container_rules(config: &Config) -> Rules<ContainerSelector> {
+    let own = |members: &Members| match members {
+        Members::Container(selector) => Some(selector.clone()),
+        Members::Cgroup(_) | Members::Pods(_) => None,
+    };
+    Rules {
+        workloads: chosen(config, own),
+        exempt: config.exempt.containers.clone(),
+    }
+}
+
+fn chosen<S>(config: &Config, own: impl Fn(&Members) -> Option<S>) -> Vec<(String, S)> {
+    let workloads = config.workloads.iter();
+    let named = workloads.filter_map(|one| Some((one.name.to_string(), own(&one.members)?)));
+    named.collect()
 }
 
 fn wanted(config: &Config, targets: &[Arc<Target>]) -> Vec<Wanted> {
@@ -369,173 +468,4 @@ fn places(one: &Wanted, names: &Names, services: &BTreeMap<ServiceName, Services
         );
     }
     found.into_iter().take(PLACES_MAX).collect()
-}
-
-/// The pods that were told of, by uid.
-#[derive(Default)]
-struct Roll(BTreeMap<String, MemberReport>);
-
-impl Roll {
-    /// What is new to the broker.
-    fn take(&mut self, change: Change, rules: &Rules) -> Vec<World> {
-        let mut worlds = Vec::new();
-        match change {
-            Change::All(objects) => {
-                let present: BTreeSet<&str> = objects.iter().filter_map(uid).collect();
-                let gone: Vec<String> = self
-                    .0
-                    .keys()
-                    .filter(|uid| !present.contains(uid.as_str()))
-                    .cloned()
-                    .collect();
-                worlds.extend(gone.iter().filter_map(|uid| self.strike(uid)));
-                for object in &objects {
-                    worlds.extend(self.put(object, rules));
-                }
-                worlds.push(World::MembersComplete);
-            }
-            Change::Put(object) => worlds.extend(self.put(&object, rules)),
-            Change::Gone(object) => worlds.extend(uid(&object).and_then(|uid| self.strike(uid))),
-        }
-        worlds
-    }
-
-    fn put(&mut self, object: &Value, rules: &Rules) -> Option<World> {
-        let uid = uid(object)?;
-        if Pod::has_ended(object) {
-            return self.strike(uid);
-        }
-        let Some(pod) = Pod::read(object) else {
-            tracing::error!(
-                uid,
-                "a pod cannot be understood: its protected connects are refused"
-            );
-            return self.strike(uid);
-        };
-        let workload = match rules.choose(&pod) {
-            Choice::Workload(name) => Some(name),
-            Choice::Exempt => None,
-            Choice::Disputed(names) => {
-                tracing::error!(
-                    namespace = pod.namespace,
-                    pod = pod.name,
-                    ?names,
-                    "several workloads select this pod: its protected connects are refused"
-                );
-                return self.strike(uid);
-            }
-        };
-        let report = MemberReport {
-            id: pod.uid.clone(),
-            kind: MemberKind::Pod {
-                uid: pod.cgroup_uid,
-                containers: pod.containers,
-            },
-            workload,
-        };
-        if self.0.get(uid) == Some(&report) {
-            return None;
-        }
-        self.0.insert(pod.uid, report.clone());
-        Some(World::Member(report))
-    }
-
-    fn strike(&mut self, uid: &str) -> Option<World> {
-        let report = self.0.remove(uid)?;
-        Some(World::MemberGone { id: report.id })
-    }
-}
-
-fn uid(object: &Value) -> Option<&str> {
-    object.pointer("/metadata/uid")?.as_str()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use weir_discover::PodSelector;
-
-    use super::*;
-
-    fn pod(number: u8, app: &str, phase: &str) -> Value {
-        json!({
-            "metadata": {
-                "uid": format!("00000000-0000-4000-8000-00000000000{number}"),
-                "namespace": "agents", "name": format!("p{number}"), "labels": { "app": app },
-            },
-            "spec": {}, "status": { "phase": phase },
-        })
-    }
-
-    fn rules() -> Rules {
-        let own = |name: &str, app: &str| {
-            let selector = PodSelector {
-                namespace: "agents".to_owned(),
-                labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
-                service_account: None,
-            };
-            (name.to_owned(), selector)
-        };
-        Rules {
-            workloads: vec![own("a", "a"), own("b", "b"), own("c", "b")],
-            exempt: Vec::new(),
-        }
-    }
-
-    fn said(worlds: &[World]) -> Vec<String> {
-        let short = |id: &str| id.chars().last().unwrap_or_default();
-        let one = |world: &World| match world {
-            World::Member(report) => {
-                let whose = report.workload.as_deref().unwrap_or("exempt");
-                format!("{} {whose}", short(&report.id))
-            }
-            World::MemberGone { id } => format!("{} gone", short(id)),
-            World::MembersComplete => "complete".to_owned(),
-            World::Target { .. } | World::Allowed { .. } => "other".to_owned(),
-        };
-        worlds.iter().map(one).collect()
-    }
-
-    #[test]
-    fn the_broker_is_told_what_is_new_and_nothing_twice() {
-        let (mut roll, rules) = (Roll::default(), rules());
-        let all = vec![
-            pod(1, "a", "Running"),
-            pod(2, "x", "Pending"),
-            pod(3, "a", "Succeeded"),
-            pod(4, "b", "Running"),
-        ];
-        let first = roll.take(Change::All(all.clone()), &rules);
-        assert_eq!(said(&first), ["1 a", "2 exempt", "complete"]);
-        assert_eq!(said(&roll.take(Change::All(all), &rules)), ["complete"]);
-        // A pod that is selected from now on, one that is disputed from now on, one that ends.
-        let changed = roll.take(Change::Put(pod(2, "a", "Running")), &rules);
-        assert_eq!(said(&changed), ["2 a"]);
-        let changed = roll.take(Change::Put(pod(2, "b", "Running")), &rules);
-        assert_eq!(said(&changed), ["2 gone"]);
-        let ended = roll.take(Change::Put(pod(1, "a", "Failed")), &rules);
-        assert_eq!(said(&ended), ["1 gone"]);
-        assert!(
-            roll.take(Change::Gone(pod(1, "a", "Failed")), &rules)
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn what_a_new_list_lacks_is_gone() {
-        let (mut roll, rules) = (Roll::default(), rules());
-        roll.take(Change::Put(pod(1, "a", "Running")), &rules);
-        roll.take(Change::Put(pod(2, "a", "Running")), &rules);
-        let again = roll.take(Change::All(vec![pod(2, "a", "Running")]), &rules);
-        assert_eq!(said(&again), ["1 gone", "complete"]);
-    }
-
-    #[test]
-    fn a_pod_that_is_not_understood_is_not_known_any_more() {
-        let (mut roll, rules) = (Roll::default(), rules());
-        roll.take(Change::Put(pod(1, "a", "Running")), &rules);
-        let mut broken = pod(1, "a", "Running");
-        broken["metadata"]["labels"] = json!([1]);
-        assert_eq!(said(&roll.take(Change::Put(broken), &rules)), ["1 gone"]);
-    }
 }

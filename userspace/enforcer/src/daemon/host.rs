@@ -3,17 +3,18 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 use weir_broker::client::{AWAY_MAX, LinkError, NodeLink};
-use weir_broker::{Passed, ProcessReport};
+use weir_broker::{Passed, PodToken, ProcessReport, RuntimeAsk};
 use weir_govern::CancelKey;
 use weir_identify::Secret;
 use weir_kernel::Speakers;
-use weir_model::addr::{NetnsCookie, SocketCookie};
+use weir_model::addr::{CgroupId, NetnsCookie, SocketCookie};
 use weir_model::flow::{ProcessAsk, ProcessEvidence};
 use weir_model::ident::SessionId;
-use weir_relay::{Answer, FlowNote, Host, HostError, Moving, NewSpeaker};
+use weir_relay::{Answer, FlowNote, Host, HostError, Moving, NewSpeaker, PodAsk};
 
 use super::arguments::Arguments;
 use super::upgrade::{claim, handed_over};
@@ -81,10 +82,28 @@ pub(super) fn credential(link: &NodeLink, name: &str) -> Answer<Secret> {
     Box::pin(answer_within(CREDENTIAL_TIME_MAX, receiver))
 }
 
-/// What proves a workload.
-pub(super) fn assertion(link: &NodeLink, workload: &str) -> Answer<Secret> {
+/// The answer of a container runtime, to read from.
+pub(super) async fn runtime(
+    link: &NodeLink,
+    name: &str,
+    ask: RuntimeAsk,
+) -> Result<pipe::Receiver, String> {
     let (sender, receiver) = oneshot::channel();
-    link.token(workload, move |outcome| {
+    link.runtime(name, ask, move |outcome| {
+        let _gone = sender.send(outcome);
+    });
+    let fd = answer(receiver).await.map_err(|error| error.to_string())?;
+    pipe::Receiver::from_owned_fd(fd).map_err(|error| error.to_string())
+}
+
+/// What proves a workload.
+pub(super) fn assertion(link: &NodeLink, workload: &str, pod: Option<PodAsk>) -> Answer<Secret> {
+    let (sender, receiver) = oneshot::channel();
+    let pod = pod.map(|pod| PodToken {
+        member: pod.uid,
+        volume: pod.volume,
+    });
+    link.token(workload, pod, move |outcome| {
         let _gone = sender.send(outcome.map(Secret::new));
     });
     Box::pin(answer(receiver))
@@ -108,8 +127,16 @@ impl Host for BrokerHost {
         Box::pin(answer(receiver))
     }
 
-    fn assertion(&self, workload: &str) -> Answer<Secret> {
-        assertion(&self.link, workload)
+    fn assertion(&self, workload: &str, pod: Option<PodAsk>) -> Answer<Secret> {
+        assertion(&self.link, workload, pod)
+    }
+
+    fn pod(&self, cgroup: CgroupId) -> Answer<Option<String>> {
+        let (sender, receiver) = oneshot::channel();
+        self.link.member(cgroup.0, move |outcome| {
+            let _gone = sender.send(outcome);
+        });
+        Box::pin(answer(receiver))
     }
 
     fn speaker(&self, socket: SocketCookie) -> Option<NewSpeaker> {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use weir_identify::{
-    AssertionSource, Attested, Authority, ClientCertificate, ClusterKeys, GraphConfig, Identify,
-    IdentityConfig, Method, Secret, TokenRequest, TokenRequestConfig, WorkloadIdentity,
+    Account, AssertionSource, Attested, Authority, ClientCertificate, ClusterKeys, GraphConfig,
+    Identify, IdentityConfig, Method, Secret, TokenRequests, WorkloadIdentity,
 };
 use weir_relay::WorkloadBinding;
 
+use super::pods::{Means, PodBook, PodTokens, SigningPods};
 use super::prepare;
-use crate::config::{Config, How, SignIn, TokenSource};
+use crate::config::{Config, How, Members, Request, SignIn, TokenSource, Workload};
 
 /// Also used by `weir token verify`.
 pub(crate) fn identify(config: &Config) -> Result<Identify> {
@@ -25,7 +26,7 @@ pub(super) fn graph(config: &Config) -> Result<Option<GraphConfig>> {
     };
     let sign_in = SignIn {
         tenant: graph.tenant.clone(),
-        client_id: graph.client_id.clone(),
+        client_id: Some(graph.client_id.clone()),
         how: graph.how.clone(),
         service_account: None,
     };
@@ -54,7 +55,10 @@ pub(super) fn identify_with(config: &Config, graph: Option<GraphConfig>) -> Resu
 }
 
 /// All workloads, by name. Reads secrets: before privileges are dropped.
-pub(crate) fn read(config: &Config) -> Result<HashMap<Arc<str>, WorkloadBinding>> {
+pub(crate) fn read(
+    config: &Config,
+    book: &Arc<PodBook>,
+) -> Result<HashMap<Arc<str>, WorkloadBinding>> {
     let cluster = match &config.identity.cluster {
         None => None,
         Some(cluster) => {
@@ -68,9 +72,16 @@ pub(crate) fn read(config: &Config) -> Result<HashMap<Arc<str>, WorkloadBinding>
     };
     let mut bindings = HashMap::new();
     for workload in &config.workloads {
-        let identity = one(config, &workload.name, &workload.sign_in, cluster.as_ref())
-            .with_context(|| format!("identity of workload {}", workload.name))?;
-        bindings.insert(Arc::clone(&workload.name), WorkloadBinding { identity });
+        let of_pods = matches!(workload.members, Members::Pods(_)) && workload.sign_in.is_of_pods();
+        let binding = if of_pods {
+            pods(config, workload, cluster.as_ref(), book)
+                .map(|pods| WorkloadBinding::Pods(Arc::new(pods)))
+        } else {
+            one(config, &workload.name, &workload.sign_in, cluster.as_ref())
+                .map(|one| WorkloadBinding::Whole(Arc::new(one)))
+        };
+        let binding = binding.with_context(|| format!("identity of workload {}", workload.name))?;
+        bindings.insert(Arc::clone(&workload.name), binding);
     }
     Ok(bindings)
 }
@@ -118,41 +129,87 @@ fn one(
     Ok(WorkloadIdentity {
         name: name.to_owned(),
         tenant: sign_in.tenant.clone(),
-        client_id: sign_in.client_id.clone(),
+        client_id: sign_in.client_id.clone().unwrap_or_default(),
         method,
         attested,
         cgroup: None,
     })
 }
 
-fn source(config: &Config, sign_in: &SignIn, token: &TokenSource) -> Result<AssertionSource> {
-    let TokenSource::Request(request) = token else {
-        return Ok(AssertionSource::Handed);
+/// The pods of a workload, each of which signs in for itself.
+fn pods(
+    config: &Config,
+    workload: &Workload,
+    cluster: Option<&Arc<ClusterKeys>>,
+    book: &Arc<PodBook>,
+) -> Result<SigningPods> {
+    let sign_in = &workload.sign_in;
+    let token = match sign_in.token() {
+        Some(TokenSource::Kubelet) => PodTokens::Kubelet,
+        Some(TokenSource::InContainer(_)) => PodTokens::InContainer,
+        Some(TokenSource::Request(request)) => PodTokens::Requested(requests(config, request)?),
+        Some(TokenSource::File(_)) | None => anyhow::bail!("its pods have no token of their own"),
     };
-    let authority = Authority::parse(
+    let named = config.identity.cluster.as_ref();
+    let node = named.and_then(|cluster| cluster.node.clone());
+    let kubernetes = config.kubernetes.as_ref();
+    Ok(SigningPods {
+        book: Arc::clone(book),
+        workload: workload.name.to_string(),
+        tenant: sign_in.tenant.clone(),
+        client_id: sign_in.client_id.clone(),
+        means: Means {
+            blueprint: match &sign_in.how {
+                How::AgentId { blueprint, .. } => Some(blueprint.clone()),
+                How::Federated(_)
+                | How::Certificate { .. }
+                | How::Secret { .. }
+                | How::Managed
+                | How::Person => None,
+            },
+            token,
+        },
+        audience: authority(config)?.exchange_audience.to_string(),
+        node: node.or_else(|| kubernetes.map(|kubernetes| kubernetes.node.clone())),
+        cluster: cluster.map(Arc::clone),
+    })
+}
+
+fn authority(config: &Config) -> Result<Authority> {
+    Authority::parse(
         &config.identity.authority,
         config.identity.allow_plain_loopback,
     )
-    .map_err(|text| anyhow::anyhow!("identity.authority: {text}"))?;
-    let account = sign_in
-        .service_account
-        .as_ref()
-        .context("a TokenRequest needs a service account")?;
+    .map_err(|text| anyhow::anyhow!("identity.authority: {text}"))
+}
+
+fn requests(config: &Config, request: &Request) -> Result<Arc<TokenRequests>> {
     let ca = match &request.ca_file {
         Some(file) => Some(
             std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
         ),
         None => None,
     };
+    let audience = authority(config)?.exchange_audience;
+    let requests = TokenRequests::new(&request.server, ca.as_deref(), &audience);
+    let requests = requests.map_err(|text| anyhow::anyhow!("token_request: {text}"))?;
+    Ok(Arc::new(requests))
+}
+
+fn source(config: &Config, sign_in: &SignIn, token: &TokenSource) -> Result<AssertionSource> {
+    let TokenSource::Request(request) = token else {
+        return Ok(AssertionSource::Handed);
+    };
+    let account = sign_in
+        .service_account
+        .as_ref()
+        .context("a TokenRequest needs a service account")?;
     let pod = request.pod_name.clone().zip(account.pod_uid.clone());
-    let request = TokenRequest::new(&TokenRequestConfig {
-        server: request.server.clone(),
-        ca,
+    let asked = requests(config, request)?.of(&Account {
         namespace: account.namespace.clone(),
-        service_account: account.name.clone(),
+        name: account.name.clone(),
         pod,
-        audience: authority.exchange_audience.to_string(),
-    })
-    .map_err(|text| anyhow::anyhow!("token_request: {text}"))?;
-    Ok(AssertionSource::Requested(Arc::new(request)))
+    });
+    let asked = asked.map_err(|text| anyhow::anyhow!("token_request: {text}"))?;
+    Ok(AssertionSource::Requested(Arc::new(asked)))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,22 +23,26 @@ use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir,
 use weir_relay::{
     Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Workers, WorkloadBinding,
 };
-use weir_state::State;
+use weir_state::{ServerPlace, State};
 use zeroize::Zeroizing;
 
+use super::approvals;
 use super::arguments::Arguments;
-use super::discovery::{self, Finder};
+use super::discovery::{self, Cluster, Finder};
 use super::follower::Follower;
 use super::host::BrokerHost;
 use super::identities;
 use super::intake;
 use super::ledger::Books;
+use super::pods::PodBook;
 use super::prepare::{self, StatePaths};
 use super::pulse;
-use super::serving::{Serving, Shipping};
+use super::serving::{Life, Serving, Shipping};
 use super::targets::TargetSecrets;
-use crate::admin::{AdminState, Browsers, PeerRule, Runs, SignIns, serve_tcp, serve_unix};
+use crate::admin::{AdminState, PeerRule, serve_tcp, serve_unix};
 use crate::config::{self, Config};
+use crate::console::{self, ConsoleSecrets};
+use crate::notifiers::{self, NotifierSecrets};
 use crate::privileges::{self, Reach};
 use crate::{output, policies};
 
@@ -58,18 +62,53 @@ struct Secrets {
     graph: Option<GraphConfig>,
     /// Of the Kubernetes API, when pods or Services are asked for.
     cluster: Option<ApiConfig>,
+    people: PeopleSecrets,
+    /// When nodes share their approvals.
+    state: Option<ServerPlace>,
+    book: Arc<PodBook>,
+}
+
+/// Of what people see: console and notifiers.
+struct PeopleSecrets {
+    console: Option<ConsoleSecrets>,
+    notifiers: NotifierSecrets,
+}
+
+impl Secrets {
+    fn cluster(&mut self) -> Cluster {
+        Cluster {
+            api: self.cluster.take(),
+            book: Arc::clone(&self.book),
+        }
+    }
+}
+
+/// What differs from one process to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeOptions {
+    /// This node's name in the cluster, instead of the file's.
+    pub(crate) kubernetes_node: Option<String>,
+    pub(crate) ready_file: Option<PathBuf>,
+    pub(crate) stay: bool,
 }
 
 /// Runs until a signal; exit 0 on a clean end.
-pub(crate) fn run(path: &Path, kubernetes_node: Option<&str>) -> Result<ExitCode> {
+pub(crate) fn run(path: &Path, options: &NodeOptions) -> Result<ExitCode> {
     super::start_logging();
     privileges::no_core_dumps()?;
     let mut config = output::load(path)?;
-    if let (Some(kubernetes), Some(name)) = (&mut config.kubernetes, kubernetes_node) {
+    let name = options.kubernetes_node.as_deref();
+    if let (Some(kubernetes), Some(name)) = (&mut config.kubernetes, name) {
         let known = kubernetes.set_node(name);
         anyhow::ensure!(known, "{name} is no name of a node (WEIR_KUBERNETES_NODE)");
     }
     let paths = StatePaths::of(&config);
+    let ready_file = match &options.ready_file {
+        Some(path) => Some(
+            std::fs::File::create(path).with_context(|| format!("making {}", path.display()))?,
+        ),
+        None => None,
+    };
     let (link, welcome) = reach_broker(&config)?;
     let secrets = read_secrets(&config, &paths)?;
     let policies = policies::load(&config)?;
@@ -88,7 +127,8 @@ pub(crate) fn run(path: &Path, kubernetes_node: Option<&str>) -> Result<ExitCode
         link: Arc::new(link),
         welcome,
     };
-    control.block_on(serve(parts))?;
+    let stay = options.stay;
+    control.block_on(async move { serve(parts, Life::new(ready_file, stay)?).await })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,35 +175,28 @@ impl OriginSource for KernelOrigins {
     }
 }
 
-async fn serve(parts: Parts) -> Result<()> {
-    let Parts {
-        config,
-        paths,
-        mut secrets,
-        policies,
-        link,
-        mut welcome,
-    } = parts;
+async fn serve(parts: Parts, mut life: Life) -> Result<()> {
+    let Parts { config, paths, .. } = parts;
+    let (link, mut secrets, mut welcome) = (parts.link, parts.secrets, parts.welcome);
     let registry = Registry::new();
     let spool = open_spool(&config, &paths)?;
-    let state = State::open(&paths.database).context("opening the state database")?;
+    let state = approvals::open(secrets.state.take(), &paths, &config.node.name).await?;
     let identify = Arc::new(identities::identify_with(&config, secrets.graph.take())?);
-    let (policy_sender, policy_receiver) = watch::channel(Arc::new(policies));
+    let (policy_sender, policy_receiver) = watch::channel(Arc::new(parts.policies));
     let made = secrets.targets.all(&config)?;
-    let finder = Finder::new(&config, &made, secrets.cluster.take(), Arc::clone(&link))?;
-    let targets = weir_relay::Targets::new(made);
+    let finder = Finder::new(&config, &made, secrets.cluster(), Arc::clone(&link))?;
     let node = Node::new(NodeParts {
         host: host(&config, &secrets, &link, welcome.speakers.take()),
         identify: Arc::clone(&identify),
         state: state.clone(),
-        targets,
+        targets: weir_relay::Targets::new(made),
         workloads: std::mem::take(&mut secrets.workloads),
         policies: policy_receiver,
         mask_key: secrets.mask_key.clone(),
         patterns: config.patterns.clone(),
         metrics: Metrics::register(&registry).context("metrics")?,
         control: tokio::runtime::Handle::current(),
-        settings: settings(&config),
+        settings: settings(&config, &secrets.mask_key),
     });
     keep_out(&node, &state).await?;
     secrets.targets.rotation().start(&identify, &link);
@@ -179,21 +212,14 @@ async fn serve(parts: Parts) -> Result<()> {
     let books = Books::open(&config, &paths.node_dir, &spool, &link, &registry)?;
     let accept = intake::accept_all(listeners, origins, intake.clone(), books.taken());
     let accepting = tokio::spawn(accept);
-    let admin = Arc::new(AdminState {
-        node: Arc::clone(&node),
-        state,
-        identify,
-        signins: SignIns::default(),
-        browsers: Browsers::default(),
-        runs: Runs::default(),
-        metrics: registry,
-        readiness,
-        config: config.clone(),
-    });
-    let administration = start_admin(&config, heard.admin_sockets, &admin);
+    let parts = (Arc::clone(&node), state, identify);
+    let admin = AdminState::new(parts, registry, readiness, config.clone());
+    let mut administration = start_admin(&config, heard.admin_sockets, &admin);
+    administration.extend(start_console(&config, secrets.people, &admin, &paths)?);
     serve_from_now_on(&link).await?;
     finder.start();
     pulse::start(welcome.pulse)?;
+    life.ready()?;
     output::line("READY");
     let serving = Serving {
         node,
@@ -205,6 +231,7 @@ async fn serve(parts: Parts) -> Result<()> {
         books: books.keep(),
         changes: heard.changes,
         drain_s: config.node.drain_s,
+        life,
     };
     serving.until_the_end().await
 }
@@ -272,14 +299,18 @@ fn workers(node: &Arc<Node>, spool: &SpoolDir) -> Result<(Workers, Intake)> {
     Workers::start(node, lanes).context("starting the workers")
 }
 
-fn settings(config: &Config) -> Settings {
+/// Shapes are keyed, so that nobody finds another statement of an approved shape's digest.
+fn settings(config: &Config, key: &MaskKey) -> Settings {
+    let seed = key.digest_text("weir: shape of statements", b"");
     Settings {
         cluster: config.node.cluster.clone(),
         node: config.node.name.clone(),
         rows_head: config.record.rows_head,
         hold_expires_s: config.approvals.expires_s,
         hold_in_transaction_s: config.approvals.in_transaction_s,
-        shape_seed: 0,
+        shape_seed: seed
+            .bytes()
+            .fold(0, |seed, byte| seed.rotate_left(5) ^ u64::from(byte)),
     }
 }
 
@@ -402,12 +433,39 @@ async fn administer(mut sockets: mpsc::Receiver<OwnedFd>, rule: PeerRule, state:
     }
 }
 
+/// Console and notifiers, where they are configured.
+fn start_console(
+    config: &Config,
+    secrets: PeopleSecrets,
+    admin: &AdminState,
+    paths: &StatePaths,
+) -> Result<Vec<AbortHandle>> {
+    let mut notifiers = secrets.notifiers;
+    let hooks = console::hooks::router(std::mem::take(&mut notifiers.slack));
+    let running = notifiers::Running {
+        node: &admin.node,
+        state: &admin.state,
+        registry: &admin.metrics,
+        folder: &paths.node_dir,
+    };
+    let mut tasks = notifiers::start(config, notifiers, &running)?;
+    if let (Some(settings), Some(secrets)) = (&config.console, secrets.console) {
+        let running = console::Running {
+            node: Arc::clone(&admin.node),
+            state: admin.state.clone(),
+            identify: Arc::clone(&admin.identify),
+            hooks,
+        };
+        tasks.push(console::start(config, settings, secrets, running));
+    }
+    Ok(tasks)
+}
+
 fn reach(config: &Config, paths: &StatePaths) -> Reach {
-    let mut read_only: Vec<std::path::PathBuf> =
-        ["/etc", "/proc", "/dev", "/usr", "/lib", "/lib64"]
-            .iter()
-            .map(std::path::PathBuf::from)
-            .collect();
+    let mut read_only: Vec<PathBuf> = ["/etc", "/proc", "/dev", "/usr", "/lib", "/lib64"]
+        .iter()
+        .map(PathBuf::from)
+        .collect();
     read_only.push(config.policies.clone());
     if let Some(kubernetes) = &config.kubernetes {
         // The kubelet replaces the token by another file in this folder.
@@ -426,7 +484,7 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         .try_into()
         .map_err(|_| anyhow::anyhow!("masking.key_file must hold exactly 32 bytes"))?;
     let store = config.record.clickhouse.as_ref();
-    let token = |file: Option<&std::path::PathBuf>, name: &'static str| match file {
+    let token = |file: Option<&PathBuf>, name: &'static str| match file {
         Some(file) => prepare::read_secret(file).context(name).map(Some),
         None => Ok(None),
     };
@@ -438,13 +496,20 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         store.and_then(|store| store.reader_token_file.as_ref()),
         "record.clickhouse.reader_token_file",
     )?;
+    let book = Arc::new(PodBook::default());
     Ok(Secrets {
         targets: TargetSecrets::read(config, paths)?,
         mask_key: MaskKey::new(key),
         writer_token,
         reader_token,
-        workloads: identities::read(config)?,
+        workloads: identities::read(config, &book)?,
         graph: identities::graph(config)?,
+        state: approvals::place(config)?,
         cluster: discovery::read_secrets(config)?,
+        people: PeopleSecrets {
+            console: ConsoleSecrets::read(config)?,
+            notifiers: NotifierSecrets::read(config)?,
+        },
+        book,
     })
 }

@@ -1,9 +1,12 @@
 //! What a node runs while it serves, and the order in which that ends.
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use weir_relay::{Intake, Node, Workers};
@@ -39,15 +42,72 @@ pub(super) struct Serving {
     pub(super) books: Kept,
     pub(super) changes: watch::Receiver<Ending>,
     pub(super) drain_s: u32,
+    pub(super) life: Life,
+}
+
+/// How this process comes and goes, for its supervisor.
+pub(super) struct Life {
+    /// Has a line in it from when new flows are ours until they are not.
+    ready_file: Option<File>,
+    /// Once succeeded and drained, wait for a signal: whoever started us would start us again, and
+    /// that would succeed the successor.
+    stay: bool,
+    signals: Signals,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Life {
+    /// `ready_file` was opened while that was allowed.
+    pub(super) fn new(ready_file: Option<File>, stay: bool) -> Result<Self> {
+        // From here on a signal is noted, whenever it is asked for.
+        let signals = Signals {
+            terminate: signal(SignalKind::terminate()).context("signal handler")?,
+            interrupt: signal(SignalKind::interrupt()).context("signal handler")?,
+        };
+        Ok(Self {
+            ready_file,
+            stay,
+            signals,
+        })
+    }
+
+    pub(super) fn ready(&mut self) -> Result<()> {
+        match &mut self.ready_file {
+            Some(file) => writeln!(file, "{}", std::process::id()).context("the ready file"),
+            None => Ok(()),
+        }
+    }
+
+    fn not_ready(&mut self) {
+        if let Some(file) = &self.ready_file
+            && let Err(error) = file.set_len(0)
+        {
+            tracing::warn!(%error, "the ready file still says that this node serves");
+        }
+    }
+}
+
+impl Signals {
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 impl Serving {
     /// Serves until a signal, a successor, or a broker that does not work with this node.
     pub(super) async fn until_the_end(mut self) -> Result<()> {
         let ending = tokio::select! {
-            signal = wait_for_signal() => signal.map(|()| Ending::Signalled)?,
+            () = self.life.signals.any() => Ending::Signalled,
             Ok(()) = self.changes.changed() => *self.changes.borrow(),
         };
+        self.life.not_ready();
         // Dropping the tasks closes our copies of the listeners; the broker keeps its own.
         self.accepting.abort();
         let (stop_shipper, shipping) = self.shipping;
@@ -60,6 +120,10 @@ impl Serving {
         }
         let shipper = (&stop_shipper, shipping);
         stop(&self.node, self.intake, self.workers, shipper).await;
+        if self.life.stay && matches!(ending, Ending::Succeeded { .. }) {
+            tracing::info!("everything has ended: waiting to be told to leave");
+            self.life.signals.any().await;
+        }
         // Its supervisor starts it again, as what that broker works with.
         anyhow::ensure!(
             ending != Ending::BrokerGone,
@@ -90,15 +154,4 @@ async fn stop(
     {
         tracing::warn!("the rest of the record stays in the spool until the next start");
     }
-}
-
-async fn wait_for_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signal handler")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

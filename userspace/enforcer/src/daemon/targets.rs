@@ -171,6 +171,7 @@ impl TargetSecrets {
             config_keys: Arc::clone(&config.config_keys),
             ssh,
             credentials: secrets.credentials,
+            observe: config.observe,
         })
     }
 

@@ -202,6 +202,7 @@ async fn redirects_and_clients_have_to_be_registered() {
                 secret: None,
             }),
             offline: false,
+            again: false,
         };
         let error = identify.authorize_url(&request, now()).await.unwrap_err();
         assert_eq!(error.code(), "identity_not_configured", "{request:?}");

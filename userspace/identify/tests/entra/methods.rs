@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 use weir_identify::{
-    AssertionProblem, AssertionSource, Attested, ClientCertificate, ClusterKeys, Method,
-    RefusalKind, Secret, TokenRequest, TokenRequestConfig, Unidentified, WorkloadIdentity,
+    Account, AssertionProblem, AssertionSource, Attested, ClientCertificate, ClusterKeys, Method,
+    RefusalKind, Secret, TokenRequests, Unidentified, WorkloadIdentity,
 };
 use weir_model::ident::{EvidenceKind, Groups};
 
@@ -170,15 +170,14 @@ async fn an_agent_identity_signs_in_through_its_blueprint() {
 async fn a_node_credential_asks_the_api_server_for_the_pods_token() {
     let entra = Entra::start().await;
     let request = |account: &str| {
-        let config = TokenRequestConfig {
-            server: format!("{}/k8s", entra.origin),
-            ca: None,
+        let server = format!("{}/k8s", entra.origin);
+        let requests = TokenRequests::new(&server, None, "api://AzureADTokenExchange").unwrap();
+        let account = Account {
             namespace: "agents".to_owned(),
-            service_account: account.to_owned(),
+            name: account.to_owned(),
             pod: Some(("analyst-0".to_owned(), "uid-1".to_owned())),
-            audience: "api://AzureADTokenExchange".to_owned(),
         };
-        AssertionSource::Requested(Arc::new(TokenRequest::new(&config).unwrap()))
+        AssertionSource::Requested(Arc::new(Arc::new(requests).of(&account).unwrap()))
     };
     let mut identity = workload(&analyst().client_id, Method::Federated(request("analyst")));
     identity.attested = Some(attested("uid-1", &entra).await);

@@ -1,6 +1,7 @@
 //! An immutable snapshot of one database's catalog: what names mean.
 
 mod bodies;
+mod ddl;
 mod live;
 mod load;
 mod queries;
@@ -10,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::understand::ViewLineage;
 
+pub use ddl::{DdlError, from_ddl};
 pub use live::LIVE_QUERIES;
 pub use load::{CatalogError, CatalogRows};
 pub use queries::{CATALOG_QUERIES, CatalogQuery};

@@ -1,7 +1,9 @@
 //! Requests that wait for a person, and what becomes of them.
 
 use bytes::BytesMut;
-use weir_govern::{Governor, Hold, HoldRequest, Output, OwnToClient, OwnToServer, Ruling, Verdict};
+use weir_govern::{
+    CloseReason, Governor, Hold, HoldRequest, Output, OwnToClient, OwnToServer, Ruling, Verdict,
+};
 use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
 
@@ -28,6 +30,7 @@ impl PostgresSession {
                 .iter()
                 .map(|a| format!("{} {}:{}", a.action, a.object.kind, a.object.id()))
                 .collect(),
+            shape: hold.request.shape,
             in_transaction: self.transaction == b'T',
         };
         self.held = Some(Box::new(Held {
@@ -74,6 +77,26 @@ impl PostgresSession {
         let about = Some(verdict.approval());
         if let Some(held) = self.held.take_if(|held| held.approval == about) {
             self.settle_hold(*held, verdict, now);
+        }
+    }
+
+    /// The hold of request `seq` needs nobody's decision.
+    pub(crate) fn hold_settled(&mut self, seq: u32, verdict: &Verdict, now: Now) {
+        if let Some(held) = self.held.take_if(|held| held.hold.seq == seq) {
+            self.settle_hold(*held, verdict, now);
+        }
+    }
+
+    /// What runs under that grant ends, and the session with it: half a statement is no state that
+    /// a client knows how to go on from.
+    pub(crate) fn grant_ended(&mut self, approval: ApprovalId) {
+        let runs = self
+            .governor
+            .as_ref()
+            .is_some_and(|governor| governor.under().any(|open| open == approval));
+        if runs {
+            let text = "weir: the grant under which this statement ran is over";
+            self.fatal("57P01", text, CloseReason::Killed);
         }
     }
 

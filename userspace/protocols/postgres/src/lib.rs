@@ -33,6 +33,7 @@ mod values;
 pub mod vocabulary;
 pub mod wire;
 
+pub use crate::probe::MARK;
 pub use crate::session::{PostgresConfig, PostgresSession};
 pub use crate::snapshot::{SNAPSHOT_VERSION, SnapshotError};
 

@@ -14,8 +14,8 @@ use crate::pipeline::Expect;
 use crate::session::PostgresSession;
 use crate::wire::{Frame, backend, cstr, message};
 
-/// Every question begins so: a server's log shows whose it is.
-const MARK: &str = "/* weir */ ";
+/// Every question of Weir's own begins so: a server's log shows whose it is.
+pub const MARK: &str = "/* weir */ ";
 /// Name of our statement and portal at the server; closed at once.
 const NAME: &str = "weir probe";
 /// Names are qualified, so that no path can change what is asked. The second one gives the path that

@@ -16,6 +16,7 @@ use weir_govern::{
 };
 use weir_mask::{MaskKey, Patterns};
 use weir_model::fact::{Fact, FactContext, FactKind};
+use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
@@ -407,6 +408,8 @@ impl Session for PostgresSession {
             Event::HoldOpened { seq, approval } => self.hold_opened(seq, approval),
             Event::HoldFailed { seq } => self.hold_failed(seq, now),
             Event::HoldEnded(verdict) => self.hold_ended(&verdict, now),
+            Event::HoldSettled { seq, verdict } => self.hold_settled(seq, &verdict, now),
+            Event::GrantEnded { approval } => self.grant_ended(approval),
             Event::CancelAsked => self.cancel_asked(now),
             Event::Timeout => self.ask_catalog_again(),
             Event::Move => {}
@@ -468,6 +471,11 @@ impl Session for PostgresSession {
 
     fn snapshot(&self) -> Option<Snapshot> {
         self.save()
+    }
+
+    fn under(&self) -> Vec<ApprovalId> {
+        let governor = self.governor.as_ref();
+        governor.map_or_else(Vec::new, |governor| governor.under().collect())
     }
 
     fn finish(&mut self, reason: CloseReason, now: Now) -> bool {

@@ -410,6 +410,11 @@ fn understand_text(
     Ok(statements)
 }
 
+/// The server's grammar's tree of a text, for whoever reads definitions.
+pub(crate) fn parsed(sql: &str) -> Result<pg_raw_parse::ParseResult, SqlRefusal> {
+    tree::parse(sql)
+}
+
 /// What a text without a statement is: it touches nothing, and the server answers that it is empty.
 ///
 /// # Errors
@@ -432,7 +437,7 @@ pub fn nothing(
 }
 
 /// The grammar gives a start and a length; no length means up to the end.
-fn range_of(sql: &str, location: i32, length: i32) -> Range<usize> {
+pub(crate) fn range_of(sql: &str, location: i32, length: i32) -> Range<usize> {
     let start = usize::try_from(location).unwrap_or(0).min(sql.len());
     let rest = sql.get(start..).unwrap_or_default();
     let blank = rest.len() - rest.trim_ascii_start().len();

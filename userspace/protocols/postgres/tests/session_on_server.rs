@@ -546,3 +546,5 @@ fn server(name: &str) -> Server {
 mod cases;
 #[path = "session_on_server/defects.rs"]
 mod defects;
+#[path = "session_on_server/own_names.rs"]
+mod own_names;

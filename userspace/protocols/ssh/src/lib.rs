@@ -33,5 +33,6 @@ mod upstream;
 pub mod vocabulary;
 
 pub use crate::keys::{HostIdentity, KeyError, Login, ServerKeys, new_authority};
+pub use crate::question::command_line;
 pub use crate::serve::{Connect, Ending, Flow, serve, turn_away};
 pub use crate::upstream::Backend;

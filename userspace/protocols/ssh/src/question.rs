@@ -136,6 +136,18 @@ impl Place {
     }
 }
 
+/// What policy is asked about a command line that `user` runs on `target`, without a connection: for
+/// tests of policies and for people who ask why.
+#[must_use]
+pub fn command_line(target: &Arc<str>, user: &Arc<str>, command: &str) -> Request {
+    let place = Place {
+        target: Arc::clone(target),
+        user: Arc::clone(user),
+        requested: Arc::clone(user),
+    };
+    place.exec(command, false)
+}
+
 fn set<T: AsRef<str>>(items: impl Iterator<Item = T>) -> AttrValue {
     AttrValue::StringSet(items.map(|item| Arc::from(item.as_ref())).collect())
 }

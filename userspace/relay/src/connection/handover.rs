@@ -15,6 +15,7 @@ use weir_model::time::Now;
 use super::jobs::{Done, Jobs};
 use super::{Connection, START_TIME_MAX};
 use crate::arrival::{MAILBOX_MAX, record_refused};
+use crate::grants;
 use crate::holds::Waiter;
 use crate::host::Moving;
 use crate::moved::{self, Moved, SavedFlow};
@@ -85,7 +86,7 @@ impl Connection {
     fn wait_again(&mut self, held: Option<ApprovalId>) {
         if let Some(approval) = held {
             let mailbox = self.mailbox_sender.clone();
-            self.waiter = Some(Waiter::again(&self.node, approval, mailbox));
+            self.waiter = Some(Waiter::again(&self.node, (self.id, approval), mailbox));
         }
     }
 
@@ -219,7 +220,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
     node.metrics.flows_open.inc();
     let waiter = flow
         .held
-        .map(|approval| Waiter::again(&node, approval, mailbox_sender.clone()));
+        .map(|approval| Waiter::again(&node, (flow.id, approval), mailbox_sender.clone()));
     let mut connection = Connection {
         pen,
         id: flow.id,
@@ -256,8 +257,18 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         refusal: None,
         node,
     };
-    let upstream = connection.server.as_ref().and_then(Stream::local_addr);
-    connection.announce(&Subject::own(Arc::clone(&flow.principal)), upstream);
-    connection.keep_subject(Subject::own(flow.principal), now);
+    connection.settle_in(Subject::own(flow.principal), now);
     Ok(connection)
+}
+
+impl Connection {
+    /// Whose it is, and what its requests run under, counts in this process from now on.
+    fn settle_in(&mut self, subject: Subject, now: Now) {
+        let upstream = self.server.as_ref().and_then(Stream::local_addr);
+        self.announce(&subject, upstream);
+        self.keep_subject(subject, now);
+        for approval in self.session.under() {
+            grants::follow(&self.node, self.id, approval);
+        }
+    }
 }

@@ -109,6 +109,11 @@ async fn end_of_binding(
                 if let Some(Event::Kill { text, .. }) = event {
                     return text.to_owned();
                 }
+                if let Some(Event::GrantEnded { approval }) = event
+                    && gate.runs_under(approval)
+                {
+                    return "weir: the grant under which this ran is over".to_owned();
+                }
             }
             () = sleep_until(renewal.due) => {
                 if !renewal.renew(gate).await {

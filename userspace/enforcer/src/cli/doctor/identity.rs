@@ -1,11 +1,13 @@
 //! Identity: is Entra there, is the clock right, do the registrations hold as far as a token shows.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use weir_identify::{
     ClaimsSummary, ClockSkew, Identify, Method, Secret, Unidentified, WorkloadIdentity,
     registration_advice,
 };
+use weir_relay::WorkloadBinding;
 
 use super::{Report, State};
 use crate::config::{Config, How, TokenSource};
@@ -45,13 +47,20 @@ pub(super) async fn look(config: &Config, report: &mut Report) {
     if !nix::unistd::Uid::effective().is_root() {
         return report.say("sign-ins", State::Degraded, "not looked at: run as root");
     }
-    match identities::read(config) {
+    match identities::read(config, &Arc::default()) {
         Ok(bindings) => {
             let mut names: Vec<_> = bindings.keys().cloned().collect();
             names.sort();
             for name in names {
-                if let Some(binding) = bindings.get(&name) {
-                    sign_in(config, &identify, &binding.identity, report).await;
+                match bindings.get(&name) {
+                    Some(WorkloadBinding::Whole(one)) => {
+                        sign_in(config, &identify, one, report).await;
+                    }
+                    Some(WorkloadBinding::Pods(_)) => {
+                        let text = "not tried: each of its pods signs in for itself";
+                        report.say(&format!("sign-in of {name}"), State::Ok, text);
+                    }
+                    None => {}
                 }
             }
         }
@@ -96,6 +105,9 @@ fn handed(config: &Config, identity: &WorkloadIdentity) -> Result<Option<Secret>
         TokenSource::Request(request) => &request.credential_file,
         TokenSource::InContainer(_) => {
             return Err("not looked at: its token is inside a container".to_owned());
+        }
+        TokenSource::Kubelet => {
+            return Err("not looked at: each of its pods has a token of its own".to_owned());
         }
     };
     read(path).map(Some)

@@ -19,8 +19,23 @@ pub(in crate::config) struct RawPods {
     pub(in crate::config) service_account: Option<String>,
 }
 
+#[derive(Default)]
 pub(in crate::config) struct RawContainer {
     pub(in crate::config) path: String,
+    /// One of `runtimes`; any without.
+    pub(in crate::config) runtime: Option<String>,
+    pub(in crate::config) name: Option<String>,
+    pub(in crate::config) image: Option<String>,
+    pub(in crate::config) labels: Vec<(String, String)>,
+}
+
+/// A container runtime that speaks the Docker Engine API.
+pub(in crate::config) struct RawRuntime {
+    pub(in crate::config) path: String,
+    pub(in crate::config) name: String,
+    pub(in crate::config) socket: String,
+    /// `node.governed` without.
+    pub(in crate::config) cgroup_parents: Vec<String>,
 }
 
 /// `egress: listed`, and the list.
@@ -43,6 +58,7 @@ pub(in crate::config) struct RawAllow {
 pub(in crate::config) struct RawExempt {
     pub(in crate::config) cgroups: Vec<String>,
     pub(in crate::config) pods: Vec<RawPods>,
+    pub(in crate::config) containers: Vec<RawContainer>,
 }
 
 /// How the node asks the Kubernetes API.
@@ -55,6 +71,8 @@ pub(in crate::config) struct RawKubernetes {
     pub(in crate::config) node: Option<String>,
     /// The kubelet's `--cgroup-root`.
     pub(in crate::config) cgroup_root: Option<String>,
+    /// The kubelet's `--root-dir`.
+    pub(in crate::config) kubelet_dir: Option<String>,
 }
 
 #[derive(Default)]
@@ -85,9 +103,7 @@ impl RawMembers {
                 .map(|pods| RawPods::read(pods, problems)),
             container: section
                 .opt_section("container", problems)
-                .map(|container| RawContainer {
-                    path: path_of(&container),
-                }),
+                .map(|container| RawContainer::read(container, problems)),
         }
     }
 }
@@ -99,6 +115,33 @@ impl RawPods {
             namespace: section.text("namespace", problems),
             labels: section.text_map("labels", problems),
             service_account: section.opt_text("service_account", problems),
+        };
+        section.finish(problems);
+        raw
+    }
+}
+
+impl RawContainer {
+    fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let raw = Self {
+            path: path_of(&section),
+            runtime: section.opt_text("runtime", problems),
+            name: section.opt_text("name", problems),
+            image: section.opt_text("image", problems),
+            labels: section.text_map("labels", problems),
+        };
+        section.finish(problems);
+        raw
+    }
+}
+
+impl RawRuntime {
+    pub(super) fn read(mut section: Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let raw = Self {
+            path: path_of(&section),
+            name: section.text("name", problems),
+            socket: section.text("socket", problems),
+            cgroup_parents: section.texts("cgroup_parents", problems),
         };
         section.finish(problems);
         raw
@@ -137,8 +180,15 @@ impl RawExempt {
         let cgroups = section.texts("cgroups", problems);
         let pods = section.sections("pods", problems).into_iter();
         let pods = pods.map(|item| RawPods::read(item, problems)).collect();
+        let containers = section.sections("containers", problems).into_iter();
+        let containers = containers.map(|item| RawContainer::read(item, problems));
+        let containers = containers.collect();
         section.finish(problems);
-        Self { cgroups, pods }
+        Self {
+            cgroups,
+            pods,
+            containers,
+        }
     }
 }
 
@@ -150,6 +200,7 @@ impl RawKubernetes {
             token_file: section.text("token_file", problems),
             node: section.opt_text("node", problems),
             cgroup_root: section.opt_text("cgroup_root", problems),
+            kubelet_dir: section.opt_text("kubelet_dir", problems),
         };
         section.finish(problems);
         raw

@@ -77,10 +77,6 @@ fn every_problem_of_a_set_is_said() {
         &["workloads[0].unit: must lie below node.governed"],
     );
     one(
-        "container: { name: a }",
-        &["workloads[0].container: is not built yet"],
-    );
-    one(
         "pods: { labels: { app: 3 }, colour: red }",
         &[
             "workloads[0].pods.namespace: is required",
@@ -91,6 +87,57 @@ fn every_problem_of_a_set_is_said() {
     );
     let without = with(&[(OWN, "pods: { namespace: agents }")], "");
     expect(&without, &["kubernetes: is required"]);
+}
+
+const RUNTIMES: &str = "runtimes: [{ name: docker, socket: /run/docker.sock }]\n";
+
+#[test]
+fn containers_are_named_by_runtime_name_image_and_labels() {
+    let one =
+        |own: &str, more: &str, expected: &[&str]| expect(&with(&[(OWN, own)], more), expected);
+    for own in [
+        "container: { name: agent }",
+        "container: { image: \"agent:1\" }",
+        "container: { runtime: docker, labels: { app: agent } }",
+    ] {
+        one(own, RUNTIMES, &[]);
+    }
+    let named = with(&[(OWN, "container: { name: agent }")], RUNTIMES);
+    let config = parse(&named, Path::new("/etc/weir")).unwrap();
+    assert_eq!(config.runtimes[0].parents, ["/agents"]);
+    one(
+        "container: { name: /agent }",
+        RUNTIMES,
+        &["workloads[0].container.name: is agent without"],
+    );
+    one(
+        "container: {}",
+        RUNTIMES,
+        &["workloads[0].container: needs a name"],
+    );
+    one(
+        "container: { runtime: podman, name: a, colour: red }",
+        RUNTIMES,
+        &[
+            "workloads[0].container.colour: unknown name",
+            "workloads[0].container.runtime: is not one of runtimes",
+        ],
+    );
+    one("container: { name: a }", "", &["runtimes: is required"]);
+    let exempt = "exempt: { containers: [{ labels: { app: monitor } }] }\n";
+    expect(&with(&[], exempt), &["runtimes: is required"]);
+    expect(&with(&[], &format!("{exempt}{RUNTIMES}")), &[]);
+    expect(
+        &with(
+            &[],
+            "runtimes: [{ name: a, socket: docker.sock }, { name: a, socket: /s, cgroup_parents: [/agents/web, /docker] }]\n",
+        ),
+        &[
+            "runtimes[0].socket: must be the path",
+            "runtimes[1].name: is another runtime's too",
+            "runtimes[1].cgroup_parents[1]: must lie below node.governed",
+        ],
+    );
 }
 
 #[test]

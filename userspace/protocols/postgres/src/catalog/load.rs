@@ -260,7 +260,7 @@ fn load_routines(
             scalar: row.flag(4)?,
             returns_set: row.flag(5)?,
         };
-        for oid in row.text(6)?.split(' ') {
+        for oid in row.text(6).unwrap_or_default().split_ascii_whitespace() {
             let oid = oid
                 .parse()
                 .map_err(|_| CatalogError::Malformed("functions"))?;

@@ -117,6 +117,7 @@ impl Analyzer<'_> {
             | Node::MergeStmt(_) => {
                 let rows = self.query_node(node)?;
                 if self.returning {
+                    // What comes back is read, like the rows of a SELECT.
                     self.read_out(&rows)?;
                 }
                 let mut class = Class::new(StatementKind::Write);

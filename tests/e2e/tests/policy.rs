@@ -1,0 +1,209 @@
+//! Grants, prior decisions and the policy commands, over the whole path.
+
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use weir_e2e::lab::{Lab, finish};
+use weir_e2e::until;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn fill(lab: &Lab) -> Result<()> {
+    lab.server(
+        "insert into ledger select -i, i, i from generate_series(1, 9) i on conflict do nothing",
+    )?;
+    Ok(())
+}
+
+fn rows(lab: &Lab) -> Result<String> {
+    lab.server("select count(*) from ledger where id < 0")
+}
+
+fn approve(lab: &Lab, id: &str, grant: &[&str]) -> Result<()> {
+    let mut arguments = vec!["approvals", "approve", id, "--justification", "e2e"];
+    arguments.extend(grant);
+    let said = lab.weir(&arguments)?;
+    ensure!(said.code == 0, "{said:?}");
+    Ok(())
+}
+
+/// Starts a statement that waits, and gives its approval.
+fn held(lab: &Lab, sql: &str) -> Result<(Child, String)> {
+    let waiting = lab.psql_started("operator", &format!("{sql};\n"))?;
+    let id = lab.held(sql)?;
+    Ok((waiting, id))
+}
+
+fn running(lab: &Lab, text: &str) -> Result<()> {
+    let sql = format!(
+        "select count(*) from pg_stat_activity where state = 'active' and query like '%{text}%' \
+         and pid <> pg_backend_pid()"
+    );
+    until("a running statement", SOON, || {
+        Ok((lab.server(&sql)? == "1").then_some(()))
+    })
+}
+
+#[test]
+fn a_grant_lets_the_same_shape_go_until_it_is_revoked() -> Result<()> {
+    let lab = Lab::current()?;
+    fill(&lab)?;
+    lab.sign_in("alice")?;
+    let (waiting, id) = held(&lab, "delete from ledger where 1 = 1")?;
+    approve(&lab, &id, &["--grant", "shape", "--for", "10m"])?;
+    let said = finish(waiting)?;
+    ensure!(said.out.contains("DELETE"), "{said:?}");
+
+    // Another literal goes at once, another statement does not.
+    fill(&lab)?;
+    let said = lab.psql("operator", "delete from ledger where 2 = 2;\n")?;
+    ensure!(
+        said.out.contains("DELETE") && rows(&lab)? == "0",
+        "{said:?}"
+    );
+    fill(&lab)?;
+    let (waiting, other) = held(&lab, "delete from ledger")?;
+    let said = lab.weir(&["approvals", "deny", &other, "--justification", "e2e"])?;
+    ensure!(said.code == 0, "{said:?}");
+    finish(waiting)?;
+    let grants = lab.weir_json(&["grants", "ls"])?;
+    let grant = grants
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|grant| grant.get("id").and_then(Value::as_str) == Some(id.as_str()));
+    let uses = grant.and_then(|grant| grant.get("uses")?.as_i64());
+    ensure!(uses == Some(1), "{grants}");
+
+    // Taken back: the same shape waits again.
+    let said = lab.weir(&["grants", "revoke", &id, "--reason", "e2e"])?;
+    ensure!(said.code == 0, "{said:?}");
+    let (waiting, again) = held(&lab, "delete from ledger where 3 = 3")?;
+    ensure!(rows(&lab)? == "9", "it ran under a revoked grant");
+    let said = lab.weir(&["approvals", "deny", &again, "--justification", "e2e"])?;
+    ensure!(said.code == 0, "{said:?}");
+    finish(waiting)?;
+    Ok(())
+}
+
+#[test]
+fn revoking_a_grant_ends_what_runs_under_it() -> Result<()> {
+    let lab = Lab::current()?;
+    fill(&lab)?;
+    lab.sign_in("alice")?;
+    let sql = "delete from ledger where pg_sleep(600) is not null";
+    let (waiting, id) = held(&lab, sql)?;
+    approve(&lab, &id, &["--grant", "statement", "--for", "10m"])?;
+    running(&lab, "pg_sleep(600)")?;
+    let said = lab.weir(&["grants", "revoke", &id, "--reason", "e2e"])?;
+    ensure!(said.code == 0, "{said:?}");
+    let said = finish(waiting)?;
+    ensure!(said.err.contains("grant"), "{said:?}");
+    ensure!(rows(&lab)? == "9", "it ran to its end");
+    Ok(())
+}
+
+#[test]
+fn attack_a_statement_of_the_last_second_does_not_outlive_its_grant() -> Result<()> {
+    let lab = Lab::current()?;
+    fill(&lab)?;
+    lab.sign_in("alice")?;
+    let sql = "delete from ledger where pg_sleep(601) is not null";
+    let (waiting, id) = held(&lab, sql)?;
+    approve(&lab, &id, &["--grant", "statement", "--for", "3s"])?;
+    let said = finish(waiting)?;
+    ensure!(said.err.contains("grant"), "{said:?}");
+    ensure!(rows(&lab)? == "9", "it ran to its end");
+    Ok(())
+}
+
+#[test]
+fn a_decision_outlives_the_node_and_is_used_once() -> Result<()> {
+    let mut lab = Lab::current()?;
+    fill(&lab)?;
+    let sql = "delete from ledger where 'outlives' = 'outlives'";
+    let (waiting, id) = held(&lab, sql)?;
+    lab.kill("node")?;
+    finish(waiting).context("the client of the killed node")?;
+    lab.start_again()?;
+    lab.sign_in("alice")?;
+    approve(&lab, &id, &[])?;
+    let said = lab.psql("operator", &format!("{sql};\n"))?;
+    ensure!(
+        said.out.contains("DELETE") && rows(&lab)? == "0",
+        "{said:?}"
+    );
+    // Once: the next one waits.
+    fill(&lab)?;
+    let (waiting, again) = held(&lab, sql)?;
+    ensure!(
+        again != id && rows(&lab)? == "9",
+        "a decision was used twice"
+    );
+    let said = lab.weir(&["approvals", "deny", &again, "--justification", "e2e"])?;
+    ensure!(said.code == 0, "{said:?}");
+    finish(waiting)?;
+    Ok(())
+}
+
+#[test]
+fn attack_another_agent_does_not_use_a_grant() -> Result<()> {
+    let lab = Lab::current()?;
+    fill(&lab)?;
+    lab.sign_in("alice")?;
+    let (waiting, id) = held(&lab, "delete from ledger where 4 = 4")?;
+    approve(&lab, &id, &["--grant", "shape", "--for", "10m"])?;
+    finish(waiting)?;
+    fill(&lab)?;
+    let said = lab.psql("analyst", "delete from ledger where 4 = 4;\n")?;
+    ensure!(said.err.contains("42501") && rows(&lab)? == "9", "{said:?}");
+    let said = lab.weir(&["grants", "revoke", &id, "--reason", "end of the test"])?;
+    ensure!(said.code == 0, "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn policies_are_checked_and_learned_from_the_record() -> Result<()> {
+    let lab = Lab::current()?;
+    let said = lab.weir(&["policy", "check"])?;
+    ensure!(said.code == 0, "{said:?}");
+    let said = lab.weir(&["policy", "schema"])?;
+    ensure!(
+        said.code == 0 && said.out.contains("namespace Postgres"),
+        "{said:?}"
+    );
+    let said = lab.psql("analyst", "select count(*) from orders;\n")?;
+    ensure!(said.code == 0, "{said:?}");
+    let day = lab.server("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')")?;
+    let next =
+        lab.server("select to_char(now() at time zone 'UTC' + interval '1 day', 'YYYY-MM-DD')")?;
+    let arguments = [
+        "policy",
+        "learn",
+        "--from",
+        &day,
+        "--to",
+        &next,
+        "--workload",
+        "analyst",
+    ];
+    let learned = until("a record to learn from", SOON, || {
+        let Ok(report) = lab.weir_json(&arguments) else {
+            return Ok(None);
+        };
+        let policies = report.get("policies").and_then(Value::as_str);
+        let there = policies.is_some_and(|text| text.contains("demo/shop/public/orders"));
+        Ok(there.then_some(report))
+    })?;
+    let text = learned
+        .get("policies")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    ensure!(
+        !text.contains("Action::\"delete\""),
+        "more than an analyst did: {text}"
+    );
+    Ok(())
+}
