@@ -13,7 +13,6 @@ select p.id from people p join people q on p.ssn < q.ssn where q.id = 1 order by
 select id from people where id in (select id from people where pin % 2 = 0) order by id;
 select id, rank() over (order by ssn) from people order by id;
 select id, row_number() over (partition by pin % 2 order by id) from people order by id;
-select count(distinct left(ssn, 1)), count(distinct right(ssn, 1)), count(distinct substr(ssn, 3, 1)) from people;
 select id from people order by id limit (select pin % 5 from people where id = 1);
 select id from people, generate_series(1, pin % 3) order by id;
 select id, unnest(string_to_array(ssn, '3')) from people order by id;

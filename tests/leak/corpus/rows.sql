@@ -37,7 +37,7 @@ select id, ssn from people where id between 2 and 4 order by id;
 select id, ssn from people order by id for update;
 select id, ssn from people order by id for share of people;
 select city, array_agg(ssn order by id) from people group by city order by city;
-select city, count(ssn), max(email) from people group by rollup (city) order by city;
+select city, max(ssn), max(email) from people group by rollup (city) order by city;
 select id, ntile(3) over (order by id), ssn from people order by id;
 select id, nth_value(email, 2) over (order by id rows between unbounded preceding and unbounded following) from people order by id;
 select id, lead(ssn, 2, 'none') over w from people window w as (order by id) order by id;

@@ -35,7 +35,7 @@ select id, (home).street from people order by id;
 select id, (home).zip from people order by id;
 select id, lower(span), upper(span) from people order by id;
 select id, span * int4range(0, 268435456) from people order by id;
-select id, host(ip), masklen(ip) from people order by id;
+select id, host(ip) from people order by id;
 select id, trunc(mac) from people order by id;
 select id, bits & b'1111111111111111' from people order by id;
 select id, not flag from people order by id;

@@ -84,12 +84,16 @@ pub const CATALOG_QUERIES: &[CatalogQuery] = &[
     },
     CatalogQuery {
         name: "generated",
-        sql: "SELECT d.objid, d.objsubid, d.refobjsubid FROM pg_catalog.pg_depend d \
-              JOIN pg_catalog.pg_attribute a ON a.attrelid = d.objid AND a.attnum = d.objsubid \
-              WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+        // Older servers hang the dependency on the column, newer ones on its default.
+        sql: "SELECT a.attrelid, a.attnum, d.refobjsubid FROM pg_catalog.pg_attribute a \
+              LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum \
+              JOIN pg_catalog.pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid > 0 \
+              AND d.refobjsubid <> a.attnum \
               AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-              AND d.objid = d.refobjid AND d.objsubid > 0 AND d.refobjsubid > 0 \
-              AND a.attgenerated <> ''",
+              AND ((d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+                    AND d.objid = a.attrelid AND d.objsubid = a.attnum) \
+                OR (d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid)) \
+              WHERE a.attgenerated <> ''",
     },
     CatalogQuery {
         name: "types",

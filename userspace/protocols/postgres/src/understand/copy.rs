@@ -88,7 +88,14 @@ impl Analyzer<'_> {
         self.touch_relation("select", relation)?;
         self.touch_relation("copyOut", relation)?;
         let all = self.relation_columns(relation.oid)?;
-        let columns = self.copy_columns(copy, &all)?;
+        let mut columns = self.copy_columns(copy, &all)?;
+        if copy.attlist().is_empty() {
+            // Generated columns are not copied unless they are named.
+            columns.retain(|column| {
+                let of = relation.column(&column.name);
+                of.is_none_or(|of| of.computed_from.is_empty())
+            });
+        }
         Ok(Rows {
             columns,
             ..Rows::default()
