@@ -30,7 +30,7 @@ pub(crate) struct PostgresArgs {
     /// Only these modes of the corpus
     #[arg(long, value_delimiter = ',', value_name = "MODE")]
     modes: Vec<String>,
-    /// Three modes, and every 20th of the statements that are made from the server's catalog
+    /// Two modes, and every 20th of the statements that are made from the server's catalog
     #[arg(long)]
     short: bool,
     /// Leave the lab up

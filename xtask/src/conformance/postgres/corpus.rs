@@ -19,8 +19,8 @@ const MODES: [&str; 7] = [
     "pipelined",
     "batched",
 ];
-/// The most different ways of sending, for the short form.
-const SHORT_MODES: [&str; 3] = ["simple", "extended", "batched"];
+/// For the short form.
+const SHORT_MODES: [&str; 2] = ["simple", "extended"];
 /// Of the statements made from the catalog, in the short form.
 const SHORT_EVERY: &str = "20";
 pub(super) const DATABASE: &str = "conformance";
