@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: libFuzzer over everything that reads what others wrote.
 //!
-//! The targets are one program in a workspace of its own (`fuzz/`), instrumented by the pinned
+//! The targets are one program in a workspace of its own (`tests/fuzz/`), instrumented by the pinned
 //! toolchain. Without a sanitizer: the crates that are fuzzed forbid unsafe code.
 
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use crate::{place, run, say};
     WEIR_FUZZ_TARGET=postgres-sql target/fuzz/release/weir-fuzz FILE"
 )]
 pub(crate) struct FuzzArgs {
-    /// Targets: see `fuzz/src/main.rs`
+    /// Targets: see `tests/fuzz/src/main.rs`
     #[arg(value_name = "TARGET", required_unless_present = "all")]
     targets: Vec<String>,
     /// Every target
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<ExitCode> {
 
 /// The names in the table of targets.
 fn known() -> Result<Vec<String>> {
-    let path = place::root().join("fuzz/src/main.rs");
+    let path = place::root().join("tests/fuzz/src/main.rs");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let names = text.lines().filter_map(|line| {
         let name = line.trim().strip_prefix("(\"")?;
@@ -105,9 +105,9 @@ fn build() -> Result<PathBuf> {
     command
         .args(["build", "--release", "--locked", "--color", "never"])
         .arg("--manifest-path")
-        .arg(place::root().join("fuzz/Cargo.toml"))
+        .arg(place::root().join("tests/fuzz/Cargo.toml"))
         .env("CARGO_TARGET_DIR", &target)
-        .env("RUSTC_WRAPPER", place::root().join("fuzz/rustc.sh"));
+        .env("RUSTC_WRAPPER", place::root().join("tests/fuzz/rustc.sh"));
     run::logged(
         &step,
         &place::target().join("xtask-logs/fuzz-build.log"),

@@ -6,7 +6,7 @@ mod masks;
 mod outputs;
 mod postgres;
 mod session;
-#[path = "../../userspace/protocols/ssh/src/sftp/wire.rs"]
+#[path = "../../../userspace/protocols/ssh/src/sftp/wire.rs"]
 #[expect(dead_code, unreachable_pub, reason = "only the decoders are of interest")]
 mod sftp;
 mod sql;
