@@ -248,7 +248,7 @@ fn tokens_are_taken_over_tls_only() {
     }
     for (bad, expected) in [
         (
-            "tls: { agent: off, names: [x] }",
+            "tls: { agent: \"off\", names: [x] }",
             "targets[0].tls.agent: must be required with",
         ),
         (

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
-use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows};
+use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogQuery, CatalogRows, LIVE_QUERIES};
 use weir_postgres::understand::{NameScope, SqlLimits, SqlRefusal, Statement, understand};
 
 const SCHEMA: &str = include_str!("sql_on_server.schema.sql");
@@ -166,8 +166,12 @@ impl Drop for Server {
 }
 
 async fn load(client: &Client) -> Catalog {
+    Catalog::from_rows(&answers(client, CATALOG_QUERIES).await).expect("a catalog")
+}
+
+async fn answers(client: &Client, queries: &[CatalogQuery]) -> CatalogRows {
     let mut rows = CatalogRows::default();
-    for query in CATALOG_QUERIES {
+    for query in queries {
         let answer = client.simple_query(query.sql).await.expect(query.name);
         let cells = answer
             .iter()
@@ -184,7 +188,7 @@ async fn load(client: &Client) -> Catalog {
             .collect();
         rows.0.push((query.name, cells));
     }
-    Catalog::from_rows(&rows).expect("a catalog")
+    rows
 }
 
 fn understood(catalog: &Catalog, sql: &str) -> Result<Vec<Statement>, SqlRefusal> {
@@ -314,6 +318,42 @@ fn columns_agree_with_the_server() {
             differences.len(),
             differences.join("\n")
         );
+    });
+}
+
+#[test]
+fn what_a_session_sees_itself_is_understood_alike() {
+    let server = Server::start("weir-live");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let client = server.client().await;
+        client.batch_execute(SCHEMA).await.expect("the schema");
+        let doubled = "CREATE TABLE doubled (a text, b text GENERATED ALWAYS AS (upper(a)) STORED)";
+        client
+            .batch_execute(doubled)
+            .await
+            .expect("a generated column");
+        let catalog = load(&server.client().await).await;
+        let renewed = catalog.renewed(&answers(&client, LIVE_QUERIES).await);
+        let renewed = renewed.expect("a catalog");
+        let generated = understood(&renewed, "SELECT b FROM doubled");
+        assert!(format!("{generated:?}").contains("\"a\""), "{generated:?}");
+        for sql in CORPUS
+            .split(";\n")
+            .chain(["SELECT b FROM doubled", "SELECT * FROM doubled"])
+            .map(str::trim)
+            .filter(|sql| !sql.is_empty())
+        {
+            let before = understood(&catalog, sql);
+            assert_eq!(
+                format!("{before:?}"),
+                format!("{:?}", understood(&renewed, sql)),
+                "{sql}"
+            );
+        }
     });
 }
 

@@ -76,7 +76,7 @@ fn what_a_console_must_not_be() {
 
 fn notifiers(one: &str) -> String {
     let groups = format!("reviewer_groups: {{ dba: \"{GROUP}\" }}");
-    format!("{GOOD}approvals: {{ {groups}, notifiers: [{{ name: n, {one} }}] }}\n")
+    format!("{GOOD}approvals: {{ {groups}, notifiers: [{{ name: one, {one} }}] }}\n")
 }
 
 #[test]

@@ -2,8 +2,6 @@
 //!
 //! Only what is not the server's own is asked; the rest comes from the snapshot that the session had.
 
-#[cfg(test)]
-use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
@@ -100,13 +98,19 @@ pub const LIVE_QUERIES: &[CatalogQuery] = &[
     },
     CatalogQuery {
         name: "generated",
-        sql: "SELECT d.objid, d.objsubid, d.refobjsubid FROM pg_catalog.pg_depend d \
-              JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.objid \
-              AND a.attnum OPERATOR(pg_catalog.=) d.objsubid \
-              WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+        // Older servers hang the dependency on the column, newer ones on its default.
+        sql: "SELECT a.attrelid, a.attnum, d.refobjsubid FROM pg_catalog.pg_attribute a \
+              LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid OPERATOR(pg_catalog.=) a.attrelid \
+              AND f.adnum OPERATOR(pg_catalog.=) a.attnum \
+              JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) a.attrelid \
+              AND d.refobjsubid OPERATOR(pg_catalog.>) 0 \
+              AND d.refobjsubid OPERATOR(pg_catalog.<>) a.attnum \
               AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
-              AND d.objid OPERATOR(pg_catalog.=) d.refobjid AND d.objsubid OPERATOR(pg_catalog.>) 0 \
-              AND d.refobjsubid OPERATOR(pg_catalog.>) 0 AND a.attgenerated OPERATOR(pg_catalog.<>) ''",
+              AND ((d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid \
+                    AND d.objid OPERATOR(pg_catalog.=) a.attrelid AND d.objsubid OPERATOR(pg_catalog.=) a.attnum) \
+                OR (d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid \
+                    AND d.objid OPERATOR(pg_catalog.=) f.oid)) \
+              WHERE a.attgenerated OPERATOR(pg_catalog.<>) ''",
     },
     CatalogQuery {
         name: "types",
@@ -199,12 +203,11 @@ mod tests {
 
     fn rows(relations: &[[&str; 6]]) -> CatalogRows {
         let text = |cells: &[&str]| cells.iter().map(|cell| Some((*cell).to_owned())).collect();
-        let mut all: HashMap<&'static str, Vec<Vec<Option<String>>>> = LIVE_QUERIES
-            .iter()
-            .map(|query| (query.name, Vec::new()))
-            .collect();
-        all.insert("relations", relations.iter().map(|row| text(row)).collect());
-        CatalogRows(all.into_iter().collect())
+        let answers = LIVE_QUERIES.iter().map(|query| match query.name {
+            "relations" => ("relations", relations.iter().map(|row| text(row)).collect()),
+            name => (name, Vec::new()),
+        });
+        CatalogRows(answers.collect())
     }
 
     #[test]
