@@ -235,7 +235,7 @@ def _():
         assert parsed["version"] == 1, name
         assert set(parsed) <= {"version", "node", "identity", "workloads", "targets", "policies",
                                "exempt", "kubernetes", "runtimes", "dns", "masking", "record", "approvals",
-                               "admin"}, name
+                               "admin", "console"}, name
 
 
 ALERTS = DEPLOY / "alerts" / "weir.yaml"

@@ -248,8 +248,12 @@ fn what_agents_write_stays_text_in_the_browser() -> Result<()> {
 fn a_recorded_terminal_is_played() -> Result<()> {
     let lab = Lab::current()?;
     let steps = [("$", "echo played-$((40+2))\n"), ("played-42", "exit\n")];
-    let ended = lab.on_terminal("operator", &["ssh", "-tt", "host.demo.internal"], &steps)?;
-    let said = finish(ended)?;
+    let waiting = lab.on_terminal("operator", &["ssh", "-tt", "host.demo.internal"], &steps)?;
+    let id = lab.held("shell")?;
+    let approve = ["approvals", "approve", &id, "--justification", "ticket 5"];
+    let approved = lab.weir(&approve)?;
+    ensure!(approved.code == 0, "{approved:?}");
+    let said = finish(waiting)?;
     ensure!(said.out.contains("played-42"), "{said:?}");
     let browser = signed_in(&lab, "dora")?;
     until("the session in the record", Duration::from_secs(30), || {
