@@ -247,6 +247,7 @@ fn what_agents_write_stays_text_in_the_browser() -> Result<()> {
 #[test]
 fn a_recorded_terminal_is_played() -> Result<()> {
     let lab = Lab::current()?;
+    lab.sign_in("alice")?;
     let steps = [("$", "echo played-$((40+2))\n"), ("played-42", "exit\n")];
     let waiting = lab.on_terminal("operator", &["ssh", "-tt", "host.demo.internal"], &steps)?;
     let id = lab.held("shell")?;
