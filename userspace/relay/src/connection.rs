@@ -299,7 +299,9 @@ impl Connection {
     /// TLS from the first byte, where the protocol would else ask for it in its own stream. A client
     /// that does so names the protocol (ALPN), so that nobody else's TLS is taken for it.
     async fn direct_tls(&mut self) -> Result<(), CloseReason> {
-        if self.target.tls.is_none() || self.target.protocol.tls_request().is_none() {
+        // A flow that moved here is in the clear, and its client may be silent for hours.
+        let moved = self.context.is_some();
+        if moved || self.target.tls.is_none() || self.target.protocol.tls_request().is_none() {
             return Ok(());
         }
         let Stream::Plain(plain) = &self.client else {

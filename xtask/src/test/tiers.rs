@@ -35,6 +35,19 @@ const fn tests(name: &'static str, run: fn(&Step) -> Result<Outcome>) -> Tier {
     }
 }
 
+/// Not in the whole run yet, since they fail; by name they run like any other.
+pub(super) const UNFINISHED: &[(&str, &str)] = &[
+    (
+        "console",
+        "a click that comes right with a page is lost at times",
+    ),
+    (
+        "leak",
+        "COPY of a whole table with a generated column tells masked values apart",
+    ),
+    ("postgres", "some statements still differ"),
+];
+
 pub(super) const ALL: &[Tier] = &[
     check("fmt", fmt),
     check("tidy", tidied),
