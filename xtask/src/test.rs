@@ -25,7 +25,7 @@ use crate::{say, setup};
 )]
 pub(crate) struct TestArgs {
     /// Only these tiers: fmt tidy clippy unit golden sim doc kernel identity live policy evidence
-    /// deploy kubernetes ssh e2e sets upgrade leak postgres
+    /// deploy kubernetes ssh e2e sets upgrade brokers leak postgres
     #[arg(long = "tier", value_name = "NAME")]
     tiers: Vec<String>,
     /// A tier that cannot run fails
@@ -82,9 +82,26 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     Ok(summarise(&lines, args.strict))
 }
 
+/// Not in the whole run yet, since they fail; by name they run like any other.
+const UNFINISHED: &[(&str, &str)] = &[
+    (
+        "brokers",
+        "sessions over broker restarts stand still behind another upgrade test",
+    ),
+    (
+        "console",
+        "a click that comes right with a page is lost at times",
+    ),
+    (
+        "leak",
+        "COPY of a whole table with a generated column tells masked values apart",
+    ),
+    ("postgres", "some statements still differ"),
+];
+
 /// Why a tier that nobody named is not run.
 fn left_out(tier: &str, named: &[String]) -> Option<String> {
-    let (_, why) = tiers::UNFINISHED.iter().find(|(name, _)| *name == tier)?;
+    let (_, why) = UNFINISHED.iter().find(|(name, _)| *name == tier)?;
     named
         .is_empty()
         .then(|| format!("unfinished: {why}; --tier {tier} runs it"))
