@@ -82,7 +82,7 @@ pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pod
 fn elsewhere() -> String {
     [
         GOLDEN, SIM, KERNEL, IDENTITY, POLICY, EVIDENCE, KUBERNETES, SSH, CONSOLE, E2E, UPGRADE,
-        SETS, LEAK,
+        BROKERS, SETS, LEAK,
     ]
     .join(" | ")
         + " | "
