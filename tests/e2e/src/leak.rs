@@ -142,7 +142,7 @@ fn unhexed(text: &str) -> Result<Vec<u8>> {
 fn read(answer: &mut Answer) -> Result<()> {
     let raw = answer.raw.clone();
     let mut rest = raw.as_slice();
-    let mut copy_binary = false;
+    let mut copying = Copying::default();
     while !rest.is_empty() {
         let (tag, length) = (rest[0], word(rest, 1)? as usize);
         let body = rest.get(5..length + 1).context("a whole message")?;
@@ -150,10 +150,16 @@ fn read(answer: &mut Answer) -> Result<()> {
         match tag {
             b'D' => answer.rows.push(cells(body)?),
             b'd' => {
-                let row = copied(body, &mut copy_binary)?;
+                let row = copied(body, &copying)?;
                 answer.rows.extend(row);
             }
-            b'H' => copy_binary = false,
+            b'H' => {
+                let count = body.get(1..3).context("a number of columns")?;
+                copying = Copying {
+                    binary: body.first() == Some(&1),
+                    columns: usize::from(u16::from_be_bytes(count.try_into()?)),
+                };
+            }
             b'T' => answer.told.push(description(body)?),
             b'E' | b'N' => {
                 let fields: Vec<&[u8]> = body.split(|byte| *byte == 0).collect();
@@ -221,24 +227,75 @@ fn cells(body: &[u8]) -> Result<Row> {
     Ok(row)
 }
 
-/// A row of COPY. Values of the corpus hold no delimiter.
-fn copied(body: &[u8], binary: &mut bool) -> Result<Option<Row>> {
+/// What CopyOutResponse says of the rows that follow.
+#[derive(Default)]
+struct Copying {
+    binary: bool,
+    columns: usize,
+}
+
+/// A row of COPY. Which text format it has is not said: it is the one that gives as many fields as
+/// there are columns.
+fn copied(body: &[u8], copying: &Copying) -> Result<Option<Row>> {
     const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-    let mut body = body;
-    if let Some(rest) = body.strip_prefix(SIGNATURE) {
-        *binary = true;
-        body = rest.get(8..).context("a header")?;
-    }
-    if *binary {
-        let end = body.is_empty() || body == [0xff, 0xff];
-        return if end { Ok(None) } else { cells(body).map(Some) };
+    if copying.binary {
+        let rows = match body.strip_prefix(SIGNATURE) {
+            Some(rest) => rest.get(8..).context("a header")?,
+            None => body,
+        };
+        let end = rows.is_empty() || rows == [0xff, 0xff];
+        return if end { Ok(None) } else { cells(rows).map(Some) };
     }
     let line = body.strip_suffix(b"\n").unwrap_or(body);
-    let delimiter = [b'\t', b'|', b';', b',']
+    let fields = [b'\t', b'|']
         .into_iter()
-        .find(|byte| line.contains(byte));
-    let fields = line.split(|byte| Some(*byte) == delimiter);
-    Ok(Some(fields.map(|field| Some(field.to_vec())).collect()))
+        .map(|delimiter| unescaped(line, delimiter))
+        .chain([b';', b','].map(|delimiter| unquoted_csv(line, delimiter)))
+        .find(|fields| fields.len() == copying.columns)
+        .with_context(|| format!("a row of {} columns: {line:?}", copying.columns))?;
+    Ok(Some(fields.into_iter().map(Some).collect()))
+}
+
+/// Fields of the text format; a backslash that was doubled is one again.
+fn unescaped(line: &[u8], delimiter: u8) -> Vec<Vec<u8>> {
+    let fields = line.split(|byte| *byte == delimiter);
+    fields
+        .map(|field| {
+            let mut value = Vec::new();
+            let mut bytes = field.iter();
+            while let Some(byte) = bytes.next() {
+                value.push(*byte);
+                if *byte == b'\\' && bytes.as_slice().first() == Some(&b'\\') {
+                    bytes.next();
+                }
+            }
+            value
+        })
+        .collect()
+}
+
+/// Fields of CSV with double quotes.
+fn unquoted_csv(line: &[u8], delimiter: u8) -> Vec<Vec<u8>> {
+    let mut fields = Vec::new();
+    let mut field = Vec::new();
+    let mut quoted = false;
+    let mut before = 0;
+    for byte in line {
+        match byte {
+            b'"' => {
+                // The second one of a pair stands for itself.
+                if !quoted && before == b'"' {
+                    field.push(b'"');
+                }
+                quoted = !quoted;
+            }
+            byte if *byte == delimiter && !quoted => fields.push(std::mem::take(&mut field)),
+            byte => field.push(*byte),
+        }
+        before = *byte;
+    }
+    fields.push(field);
+    fields
 }
 
 impl Answer {

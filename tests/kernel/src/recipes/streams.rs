@@ -471,7 +471,11 @@ fn reuse(scene: &Scene) -> io::Result<String> {
         calls::bind(&socket, &Addr::of(source))?;
         let answer = connected(socket, to);
         if to == scene.v4() {
-            let answer = answer?;
+            let answer = match answer {
+                // The other side had not seen the reset yet: TCP asks again later than we wait.
+                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => continue,
+                answer => answer?,
+            };
             if let Ok(before) = &said
                 && before != &answer
             {

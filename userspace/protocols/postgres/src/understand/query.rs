@@ -204,6 +204,12 @@ impl Analyzer<'_> {
                     .iter()
                     .any(|step| matches!(step, Node::A_Star(_)))
             {
+                if let Some(star) = self.star_of_row(part)? {
+                    rows.open |= star.open;
+                    rows.rest.join(&star.rest);
+                    rows.columns.extend(star.columns);
+                    continue;
+                }
                 // (composite).*: as many columns as the type has.
                 let flow = self.read(target.val())?;
                 rows.open = true;

@@ -105,25 +105,44 @@ impl Analyzer<'_> {
         &mut self,
         part: &A_Indirection,
     ) -> Result<Option<Output>, SqlRefusal> {
-        let (Node::ColumnRef(row), 1) = (part.arg(), part.indirection().len()) else {
-            return Ok(None);
-        };
         let field = part.indirection().first().and_then(|step| step.as_str());
-        let table = row.fields().first().and_then(Node::as_str);
-        let (Some(table), Some(field), 1) = (table, field, row.fields().len()) else {
+        let (Some(table), Some(field)) = (self.whole_row(part)?, field) else {
             return Ok(None);
-        };
-        let of_row = match self.unqualified(table)? {
-            Some(found) => found.described.is_none() && found.plain.is_none(),
-            None => false,
         };
         let known = self
             .item(None, table)
             .is_some_and(|item| item.columns.iter().any(|column| &*column.name == field));
-        if !of_row || !known {
+        if !known {
             return Ok(None);
         }
         self.qualified_column(None, table, field)
+    }
+
+    /// `(t).*`, where `t` is something in FROM and no column: the server expands it as `t.*`.
+    pub(super) fn star_of_row(&mut self, part: &A_Indirection) -> Result<Option<Rows>, SqlRefusal> {
+        if !matches!(part.indirection().first(), Some(Node::A_Star(_))) {
+            return Ok(None);
+        }
+        match self.whole_row(part)? {
+            Some(table) => self.star(&[table]).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The name in front of the one step, if it stands for a row in FROM.
+    fn whole_row<'n>(&mut self, part: &'n A_Indirection) -> Result<Option<&'n str>, SqlRefusal> {
+        let (Node::ColumnRef(row), 1) = (part.arg(), part.indirection().len()) else {
+            return Ok(None);
+        };
+        let (Some(table), 1) = (
+            row.fields().first().and_then(Node::as_str),
+            row.fields().len(),
+        ) else {
+            return Ok(None);
+        };
+        let found = self.unqualified(table)?;
+        let of_row = found.is_some_and(|found| found.described.is_none() && found.plain.is_none());
+        Ok((of_row && self.item(None, table).is_some()).then_some(table))
     }
 
     fn item(&self, schema: Option<&str>, table: &str) -> Option<&Item> {
