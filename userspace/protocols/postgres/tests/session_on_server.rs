@@ -30,6 +30,7 @@ const SESSION: SessionId = SessionId(7);
 const POLICIES: &str = r#"
 @id("all") permit (principal, action, resource in Weir::Target::"t");
 @id("no-truncate") forbid (principal, action == Postgres::Action::"truncate", resource);
+@id("no-program") forbid (principal, action == Postgres::Action::"runProgram", resource);
 @id("mask") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
     resource == Postgres::Column::"t/postgres/public/customers/ssn");
 @id("hold") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource);
@@ -263,12 +264,23 @@ struct Talk<'a> {
     seen: Vec<u8>,
     facts: Vec<Fact>,
     holds: usize,
+    /// What went to the server.
+    sent: Vec<u8>,
     closed: bool,
     clock: u64,
 }
 
 impl<'a> Talk<'a> {
     fn open(server: &'a Server) -> Self {
+        let detectors = Patterns::new(&Detector::ALL, &[]).expect("patterns");
+        Self::with(server, Some(Arc::new(detectors)))
+    }
+
+    fn without_detectors(server: &'a Server) -> Self {
+        Self::with(server, None)
+    }
+
+    fn with(server: &'a Server, patterns: Option<Arc<Patterns>>) -> Self {
         let now = Now {
             mono_us: 1,
             wall_us: 1_800_000_000_000_000,
@@ -286,9 +298,7 @@ impl<'a> Talk<'a> {
                 secret: Box::new([1, 2, 3, 4]),
             },
             mask_key: MaskKey::new([3; 32]),
-            patterns: Some(Arc::new(
-                Patterns::new(&Detector::ALL, &[]).expect("patterns"),
-            )),
+            patterns,
             ..PostgresConfig::default()
         });
         let mut talk = Self {
@@ -301,6 +311,7 @@ impl<'a> Talk<'a> {
             seen: Vec::new(),
             facts: Vec::new(),
             holds: 0,
+            sent: Vec::new(),
             closed: false,
             clock: 1,
         };
@@ -347,9 +358,9 @@ impl<'a> Talk<'a> {
         match output {
             Output::ToServer(bytes) => {
                 let upstream = self.upstream.as_mut().expect("connected");
-                upstream
-                    .write_all(&bytes.into_bytes())
-                    .expect("the server takes bytes");
+                let bytes = bytes.into_bytes();
+                upstream.write_all(&bytes).expect("the server takes bytes");
+                self.sent.extend_from_slice(&bytes);
             }
             Output::ToClient(bytes) => self.seen.extend_from_slice(&bytes.into_bytes()),
             Output::Identify => self.session.handle(Event::Identified(governor()), now),
@@ -392,12 +403,19 @@ impl<'a> Talk<'a> {
                 self.seen
                     .extend_from_slice(format!("<closed {}>", reason.label()).as_bytes());
             }
+            // As libpq does: a connection of its own, which the server closes.
+            Output::SendCancel(bytes) => {
+                let mut other = TcpStream::connect(("127.0.0.1", self.server.port)).expect("up");
+                other
+                    .write_all(&bytes.into_bytes())
+                    .expect("the server takes bytes");
+                other.read_to_end(&mut Vec::new()).ok();
+            }
             Output::UpgradeTls(_)
             | Output::Present(_)
             | Output::AbandonHold(_)
             | Output::RegisterCancel(_)
-            | Output::AskCancel(_)
-            | Output::SendCancel(_) => {}
+            | Output::AskCancel(_) => {}
         }
     }
 
