@@ -153,6 +153,7 @@ fn annotation() -> impl Strategy<Value = (&'static str, &'static str)> {
         1 => Just(("forbid", r#"@hold("dba")"#)),
         1 => Just(("forbid", r#"@hold("sre") @approvals("2")"#)),
         1 => Just(("forbid", r#"@limit("rows:10")"#)),
+        1 => Just(("forbid", r#"@budget("rows:10 per 1h")"#)),
         1 => Just(("forbid", r#"@mask("hash")"#)),
         1 => Just(("forbid", r#"@mask("redact")"#)),
         1 => Just(("permit", r#"@predicate("masked")"#)),

@@ -516,7 +516,11 @@ impl PostgresSession {
             changes.catalog |= more.catalog;
         }
         self.note_changes(&statement.kind, changes);
-        Running::new(permit.seq(), reach, &statement.kind, changes)
+        let mut running = Running::new(permit.seq(), reach, &statement.kind, changes);
+        if let Some(governor) = &mut self.governor {
+            running.spending = governor.spending(permit.seq());
+        }
+        running
     }
 
     /// What has to be asked again before the next decision.

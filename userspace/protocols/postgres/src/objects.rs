@@ -23,7 +23,7 @@ use crate::expect_query::Understood;
 use crate::plan::{FieldsCell, Masking, Reach};
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::understand::{Changes, Statement, StatementKind};
+use crate::understand::{Changes, SqlRefusal, Statement, StatementKind};
 
 /// Prepared statements, and portals with cursors, of one session.
 pub(crate) const OBJECTS_MAX: usize = 10_000;
@@ -304,6 +304,20 @@ impl PostgresSession {
 
     /// Checks the names in a text of SQL before anything of it is decided. `Ok(false)`: later.
     pub(crate) fn names_known(
+        &mut self,
+        statements: &[Arc<Statement>],
+        now: Now,
+    ) -> Result<bool, Bytes> {
+        let known = self.each_name_known(statements, now);
+        if known.is_err() && self.transaction == b'E' && self.idle() {
+            // The server looks at nothing else then.
+            let refusal = SqlRefusal::TransactionFailed;
+            return Err(reply::refusal(&refusal, self.session_id()).0);
+        }
+        known
+    }
+
+    fn each_name_known(
         &mut self,
         statements: &[Arc<Statement>],
         now: Now,

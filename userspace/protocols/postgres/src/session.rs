@@ -411,7 +411,10 @@ impl Session for PostgresSession {
             Event::HoldSettled { seq, verdict } => self.hold_settled(seq, &verdict, now),
             Event::GrantEnded { approval } => self.grant_ended(approval),
             Event::CancelAsked => self.cancel_asked(now),
-            Event::Timeout => self.ask_catalog_again(),
+            Event::Timeout => {
+                self.ask_catalog_again();
+                self.time_is_up(now);
+            }
             Event::Move => {}
             Event::ClientClosed => {
                 if self.server_key.is_some() && !matches!(self.state, State::Closed) {
@@ -440,10 +443,21 @@ impl Session for PostgresSession {
     }
 
     fn poll_timeout(&self) -> Option<(u64, &'static str)> {
-        let State::Restored { again_us, .. } = &self.state else {
-            return None;
-        };
-        again_us.map(|due_us| (due_us, "catalog"))
+        match &self.state {
+            State::Restored { again_us, .. } => again_us.map(|due_us| (due_us, "catalog")),
+            State::Query => {
+                let due_us = self.governor.as_ref()?.time_is_up_us()?;
+                Some((due_us, "budget"))
+            }
+            State::Startup { .. }
+            | State::Tls
+            | State::Token
+            | State::Principal
+            | State::Upstream
+            | State::Login(_)
+            | State::FirstCatalog
+            | State::Closed => None,
+        }
     }
 
     fn wants_client(&self) -> bool {

@@ -36,6 +36,10 @@ const POLICIES: &str = r#"
 @id("hold") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource);
 @id("few") @limit("rows:3") forbid (principal, action == Postgres::Action::"select",
     resource == Postgres::Table::"t/postgres/other/many");
+@id("few-here") @budget("rows:6 per session") forbid (principal, action == Postgres::Action::"select",
+    resource == Postgres::Table::"t/postgres/other/budgeted");
+@id("not-long") @budget("seconds:2, statements:3 per 1h") forbid (principal, action == Postgres::Action::"select",
+    resource == Postgres::Table::"t/postgres/other/slow");
 @id("detect") @detect("all") forbid (principal, action == Postgres::Action::"readColumn",
     resource in Postgres::Table::"t/postgres/other/many");
 "#;
@@ -48,6 +52,10 @@ insert into other.customers values (1, 'open', 'open');
 create table other.many (n int, note text, number bigint);
 insert into other.many select g, 'paid by 4111 1111 1111 1111', case g when 1 then 4111111111111111 else 1234 end
     from generate_series(1, 10) g;
+create table other.budgeted (n int);
+insert into other.budgeted select generate_series(1, 10);
+create table other.slow (n int);
+insert into other.slow values (1);
 ";
 
 struct Server {

@@ -188,7 +188,8 @@ fn defect_5_every_execution_is_a_record_with_its_parameters() {
     assert_eq!(talk.submitted("select $1") - prepared, EXECUTIONS);
     for number in 0..EXECUTIONS {
         let value = format!("\"value-{number}\"");
-        let with = |fact: &&Fact| fact.kind == FactKind::Request && fact.parameters.contains(&value);
+        let with =
+            |fact: &&Fact| fact.kind == FactKind::Request && fact.parameters.contains(&value);
         assert_eq!(talk.facts.iter().filter(with).count(), 1, "{value}");
     }
     // Each has its answer, with the row that came back.
@@ -227,7 +228,10 @@ fn defect_6_other_spellings_and_programs_are_seen() {
         let denied = talk.facts.last().expect("a record");
         assert_eq!(&*denied.rule, "no-program");
         assert!(
-            denied.effects.iter().any(|effect| &**effect == "runProgram"),
+            denied
+                .effects
+                .iter()
+                .any(|effect| &**effect == "runProgram"),
             "{:?}",
             denied.effects
         );
@@ -375,6 +379,80 @@ fn a_result_that_is_cut_off_leaves_a_usable_session() {
     );
     let seen = talk.query("select 41 + 1");
     assert!(shows(&seen, "42"), "{seen:?}");
+}
+
+#[test]
+fn a_budget_counts_over_statements_and_ends_a_result_midway() {
+    let server = server("budget");
+    let mut talk = Talk::open(&server);
+    let four = "select n from other.budgeted limit 4";
+    assert_eq!(rows(&talk.query(four)), 4);
+    let seen = talk.exchange(&[parse("b", four), run("b")].concat(), 1);
+    assert!(
+        rows(&seen) == 2 && shows(&seen, "54000") && shows(&seen, "few-here"),
+        "{seen:?}"
+    );
+    for again in [
+        frame(b'Q', &[four.as_bytes(), b"\0"].concat()),
+        run("b"),
+        frame(b'Q', b"copy other.budgeted to stdout\0"),
+    ] {
+        let seen = talk.exchange(&again, 1);
+        assert!(
+            shows(&seen, "42501") && shows(&seen, "few-here"),
+            "{seen:?}"
+        );
+        assert!(!seen.iter().any(|line| line.starts_with(['D', 'd'])));
+        let denied = talk.facts.last().expect("a record");
+        assert_eq!(&*denied.rule, "few-here");
+    }
+    assert_eq!(rows(&talk.query("select name from customers")), 2);
+    // Another session has one of its own.
+    let mut talk = Talk::open(&server);
+    assert_eq!(rows(&talk.query(four)), 4);
+}
+
+#[test]
+fn time_at_work_is_a_budget() {
+    let server = server("time");
+    let mut talk = Talk::open(&server);
+    talk.query("select n from other.slow");
+    let slow = "select pg_sleep(600) from other.slow";
+    talk.client_in
+        .extend_from_slice(&frame(b'Q', &[slow.as_bytes(), b"\0"].concat()));
+    for _step in 0..20 {
+        talk.step();
+    }
+    let (due_us, _why) = talk.session.poll_timeout().expect("a deadline");
+    let before = Now {
+        mono_us: due_us - 1,
+        wall_us: 1_800_000_000_000_000,
+    };
+    talk.session.handle(Event::Timeout, before);
+    talk.settle();
+    assert!(!talk.closed);
+    let due = Now {
+        mono_us: due_us,
+        ..before
+    };
+    talk.session.handle(Event::Timeout, due);
+    let seen = talk.until(b"", |_lines| false);
+    assert!(shows(&seen, "54000") && talk.closed, "{seen:?}");
+    // The server has stopped as well.
+    let busy = "select count(*) from pg_stat_activity where state = 'active' and query like '%pg_sleep(600)%' \
+                and pid <> pg_backend_pid()";
+    let stopped = Server::runtime().block_on(async {
+        let client = server.client().await;
+        for _look in 0..1000 {
+            let row = client.query_one(busy, &[]).await.expect("a count");
+            if row.get::<_, i64>(0) == 0 {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    });
+    assert!(stopped);
 }
 
 #[test]
