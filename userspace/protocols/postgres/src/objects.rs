@@ -317,11 +317,7 @@ impl PostgresSession {
         known
     }
 
-    fn each_name_known(
-        &mut self,
-        statements: &[Arc<Statement>],
-        now: Now,
-    ) -> Result<bool, Bytes> {
+    fn each_name_known(&mut self, statements: &[Arc<Statement>], now: Now) -> Result<bool, Bytes> {
         for (index, statement) in statements.iter().enumerate() {
             let earlier = statements.get(..index).unwrap_or(&[]);
             let (name, makes) = match &statement.kind {

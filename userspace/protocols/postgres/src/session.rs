@@ -159,6 +159,8 @@ pub struct PostgresSession {
     pub(crate) skipping: bool,
     /// The frame at the front waits until the server has answered everything.
     pub(crate) waits_idle: bool,
+    /// The frame at the front is data for a COPY that the server has not asked them for yet.
+    pub(crate) waits_copy: bool,
     /// Texts understood with the present catalog and names; an ORM sends the same ones again.
     pub(crate) understood: HashMap<Box<str>, Vec<Arc<Statement>>>,
     /// The text at the front was tried with this catalog already.
@@ -223,6 +225,7 @@ impl PostgresSession {
             held: None,
             skipping: false,
             waits_idle: false,
+            waits_copy: false,
             understood: HashMap::new(),
             retried_catalog: None,
             copying_in: false,
@@ -467,6 +470,7 @@ impl Session for PostgresSession {
                 !self.waiting
                     && self.held.is_none()
                     && (!self.waits_idle || self.idle())
+                    && (!self.waits_copy || !self.copy_is_ahead())
                     && self.expected.len() + self.staged.len() < PIPELINE_MAX
             }
             State::Tls

@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -88,6 +89,11 @@ fn id_of(kind: &str) -> u32 {
 
 impl Server {
     fn start(name: &str) -> Self {
+        Self::start_as(name, &[], &[])
+    }
+
+    /// With these files in its folder of data, and more settings.
+    fn start_as(name: &str, files: &[(&str, &str)], settings: &[&str]) -> Self {
         let (uid, gid) = (id_of("-u"), id_of("-g"));
         let directory =
             std::env::temp_dir().join(format!("weir-session-{name}-{}", std::process::id()));
@@ -113,6 +119,12 @@ impl Server {
             .status()
             .expect("initdb runs");
         assert!(made.success());
+        for (file, text) in files {
+            let path = data.join(file);
+            std::fs::write(&path, text).expect("a file");
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("chown");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("chmod");
+        }
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = free.local_addr().expect("an address").port();
         drop(free);
@@ -123,6 +135,7 @@ impl Server {
             .arg(&directory)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-p"])
             .arg(port.to_string())
+            .args(settings)
             .current_dir(&directory)
             .uid(uid)
             .gid(gid)
@@ -261,12 +274,24 @@ impl SegmentFile for Memory {
     }
 }
 
+/// A connection to the server.
+trait Upstream: Read + Write {}
+
+impl<T: Read + Write> Upstream for T {}
+
+/// How it is connected to and logged in at.
+enum Login {
+    Trust,
+    Scram(scram::Proof),
+}
+
 /// One client's conversation through a session.
 struct Talk<'a> {
     server: &'a Server,
     session: PostgresSession,
     lane: Lane<Memory>,
-    upstream: Option<TcpStream>,
+    upstream: Option<Box<dyn Upstream>>,
+    login: Login,
     client_in: BytesMut,
     server_in: BytesMut,
     seen: Vec<u8>,
@@ -289,6 +314,12 @@ impl<'a> Talk<'a> {
     }
 
     fn with(server: &'a Server, patterns: Option<Arc<Patterns>>) -> Self {
+        let mut talk = Self::new(server, patterns, Login::Trust);
+        talk.exchange(&hello(), 1);
+        talk
+    }
+
+    fn new(server: &'a Server, patterns: Option<Arc<Patterns>>, login: Login) -> Self {
         let now = Now {
             mono_us: 1,
             wall_us: 1_800_000_000_000_000,
@@ -309,11 +340,12 @@ impl<'a> Talk<'a> {
             patterns,
             ..PostgresConfig::default()
         });
-        let mut talk = Self {
+        Self {
             server,
             session,
             lane: Lane::open(Memory, start, now).expect("a lane"),
             upstream: None,
+            login,
             client_in: BytesMut::new(),
             server_in: BytesMut::new(),
             seen: Vec::new(),
@@ -322,14 +354,7 @@ impl<'a> Talk<'a> {
             sent: Vec::new(),
             closed: false,
             clock: 1,
-        };
-        let parameters = b"user\0me\0database\0postgres\0\0";
-        let mut hello = BytesMut::new();
-        hello.put_u32(u32::try_from(parameters.len()).expect("short") + 8);
-        hello.put_u32(3 << 16);
-        hello.put_slice(parameters);
-        talk.exchange(&hello, 1);
-        talk
+        }
     }
 
     fn now(&mut self) -> Now {
@@ -374,16 +399,11 @@ impl<'a> Talk<'a> {
             Output::Identify => self.session.handle(Event::Identified(governor()), now),
             Output::Connect(_) => {
                 let stream = TcpStream::connect(("127.0.0.1", self.server.port)).expect("up");
-                stream
-                    .set_read_timeout(Some(Duration::from_millis(5)))
-                    .expect("a timeout");
-                self.upstream = Some(stream);
-                let credential = Credential {
-                    user: "postgres".to_owned(),
-                    password: zeroize::Zeroizing::new(String::new()),
-                    server_proven: true,
-                    channel_binding: None,
+                let (upstream, credential) = match &self.login {
+                    Login::Trust => (Box::new(impatient(stream)) as Box<dyn Upstream>, trusted()),
+                    Login::Scram(proof) => proof.connect(stream),
                 };
+                self.upstream = Some(upstream);
                 self.session.handle(Event::Connected(credential), now);
             }
             Output::Catalog(_) => {
@@ -482,6 +502,33 @@ impl<'a> Talk<'a> {
     }
 }
 
+/// The start-up message.
+fn hello() -> BytesMut {
+    let parameters = b"user\0me\0database\0postgres\0\0";
+    let mut hello = BytesMut::new();
+    hello.put_u32(u32::try_from(parameters.len()).expect("short") + 8);
+    hello.put_u32(3 << 16);
+    hello.put_slice(parameters);
+    hello
+}
+
+/// Reads wait for the server for 5 ms.
+fn impatient(stream: TcpStream) -> TcpStream {
+    stream
+        .set_read_timeout(Some(Duration::from_millis(5)))
+        .expect("a timeout");
+    stream
+}
+
+fn trusted() -> Credential {
+    Credential {
+        user: "postgres".to_owned(),
+        password: zeroize::Zeroizing::new(String::new()),
+        server_proven: true,
+        channel_binding: None,
+    }
+}
+
 /// What a client saw, one message a line: tag and printable contents.
 fn lines(bytes: &[u8]) -> Vec<String> {
     let mut rest = bytes;
@@ -574,3 +621,5 @@ mod cases;
 mod defects;
 #[path = "session_on_server/own_names.rs"]
 mod own_names;
+#[path = "session_on_server/scram.rs"]
+mod scram;
