@@ -146,7 +146,8 @@ pub(super) struct RawRecord {
 }
 
 pub(super) struct RawClickHouse {
-    pub(super) url: String,
+    /// One address, or those of several replicas of one shard.
+    pub(super) urls: Vec<String>,
     pub(super) database: Option<String>,
     /// Bearer of the writer; `weir node` uses it.
     pub(super) token_file: Option<String>,
@@ -421,7 +422,7 @@ impl RawRecord {
                 .opt_section("clickhouse", problems)
                 .map(|mut store| {
                     let raw = RawClickHouse {
-                        url: store.text("url", problems),
+                        urls: store.text_or_texts("url", problems),
                         database: store.opt_text("database", problems),
                         token_file: store.opt_text("token_file", problems),
                         reader_token_file: store.opt_text("reader_token_file", problems),

@@ -247,7 +247,7 @@ impl SegmentFile for Memory {
         Ok(())
     }
 
-    fn next(&mut self, _id: SegmentId) -> Result<(), SpoolError> {
+    fn next(&mut self, _id: SegmentId, _header: &[u8]) -> Result<(), SpoolError> {
         Ok(())
     }
 }
@@ -278,6 +278,7 @@ impl<'a> Talk<'a> {
             epoch: 1,
             lane: 0,
             key: Arc::new(SigningKey::from_bytes(&[1; 32])),
+            segment_bytes: weir_spool::SEGMENT_BYTES_MAX,
         };
         let session = PostgresSession::new(PostgresConfig {
             target: Arc::from("t"),
@@ -450,7 +451,7 @@ impl<'a> Talk<'a> {
     fn submitted(&self, statement: &str) -> usize {
         self.facts
             .iter()
-            .filter(|fact| fact.kind == FactKind::Request && fact.labels.is_empty())
+            .filter(|fact| fact.kind == FactKind::Request && !is_labelled(fact, "phase"))
             .filter(|fact| fact.statement.contains(statement))
             .count()
     }
@@ -548,3 +549,8 @@ mod cases;
 mod defects;
 #[path = "session_on_server/own_names.rs"]
 mod own_names;
+
+/// Preparations are labelled.
+fn is_labelled(fact: &Fact, name: &str) -> bool {
+    fact.labels.iter().any(|label| label.0 == name)
+}

@@ -177,12 +177,19 @@ fn acknowledged(report: &mut Report, scope: &Scope<'_>, stored: &Batches) -> Res
     };
     let told = journal::look(&spool.join("batches")).map_err(|error| error.to_string())?;
     let open: BTreeSet<_> = told.open.iter().map(|b| (b.segment, b.number)).collect();
+    for batch in &told.refused {
+        report.finding(format!(
+            "segment {} batch {}: in quarantine, ClickHouse could not take it",
+            name(batch.segment),
+            batch.number
+        ));
+    }
+    let refused: BTreeSet<_> = told.refused.iter().map(|b| (b.segment, b.number)).collect();
     for (id, progress) in &told.progress {
-        if told.quarantined.contains(id) {
-            report.finding(format!("segment {}: a batch is in quarantine", name(*id)));
-            continue;
-        }
         for number in 1..=progress.batches {
+            if refused.contains(&(*id, number)) {
+                continue;
+            }
             let found = stored
                 .get(id)
                 .is_some_and(|rows| rows.iter().any(|row| row.batch == number));
