@@ -503,7 +503,12 @@ fn recover(path: &Path) -> Result<(), SpoolDirError> {
         Err(error) => return Err(file_error(path, error)),
     };
     let length = bytes.len() as u64;
-    let Ok(header) = read_header(&bytes) else {
+    let written = written(&bytes);
+    // A whole header ends with a letter.
+    let header = read_header(&bytes)
+        .ok()
+        .filter(|header| header.len <= written);
+    let Some(header) = header else {
         tracing::warn!(path = %path.display(), bytes = length, "a segment without header is empty");
         truncate(path, 0)?;
         fs::remove_file(path).map_err(|error| file_error(path, error))?;
@@ -547,6 +552,12 @@ fn unwritten(reader: &mut BlockReader, rest: &[u8]) -> bool {
     }
     let written = rest.get(..written).unwrap_or(rest);
     matches!(reader.next(written), Ok(Next::Incomplete))
+}
+
+/// Bytes up to the last one that is not zero.
+fn written(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |at| at + 1)
 }
 
 fn truncate(path: &Path, length: u64) -> Result<(), SpoolDirError> {

@@ -112,3 +112,45 @@ pub async fn fetch<T: for<'de> Deserialize<'de>>(
         .map(|line| serde_json::from_slice(line).map_err(|error| error.to_string()))
         .collect()
 }
+
+/// Runs a query and gives its rows one after the other, so that there may be many.
+///
+/// # Errors
+/// ClickHouse's, an answer that is not what was expected, or what `row` says.
+pub async fn each<T: for<'de> Deserialize<'de>>(
+    query: clickhouse::query::Query,
+    mut row: impl FnMut(T) -> Result<(), String>,
+) -> Result<(), String> {
+    let query = query
+        .with_setting("output_format_json_quote_64bit_integers", "0")
+        .with_setting("output_format_json_named_tuples_as_objects", "1");
+    let mut cursor = query
+        .fetch_bytes("JSONEachRow")
+        .map_err(|error| error.to_string())?;
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(chunk) = cursor.next().await.map_err(|error| error.to_string())? {
+        rest.extend_from_slice(&chunk);
+        let whole = rest.iter().rposition(|byte| *byte == b'\n');
+        let Some(whole) = whole.map(|at| at + 1) else {
+            if rest.len() > ANSWER_BYTES_MAX {
+                return Err("a row of the answer is larger than 256 MiB".to_owned());
+            }
+            continue;
+        };
+        for line in rest
+            .get(..whole)
+            .unwrap_or_default()
+            .split(|byte| *byte == b'\n')
+        {
+            if !line.is_empty() {
+                row(serde_json::from_slice(line).map_err(|error| error.to_string())?)?;
+            }
+        }
+        rest.drain(..whole);
+    }
+    if rest.is_empty() {
+        Ok(())
+    } else {
+        row(serde_json::from_slice(&rest).map_err(|error| error.to_string())?)
+    }
+}

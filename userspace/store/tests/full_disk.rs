@@ -123,6 +123,12 @@ async fn fill(scratch: &Scratch, store: &Store, limit_bytes: u64) -> Counted {
 }
 
 fn on_a_small_disk(name: &str, limit_bytes: u64) -> Counted {
+    drop(
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_test_writer()
+            .try_init(),
+    );
     let scratch = Scratch::new(name);
     let store = Store::start(&scratch, "127.0.0.1:0");
     let counted = std::thread::scope(|scope| {

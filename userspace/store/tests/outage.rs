@@ -214,7 +214,7 @@ async fn the_next_replica_takes_over_when_one_is_gone() {
     let value = |name: &str| {
         let all = registry.gather();
         let family = all.iter().find(|family| family.name() == name).unwrap();
-        family.get_metric()[0].get_gauge().value()
+        family.get_metric()[0].get_gauge().get_value()
     };
     assert_eq!(value("weir_shipper_store") as u64, 1);
     assert_eq!(value("weir_shipper_unshipped_bytes") as u64, 0);

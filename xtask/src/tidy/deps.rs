@@ -46,6 +46,7 @@ pub(super) const TABLE: [(&str, &str); 32] = [
     ("tests/kernel", "kernel broker"),
     ("bench/copyproxy", ""),
     ("bench/policy", "decide model postgres"),
+    ("bench/record", "clock model record spool"),
 ];
 
 /// Crates that cannot forbid unsafe code, and why.

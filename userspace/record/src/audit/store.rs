@@ -18,6 +18,7 @@ use super::ledger;
 use super::row::{self, Row};
 use super::segment::Walk;
 use super::{Report, name, unhex};
+use crate::bundle::Anchor;
 use crate::directory::segments;
 use crate::journal;
 use crate::query::fetch;
@@ -127,6 +128,47 @@ async fn look(client: &Client, scope: &Scope<'_>) -> Result<Report, String> {
         ));
     }
     Ok(report)
+}
+
+/// What is known of the segments that hold facts of one session.
+#[derive(Debug, Default)]
+pub struct SessionProof {
+    pub report: Report,
+    pub anchors: Vec<Anchor>,
+}
+
+/// Verifies only the segments of one session, and gives their signed ends.
+///
+/// # Errors
+/// As [`verify_store`].
+pub async fn verify_session(
+    client: &Client,
+    scope: &Scope<'_>,
+    session: u128,
+) -> Result<SessionProof, String> {
+    let sql = "SELECT epoch, segment, count() AS n FROM fact WHERE node = {node:String} \
+        AND session_id = toUInt128({session:String}) GROUP BY epoch, segment";
+    let query = client.query_raw(sql).param("node", scope.node);
+    let query = query.param("session", session.to_string());
+    let rows: Vec<Count> = fetch(query).await?;
+    let batches = batches(client, scope).await?;
+    let mut proof = SessionProof::default();
+    for row in rows {
+        let id = unpack(row.epoch, row.segment);
+        let rows = batches.get(&id).map_or(&[][..], Vec::as_slice);
+        segment(client, &mut proof.report, scope, (id, rows, row.n)).await?;
+        let last = rows.last().filter(|last| !last.signature.is_empty());
+        proof.anchors.extend(last.map(|last| Anchor {
+            epoch: id.epoch,
+            lane: id.lane,
+            number: id.number,
+            facts: last.last_position,
+            hash: last.hash.clone(),
+            signature: last.signature.clone(),
+            sealed_s: last.sealed_s,
+        }));
+    }
+    Ok(proof)
 }
 
 /// Facts under a node's name that never shipped a batch.
