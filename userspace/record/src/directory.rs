@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::journal;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
@@ -77,6 +78,8 @@ pub(crate) struct Usage {
     others: AtomicU64,
     /// Somebody was refused for want of room, by the limit or by the disk, since it was asked.
     short: AtomicBool,
+    /// What was kept for ending segments is in use: nothing else is written until it is there again.
+    last_room: AtomicBool,
     refused: AtomicU64,
 }
 
@@ -100,6 +103,23 @@ impl Usage {
     /// How often a commit was refused for want of room.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes room from the disk for the time when it has none. A file system that cannot do that has none
+    /// kept.
+    pub(crate) fn reserve(&self, directory: &Path) {
+        let kept = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(directory.join("reserve"))
+            .and_then(|file| {
+                let whole = FallocateFlags::empty();
+                fallocate(&file, whole, 0, RESERVE_BYTES).map_err(std::io::Error::from)
+            });
+        let last_room = kept.as_ref().is_err_and(is_no_room);
+        self.last_room.store(last_room, Ordering::Relaxed);
     }
 
     /// Counts anew what other epochs hold.
@@ -170,8 +190,11 @@ impl SpoolDir {
             return Err(file_error(directory, "our own epoch is taken"));
         };
         recover_all(directory, epoch)?;
-        reserve(directory);
         let used = Arc::new(Usage::default());
+        used.reserve(directory);
+        if used.last_room.load(Ordering::Relaxed) {
+            make_room(directory, &used)?;
+        }
         used.look(directory, epoch)?;
         Ok(Self {
             config,
@@ -275,9 +298,15 @@ impl FileSegment {
     /// As `write`, with what was kept for this.
     fn write_at_last(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         match self.write(bytes) {
-            Err(SpoolError::Full) if give_up_reserve(&self.directory) => self.write(bytes),
+            Err(SpoolError::Full) if self.give_up_reserve() => self.write(bytes),
             written => written,
         }
+    }
+
+    /// True when there was something to give up.
+    fn give_up_reserve(&self) -> bool {
+        self.used.last_room.store(true, Ordering::Relaxed);
+        give_up_reserve(&self.directory)
     }
 
     /// The file's name is on disk, as far as was configured.
@@ -291,7 +320,12 @@ impl FileSegment {
     }
 }
 
-fn is_no_room(error: &std::io::Error) -> bool {
+/// True when there was something to give up.
+pub(crate) fn give_up_reserve(directory: &Path) -> bool {
+    fs::remove_file(directory.join("reserve")).is_ok()
+}
+
+pub(crate) fn is_no_room(error: &std::io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw);
     matches!(code, Some(Errno::ENOSPC | Errno::EDQUOT))
 }
@@ -299,7 +333,8 @@ fn is_no_room(error: &std::io::Error) -> bool {
 impl SegmentFile for FileSegment {
     fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         let after = self.used.bytes().saturating_add(bytes.len() as u64);
-        let appended = if after > self.limit_bytes {
+        let ending_only = self.used.last_room.load(Ordering::Relaxed);
+        let appended = if after > self.limit_bytes || ending_only {
             Err(SpoolError::Full)
         } else {
             self.write(bytes)
@@ -330,9 +365,7 @@ impl SegmentFile for FileSegment {
             .map_err(|error| SpoolError::Io(error.to_string()))?;
         let path = self.directory.join(file_name(id));
         let created = match create(&self.directory, id) {
-            Err(SpoolError::Full) if give_up_reserve(&self.directory) => {
-                create(&self.directory, id)
-            }
+            Err(SpoolError::Full) if self.give_up_reserve() => create(&self.directory, id),
             created => created,
         };
         let before = (std::mem::replace(&mut self.file, created?), self.length);
@@ -347,28 +380,28 @@ impl SegmentFile for FileSegment {
     }
 }
 
-/// Takes room from the disk for the time when it has none. Best effort: without it a full disk is
-/// left by itself only once somebody else makes room.
-pub(crate) fn reserve(directory: &Path) {
-    let path = directory.join("reserve");
-    let kept = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .and_then(|file| {
-            let whole = FallocateFlags::empty();
-            fallocate(&file, whole, 0, RESERVE_BYTES).map_err(std::io::Error::from)
-        });
-    if let Err(error) = kept {
-        tracing::debug!(path = %path.display(), %error, "no room is kept for ending segments");
+/// Removes what is acknowledged, oldest first, until the reserve is there: a node that starts on a full disk.
+fn make_room(directory: &Path, used: &Usage) -> Result<(), SpoolDirError> {
+    let path = directory.join("batches");
+    let told = journal::look(&path).map_err(|error| file_error(&path, error))?;
+    let live = live_epochs(directory)?;
+    for segment in segments(directory)? {
+        let length = fs::metadata(&segment.path).map_or(u64::MAX, |metadata| metadata.len());
+        let shipped = told
+            .progress
+            .get(&segment.id)
+            .is_some_and(|progress| progress.end >= length)
+            && !journal::any_of(&told.open, segment.id)
+            && !journal::any_of(&told.refused, segment.id);
+        if shipped && !live.contains(&segment.id.epoch) {
+            fs::remove_file(&segment.path).map_err(|error| file_error(&segment.path, error))?;
+            used.reserve(directory);
+        }
+        if !used.last_room.load(Ordering::Relaxed) {
+            break;
+        }
     }
-}
-
-/// True when there was something to give up.
-fn give_up_reserve(directory: &Path) -> bool {
-    fs::remove_file(directory.join("reserve")).is_ok()
+    Ok(())
 }
 
 fn create(directory: &Path, id: SegmentId) -> Result<File, SpoolError> {

@@ -15,6 +15,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 use weir_spool::SegmentId;
 
+use crate::directory::{give_up_reserve, is_no_room};
+
 /// Beyond this it is written anew.
 const JOURNAL_BYTES_MAX: u64 = 1024 * 1024;
 /// Taken from the disk ahead of need, so that what is shipped can be noted, and then freed, on a full disk.
@@ -137,7 +139,13 @@ impl Journal {
 
     /// All of a line or nothing: half a line would join with the next one.
     fn append(&mut self, line: &str) -> std::io::Result<()> {
-        let written = self.file.write_all(line.as_bytes());
+        let mut written = self.file.write_all(line.as_bytes());
+        if written.as_ref().is_err_and(is_no_room)
+            && self.path.parent().is_some_and(give_up_reserve)
+        {
+            self.file.set_len(self.length)?;
+            written = self.file.write_all(line.as_bytes());
+        }
         let synced = written.and_then(|()| self.file.sync_data());
         if let Err(error) = synced {
             self.file.set_len(self.length)?;

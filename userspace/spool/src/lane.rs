@@ -38,8 +38,8 @@ pub trait SegmentFile {
     /// [`SpoolError::Io`] otherwise, after which nothing more is appended.
     fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError>;
 
-    /// As [`SegmentFile::append`], for the few bytes that end a segment: they may go beyond the
-    /// limit, since only a segment that has ended can be freed.
+    /// As [`SegmentFile::append`], for the few bytes that begin a lane or end a segment: they may go
+    /// beyond the limit, since only a segment that has ended can be freed.
     ///
     /// # Errors
     /// As [`SegmentFile::append`].
@@ -215,7 +215,8 @@ impl<F: SegmentFile> Lane<F> {
             block: Vec::new(),
         };
         let header = lane.header(id)?;
-        lane.append(&header)?;
+        let begun = lane.file.end(&header);
+        lane.noted(begun, header.len())?;
         lane.chain = *blake3::hash(&header).as_bytes();
         Ok(lane)
     }

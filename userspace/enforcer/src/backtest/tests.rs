@@ -30,10 +30,10 @@ const BEFORE: &str = r#"
 const AFTER: &str = r#"
 @id("read") @reason("r") permit (principal, action in [Postgres::Action::"select", Postgres::Action::"readColumn"], resource in Weir::Target::"demo");
 @id("write") @reason("r") permit (principal, action == Postgres::Action::"delete", resource in Weir::Target::"demo");
-@id("asked-first") @reason("r") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource) when { context.unbounded };
-@id("not-the-vault") @reason("r") forbid (principal, action == Postgres::Action::"select", resource == Postgres::Table::"demo/shop/public/vault");
-@id("weekend") @reason("r") forbid (principal, action == Postgres::Action::"delete", resource) when { context.weekday >= 6 };
-@id("mail") @reason("r") @mask("hash") forbid (principal, action == Postgres::Action::"readColumn", resource == Postgres::Column::"demo/shop/public/orders/mail");
+@id("asked-first") @reason("r") @advice("a") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource) when { context.unbounded };
+@id("not-the-vault") @reason("r") @advice("a") forbid (principal, action == Postgres::Action::"select", resource == Postgres::Table::"demo/shop/public/vault");
+@id("weekend") @reason("r") @advice("a") forbid (principal, action == Postgres::Action::"delete", resource) when { context.weekday >= 6 };
+@id("mail") @reason("r") @advice("a") @mask("hash") forbid (principal, action == Postgres::Action::"readColumn", resource == Postgres::Column::"demo/shop/public/orders/mail");
 "#;
 
 fn row(number: u64) -> AskedRow {

@@ -1,7 +1,7 @@
 //! Which of the spool's files may go.
 
 use super::Shipper;
-use crate::directory::{SegmentPath, live_epochs, reserve, segments};
+use crate::directory::{SegmentPath, live_epochs, segments};
 use crate::journal::{self, Journal};
 
 impl Shipper {
@@ -34,7 +34,7 @@ impl Shipper {
             }
         }
         if short {
-            reserve(&self.directory);
+            self.used.reserve(&self.directory);
         }
         Ok(())
     }
