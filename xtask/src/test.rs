@@ -4,6 +4,7 @@
 
 mod console;
 mod deploy;
+mod evidence;
 mod leak;
 mod live;
 mod nextest;

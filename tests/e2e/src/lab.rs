@@ -411,11 +411,27 @@ impl Lab {
     /// # Errors
     /// When the store refuses it.
     pub fn store(&self, sql: &str) -> Result<String> {
+        self.store_as(sql, "TabSeparated")
+    }
+
+    /// The same as lines of JSON, with names of Weir's database as they are.
+    ///
+    /// # Errors
+    /// When the store refuses it.
+    pub fn store_json(&self, sql: &str) -> Result<String> {
+        self.store_as(
+            sql,
+            "JSONEachRow&database=weir&output_format_json_quote_64bit_integers=0",
+        )
+    }
+
+    fn store_as(&self, sql: &str, format: &str) -> Result<String> {
         let python = Self::python_binary()?;
         let mut command = Command::new(python);
         command.args(["-B", "-c", crate::wire::STORE_QUERY]).args([
             self.name("LAB_CLICKHOUSE_URL")?,
             self.name("LAB_READER_TOKEN_FILE")?,
+            format.to_owned(),
         ]);
         let said = run(command, sql)?;
         if said.code != 0 {

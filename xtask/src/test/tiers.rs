@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Outcome;
 use super::console::{self, CONSOLE};
+use super::evidence;
 use super::leak::{LEAK, leak};
 use super::live;
 use super::nextest::{PACKAGES, log, nextest};
@@ -49,7 +50,7 @@ pub(super) const ALL: &[Tier] = &[
     tests("identity", live::test_entra),
     check("live", live::tenant),
     tests("policy", |step| in_lab(step, "policy", POLICY)),
-    tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
+    tests("evidence", evidence::tier),
     tests("deploy", super::deploy::run),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
     tests("ssh", |step| in_lab(step, "ssh", SSH)),
@@ -69,11 +70,10 @@ pub(super) const IDENTITY: &str =
     "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
 const POLICY: &str = "package(/^weir-(decide|state)$/) | (package(weir-e2e) & binary(policy)) \
     | (package(weir-enforcer) & test(/(^|::)(policy|policies|examples|learn)::/))";
-const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy)$/) - binary(/^identity/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy|evidence)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade) - test(outlive_brokers)";
 const BROKERS: &str = "package(weir-e2e) & binary(upgrade) & test(outlive_brokers)";
 pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pods)$/)";
@@ -81,8 +81,21 @@ pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pod
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, POLICY, EVIDENCE, KUBERNETES, SSH, CONSOLE, E2E, UPGRADE,
-        BROKERS, SETS, LEAK,
+        GOLDEN,
+        SIM,
+        KERNEL,
+        IDENTITY,
+        POLICY,
+        evidence::PARTS,
+        evidence::WHOLE,
+        KUBERNETES,
+        SSH,
+        CONSOLE,
+        E2E,
+        UPGRADE,
+        BROKERS,
+        SETS,
+        LEAK,
     ]
     .join(" | ")
         + " | "
@@ -143,7 +156,7 @@ fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
     nextest(step, name, filter, &[])
 }
 
-fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
+pub(super) fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     in_lab_of(step, tier, filter, &[], |args| args)
 }
 
