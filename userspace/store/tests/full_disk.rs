@@ -19,7 +19,7 @@ use weir_spool::SpoolError;
 
 const DISK_BYTES: u64 = 4 * 1024 * 1024;
 /// Several times the disk.
-const FACTS: u32 = 30_000;
+const FACTS: u32 = 12_000;
 
 /// A file system of its own, seen by this thread alone; it goes with the thread.
 fn small_disk(at: &Path) {
@@ -123,12 +123,6 @@ async fn fill(scratch: &Scratch, store: &Store, limit_bytes: u64) -> Counted {
 }
 
 fn on_a_small_disk(name: &str, limit_bytes: u64) -> Counted {
-    drop(
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_test_writer()
-            .try_init(),
-    );
     let scratch = Scratch::new(name);
     let store = Store::start(&scratch, "127.0.0.1:0");
     let counted = std::thread::scope(|scope| {

@@ -1,7 +1,5 @@
 //! The tiers, in the order in which they run: cheap ones first.
 
-use std::fs;
-
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
@@ -9,7 +7,7 @@ use super::console::{self, CONSOLE};
 use super::evidence;
 use super::leak::{LEAK, leak};
 use super::live;
-use super::nextest::{PACKAGES, log, nextest};
+use super::nextest::{self, PACKAGES, log, nextest};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
 use crate::{conformance, place, run, setup, tidy};
@@ -45,7 +43,7 @@ pub(super) const ALL: &[Tier] = &[
     }),
     tests("golden", |step| nextest(step, "golden", GOLDEN, &[])),
     tests("sim", |step| nextest(step, "sim", SIM, &[])),
-    tests("doc", doc),
+    tests("doc", nextest::doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
     tests("identity", live::test_entra),
     check("live", live::tenant),
@@ -127,26 +125,6 @@ fn clippy(step: &Step) -> Result<Outcome> {
         .args(["--all-targets", "--no-deps", "--color", "never"]);
     run::logged(step, &log("clippy"), command.args(["--", "-D", "warnings"]))?;
     Ok(Outcome::Passed(0))
-}
-
-fn doc(step: &Step) -> Result<Outcome> {
-    let mut command = run::cargo();
-    command
-        .args(["test", "--doc", "--color", "never"])
-        .args(PACKAGES);
-    run::logged(step, &log("doc"), &mut command)?;
-    let text = fs::read_to_string(log("doc")).unwrap_or_default();
-    let passed = text
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("test result: ok. ")?
-                .split(' ')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        })
-        .sum::<usize>();
-    Ok(Outcome::Passed(passed))
 }
 
 fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
