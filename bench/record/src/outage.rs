@@ -88,6 +88,18 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Value> {
     runtime.block_on(whole(arguments))
 }
 
+fn shipper(spool: &SpoolDir, listen: &str) -> Result<Shipper> {
+    let config = ShipperConfig {
+        stores: vec![address(listen, "writer")],
+        node_name: "n1".to_owned(),
+        rows_max: 50_000,
+        age: Duration::from_secs(1),
+        keep_bytes: 1 << 30,
+    };
+    let metrics = ShipperMetrics::register(&prometheus::Registry::new())?;
+    Ok(Shipper::new(config, spool, metrics))
+}
+
 async fn whole(arguments: &Arguments) -> Result<Value> {
     let nowhere = TcpListener::bind("127.0.0.1:0").context("a free port")?;
     let listen = nowhere.local_addr()?.to_string();
@@ -98,16 +110,8 @@ async fn whole(arguments: &Arguments) -> Result<Value> {
         limit_bytes: 64 << 30,
         durability: Durability::Process,
     })?;
-    let config = ShipperConfig {
-        stores: vec![address(&listen, "writer")],
-        node_name: "n1".to_owned(),
-        rows_max: 50_000,
-        age: Duration::from_secs(1),
-        keep_bytes: 1 << 30,
-    };
-    let metrics = ShipperMetrics::register(&prometheus::Registry::new())?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let shipper = tokio::spawn(Shipper::new(config, &spool, metrics).run(stopped));
+    let shipper = tokio::spawn(shipper(&spool, &listen)?.run(stopped));
 
     let (started, cpu) = (now(), cpu_s()?);
     let each = arguments.facts / u64::from(LANES);

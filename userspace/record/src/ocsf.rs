@@ -80,32 +80,37 @@ fn endpoint(text: &str) -> Value {
     Value::Object(point)
 }
 
-/// The event of one request with what came of it; `None` for facts that are no requests.
-fn event(fact: &Value, reply: Option<&Value>) -> Option<Value> {
-    if text(fact, "kind") != "request" {
-        return None;
-    }
-    let protocol = text(fact, "protocol");
-    let (class_uid, class_name, category_uid) = class(protocol);
-    let effects = texts(fact, "effects");
-    let (activity_id, activity_name) = activity(class_uid, &effects);
-    let decision = text(fact, "decision");
+/// Number and name.
+type Named = (u32, &'static str);
+
+/// Disposition of a decision, and status of what came of it.
+fn outcome(decision: &str, status: &str) -> (Named, Named) {
     // 1 allowed, 2 blocked; 15 detected, for what was only observed; 0 while it is held.
-    let (disposition_id, disposition) = match decision {
+    let disposition = match decision {
         "allow" | "approved" => (1, "Allowed"),
         "deny" | "rejected" | "expired" => (2, "Blocked"),
         "observe" => (15, "Detected"),
         _ => (0, "Unknown"),
     };
-    let status = reply.map_or("", |reply| text(reply, "status"));
-    let (status_id, status_name) = match (decision, status) {
+    let status = match (decision, status) {
         ("deny", _) => (2, "Failure"),
         (_, "ok") => (1, "Success"),
         (_, "") => (0, "Unknown"),
         _ => (2, "Failure"),
     };
-    let time = number(fact, "event_ms");
-    let severity_id = if disposition_id == 2 { 3 } else { 1 };
+    (disposition, status)
+}
+
+/// The event of one request with what came of it; `None` for facts that are no requests.
+fn event(fact: &Value, reply: Option<&Value>) -> Option<Value> {
+    if text(fact, "kind") != "request" {
+        return None;
+    }
+    let (class_uid, class_name, category_uid) = class(text(fact, "protocol"));
+    let effects = texts(fact, "effects");
+    let (activity_id, activity_name) = activity(class_uid, &effects);
+    let code = reply.map_or("", |reply| text(reply, "status"));
+    let (disposition, status) = outcome(text(fact, "decision"), code);
     let mut event = json!({
         "metadata": {
             "version": VERSION,
@@ -120,49 +125,46 @@ fn event(fact: &Value, reply: Option<&Value>) -> Option<Value> {
         "activity_id": activity_id,
         "activity_name": activity_name,
         "type_uid": class_uid * 100 + activity_id,
-        "severity_id": severity_id,
-        "time": time,
-        "status_id": status_id,
-        "status": status_name,
-        "status_code": status,
-        "disposition_id": disposition_id,
-        "disposition": disposition,
+        "severity_id": if disposition.0 == 2 { 3 } else { 1 },
+        "time": number(fact, "event_ms"),
+        "status_id": status.0,
+        "status": status.1,
+        "status_code": code,
+        "disposition_id": disposition.0,
+        "disposition": disposition.1,
         "message": text(fact, "statement"),
         "actor": actor(fact),
         "device": { "hostname": text(fact, "node"), "type_id": 0, "type": "Unknown" },
         "src_endpoint": endpoint(text(fact, "client_addr")),
         "dst_endpoint": endpoint(text(fact, "server_addr")),
         "firewall_rule": { "uid": text(fact, "rule"), "desc": text(fact, "reason") },
-        "unmapped": {
-            "workload": text(fact, "workload"), "target": text(fact, "target"),
-            "effects": effects, "objects": texts(fact, "objects"), "decision": decision,
-            "parameters": text(fact, "parameters"), "seq": number(fact, "seq"),
-            "masked_values": reply.map_or(0, |reply| number(reply, "masked_values")),
-            "rows": reply.map_or(0, |reply| number(reply, "rows")),
-            "duration_us": reply.map_or(0, |reply| number(reply, "duration_us")),
-        },
+        "unmapped": unmapped(fact, reply),
     });
+    let statement = text(fact, "statement");
     let object = event.as_object_mut()?;
-    match class_uid {
-        6005 => {
-            object.insert(
-                "query_info".to_owned(),
-                json!({ "query_string": text(fact, "statement") }),
-            );
-            object.insert(
-                "database".to_owned(),
-                json!({ "name": text(fact, "target"), "type_id": 1, "type": "Relational" }),
-            );
-        }
-        6003 => {
-            object.insert(
-                "api".to_owned(),
-                json!({ "operation": text(fact, "statement") }),
-            );
-        }
-        _ => {}
+    if class_uid == 6005 {
+        let database = json!({ "name": text(fact, "target"), "type_id": 1, "type": "Relational" });
+        object.insert(
+            "query_info".to_owned(),
+            json!({ "query_string": statement }),
+        );
+        object.insert("database".to_owned(), database);
+    } else if class_uid == 6003 {
+        object.insert("api".to_owned(), json!({ "operation": statement }));
     }
     Some(event)
+}
+
+/// What the schema has no place for.
+fn unmapped(fact: &Value, reply: Option<&Value>) -> Value {
+    let of_reply = |name: &str| reply.map_or(0, |reply| number(reply, name));
+    json!({
+        "workload": text(fact, "workload"), "target": text(fact, "target"),
+        "effects": texts(fact, "effects"), "objects": texts(fact, "objects"),
+        "decision": text(fact, "decision"), "parameters": text(fact, "parameters"),
+        "seq": number(fact, "seq"), "masked_values": of_reply("masked_values"),
+        "rows": of_reply("rows"), "duration_us": of_reply("duration_us"),
+    })
 }
 
 fn actor(fact: &Value) -> Value {

@@ -46,7 +46,7 @@ fn row(number: u64) -> AskedRow {
             .map(|part| Arc::from(*part))
             .collect(),
     };
-    let delete = number % 5 == 0;
+    let delete = number.is_multiple_of(5);
     let mut accesses = vec![Access {
         action: if delete { "delete" } else { "select" },
         object: object("Table", &[table]),
@@ -62,7 +62,7 @@ fn row(number: u64) -> AskedRow {
     let context = vec![
         ("statement", AttrValue::String(Arc::from(statement))),
         flag("readOnly", !delete),
-        flag("unbounded", number % 2 == 0),
+        flag("unbounded", number.is_multiple_of(2)),
         flag("returning", false),
         flag("hasUnknownFunction", false),
         flag("securityDefiner", false),

@@ -77,6 +77,13 @@ pub fn verify_files(directory: &Path, key: &VerifyingKey) -> std::io::Result<Rep
             sealed: found.sealed,
         });
     }
+    needed(&mut report, &told, &present);
+    newest_removed(&mut report, &told, &present);
+    Ok(report)
+}
+
+/// Files that hold what is stored nowhere else.
+fn needed(report: &mut Report, told: &Told, present: &[SegmentId]) {
     for batch in told
         .open
         .iter()
@@ -97,8 +104,6 @@ pub fn verify_files(directory: &Path, key: &VerifyingKey) -> std::io::Result<Rep
             ));
         }
     }
-    newest_removed(&mut report, &told, &present);
-    Ok(report)
 }
 
 struct Seen {

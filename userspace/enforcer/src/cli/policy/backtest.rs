@@ -176,7 +176,7 @@ fn report(found: Backtest, (checked, mismatched): (u64, u64), seconds: f64) -> R
     for (change, extent) in found.changes {
         changes.push(Changed { change, extent });
     }
-    changes.sort_by(|a, b| b.extent.requests.cmp(&a.extent.requests));
+    changes.sort_by_key(|changed| std::cmp::Reverse(changed.extent.requests));
     let mut duties: Vec<ChangedDuties> = Vec::new();
     for (duty, extent) in found.duties {
         duties.push(ChangedDuties {
@@ -184,7 +184,7 @@ fn report(found: Backtest, (checked, mismatched): (u64, u64), seconds: f64) -> R
             extent,
         });
     }
-    duties.sort_by(|a, b| b.extent.requests.cmp(&a.extent.requests));
+    duties.sort_by_key(|changed| std::cmp::Reverse(changed.extent.requests));
     Report {
         requests: found.requests,
         different: found.different,
