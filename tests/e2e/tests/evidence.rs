@@ -154,7 +154,7 @@ fn the_cookbook_answers_for_what_was_done_in_the_lab() -> Result<()> {
     let mark = format!("c{}", std::process::id());
     let read = format!("select id, email as {mark} from customers where id <= 3");
     let denied = format!("delete from customers where id = 1 and name = '{mark}'");
-    let held = format!("update ledger set balance = balance where '{mark}' = '{mark}'");
+    let held = format!("update ledger set delta = delta where '{mark}' = '{mark}'");
     let said = lab.psql("analyst", &format!("{read};\n{denied};\n"))?;
     ensure!(said.has("customer") || said.code == 0, "{said:?}");
     lab.sign_in("alice")?;

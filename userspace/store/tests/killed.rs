@@ -210,12 +210,12 @@ async fn what_had_a_receipt_is_stored_once_whoever_is_killed() {
         let session: u128 = row["session"].as_str().unwrap().parse().unwrap();
         stored.insert(session, row["last"].as_u64().unwrap());
     }
-    let receipts = receipts.lock().unwrap();
+    let receipts = receipts.lock().unwrap().clone();
     assert!(
         receipts.len() > 2,
         "the node wrote too little: {receipts:?}"
     );
-    for (session, told) in receipts.iter() {
+    for (session, told) in &receipts {
         let last = stored.get(session).copied().unwrap_or(0);
         // One fact may be in the spool whose receipt was not told.
         let told = u64::from(*told);
