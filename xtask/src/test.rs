@@ -93,11 +93,6 @@ const UNFINISHED: &[(&str, &str)] = &[
         "console",
         "a click that comes right with a page is lost at times",
     ),
-    (
-        "leak",
-        "COPY of a whole table with a generated column tells masked values apart",
-    ),
-    ("postgres", "some statements still differ"),
 ];
 
 /// Why a tier that nobody named is not run.
