@@ -2,6 +2,7 @@
 systemd-analyze, YAML by a parser. Prints `ok NAME` per check; exits 1 when one fails."""
 
 import copy
+import json
 import os
 import pathlib
 import re
@@ -175,6 +176,33 @@ def _():
     assert not {"kubelet", "runtime-run-docker"} & {v["name"] for v in both["node"]["volumes"]}
 
 
+@check("a console is at each node's own address, and its secrets are the node's alone")
+def _():
+    def of(values):
+        config = next(c for c in render(values)["ConfigMap"] if "weir.yaml" in c["data"])
+        return yaml.safe_load(config["data"]["weir.yaml"]), pods(values)
+
+    config, both = of(SAMPLE)
+    assert "console" not in config
+    assert not any("env" in c for p in both.values() for c in p["initContainers"] + p["containers"])
+    values = copy.deepcopy(SAMPLE)
+    values["console"] = {"enabled": True, "clientId": "00000000-0000-4000-8000-000000000009",
+                         "url": "https://weir.example", "auditors": {"audit": "Weir.Auditor"}}
+    config, both = of(values)
+    console = config["console"]
+    assert console["listen"] == "node:8443" and console["url"] == "https://weir.example"
+    assert console["auditors"] == {"audit": "Weir.Auditor"} and "administrators" not in console
+    for container in [c for p in both.values() for c in p["initContainers"] + p["containers"]]:
+        names = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"]}
+        assert names == {"WEIR_NODE_ADDRESS": "status.hostIP"}, container["name"]
+    mounts = {m["mountPath"] for m in both["node"]["containers"][0]["volumeMounts"]}
+    for file in (console["client"]["secret_file"], *console["tls"].values()):
+        assert str(pathlib.PurePosixPath(file).parent) in mounts, file
+    assert not any(v["name"].startswith("secret-") for v in both["broker"]["volumes"])
+    values["console"]["clientId"] = ""
+    refused(lambda sample: sample.update(console=values["console"]))
+
+
 @check("RBAC reads pods, service accounts, Services and their endpoints, and nothing else")
 def _():
     rules = render({})["ClusterRole"][0]["rules"]
@@ -266,16 +294,45 @@ def _():
         assert set(own) == {True, False}, rule["alert"]
 
 
-@check("every metric of an alert is one that the code registers")
-def _():
+def registered(where, expression):
+    """Every metric in it is one that the code registers."""
     code = DEPLOY.parent / "userspace"
     sources = [path.read_text() for path in code.rglob("src/**/*.rs")]
+    names = set(re.findall(r"\bweir_\w+", expression))
+    assert names or "up{" in expression, where
+    for name in names:
+        assert any('"' + name + '"' in source for source in sources), name
+
+
+@check("every metric of an alert is one that the code registers")
+def _():
     for group in yaml.safe_load(ALERTS.read_text())["groups"]:
         for rule in group["rules"]:
-            names = set(re.findall(r"\bweir_\w+", rule["expr"]))
-            assert names or "up{" in rule["expr"], rule["alert"]
-            for name in names:
-                assert any('"' + name + '"' in source for source in sources), name
+            registered(rule["alert"], rule["expr"])
+
+
+@check("dashboards: whole, and their PromQL asks for what the code registers")
+def _():
+    files = sorted((DEPLOY / "dashboards").glob("*.json"))
+    assert [file.name for file in files] == ["weir-nodes.json", "weir-record.json"], files
+    expressions = []
+    for file in files:
+        dashboard = json.loads(file.read_text())
+        ids = [panel["id"] for panel in dashboard["panels"]]
+        assert len(ids) == len(set(ids)) and dashboard["uid"] == file.stem, file
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                # The record's queries run against the real schema: userspace/store/tests/dashboards.rs
+                assert ("expr" in target) != ("rawSql" in target), panel["title"]
+                expressions += [(panel["title"], target["expr"])] if "expr" in target else []
+    for where, expression in expressions:
+        registered(where, expression)
+    rules = {"groups": [{"name": "dashboards", "rules": [
+        {"record": f"dashboard:{number}", "expr": expression} for number, (_where, expression) in enumerate(expressions)]}]}
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "rules.yaml"
+        file.write_text(yaml.safe_dump(rules))
+        assert "SUCCESS" in promtool("check", "rules", str(file))
 
 
 @check("systemd units")

@@ -53,7 +53,15 @@ pub(crate) fn run(command: LabCommand) -> Result<ExitCode> {
         LabCommand::Down { name, all } => down::run(&name.name, all)?,
         LabCommand::Env { name, json } => env::env(&name.name, json)?,
         LabCommand::Status { name } => return env::status(&name.name),
-        LabCommand::Start { name, process } => weir::start_again(&name.name, process.as_deref())?,
+        LabCommand::Start { name, process } => match process.as_deref() {
+            Some("store") => store::start_again(&name.name)?,
+            process => {
+                if process.is_none() {
+                    store::start_again(&name.name)?;
+                }
+                weir::start_again(&name.name, process)?;
+            }
+        },
         LabCommand::RestartBroker { name, kill } => weir::restart_broker(&name.name, kill)?,
         LabCommand::Upgrade { name } => weir::upgrade(&name.name)?,
         LabCommand::Login { name, user } => sign_in(&Lab::load(&name.name)?, &user)?,

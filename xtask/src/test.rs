@@ -4,9 +4,11 @@
 
 mod console;
 mod deploy;
+mod evidence;
 mod leak;
 mod live;
 mod nextest;
+mod policy;
 mod sets;
 mod tiers;
 
@@ -87,15 +89,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
 const UNFINISHED: &[(&str, &str)] = &[
     (
         "brokers",
-        "sessions over broker restarts stand still behind another upgrade test",
-    ),
-    (
-        "console",
-        "a click that comes right with a page is lost at times",
+        "a broker that takes longer than ten seconds to start, on a loaded machine, cuts sessions",
     ),
     (
         "leak",
-        "not run to its end since rows of COPY are read by their columns",
+        "not seen to pass since rows of COPY are read by their columns",
     ),
 ];
 

@@ -48,12 +48,12 @@ except urllib.error.HTTPError as error:
     print(error.headers['location'])
 ";
 
-/// Posts standard input to the store: URL, file with the bearer.
+/// Posts standard input to the store: URL, file with the bearer, format (and more of the URL).
 pub const STORE_QUERY: &str = "
 import sys, urllib.request
 url, token = sys.argv[1], open(sys.argv[2]).read().strip()
 request = urllib.request.Request(
-    url + '/?default_format=TabSeparated', data=sys.stdin.buffer.read(), method='POST',
+    url + '/?default_format=' + sys.argv[3], data=sys.stdin.buffer.read(), method='POST',
     headers={'Authorization': 'Bearer ' + token})
 try:
     print(urllib.request.urlopen(request, timeout=20).read().decode(), end='')

@@ -47,7 +47,7 @@ impl SegmentFile for Memory {
         Ok(())
     }
 
-    fn next(&mut self, _id: SegmentId) -> Result<(), SpoolError> {
+    fn next(&mut self, _id: SegmentId, _header: &[u8]) -> Result<(), SpoolError> {
         Ok(())
     }
 }
@@ -143,6 +143,7 @@ impl World {
             epoch: 1,
             lane: 0,
             key: Arc::new(SigningKey::from_bytes(&[1; 32])),
+            segment_bytes: weir_spool::SEGMENT_BYTES_MAX,
         };
         let config = PostgresConfig {
             target: Arc::from("t"),

@@ -175,6 +175,12 @@ impl PolicySet {
         Bound::new(Arc::clone(self), both, target, Engine::Compiled)
     }
 
+    /// Some policy's answer depends on when it is asked, to the minute.
+    #[must_use]
+    pub const fn reads_time(&self) -> bool {
+        self.reads_time
+    }
+
     /// Number of policies.
     #[must_use]
     pub const fn len(&self) -> usize {

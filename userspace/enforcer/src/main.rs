@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod backtest;
 mod cli;
 mod config;
 mod console;

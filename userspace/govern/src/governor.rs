@@ -318,6 +318,10 @@ impl Governor {
         fact.effects = Arc::clone(&request.recorded.effects);
         fact.objects = Arc::clone(&request.recorded.objects);
         fact.bytes_in = request.bytes_in;
+        if !request.recorded.asked.is_empty() {
+            let asked = request.recorded.asked.to_string();
+            fact.labels.push(("asked".to_owned(), asked));
+        }
         fact
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::asked;
 use crate::fixed::FixedName;
 
 /// One object of a protocol's vocabulary.
@@ -90,6 +91,13 @@ pub struct Recorded {
     pub effects: Arc<[String]>,
     /// `Kind:id` without duplicates, sorted.
     pub objects: Arc<[String]>,
+    /// Which effect on which object, and the context: see [`crate::asked`].
+    #[serde(default = "unknown")]
+    pub asked: Arc<str>,
+}
+
+fn unknown() -> Arc<str> {
+    Arc::from("")
 }
 
 impl Recorded {
@@ -103,11 +111,14 @@ impl Recorded {
         let objects: BTreeSet<String> = intent
             .accesses
             .iter()
-            .map(|access| format!("{}:{}", access.object.kind, access.object.id()))
+            .map(|access| asked::named(&access.object))
             .collect();
+        let effects: Arc<[String]> = effects.into_iter().collect();
+        let objects: Arc<[String]> = objects.into_iter().collect();
         Self {
-            effects: effects.into_iter().collect(),
-            objects: objects.into_iter().collect(),
+            asked: Arc::from(asked::write(intent, &effects, &objects)),
+            effects,
+            objects,
         }
     }
 }

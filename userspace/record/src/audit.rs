@@ -16,7 +16,7 @@ use serde::Serialize;
 use weir_spool::SegmentId;
 
 pub use self::files::{node_id, verify_files};
-pub use self::store::{Scope, verify_store};
+pub use self::store::{Scope, SessionProof, verify_session, verify_store};
 
 /// Findings of one report; what is beyond is counted.
 const FINDINGS_MAX: usize = 1000;
@@ -74,18 +74,38 @@ pub enum Verdict {
 /// # Errors
 /// The file cannot be read or has another length.
 pub fn verifying_key(key_file: &Path) -> std::io::Result<VerifyingKey> {
+    Ok(signing_key(key_file)?.verifying_key())
+}
+
+/// A public key as `weir audit key` prints it: 64 hexadecimal digits.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub fn public_key(file: &Path) -> std::io::Result<VerifyingKey> {
+    let text = std::fs::read_to_string(file)?;
+    let bytes = unhex::<32>(text.trim());
+    bytes
+        .and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok())
+        .ok_or_else(|| std::io::Error::other("a public key is 64 hexadecimal digits"))
+}
+
+/// The node's key itself.
+///
+/// # Errors
+/// The file cannot be read or has another length.
+pub fn signing_key(key_file: &Path) -> std::io::Result<SigningKey> {
     let bytes = std::fs::read(key_file)?;
     let bytes: [u8; 32] = bytes
         .try_into()
         .map_err(|_| std::io::Error::other("the node key has a wrong length"))?;
-    Ok(SigningKey::from_bytes(&bytes).verifying_key())
+    Ok(SigningKey::from_bytes(&bytes))
 }
 
 fn name(id: SegmentId) -> String {
     format!("{}-{}-{}", id.epoch, id.lane, id.number)
 }
 
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut out = [0; N];
     if text.len() != N * 2 {
         return None;

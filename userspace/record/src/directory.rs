@@ -6,16 +6,24 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::journal;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 use weir_model::fault::{Fault, FaultKind};
 use weir_model::time::Now;
 use weir_spool::{
-    BlockReader, Lane, LaneStart, Next, SegmentFile, SegmentId, SpoolError, read_header,
+    BlockReader, Lane, LaneStart, Next, SEGMENT_BYTES_MAX, SegmentFile, SegmentId, SpoolError,
+    read_header,
 };
+
+/// Room that is kept on the disk for ending segments once everything else of it is used.
+const RESERVE_BYTES: i64 = 256 * 1024;
+/// Segments that the limit is to have room for, so that some can be freed while others are written.
+const SEGMENTS_MIN: u64 = 16;
+const SEGMENT_BYTES_MIN: u64 = 256 * 1024;
 
 /// How much a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +76,11 @@ fn file_error(path: &Path, detail: impl ToString) -> SpoolDirError {
 pub(crate) struct Usage {
     own: AtomicU64,
     others: AtomicU64,
+    /// Somebody was refused for want of room, by the limit or by the disk, since it was asked.
+    short: AtomicBool,
+    /// What was kept for ending segments is in use: nothing else is written until it is there again.
+    last_room: AtomicBool,
+    refused: AtomicU64,
 }
 
 impl Usage {
@@ -75,6 +88,38 @@ impl Usage {
     pub(crate) fn bytes(&self) -> u64 {
         let own = self.own.load(Ordering::Relaxed);
         own.saturating_add(self.others.load(Ordering::Relaxed))
+    }
+
+    fn refuse(&self) {
+        self.short.store(true, Ordering::Relaxed);
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Was there no room since this was asked last?
+    pub(crate) fn was_short(&self) -> bool {
+        self.short.swap(false, Ordering::Relaxed)
+    }
+
+    /// How often a commit was refused for want of room.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes room from the disk for the time when it has none. A file system that cannot do that has none
+    /// kept.
+    pub(crate) fn reserve(&self, directory: &Path) {
+        let kept = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(directory.join("reserve"))
+            .and_then(|file| {
+                let whole = FallocateFlags::empty();
+                fallocate(&file, whole, 0, RESERVE_BYTES).map_err(std::io::Error::from)
+            });
+        let last_room = kept.as_ref().is_err_and(is_no_room);
+        self.last_room.store(last_room, Ordering::Relaxed);
     }
 
     /// Counts anew what other epochs hold.
@@ -146,6 +191,10 @@ impl SpoolDir {
         };
         recover_all(directory, epoch)?;
         let used = Arc::new(Usage::default());
+        used.reserve(directory);
+        if used.last_room.load(Ordering::Relaxed) {
+            make_room(directory, &used)?;
+        }
         used.look(directory, epoch)?;
         Ok(Self {
             config,
@@ -198,9 +247,10 @@ impl SpoolDir {
             lane: index,
             number: 1,
         };
-        let file = FileSegment {
+        let mut file = FileSegment {
             directory: self.config.directory.clone(),
             file: create(&self.config.directory, id).map_err(SpoolDirError::Spool)?,
+            length: 0,
             used: Arc::clone(&self.used),
             limit_bytes: self.config.limit_bytes,
             durability: self.config.durability,
@@ -210,7 +260,10 @@ impl SpoolDir {
             epoch: self.epoch,
             lane: index,
             key: Arc::clone(&self.key),
+            segment_bytes: (self.config.limit_bytes / SEGMENTS_MIN)
+                .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
         };
+        file.entered()?;
         Ok(Lane::open(file, start, now)?)
     }
 }
@@ -219,22 +272,81 @@ impl SpoolDir {
 pub struct FileSegment {
     directory: PathBuf,
     file: File,
+    /// Bytes of whole appends.
+    length: u64,
     used: Arc<Usage>,
     limit_bytes: u64,
     durability: Durability,
 }
 
-impl SegmentFile for FileSegment {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        let length = bytes.len() as u64;
-        self.used.own.fetch_add(length, Ordering::Relaxed);
-        if self.used.bytes() > self.limit_bytes {
-            self.used.own.fetch_sub(length, Ordering::Relaxed);
+impl FileSegment {
+    /// All or nothing: what a full disk took of `bytes` is cut off again.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        let Err(error) = self.file.write_all(bytes) else {
+            self.length += bytes.len() as u64;
+            self.used
+                .own
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            return Ok(());
+        };
+        if is_no_room(&error) && self.file.set_len(self.length).is_ok() {
             return Err(SpoolError::Full);
         }
-        self.file
-            .write_all(bytes)
-            .map_err(|error| SpoolError::Io(error.to_string()))
+        Err(SpoolError::Io(error.to_string()))
+    }
+
+    /// As `write`, with what was kept for this.
+    fn write_at_last(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        match self.write(bytes) {
+            Err(SpoolError::Full) if self.give_up_reserve() => self.write(bytes),
+            written => written,
+        }
+    }
+
+    /// True when there was something to give up.
+    fn give_up_reserve(&self) -> bool {
+        self.used.last_room.store(true, Ordering::Relaxed);
+        give_up_reserve(&self.directory)
+    }
+
+    /// The file's name is on disk, as far as was configured.
+    fn entered(&mut self) -> Result<(), SpoolError> {
+        match self.durability {
+            Durability::Process => Ok(()),
+            Durability::PowerLoss => File::open(&self.directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(|error| SpoolError::Io(error.to_string())),
+        }
+    }
+}
+
+/// True when there was something to give up.
+pub(crate) fn give_up_reserve(directory: &Path) -> bool {
+    fs::remove_file(directory.join("reserve")).is_ok()
+}
+
+pub(crate) fn is_no_room(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::ENOSPC | Errno::EDQUOT))
+}
+
+impl SegmentFile for FileSegment {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        let after = self.used.bytes().saturating_add(bytes.len() as u64);
+        let ending_only = self.used.last_room.load(Ordering::Relaxed);
+        let appended = if after > self.limit_bytes || ending_only {
+            Err(SpoolError::Full)
+        } else {
+            self.write(bytes)
+        };
+        if matches!(appended, Err(SpoolError::Full)) {
+            self.used.refuse();
+        }
+        appended
+    }
+
+    fn end(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        self.write_at_last(bytes)
     }
 
     fn sync(&mut self) -> Result<(), SpoolError> {
@@ -247,13 +359,49 @@ impl SegmentFile for FileSegment {
         }
     }
 
-    fn next(&mut self, id: SegmentId) -> Result<(), SpoolError> {
+    fn next(&mut self, id: SegmentId, header: &[u8]) -> Result<(), SpoolError> {
         self.file
             .sync_data()
             .map_err(|error| SpoolError::Io(error.to_string()))?;
-        self.file = create(&self.directory, id)?;
-        Ok(())
+        let path = self.directory.join(file_name(id));
+        let created = match create(&self.directory, id) {
+            Err(SpoolError::Full) if self.give_up_reserve() => create(&self.directory, id),
+            created => created,
+        };
+        let before = (std::mem::replace(&mut self.file, created?), self.length);
+        self.length = 0;
+        let begun = self.write_at_last(header).and_then(|()| self.entered());
+        if begun.is_err() {
+            self.used.freed(true, self.length);
+            (self.file, self.length) = before;
+            fs::remove_file(&path).map_err(|error| SpoolError::Io(error.to_string()))?;
+        }
+        begun
     }
+}
+
+/// Removes what is acknowledged, oldest first, until the reserve is there: a node that starts on a full disk.
+fn make_room(directory: &Path, used: &Usage) -> Result<(), SpoolDirError> {
+    let path = directory.join("batches");
+    let told = journal::look(&path).map_err(|error| file_error(&path, error))?;
+    let live = live_epochs(directory)?;
+    for segment in segments(directory)? {
+        let length = fs::metadata(&segment.path).map_or(u64::MAX, |metadata| metadata.len());
+        let shipped = told
+            .progress
+            .get(&segment.id)
+            .is_some_and(|progress| progress.end >= length)
+            && !journal::any_of(&told.open, segment.id)
+            && !journal::any_of(&told.refused, segment.id);
+        if shipped && !live.contains(&segment.id.epoch) {
+            fs::remove_file(&segment.path).map_err(|error| file_error(&segment.path, error))?;
+            used.reserve(directory);
+        }
+        if !used.last_room.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn create(directory: &Path, id: SegmentId) -> Result<File, SpoolError> {
@@ -263,7 +411,13 @@ fn create(directory: &Path, id: SegmentId) -> Result<File, SpoolError> {
         .create_new(true)
         .mode(0o600)
         .open(&path)
-        .map_err(|error| SpoolError::Io(format!("{}: {error}", path.display())))
+        .map_err(|error| {
+            if is_no_room(&error) {
+                SpoolError::Full
+            } else {
+                SpoolError::Io(format!("{}: {error}", path.display()))
+            }
+        })
 }
 
 fn file_name(id: SegmentId) -> String {
@@ -372,8 +526,8 @@ fn recover_all(directory: &Path, own: u32) -> Result<(), SpoolDirError> {
 
 /// Cuts a torn tail off, and says so.
 ///
-/// Only a tail that is an incomplete block is cut: anything else that is wrong is left for
-/// `weir audit verify` to name.
+/// Only a tail that is an incomplete block is cut, or one whose end was never written and reads as zeros
+/// (after a loss of power): anything else that is wrong is left for `weir audit verify` to name.
 fn recover(path: &Path) -> Result<(), SpoolDirError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -382,7 +536,12 @@ fn recover(path: &Path) -> Result<(), SpoolDirError> {
         Err(error) => return Err(file_error(path, error)),
     };
     let length = bytes.len() as u64;
-    let Ok(header) = read_header(&bytes) else {
+    let written = written(&bytes);
+    // A whole header ends with a letter.
+    let header = read_header(&bytes)
+        .ok()
+        .filter(|header| header.len <= written);
+    let Some(header) = header else {
         tracing::warn!(path = %path.display(), bytes = length, "a segment without header is empty");
         truncate(path, 0)?;
         fs::remove_file(path).map_err(|error| file_error(path, error))?;
@@ -392,23 +551,46 @@ fn recover(path: &Path) -> Result<(), SpoolDirError> {
     let mut at = header.len;
     loop {
         let rest = bytes.get(at..).unwrap_or(&[]);
-        match reader.next(rest) {
-            Ok(Next::Block(_, len) | Next::Trailer(_, len)) => at += len,
+        let wrong = match reader.next(rest) {
+            Ok(Next::Block(_, len) | Next::Trailer(_, len)) => {
+                at += len;
+                continue;
+            }
             Ok(Next::Incomplete) if rest.is_empty() => return Ok(()),
-            Ok(Next::Incomplete) => {
-                tracing::warn!(
-                    path = %path.display(), bytes = rest.len(), after = reader.position(),
-                    "cut a torn tail: these bytes were never acknowledged"
-                );
-                truncate(path, at as u64)?;
-                return Ok(());
-            }
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "a segment was changed on disk");
-                return Ok(());
-            }
+            Ok(Next::Incomplete) => None,
+            Err(_) if unwritten(&mut reader, rest) => None,
+            Err(error) => Some(error),
+        };
+        if let Some(error) = wrong {
+            tracing::error!(path = %path.display(), %error, "a segment was changed on disk");
+            return Ok(());
         }
+        tracing::warn!(
+            path = %path.display(), bytes = rest.len(), after = reader.position(),
+            "cut a torn tail: these bytes were never acknowledged"
+        );
+        return truncate(path, at as u64);
     }
+}
+
+/// The end of `rest` was never written: without its zeros it is not a whole block. (A whole one ends with
+/// a digest.)
+fn unwritten(reader: &mut BlockReader, rest: &[u8]) -> bool {
+    let written = rest
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at + 1);
+    if rest.len() - written < 8 && written > 0 {
+        return false;
+    }
+    let written = rest.get(..written).unwrap_or(rest);
+    matches!(reader.next(written), Ok(Next::Incomplete))
+}
+
+/// Bytes up to the last one that is not zero.
+fn written(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |at| at + 1)
 }
 
 fn truncate(path: &Path, length: u64) -> Result<(), SpoolDirError> {
@@ -448,16 +630,25 @@ fn fixed<const N: usize>(
     }
 }
 
+/// Whole or not at all: a process that dies on the way leaves nothing that the next one stumbles over.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SpoolDirError> {
+    let fresh = path.with_extension("new");
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(file_error(&fresh, error));
+        }
+        Ok(()) | Err(_) => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
-        .map_err(|error| file_error(path, error))?;
+        .open(&fresh)
+        .map_err(|error| file_error(&fresh, error))?;
     file.write_all(bytes)
-        .map_err(|error| file_error(path, error))?;
-    file.sync_all().map_err(|error| file_error(path, error))
+        .map_err(|error| file_error(&fresh, error))?;
+    file.sync_all().map_err(|error| file_error(&fresh, error))?;
+    fs::rename(&fresh, path).map_err(|error| file_error(path, error))
 }
 
 /// The number after the last one, on disk before it is used: tokens must never repeat.

@@ -2,10 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod asked;
 pub mod audit;
+pub mod bundle;
 mod directory;
+pub mod export;
 mod journal;
 pub mod migrate;
+pub mod ocsf;
 pub mod query;
 pub mod replay;
 pub mod search;

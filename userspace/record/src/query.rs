@@ -52,8 +52,8 @@ pub struct RequestsRow {
     pub requests: u64,
 }
 
-/// What went through, or would not have but for a target that observes, of the days from `from`
-/// up to and without `to` (`2026-11-29`).
+/// What went through, or would not have but for a target that observes, from `from` up to and
+/// without `to`: a day (`2026-11-29`), or a moment (`2026-11-29 10:30:00`), in UTC.
 ///
 /// # Errors
 /// ClickHouse's.
@@ -64,7 +64,13 @@ pub async fn requests(client: &Client, from: &str, to: &str) -> Result<Vec<Reque
         AND event_time >= toDateTime64({from:String}, 3, 'UTC') \
         AND event_time < toDateTime64({to:String}, 3, 'UTC') \
         GROUP BY day, workload, target, protocol, effects, objects ORDER BY day LIMIT 1000000";
-    let at = |day: &str| format!("{day} 00:00:00");
+    let at = |text: &str| {
+        if text.contains(' ') {
+            text.to_owned()
+        } else {
+            format!("{text} 00:00:00")
+        }
+    };
     fetch(
         client
             .query_raw(sql)
@@ -111,4 +117,46 @@ pub async fn fetch<T: for<'de> Deserialize<'de>>(
         .filter(|line| !line.is_empty())
         .map(|line| serde_json::from_slice(line).map_err(|error| error.to_string()))
         .collect()
+}
+
+/// Runs a query and gives its rows one after the other, so that there may be many.
+///
+/// # Errors
+/// ClickHouse's, an answer that is not what was expected, or what `row` says.
+pub async fn each<T: for<'de> Deserialize<'de>>(
+    query: clickhouse::query::Query,
+    mut row: impl FnMut(T) -> Result<(), String>,
+) -> Result<(), String> {
+    let query = query
+        .with_setting("output_format_json_quote_64bit_integers", "0")
+        .with_setting("output_format_json_named_tuples_as_objects", "1");
+    let mut cursor = query
+        .fetch_bytes("JSONEachRow")
+        .map_err(|error| error.to_string())?;
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(chunk) = cursor.next().await.map_err(|error| error.to_string())? {
+        rest.extend_from_slice(&chunk);
+        let whole = rest.iter().rposition(|byte| *byte == b'\n');
+        let Some(whole) = whole.map(|at| at + 1) else {
+            if rest.len() > ANSWER_BYTES_MAX {
+                return Err("a row of the answer is larger than 256 MiB".to_owned());
+            }
+            continue;
+        };
+        for line in rest
+            .get(..whole)
+            .unwrap_or_default()
+            .split(|byte| *byte == b'\n')
+        {
+            if !line.is_empty() {
+                row(serde_json::from_slice(line).map_err(|error| error.to_string())?)?;
+            }
+        }
+        rest.drain(..whole);
+    }
+    if rest.is_empty() {
+        Ok(())
+    } else {
+        row(serde_json::from_slice(&rest).map_err(|error| error.to_string())?)
+    }
 }

@@ -4,6 +4,8 @@
 //! before the first send; a retry is the same bytes with the same token; only a 200 with its body
 //! read to the end is an acknowledgement, anything else is unknown and retried.
 
+mod free;
+mod metrics;
 mod send;
 mod tail;
 
@@ -11,9 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{IntCounter, IntGauge, Registry};
 use tokio::sync::watch;
 
+pub use self::metrics::ShipperMetrics;
 use crate::StoreAddress;
 use crate::directory::{SpoolDir, Usage, live_epochs, segments};
 use crate::journal::{Batch, Journal};
@@ -21,7 +23,9 @@ use crate::journal::{Batch, Journal};
 /// How batches are cut and sent.
 #[derive(Clone, Debug)]
 pub struct ShipperConfig {
-    pub store: StoreAddress,
+    /// Replicas of one shard, which share the tokens of inserts; never empty. When one fails, the next
+    /// is asked.
+    pub stores: Vec<StoreAddress>,
     pub node_name: String,
     /// Rows after which a batch is cut.
     pub rows_max: u32,
@@ -31,57 +35,6 @@ pub struct ShipperConfig {
     pub keep_bytes: u64,
 }
 
-/// What operators watch.
-#[derive(Clone)]
-pub struct ShipperMetrics {
-    open_batches: IntGauge,
-    shipped_rows: IntCounter,
-    retries: IntCounter,
-    quarantined: IntCounter,
-    spool_bytes: IntGauge,
-    last_ack_s: IntGauge,
-}
-
-impl ShipperMetrics {
-    /// # Errors
-    /// A name is registered already.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        Ok(Self {
-            open_batches: gauge(
-                "weir_shipper_open_batches",
-                "Batches cut and not acknowledged",
-            )?,
-            shipped_rows: counter(
-                "weir_shipper_rows_total",
-                "Facts acknowledged by ClickHouse",
-            )?,
-            retries: counter(
-                "weir_shipper_retries_total",
-                "Sends that had to be repeated",
-            )?,
-            quarantined: counter(
-                "weir_shipper_quarantined_total",
-                "Batches that ClickHouse cannot take; they stay in the spool",
-            )?,
-            spool_bytes: gauge("weir_spool_bytes", "Bytes of all spool segments")?,
-            last_ack_s: gauge(
-                "weir_shipper_last_ack_timestamp_seconds",
-                "When ClickHouse last acknowledged a batch",
-            )?,
-        })
-    }
-}
-
 /// The one task that reads the spool and sends.
 pub struct Shipper {
     config: ShipperConfig,
@@ -89,6 +42,7 @@ pub struct Shipper {
     node: u128,
     epoch: u32,
     used: Arc<Usage>,
+    limit_bytes: u64,
     metrics: ShipperMetrics,
 }
 
@@ -96,6 +50,27 @@ pub struct Shipper {
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// How long it waits when the spool's own files fail it.
+const FILES_AGAIN: Duration = Duration::from_secs(1);
+
+/// Which store is asked, and how patiently.
+struct Way {
+    /// Index of the address in use.
+    store: usize,
+    back_off: Duration,
+    /// Since when something is cut and not acknowledged, monotonic microseconds.
+    behind_since_us: Option<u64>,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            store: 0,
+            back_off: BACK_OFF_MIN,
+            behind_since_us: None,
+        }
+    }
+}
 
 impl Shipper {
     #[must_use]
@@ -106,16 +81,34 @@ impl Shipper {
             node: spool.node(),
             epoch: spool.epoch(),
             used: spool.used(),
+            limit_bytes: spool.limit_bytes(),
             metrics,
         }
     }
 
     /// Runs until `stop` turns true; then cuts and tries to send what is left, once. One process
-    /// ships at a time: a second one waits here until the first is gone.
-    ///
+    /// ships at a time: a second one waits here until the first is gone. Neither ClickHouse being away
+    /// nor files that cannot be read or written end it: it says so and tries again.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            match self.ship(&mut stop).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the shipper cannot use the spool's files; it tries again");
+                    self.metrics.file_errors.inc();
+                }
+            }
+            if *stop.borrow() {
+                return;
+            }
+            self.free_blindly();
+            pause(FILES_AGAIN, &mut stop).await;
+        }
+    }
+
     /// # Errors
-    /// The journal or the spool's files cannot be used. ClickHouse being away is no error.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    /// The journal or the spool's files cannot be used.
+    async fn ship(&self, stop: &mut watch::Receiver<bool>) -> std::io::Result<()> {
         let path = self.directory.join("batches");
         let mut journal = loop {
             if let Some(journal) = Journal::open(&path)? {
@@ -124,40 +117,76 @@ impl Shipper {
             if *stop.borrow() {
                 return Ok(());
             }
-            pause(LOOK_EVERY, &mut stop).await;
+            pause(LOOK_EVERY, stop).await;
         };
         let mut tails = tail::Tails::default();
-        let mut back_off = BACK_OFF_MIN;
+        let mut way = Way::default();
         loop {
             let stopping = *stop.borrow();
             let cut = self.cut(&mut journal, &mut tails, stopping)?;
-            self.metrics
-                .open_batches
-                .set(i64::try_from(journal.open.len()).unwrap_or(i64::MAX));
             self.used
                 .look(&self.directory, self.epoch)
                 .map_err(std::io::Error::other)?;
-            self.gauge_bytes();
+            self.measure(&journal, &mut way)?;
             let sent = match journal.open.first().cloned() {
-                Some(batch) => self.send(&mut journal, &batch).await?,
+                Some(batch) => self.send(&mut journal, &batch, &way).await?,
                 None => Sent::Nothing,
             };
             self.free(&journal)?;
             match sent {
                 Sent::Stored => {
-                    back_off = BACK_OFF_MIN;
-                    continue;
+                    way.back_off = BACK_OFF_MIN;
+                    journal.shorten()?;
                 }
-                Sent::Failed if stopping => return Ok(()),
+                Sent::Failed if stopping && way.store + 1 >= self.config.stores.len() => {
+                    return Ok(());
+                }
                 Sent::Nothing if stopping && !cut => return Ok(()),
                 Sent::Failed => {
                     self.metrics.retries.inc();
-                    pause(back_off, &mut stop).await;
-                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                    way.store = (way.store + 1) % self.config.stores.len().max(1);
+                    // Every replica is asked before anybody waits.
+                    if way.store == 0 {
+                        pause(way.back_off, stop).await;
+                        way.back_off = (way.back_off * 2).min(BACK_OFF_MAX);
+                    }
                 }
-                Sent::Nothing => pause(LOOK_EVERY, &mut stop).await,
+                Sent::Nothing => pause(LOOK_EVERY, stop).await,
             }
         }
+    }
+
+    fn measure(&self, journal: &Journal, way: &mut Way) -> std::io::Result<()> {
+        let now_us = weir_clock::now().mono_us;
+        if journal.open.is_empty() {
+            way.behind_since_us = None;
+        } else {
+            way.behind_since_us.get_or_insert(now_us);
+        }
+        let behind_us = way.behind_since_us.map_or(0, |since| now_us - since);
+        let mut unshipped = 0;
+        for segment in segments(&self.directory).map_err(std::io::Error::other)? {
+            let length = std::fs::metadata(&segment.path)?.len();
+            let cut = journal.progress.get(&segment.id).map_or(0, |p| p.end);
+            unshipped += length.saturating_sub(cut);
+        }
+        unshipped += journal
+            .open
+            .iter()
+            .chain(&journal.refused)
+            .map(|batch| batch.end - batch.start)
+            .sum::<u64>();
+        self.metrics.measured(&metrics::Measured {
+            open: journal.open.len(),
+            refused: journal.refused.len(),
+            behind_s: behind_us / 1_000_000,
+            unshipped,
+            used: self.used.bytes(),
+            limit: self.limit_bytes,
+            refusals: self.used.refused(),
+            store: way.store,
+        });
+        Ok(())
     }
 
     /// Cuts what is due; true when anything was.
@@ -184,7 +213,7 @@ impl Shipper {
         Ok(any)
     }
 
-    async fn send(&self, journal: &mut Journal, batch: &Batch) -> std::io::Result<Sent> {
+    async fn send(&self, journal: &mut Journal, batch: &Batch, way: &Way) -> std::io::Result<Sent> {
         let content = match tail::content(&self.directory, batch)? {
             Ok(content) => content,
             Err(tail::Damaged(why)) => {
@@ -197,8 +226,11 @@ impl Shipper {
                 return Ok(Sent::Stored);
             }
         };
-        let outcome = send::send(&self.config, self.node, batch, content).await;
-        match outcome {
+        let Some(store) = self.config.stores.get(way.store) else {
+            return Err(std::io::Error::other("there is no store to send to"));
+        };
+        let from = (self.config.node_name.as_str(), self.node);
+        match send::send(store, from, batch, content).await {
             Ok(()) => {
                 journal.settle(batch, 'A')?;
                 self.metrics
@@ -220,56 +252,16 @@ impl Shipper {
             Err(send::Refused::Configuration(code)) => {
                 tracing::error!(
                     code,
+                    store = store.url,
                     "ClickHouse refuses our batches: check schema and rights"
                 );
                 Ok(Sent::Failed)
             }
             Err(send::Refused::Unknown(detail)) => {
-                tracing::warn!(%detail, "a batch is not acknowledged; it is sent again");
+                tracing::warn!(%detail, store = store.url, "a batch is not acknowledged; it is sent again");
                 Ok(Sent::Failed)
             }
         }
-    }
-
-    fn gauge_bytes(&self) {
-        let bytes = self.used.bytes();
-        self.metrics
-            .spool_bytes
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    /// Removes the oldest acknowledged segments of earlier epochs or sealed ones, once more than
-    /// `keep_bytes` are used.
-    fn free(&self, journal: &Journal) -> std::io::Result<()> {
-        if self.used.bytes() <= self.config.keep_bytes {
-            return Ok(());
-        }
-        let all = segments(&self.directory).map_err(std::io::Error::other)?;
-        let live = live_epochs(&self.directory).map_err(std::io::Error::other)?;
-        for segment in &all {
-            if self.used.bytes() <= self.config.keep_bytes {
-                break;
-            }
-            let newer = all.iter().any(|other| {
-                other.id.epoch == segment.id.epoch
-                    && other.id.lane == segment.id.lane
-                    && other.id.number > segment.id.number
-            });
-            let finished = newer || !live.contains(&segment.id.epoch);
-            let open = journal.open.iter().any(|batch| batch.segment == segment.id);
-            let length = std::fs::metadata(&segment.path)?.len();
-            let cut = journal
-                .progress
-                .get(&segment.id)
-                .map_or(0, |progress| progress.end);
-            let refused = journal.quarantined.contains(&segment.id);
-            if finished && !open && !refused && cut >= length {
-                std::fs::remove_file(&segment.path)?;
-                self.used.freed(segment.id.epoch == self.epoch, length);
-                tracing::info!(path = %segment.path.display(), "freed a shipped segment");
-            }
-        }
-        Ok(())
     }
 }
 

@@ -46,6 +46,49 @@ struct TableRow {
     engine_full: String,
 }
 
+/// What is wrong with any of these replicas that answers; several have to share the tokens of inserts.
+///
+/// # Errors
+/// ClickHouse's, when none answers.
+pub async fn check_all(clients: &[Client]) -> Result<Vec<String>, String> {
+    let mut problems = Vec::new();
+    let (mut answered, mut last) = (false, "there is no address".to_owned());
+    for client in clients {
+        let found = match check(client).await {
+            Ok(found) if clients.len() > 1 => {
+                alone(client).await.map(|more| [found, more].concat())
+            }
+            found => found,
+        };
+        match found {
+            Ok(found) => {
+                answered = true;
+                problems.extend(found);
+            }
+            Err(error) => last = error,
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    if answered { Ok(problems) } else { Err(last) }
+}
+
+/// Tables that no replica shares: what failed on one server would be stored twice on another.
+async fn alone(client: &Client) -> Result<Vec<String>, String> {
+    let sql = "SELECT name, engine, engine_full FROM system.tables \
+        WHERE database = currentDatabase() AND name IN ('fact', 'batch', 'fact_5m') \
+        AND NOT startsWith(engine, 'Replicated') ORDER BY name";
+    let tables: Vec<TableRow> = fetch(client.query_raw(sql)).await?;
+    let say = |table: TableRow| {
+        format!(
+            "table {} is not replicated, but record.clickhouse.url names several servers: a batch could be \
+             stored on two of them; use `weir db migrate --layout cluster`, or one address",
+            table.name
+        )
+    };
+    Ok(tables.into_iter().map(say).collect())
+}
+
 /// What is wrong, each with its remedy; empty when facts can be shipped exactly once. Needs a
 /// reader's rights.
 ///

@@ -35,6 +35,8 @@ const LAZY_COMMIT: Duration = Duration::from_millis(5);
 pub(crate) struct Pen {
     lane: RefCell<Lane<FileSegment>>,
     dirty: std::cell::Cell<bool>,
+    /// Said once, until it goes on.
+    stopped: std::cell::Cell<bool>,
 }
 
 impl Pen {
@@ -42,6 +44,7 @@ impl Pen {
         Self {
             lane: RefCell::new(lane),
             dirty: std::cell::Cell::new(false),
+            stopped: std::cell::Cell::new(false),
         }
     }
 
@@ -62,8 +65,8 @@ impl Pen {
         session: SessionId,
         now: Now,
     ) -> Result<Option<Receipt>, SpoolError> {
-        self.dirty.set(false);
         let receipts = self.lane.borrow_mut().commit(now)?;
+        self.dirty.set(false);
         Ok(receipts
             .iter()
             .find(|receipt| receipt.session() == session)
@@ -71,11 +74,23 @@ impl Pen {
     }
 
     fn commit_lazy(&self) {
+        let now = weir_clock::now();
         if !self.dirty.replace(false) {
+            self.lane.borrow_mut().rest(now);
             return;
         }
-        if let Err(error) = self.lane.borrow_mut().commit(weir_clock::now()) {
-            tracing::error!(%error, "facts could not be put into the spool; traffic stops");
+        let committed = self.lane.borrow_mut().commit(now);
+        let stopped = committed.is_err();
+        // What is in the buffer is tried again, whether or not anything comes after it.
+        self.dirty.set(stopped);
+        if self.stopped.replace(stopped) == stopped {
+            return;
+        }
+        match committed {
+            Ok(_) => tracing::warn!("the spool takes facts again; traffic goes on"),
+            Err(error) => {
+                tracing::error!(%error, "facts could not be put into the spool; traffic stops");
+            }
         }
     }
 }

@@ -16,21 +16,36 @@ pub(crate) const MAGIC: &[u8; 8] = b"WEIRSPL1";
 pub(crate) const VERSION: u32 = 1;
 pub(crate) const BLOCK: u8 = b'B';
 pub(crate) const TRAILER: u8 = b'T';
-/// A segment is sealed once it is larger than this.
-const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// … or older than this, so that a quiet node ships and signs as well.
-const SEGMENT_AGE_US: i64 = 3_600_000_000;
+/// A segment is sealed once it is larger than this, at most.
+pub const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// … or older than this, so that a quiet node ships and signs as well. By the monotonic clock: the
+/// other one may be set.
+const SEGMENT_AGE_US: u64 = 3_600_000_000;
+/// Bytes of facts that wait for room in the spool; beyond it a fact is refused at once.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Epoch, segment, position and digest at the end of each row.
+const PLACE_BYTES: usize = 4 + 8 + 4 + 8;
 /// Encoded contexts and last numbers of sessions are kept for this many; older ones are encoded
 /// anew, their numbers no longer checked.
 const SESSIONS_MAX: usize = 65_536;
 
 /// The file under a lane.
 pub trait SegmentFile {
-    /// Appends all of `bytes`, or fails; after a failure nothing more is appended.
+    /// Appends all of `bytes`, or fails.
     ///
     /// # Errors
-    /// [`SpoolError::Full`] at the limit, [`SpoolError::Io`] otherwise.
+    /// [`SpoolError::Full`] for want of room: nothing was written then, and it may be tried again.
+    /// [`SpoolError::Io`] otherwise, after which nothing more is appended.
     fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError>;
+
+    /// As [`SegmentFile::append`], for the few bytes that begin a lane or end a segment: they may go
+    /// beyond the limit, since only a segment that has ended can be freed.
+    ///
+    /// # Errors
+    /// As [`SegmentFile::append`].
+    fn end(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        self.append(bytes)
+    }
 
     /// Makes what was appended as durable as was configured.
     ///
@@ -38,11 +53,11 @@ pub trait SegmentFile {
     /// [`SpoolError::Io`].
     fn sync(&mut self) -> Result<(), SpoolError>;
 
-    /// Closes this segment for good and gives the file of the next one, which is empty.
+    /// Closes this segment, which has ended, and begins the next one with its header.
     ///
     /// # Errors
-    /// [`SpoolError::Io`].
-    fn next(&mut self, id: SegmentId) -> Result<(), SpoolError>;
+    /// Any; there is no next segment then, and it may be tried again.
+    fn next(&mut self, id: SegmentId, header: &[u8]) -> Result<(), SpoolError>;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +152,8 @@ pub struct LaneStart {
     pub epoch: u32,
     pub lane: u32,
     pub key: Arc<SigningKey>,
+    /// A segment is sealed once it is larger than this.
+    pub segment_bytes: u64,
 }
 
 struct Known {
@@ -150,9 +167,14 @@ pub struct Lane<F> {
     file: F,
     start: LaneStart,
     id: SegmentId,
-    opened_us: i64,
+    opened_us: u64,
     written: u64,
+    /// Position of the last fact that is in the file.
+    committed: u32,
+    /// Position of the last fact, buffered ones included.
     position: u32,
+    /// This segment has its signed end; the next one has to be begun before anything is appended.
+    sealed: bool,
     chain: [u8; 32],
     rows: Vec<u8>,
     first: u32,
@@ -178,9 +200,11 @@ impl<F: SegmentFile> Lane<F> {
             file,
             start,
             id,
-            opened_us: now.wall_us,
+            opened_us: now.mono_us,
             written: 0,
+            committed: 0,
             position: 0,
+            sealed: false,
             chain: [0; 32],
             rows: Vec::new(),
             first: 0,
@@ -190,53 +214,59 @@ impl<F: SegmentFile> Lane<F> {
             poisoned: false,
             block: Vec::new(),
         };
-        lane.header()?;
+        let header = lane.header(id)?;
+        let begun = lane.file.end(&header);
+        lane.noted(begun, header.len())?;
+        lane.chain = *blake3::hash(&header).as_bytes();
         Ok(lane)
     }
 
-    fn header(&mut self) -> Result<(), SpoolError> {
+    fn header(&self, id: SegmentId) -> Result<Vec<u8>, SpoolError> {
         let columns = schema::text();
         let mut out = Vec::with_capacity(128 + columns.len());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&self.id.epoch.to_le_bytes());
-        out.extend_from_slice(&self.id.lane.to_le_bytes());
+        out.extend_from_slice(&id.epoch.to_le_bytes());
+        out.extend_from_slice(&id.lane.to_le_bytes());
         out.extend_from_slice(&0_u32.to_le_bytes());
-        out.extend_from_slice(&u64::from(self.id.number).to_le_bytes());
+        out.extend_from_slice(&u64::from(id.number).to_le_bytes());
         out.extend_from_slice(&self.start.node.to_le_bytes());
         out.extend_from_slice(&self.chain);
         let length = u32::try_from(columns.len()).map_err(|_| SpoolError::TooLarge)?;
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(columns.as_bytes());
-        self.append(&out)?;
-        self.chain = *blake3::hash(&out).as_bytes();
-        Ok(())
+        Ok(out)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         if self.poisoned {
             return Err(SpoolError::Poisoned);
         }
-        match self.file.append(bytes) {
-            Ok(()) => {
-                self.written += bytes.len() as u64;
-                Ok(())
-            }
-            // A refusal for want of room wrote nothing, so the lane goes on once there is room.
-            Err(SpoolError::Full) => Err(SpoolError::Full),
-            Err(error) => {
-                self.poisoned = true;
-                Err(error)
-            }
+        let appended = self.file.append(bytes);
+        self.noted(appended, bytes.len())
+    }
+
+    /// A refusal for want of room wrote nothing, so the lane goes on once there is room; any other
+    /// one poisons it.
+    fn noted(&mut self, appended: Result<(), SpoolError>, bytes: usize) -> Result<(), SpoolError> {
+        match appended {
+            Ok(()) => self.written += bytes as u64,
+            Err(SpoolError::Full) => {}
+            Err(_) => self.poisoned = true,
         }
+        appended
     }
 
     /// Encodes and buffers; nothing is durable yet.
     ///
     /// # Errors
     /// [`SpoolError::Gap`] when the session's numbers do not follow each other,
-    /// [`SpoolError::TooLarge`] for an oversized fact. Neither leaves a trace in the buffer.
+    /// [`SpoolError::TooLarge`] for an oversized fact, [`SpoolError::Full`] while too much waits for
+    /// room. None leaves a trace in the buffer.
     pub fn push(&mut self, fact: &Fact) -> Result<(), SpoolError> {
+        if self.rows.len() > WAITING_BYTES_MAX {
+            return Err(SpoolError::Full);
+        }
         let session = fact.context.session_id;
         if self.sessions.len() >= SESSIONS_MAX && !self.sessions.contains_key(&session) {
             self.sessions.clear();
@@ -311,6 +341,34 @@ impl<F: SegmentFile> Lane<F> {
         if self.count == 0 {
             return Ok(Receipts::default());
         }
+        if self.sealed {
+            self.begin_next(now)?;
+        }
+        match self.append_block() {
+            // What is in this segment can be freed only once it has ended.
+            Err(SpoolError::Full) if self.committed > 0 => {
+                self.rotate(now)?;
+                self.append_block()?;
+            }
+            appended => appended?,
+        }
+        let receipts = Receipts(std::mem::take(&mut self.pending));
+        self.rest(now);
+        Ok(receipts)
+    }
+
+    /// Seals the segment when it is large or old enough; for a lane that has nothing to commit, too.
+    pub fn rest(&mut self, now: Now) {
+        let old = now.mono_us.saturating_sub(self.opened_us) > SEGMENT_AGE_US;
+        let due = self.written > self.start.segment_bytes || old;
+        if due && self.committed > 0 && self.count == 0 && !self.poisoned {
+            // The facts are in the spool whatever comes of this: want of room is tried again, anything
+            // else poisons the lane.
+            drop(self.rotate(now));
+        }
+    }
+
+    fn append_block(&mut self) -> Result<(), SpoolError> {
         let length = u32::try_from(self.rows.len()).map_err(|_| SpoolError::TooLarge)?;
         let hash = chain(&self.chain, self.first, self.count, &self.rows);
         let mut block = std::mem::take(&mut self.block);
@@ -329,46 +387,86 @@ impl<F: SegmentFile> Lane<F> {
             return Err(error);
         }
         self.chain = hash;
+        self.committed = self.position;
         self.rows.clear();
         self.count = 0;
-        let receipts = Receipts(std::mem::take(&mut self.pending));
-        let old = now.wall_us - self.opened_us > SEGMENT_AGE_US;
-        if self.written > SEGMENT_BYTES || old {
-            // The facts are in the spool whatever comes of this: want of room for the trailer is
-            // tried again at the next commit, anything else poisons the lane.
-            drop(self.rotate(now));
-        }
-        Ok(receipts)
+        Ok(())
     }
 
     /// Seals the segment and goes on in the next one.
     fn rotate(&mut self, now: Now) -> Result<(), SpoolError> {
-        self.seal()?;
-        // From here on nothing may be appended until the next segment has its header.
-        self.poisoned = true;
-        self.id.number += 1;
-        self.file.next(self.id)?;
-        self.written = 0;
-        self.position = 0;
-        self.opened_us = now.wall_us;
-        self.poisoned = false;
-        let header = self.header();
-        self.poisoned |= header.is_err();
-        header
+        if !self.sealed {
+            self.seal()?;
+        }
+        self.begin_next(now)
+    }
+
+    fn begin_next(&mut self, now: Now) -> Result<(), SpoolError> {
+        let number = self.id.number.checked_add(1).ok_or(SpoolError::TooLarge)?;
+        let id = SegmentId { number, ..self.id };
+        let header = self.header(id)?;
+        self.file.next(id, &header)?;
+        self.id = id;
+        self.chain = *blake3::hash(&header).as_bytes();
+        self.written = header.len() as u64;
+        self.opened_us = now.mono_us;
+        self.sealed = false;
+        self.committed = 0;
+        self.place_anew();
+        Ok(())
+    }
+
+    /// Buffered rows say where they lie: in this segment from now on.
+    fn place_anew(&mut self) {
+        let rows = std::mem::take(&mut self.rows);
+        let mut rest = rows.as_slice();
+        let mut position = 0;
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let row = u32::from_le_bytes(*length) as usize;
+            let Some((row, next)) = after.split_at_checked(row) else {
+                break;
+            };
+            position += 1;
+            self.rows.extend_from_slice(length);
+            let start = self.rows.len();
+            let unplaced = row.len().saturating_sub(PLACE_BYTES);
+            self.rows
+                .extend_from_slice(row.get(..unplaced).unwrap_or(row));
+            encode::place(
+                &mut self.rows,
+                start,
+                self.id.epoch,
+                self.id.packed(),
+                position,
+            );
+            rest = next;
+        }
+        self.first = 1;
+        self.position = position;
     }
 
     /// Writes the signed trailer; the segment takes nothing more.
     fn seal(&mut self) -> Result<(), SpoolError> {
+        if self.poisoned {
+            return Err(SpoolError::Poisoned);
+        }
         let mut out = Vec::with_capacity(101);
         out.push(TRAILER);
-        out.extend_from_slice(&self.position.to_le_bytes());
+        out.extend_from_slice(&self.committed.to_le_bytes());
         out.extend_from_slice(&self.chain);
-        let signature = self.start.key.sign(&signed(self.position, &self.chain));
+        let signature = self.start.key.sign(&signed(self.committed, &self.chain));
         out.extend_from_slice(&signature.to_bytes());
-        self.append(&out)?;
+        let ended = self.file.end(&out);
+        self.noted(ended, out.len())?;
         let synced = self.file.sync();
         self.poisoned |= synced.is_err();
+        self.sealed = synced.is_ok();
         synced
+    }
+
+    #[cfg(test)]
+    pub(crate) fn file_mut(&mut self) -> &mut F {
+        &mut self.file
     }
 
     /// Commits and seals; for a clean end.
@@ -377,7 +475,7 @@ impl<F: SegmentFile> Lane<F> {
     /// As [`Lane::commit`].
     pub fn close(mut self, now: Now) -> Result<(), SpoolError> {
         self.commit(now)?;
-        self.seal()
+        if self.sealed { Ok(()) } else { self.seal() }
     }
 }
 

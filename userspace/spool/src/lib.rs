@@ -25,7 +25,9 @@ mod lane;
 mod read;
 pub mod schema;
 
-pub use crate::lane::{Lane, LaneStart, Receipt, Receipts, SegmentFile, SegmentId, SpoolError};
+pub use crate::lane::{
+    Lane, LaneStart, Receipt, Receipts, SEGMENT_BYTES_MAX, SegmentFile, SegmentId, SpoolError,
+};
 pub use crate::read::{
     Block, BlockReader, Header, Inspection, Next, ReadError, Trailer, Verified, chain_rows,
     chain_start, end_is_signed, inspect_segment, read_header, verify_segment,

@@ -125,6 +125,10 @@ fn parse_header(bytes: &[u8]) -> Option<Header> {
     }
     let len = HEADER_FIXED + length;
     let columns = bytes.get(HEADER_FIXED..len)?;
+    if columns.contains(&0) {
+        // Never written: the file only has its length.
+        return None;
+    }
     Some(Header {
         epoch: u32::from_le_bytes(array(bytes, 12)?),
         lane: u32::from_le_bytes(array(bytes, 16)?),

@@ -48,6 +48,7 @@ const SETTINGS: &[&str] = &[
     "insert_deduplication_token",
     "insert_deduplicate",
     "async_insert",
+    "max_partitions_per_insert_block",
     "wait_for_async_insert",
     "max_execution_time",
     "max_memory_usage",

@@ -81,7 +81,7 @@ impl Scene {
         }
         lane.close(weir_clock::now()).unwrap();
         let config = ShipperConfig {
-            store: self.store.address("writer"),
+            stores: vec![self.store.address("writer")],
             node_name: name.to_owned(),
             rows_max: 100,
             age: Duration::ZERO,
@@ -91,7 +91,7 @@ impl Scene {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         stop.send(true).unwrap();
         let shipper = Shipper::new(config, &spool, metrics);
-        shipper.run(stopped).await.unwrap();
+        shipper.run(stopped).await;
         if let Some(sql) = sql {
             let admin = self.store.address("migrator").client();
             let done = admin.with_database("weir").query_raw(sql);

@@ -85,7 +85,7 @@ async fn record(scratch: &Scratch, store: &Store) {
     }
     lane.close(weir_clock::now()).unwrap();
     let config = ShipperConfig {
-        store: store.address("writer"),
+        stores: vec![store.address("writer")],
         node_name: "n1".to_owned(),
         rows_max: 1000,
         age: Duration::ZERO,
@@ -95,7 +95,7 @@ async fn record(scratch: &Scratch, store: &Store) {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     stop.send(true).unwrap();
     let shipper = Shipper::new(config, &spool, metrics);
-    shipper.run(stopped).await.unwrap();
+    shipper.run(stopped).await;
 }
 
 async fn ask(reader: &Client, sql: &str) -> Vec<Value> {

@@ -70,7 +70,7 @@ async fn a_spool_arrives_exactly_once_though_the_store_is_killed() {
     })
     .unwrap();
     let config = ShipperConfig {
-        store: store.address("writer"),
+        stores: vec![store.address("writer")],
         node_name: "n1".to_owned(),
         rows_max: 50,
         age: Duration::from_millis(100),
@@ -106,7 +106,7 @@ async fn a_spool_arrives_exactly_once_though_the_store_is_killed() {
     assert_eq!(kills, 3);
     lane.close(weir_clock::now()).unwrap();
     stop.send(true).unwrap();
-    shipper.await.unwrap().unwrap();
+    shipper.await.unwrap();
 
     let reader = store.address("reader").client();
     assert_eq!(count(&store.address("reader")).await, Some(expected));

@@ -62,7 +62,7 @@ async fn recorded(scratch: &Scratch, store: &Store) -> SpoolDir {
         }
         lane.close(weir_clock::now()).unwrap();
         let config = ShipperConfig {
-            store: store.address("writer"),
+            stores: vec![store.address("writer")],
             node_name: "n1".to_owned(),
             rows_max: 6,
             age: Duration::ZERO,
@@ -72,7 +72,7 @@ async fn recorded(scratch: &Scratch, store: &Store) -> SpoolDir {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         stop.send(true).unwrap();
         let shipper = Shipper::new(config, &spool, metrics);
-        shipper.run(stopped).await.unwrap();
+        shipper.run(stopped).await;
         last = Some(spool);
     }
     for table in ["fact", "batch"] {

@@ -50,7 +50,7 @@ pub(crate) enum LabCommand {
     Start {
         #[command(flatten)]
         name: Name,
-        /// broker or node; both when absent
+        /// broker, node or store; all when absent
         process: Option<String>,
     },
     /// Start a node beside the one that runs, which then drains; its sessions move where they can

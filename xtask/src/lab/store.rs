@@ -57,3 +57,36 @@ pub(crate) fn start(lab: &mut Lab, binaries: &Binaries) -> Result<()> {
     });
     lab.save()
 }
+
+/// Starts the engine again where it was, if it has ended.
+pub(crate) fn start_again(name: &str) -> Result<()> {
+    let mut lab = Lab::load(name)?;
+    let before = lab.processes.get("store").context("the lab has no store")?;
+    if before.alive() {
+        return Ok(());
+    }
+    let url = lab
+        .store
+        .as_ref()
+        .context("the store's address")?
+        .url
+        .clone();
+    let mut command = before.command.clone();
+    let listen = command.iter().position(|word| word == "--listen");
+    let address = listen.and_then(|at| command.get_mut(at + 1));
+    url.trim_start_matches("http://")
+        .clone_into(address.context("the store's arguments")?);
+    let log = lab.log("store");
+    let written = fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    let process = daemon::start(&Plan {
+        command,
+        envs: BTreeMap::new(),
+        cgroup: lab.cgroup_path(agents::PARTS),
+        log: &log,
+        folder: lab.state_dir.clone(),
+    })?;
+    lab.processes.insert("store".to_owned(), process.clone());
+    lab.save()?;
+    process.wait_ready(written)?;
+    Ok(())
+}

@@ -79,3 +79,24 @@ fn count(text: &str) -> usize {
         })
         .sum()
 }
+
+/// Examples in documentation, which nextest does not run.
+pub(super) fn doc(step: &Step) -> Result<Outcome> {
+    let mut command = run::cargo();
+    command
+        .args(["test", "--doc", "--color", "never"])
+        .args(PACKAGES);
+    run::logged(step, &log("doc"), &mut command)?;
+    let text = fs::read_to_string(log("doc")).unwrap_or_default();
+    let passed = text
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("test result: ok. ")?
+                .split(' ')
+                .next()?
+                .parse::<usize>()
+                .ok()
+        })
+        .sum::<usize>();
+    Ok(Outcome::Passed(passed))
+}

@@ -1,14 +1,14 @@
 //! The tiers, in the order in which they run: cheap ones first.
 
-use std::fs;
-
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
 use super::console::{self, CONSOLE};
+use super::evidence;
 use super::leak::{LEAK, leak};
 use super::live;
-use super::nextest::{PACKAGES, log, nextest};
+use super::nextest::{self, PACKAGES, log, nextest};
+use super::policy::{self, POLICY};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
 use crate::{conformance, place, run, setup, tidy};
@@ -44,12 +44,12 @@ pub(super) const ALL: &[Tier] = &[
     }),
     tests("golden", |step| nextest(step, "golden", GOLDEN, &[])),
     tests("sim", |step| nextest(step, "sim", SIM, &[])),
-    tests("doc", doc),
+    tests("doc", nextest::doc),
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
     tests("identity", live::test_entra),
     check("live", live::tenant),
-    tests("policy", |step| in_lab(step, "policy", POLICY)),
-    tests("evidence", |step| as_root(step, "evidence", EVIDENCE)),
+    tests("policy", policy::tier),
+    tests("evidence", evidence::tier),
     tests("deploy", super::deploy::run),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
     tests("ssh", |step| in_lab(step, "ssh", SSH)),
@@ -67,13 +67,10 @@ const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 pub(super) const IDENTITY: &str =
     "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
-const POLICY: &str = "package(/^weir-(decide|state)$/) | (package(weir-e2e) & binary(policy)) \
-    | (package(weir-enforcer) & test(/(^|::)(policy|policies|examples|learn)::/))";
-const EVIDENCE: &str = "package(weir-spool) | package(weir-record) | package(weir-store)";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy)$/) - binary(/^identity/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy|holds|evidence)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade) - test(outlive_brokers)";
 const BROKERS: &str = "package(weir-e2e) & binary(upgrade) & test(outlive_brokers)";
 pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pods)$/)";
@@ -81,8 +78,21 @@ pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pod
 /// What is not `unit`.
 fn elsewhere() -> String {
     [
-        GOLDEN, SIM, KERNEL, IDENTITY, POLICY, EVIDENCE, KUBERNETES, SSH, CONSOLE, E2E, UPGRADE,
-        BROKERS, SETS, LEAK,
+        GOLDEN,
+        SIM,
+        KERNEL,
+        IDENTITY,
+        POLICY,
+        evidence::PARTS,
+        evidence::WHOLE,
+        KUBERNETES,
+        SSH,
+        CONSOLE,
+        E2E,
+        UPGRADE,
+        BROKERS,
+        SETS,
+        LEAK,
     ]
     .join(" | ")
         + " | "
@@ -116,26 +126,6 @@ fn clippy(step: &Step) -> Result<Outcome> {
     Ok(Outcome::Passed(0))
 }
 
-fn doc(step: &Step) -> Result<Outcome> {
-    let mut command = run::cargo();
-    command
-        .args(["test", "--doc", "--color", "never"])
-        .args(PACKAGES);
-    run::logged(step, &log("doc"), &mut command)?;
-    let text = fs::read_to_string(log("doc")).unwrap_or_default();
-    let passed = text
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("test result: ok. ")?
-                .split(' ')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        })
-        .sum::<usize>();
-    Ok(Outcome::Passed(passed))
-}
-
 fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(Outcome::CannotRun("it needs root".to_owned()));
@@ -143,7 +133,7 @@ fn as_root(step: &Step, name: &str, filter: &str) -> Result<Outcome> {
     nextest(step, name, filter, &[])
 }
 
-fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
+pub(super) fn in_lab(step: &Step, tier: &str, filter: &str) -> Result<Outcome> {
     in_lab_of(step, tier, filter, &[], |args| args)
 }
 

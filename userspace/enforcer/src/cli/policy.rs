@@ -1,5 +1,6 @@
 //! `weir policy`: what policies may say, whether they say it well, and why they answer as they do.
 
+mod backtest;
 mod check;
 mod explain;
 mod learn;
@@ -37,6 +38,8 @@ enum Action {
     Explain(explain::ExplainArgs),
     /// Propose a least-privilege set from recorded traffic
     Learn(learn::LearnArgs),
+    /// Say which recorded requests other policies would decide otherwise
+    Backtest(backtest::BacktestArgs),
 }
 
 /// `2026-12-24 18:30`, in UTC.
@@ -50,6 +53,26 @@ fn moment(text: Option<&str>) -> Result<Now> {
         mono_us: 0,
         wall_us: at.assume_utc().unix_timestamp() * 1_000_000,
     })
+}
+
+/// `30m`, `24h`, `7d` before `now_s`; `2026-12-24`, `2026-12-24 18:30`: seconds since 1970.
+fn since(text: &str, now_s: i64) -> Result<i64> {
+    for (unit, seconds) in [('m', 60), ('h', 3600), ('d', 86_400)] {
+        if let Some(number) = text.strip_suffix(unit)
+            && let Ok(number) = number.parse::<u32>()
+        {
+            return Ok(now_s - i64::from(number) * seconds);
+        }
+    }
+    let whole = if text.contains(' ') {
+        text.to_owned()
+    } else {
+        format!("{text} 00:00")
+    };
+    let at = written(&whole).with_context(|| {
+        format!("{text} is not a time such as 30m, 24h, 7d, 2026-12-24 or '2026-12-24 18:30'")
+    })?;
+    Ok(at.assume_utc().unix_timestamp())
 }
 
 fn written(text: &str) -> Option<PrimitiveDateTime> {
@@ -73,5 +96,6 @@ pub(crate) fn run(args: &PolicyArgs) -> Result<ExitCode> {
         Action::Test(args) => test::run(args),
         Action::Explain(args) => explain::run(args),
         Action::Learn(args) => learn::run(args),
+        Action::Backtest(args) => backtest::run(args),
     }
 }

@@ -1,5 +1,7 @@
 //! `weir sessions`: what was recorded.
 
+mod export;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -17,7 +19,9 @@ use crate::output;
     after_help = "Examples:\n  weir sessions ls\n  weir sessions ls --limit 5 --json\n  \
                         weir sessions show SESSION\n  weir sessions replay SESSION\n  \
                         weir sessions cast SESSION > session.cast\n  \
-                        weir sessions export SESSION > session.jsonl"
+                        weir sessions export SESSION > session.jsonl\n  \
+                        weir sessions export SESSION --format parquet --out session.parquet\n  \
+                        weir sessions export SESSION --bundle session.weir   # see weir audit verify --bundle"
 )]
 pub(crate) struct SessionsArgs {
     #[command(subcommand)]
@@ -25,7 +29,7 @@ pub(crate) struct SessionsArgs {
 }
 
 #[derive(Args, Clone)]
-struct Common {
+pub(crate) struct Common {
     #[command(flatten)]
     config: ConfigArg,
     /// Print JSON
@@ -66,13 +70,8 @@ enum Action {
         #[arg(long)]
         seq: Option<u64>,
     },
-    /// Print every fact of one session as JSON lines
-    Export {
-        #[command(flatten)]
-        common: Common,
-        /// Session id
-        session: String,
-    },
+    /// Print every fact of one session, or put it into a bundle that proves itself
+    Export(export::ExportArgs),
 }
 
 /// A client with the reader's rights.
@@ -138,11 +137,7 @@ async fn ask(args: &SessionsArgs) -> Result<ExitCode> {
             let facts = facts(common, session).await?;
             output::line(cast(&facts, *seq)?.trim_end());
         }
-        Action::Export { common, session } => {
-            for fact in facts(common, session).await? {
-                output::line(&serde_json::to_string(&fact)?);
-            }
-        }
+        Action::Export(args) => export::run(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

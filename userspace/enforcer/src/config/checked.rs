@@ -10,7 +10,7 @@ use weir_mask::{Detector, OutputPatterns};
 use super::console::{Console, check_console};
 use super::containers::{Runtime, check_runtimes};
 use super::notifiers::{Notifier, check_notifiers};
-use super::raw::{Raw, RawApprovals, RawMasking, RawRecord, RawWorkload};
+use super::raw::{Raw, RawApprovals, RawClickHouse, RawMasking, RawRecord, RawWorkload};
 use super::read::Problem;
 use super::sets::{
     Dns, Egress, Exempt, Kubernetes, Members, WORKLOADS_MAX, check_dns, check_egress, check_exempt,
@@ -105,6 +105,8 @@ pub(crate) enum Durability {
 #[derive(Clone, Debug)]
 pub(crate) struct ClickHouse {
     pub(crate) url: String,
+    /// Further replicas of the same shard, which take batches when the first does not.
+    pub(crate) replicas: Vec<String>,
     pub(crate) database: String,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) reader_token_file: Option<PathBuf>,
@@ -480,33 +482,37 @@ fn check_record(raw: RawRecord, checker: &mut Checker<'_>) -> Record {
         }
     };
     let rows_head = checker.number("record.rows_head", raw.rows_head, (0, ROWS_HEAD_MAX), 10);
-    let clickhouse = raw.clickhouse.map(|store| ClickHouse {
-        url: store.url,
-        database: store.database.unwrap_or_else(|| "weir".to_owned()),
-        token_file: store.token_file.as_deref().map(|file| checker.file(file)),
-        reader_token_file: store
-            .reader_token_file
-            .as_deref()
-            .map(|file| checker.file(file)),
-        migrator_token_file: store
-            .migrator_token_file
-            .as_deref()
-            .map(|file| checker.file(file)),
-    });
-    if let Some(store) = &clickhouse
-        && !store.url.starts_with("http://")
-        && !store.url.starts_with("https://")
-    {
-        checker.say(
-            "record.clickhouse.url",
-            "must start with http:// or https://",
-        );
-    }
+    let clickhouse = raw.clickhouse.map(|store| check_clickhouse(store, checker));
     Record {
         limit_bytes,
         durability,
         rows_head: usize::try_from(rows_head).unwrap_or(0),
         clickhouse,
+    }
+}
+
+fn check_clickhouse(raw: RawClickHouse, checker: &mut Checker<'_>) -> ClickHouse {
+    let plain = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+    if raw.urls.is_empty() || !raw.urls.iter().all(plain) {
+        checker.say(
+            "record.clickhouse.url",
+            "must start with http:// or https://",
+        );
+    }
+    let mut urls = raw.urls.into_iter();
+    ClickHouse {
+        url: urls.next().unwrap_or_default(),
+        replicas: urls.collect(),
+        database: raw.database.unwrap_or_else(|| "weir".to_owned()),
+        token_file: raw.token_file.as_deref().map(|file| checker.file(file)),
+        reader_token_file: raw
+            .reader_token_file
+            .as_deref()
+            .map(|file| checker.file(file)),
+        migrator_token_file: raw
+            .migrator_token_file
+            .as_deref()
+            .map(|file| checker.file(file)),
     }
 }
 

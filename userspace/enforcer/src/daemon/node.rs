@@ -327,11 +327,7 @@ fn start_shipper(
     };
     let shipper = Shipper::new(
         ShipperConfig {
-            store: StoreAddress {
-                url: store.url.clone(),
-                database: store.database.clone(),
-                token: secrets.writer_token.take(),
-            },
+            stores: addresses(store, secrets.writer_token.take().as_ref()),
             node_name: config.node.name.clone(),
             rows_max: 50_000,
             age: Duration::from_secs(1),
@@ -340,36 +336,43 @@ fn start_shipper(
         spool,
         ShipperMetrics::register(registry).context("metrics")?,
     );
-    let reader = secrets.reader_token.take().map(|token| StoreAddress {
-        url: store.url.clone(),
-        database: store.database.clone(),
-        token: Some(token),
-    });
+    let readers = secrets.reader_token.take();
+    let readers = readers.map(|token| addresses(store, Some(&token)));
     let mut stop = receiver.clone();
     let task = tokio::spawn(async move {
         // Nothing is shipped into tables that would not take it exactly once.
         tokio::select! {
-            () = tables_are_right(reader) => {}
+            () = tables_are_right(readers) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        if let Err(error) = shipper.run(receiver).await {
-            tracing::error!(%error, "the shipper stopped: the record stays in the spool");
-        }
+        shipper.run(receiver).await;
     });
     Ok((sender, Some(task)))
 }
 
-/// Returns once ClickHouse's tables are what the shipper needs; asks again until they are.
-async fn tables_are_right(reader: Option<StoreAddress>) {
-    let Some(reader) = reader else {
+/// The store and its replicas, in the order in which they are asked.
+fn addresses(store: &config::ClickHouse, token: Option<&Zeroizing<String>>) -> Vec<StoreAddress> {
+    let urls = std::iter::once(&store.url).chain(&store.replicas);
+    urls.map(|url| StoreAddress {
+        url: url.clone(),
+        database: store.database.clone(),
+        token: token.cloned(),
+    })
+    .collect()
+}
+
+/// Returns once ClickHouse's tables are what the shipper needs, wherever they can be looked at; asks
+/// again until they are.
+async fn tables_are_right(readers: Option<Vec<StoreAddress>>) {
+    let Some(readers) = readers else {
         tracing::warn!(
             "record.clickhouse.reader_token_file is not configured: its tables are not checked"
         );
         return;
     };
-    let client = reader.client();
+    let clients: Vec<_> = readers.iter().map(StoreAddress::client).collect();
     loop {
-        match weir_record::tables::check(&client).await {
+        match weir_record::tables::check_all(&clients).await {
             Ok(problems) if problems.is_empty() => return,
             Ok(problems) => {
                 for problem in problems {

@@ -93,6 +93,8 @@ struct SavedPrepared {
     statement: Arc<Statement>,
     effects: Arc<[String]>,
     objects: Arc<[String]>,
+    #[serde(default = "unknown")]
+    asked: Arc<str>,
     shown: Arc<str>,
     secret: Vec<(usize, String)>,
     permit: SavedPermit,
@@ -102,6 +104,10 @@ struct SavedPrepared {
     text: Arc<str>,
     wrapped: bool,
     epoch: u64,
+}
+
+fn unknown() -> Arc<str> {
+    Arc::from("")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -246,11 +252,16 @@ impl Saver {
             return *number;
         }
         let fields = self.fields(&prepared.fields);
-        let Recorded { effects, objects } = prepared.recorded.clone();
+        let Recorded {
+            effects,
+            objects,
+            asked,
+        } = prepared.recorded.clone();
         self.tables.prepared.push(SavedPrepared {
             statement: Arc::clone(&prepared.statement),
             effects,
             objects,
+            asked,
             shown: Arc::clone(&prepared.shown),
             secret: prepared.secret.clone(),
             permit: SavedPermit::of(&prepared.permit),
@@ -590,6 +601,7 @@ impl<'a> Loader<'a> {
                 recorded: Recorded {
                     effects: saved.effects,
                     objects: saved.objects,
+                    asked: saved.asked,
                 },
                 shown: saved.shown,
                 secret: saved.secret,

@@ -269,7 +269,7 @@ impl SegmentFile for Memory {
         Ok(())
     }
 
-    fn next(&mut self, _id: SegmentId) -> Result<(), SpoolError> {
+    fn next(&mut self, _id: SegmentId, _header: &[u8]) -> Result<(), SpoolError> {
         Ok(())
     }
 }
@@ -329,6 +329,7 @@ impl<'a> Talk<'a> {
             epoch: 1,
             lane: 0,
             key: Arc::new(SigningKey::from_bytes(&[1; 32])),
+            segment_bytes: weir_spool::SEGMENT_BYTES_MAX,
         };
         let session = PostgresSession::new(PostgresConfig {
             target: Arc::from("t"),
@@ -496,7 +497,7 @@ impl<'a> Talk<'a> {
     fn submitted(&self, statement: &str) -> usize {
         self.facts
             .iter()
-            .filter(|fact| fact.kind == FactKind::Request && fact.labels.is_empty())
+            .filter(|fact| fact.kind == FactKind::Request && !is_labelled(fact, "phase"))
             .filter(|fact| fact.statement.contains(statement))
             .count()
     }
@@ -623,3 +624,8 @@ mod defects;
 mod own_names;
 #[path = "session_on_server/scram.rs"]
 mod scram;
+
+/// Preparations are labelled.
+fn is_labelled(fact: &Fact, name: &str) -> bool {
+    fact.labels.iter().any(|label| label.0 == name)
+}

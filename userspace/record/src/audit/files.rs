@@ -77,6 +77,13 @@ pub fn verify_files(directory: &Path, key: &VerifyingKey) -> std::io::Result<Rep
             sealed: found.sealed,
         });
     }
+    needed(&mut report, &told, &present);
+    newest_removed(&mut report, &told, &present);
+    Ok(report)
+}
+
+/// Files that hold what is stored nowhere else.
+fn needed(report: &mut Report, told: &Told, present: &[SegmentId]) {
     for batch in told
         .open
         .iter()
@@ -88,14 +95,15 @@ pub fn verify_files(directory: &Path, key: &VerifyingKey) -> std::io::Result<Rep
             batch.number
         ));
     }
-    for id in told.quarantined.iter().filter(|id| !present.contains(id)) {
-        let name = name(*id);
-        report.finding(format!(
-            "segment {name}: removed, though a batch is in quarantine"
-        ));
+    for batch in &told.refused {
+        if !present.contains(&batch.segment) {
+            let name = name(batch.segment);
+            report.finding(format!(
+                "segment {name}: removed, though its batch {} is in quarantine",
+                batch.number
+            ));
+        }
     }
-    newest_removed(&mut report, &told, &present);
-    Ok(report)
 }
 
 struct Seen {

@@ -18,6 +18,7 @@ use super::ledger;
 use super::row::{self, Row};
 use super::segment::Walk;
 use super::{Report, name, unhex};
+use crate::bundle::Anchor;
 use crate::directory::segments;
 use crate::journal;
 use crate::query::fetch;
@@ -129,6 +130,47 @@ async fn look(client: &Client, scope: &Scope<'_>) -> Result<Report, String> {
     Ok(report)
 }
 
+/// What is known of the segments that hold facts of one session.
+#[derive(Debug, Default)]
+pub struct SessionProof {
+    pub report: Report,
+    pub anchors: Vec<Anchor>,
+}
+
+/// Verifies only the segments of one session, and gives their signed ends.
+///
+/// # Errors
+/// As [`verify_store`].
+pub async fn verify_session(
+    client: &Client,
+    scope: &Scope<'_>,
+    session: u128,
+) -> Result<SessionProof, String> {
+    let sql = "SELECT epoch, segment, count() AS n FROM fact WHERE node = {node:String} \
+        AND session_id = toUInt128({session:String}) GROUP BY epoch, segment";
+    let query = client.query_raw(sql).param("node", scope.node);
+    let query = query.param("session", session.to_string());
+    let rows: Vec<Count> = fetch(query).await?;
+    let batches = batches(client, scope).await?;
+    let mut proof = SessionProof::default();
+    for row in rows {
+        let id = unpack(row.epoch, row.segment);
+        let rows = batches.get(&id).map_or(&[][..], Vec::as_slice);
+        segment(client, &mut proof.report, scope, (id, rows, row.n)).await?;
+        let last = rows.last().filter(|last| !last.signature.is_empty());
+        proof.anchors.extend(last.map(|last| Anchor {
+            epoch: id.epoch,
+            lane: id.lane,
+            number: id.number,
+            facts: last.last_position,
+            hash: last.hash.clone(),
+            signature: last.signature.clone(),
+            sealed_s: last.sealed_s,
+        }));
+    }
+    Ok(proof)
+}
+
 /// Facts under a node's name that never shipped a batch.
 async fn strangers(client: &Client, report: &mut Report) -> Result<(), String> {
     let sql = "SELECT concat('node ', node, ': ', toString(count()), \
@@ -177,12 +219,19 @@ fn acknowledged(report: &mut Report, scope: &Scope<'_>, stored: &Batches) -> Res
     };
     let told = journal::look(&spool.join("batches")).map_err(|error| error.to_string())?;
     let open: BTreeSet<_> = told.open.iter().map(|b| (b.segment, b.number)).collect();
+    for batch in &told.refused {
+        report.finding(format!(
+            "segment {} batch {}: in quarantine, ClickHouse could not take it",
+            name(batch.segment),
+            batch.number
+        ));
+    }
+    let refused: BTreeSet<_> = told.refused.iter().map(|b| (b.segment, b.number)).collect();
     for (id, progress) in &told.progress {
-        if told.quarantined.contains(id) {
-            report.finding(format!("segment {}: a batch is in quarantine", name(*id)));
-            continue;
-        }
         for number in 1..=progress.batches {
+            if refused.contains(&(*id, number)) {
+                continue;
+            }
             let found = stored
                 .get(id)
                 .is_some_and(|rows| rows.iter().any(|row| row.batch == number));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use weir_spool::schema;
 
-use super::{ShipperConfig, tail::Content};
+use super::tail::Content;
+use crate::StoreAddress;
 use crate::journal::Batch;
 
 const SEND_TIME_MAX: Duration = Duration::from_secs(60);
@@ -22,10 +23,11 @@ pub(super) enum Refused {
     Unknown(String),
 }
 
-/// Inserts the rows, then the batch's own row; both are deduplicated by token.
+/// Inserts the rows, then the batch's own row; both are deduplicated by token. `from` is the node's
+/// name and its spool's number.
 pub(super) async fn send(
-    config: &ShipperConfig,
-    node: u128,
+    store: &StoreAddress,
+    (node_name, node): (&str, u128),
     batch: &Batch,
     content: Content,
 ) -> Result<(), Refused> {
@@ -33,10 +35,10 @@ pub(super) async fn send(
     let token = format!("{node:032x}:{}:{}:{}", id.epoch, id.packed(), batch.number);
     let sql = format!("INSERT INTO fact ({}) FORMAT RowBinary", schema::names());
     if !content.rows.is_empty() {
-        insert(config, &sql, &token, content.rows).await?;
+        insert(store, &sql, &token, content.rows).await?;
     }
     let row = serde_json::json!({
-        "node": config.node_name,
+        "node": node_name,
         "node_id": format!("{node:032x}"),
         "epoch": id.epoch,
         "segment": id.packed(),
@@ -52,7 +54,7 @@ pub(super) async fn send(
     });
     let sql = "INSERT INTO batch FORMAT JSONEachRow";
     insert(
-        config,
+        store,
         sql,
         &format!("{token}:batch"),
         Bytes::from(row.to_string()),
@@ -60,18 +62,15 @@ pub(super) async fn send(
     .await
 }
 
-async fn insert(
-    config: &ShipperConfig,
-    sql: &str,
-    token: &str,
-    body: Bytes,
-) -> Result<(), Refused> {
-    let client = config.store.client();
+async fn insert(store: &StoreAddress, sql: &str, token: &str, body: Bytes) -> Result<(), Refused> {
+    let client = store.client();
     let mut insert = client
         .insert_formatted_with(sql)
         .with_timeouts(Some(SEND_TIME_MAX), Some(END_TIME_MAX))
         .with_setting("insert_deduplication_token", token)
         .with_setting("async_insert", "0")
+        // A clock that was set may put one batch into many days.
+        .with_setting("max_partitions_per_insert_block", "0")
         .with_setting("wait_end_of_query", "1");
     insert.send(body).await.map_err(judge)?;
     insert.end().await.map_err(judge)

@@ -1,0 +1,83 @@
+//! What recording costs, and that an outage loses nothing; `cargo xtask bench record` runs it.
+//!
+//! Statements are recorded as a node does it: a request and its reply, one commit for each statement, in
+//! both durabilities and turn by turn with a plain write of as many bytes. Then an outage: facts go into
+//! the spool at full speed while no store is there; it is started, everything is shipped, counted and
+//! verified.
+
+#![forbid(unsafe_code)]
+
+mod made;
+mod outage;
+mod statements;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+/// What is measured with what.
+pub(crate) struct Arguments {
+    /// A folder that does not exist yet; everything is made in it.
+    pub(crate) folder: PathBuf,
+    /// `weir-store` and its library.
+    pub(crate) store: PathBuf,
+    pub(crate) library: PathBuf,
+    /// Of the outage.
+    pub(crate) facts: u64,
+    /// Of each measurement of statements.
+    pub(crate) statements: u32,
+    pub(crate) rounds: usize,
+}
+
+fn arguments() -> Result<Arguments> {
+    let all: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, store, library, facts, statements, rounds] = all.as_slice() else {
+        anyhow::bail!("FOLDER STORE LIBRARY FACTS STATEMENTS ROUNDS");
+    };
+    Ok(Arguments {
+        folder: folder.into(),
+        store: store.into(),
+        library: library.into(),
+        facts: facts.parse().context("facts")?,
+        statements: statements.parse().context("statements")?,
+        rounds: rounds.parse().context("rounds")?,
+    })
+}
+
+fn main() -> Result<()> {
+    let arguments = arguments()?;
+    ensure!(
+        !arguments.folder.exists(),
+        "{} exists already",
+        arguments.folder.display()
+    );
+    std::fs::create_dir_all(&arguments.folder).context("making the folder")?;
+    let measured = statements::measure(&arguments)
+        .map(|row| print(&row))
+        .and_then(|()| outage::measure(&arguments))
+        .map(|row| print(&row));
+    std::fs::remove_dir_all(&arguments.folder).context("removing the folder")?;
+    measured
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::print_stdout, reason = "the result goes to whoever started it")]
+fn print(value: &serde_json::Value) {
+    println!("{value}");
+}
+
+/// Processor seconds of this process, user and system.
+pub(crate) fn cpu_s() -> Result<f64> {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF)?;
+    let seconds = |time: nix::sys::time::TimeVal| {
+        let micros = i32::try_from(time.tv_usec()).unwrap_or(0);
+        let whole = i32::try_from(time.tv_sec()).unwrap_or(i32::MAX);
+        f64::from(whole) + f64::from(micros) / 1e6
+    };
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
