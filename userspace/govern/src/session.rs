@@ -215,6 +215,9 @@ pub struct HoldRequest {
     pub shape: u64,
     /// The hold keeps locks of an open transaction, so its own, shorter limit applies.
     pub in_transaction: bool,
+    /// What it did so far, where that is what is approved: JSON of the protocol's own, its values
+    /// masked; empty otherwise.
+    pub effect: String,
 }
 
 /// The key with which a client cancels a session: what we handed out, never the server's.

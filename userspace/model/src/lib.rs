@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod effect;
 pub mod fact;
 pub mod fault;
 pub mod fixed;
