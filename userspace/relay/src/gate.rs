@@ -279,7 +279,7 @@ fn hold_request(hold: &Hold, target: &Arc<str>) -> HoldRequest {
             .collect(),
         shape: hold.request.shape,
         in_transaction: false,
-        effect: String::new(),
+        effect: None,
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::{BufMut, BytesMut};
 use ed25519_dalek::SigningKey;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use weir_decide::{PolicySet, PolicySettings, PolicySource, TargetRef};
-use weir_govern::{CancelKey, Credential, Event, Governor, Output, Session, Verdict};
+use weir_govern::{CancelKey, Credential, Event, Governor, HoldRequest, Output, Session, Verdict};
 use weir_mask::{Detector, MaskKey, Patterns};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, EvidenceKind, Groups, Principal, PrincipalKind, SessionId};
@@ -37,6 +37,13 @@ const POLICIES: &str = r#"
     resource == Postgres::Table::"t/postgres/other/many");
 @id("detect") @detect("all") forbid (principal, action == Postgres::Action::"readColumn",
     resource in Postgres::Table::"t/postgres/other/many");
+@id("mask-stock") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
+    resource == Postgres::Column::"t/postgres/shop/stock/ssn");
+@id("show") @hold("dba") @approve("effect") forbid (principal,
+    action in [Postgres::Action::"update", Postgres::Action::"insert"],
+    resource in Postgres::Schema::"t/postgres/shop");
+@id("hidden") forbid (principal, action == Postgres::Action::"readColumn",
+    resource in Postgres::Table::"t/postgres/shop/vault");
 "#;
 const SCHEMA: &str = "
 create table public.customers (id int primary key, name text, ssn text);
@@ -47,6 +54,16 @@ insert into other.customers values (1, 'open', 'open');
 create table other.many (n int, note text, number bigint);
 insert into other.many select g, 'paid by 4111 1111 1111 1111', case g when 1 then 4111111111111111 else 1234 end
     from generate_series(1, 10) g;
+create schema shop;
+create table shop.stock (id int primary key, item text, ssn text);
+insert into shop.stock select g, 'item ' || g, '900-11-2222' from generate_series(1, 30) g;
+create table shop.vault (id int primary key, word text);
+insert into shop.vault values (1, 'treasure');
+create table shop.watched (id int primary key);
+create function shop.noted() returns trigger language plpgsql as 'begin return new; end';
+create trigger noted before insert on shop.watched for each row execute function shop.noted();
+create table shop.parent (id int primary key);
+create table shop.child (id int references shop.parent on update cascade);
 ";
 
 struct Server {
@@ -263,6 +280,9 @@ struct Talk<'a> {
     seen: Vec<u8>,
     facts: Vec<Fact>,
     holds: usize,
+    /// The newest held request; decided by [`Talk::decide`] where `asks`.
+    held: Option<HoldRequest>,
+    asks: bool,
     closed: bool,
     clock: u64,
 }
@@ -301,6 +321,8 @@ impl<'a> Talk<'a> {
             seen: Vec::new(),
             facts: Vec::new(),
             holds: 0,
+            held: None,
+            asks: false,
             closed: false,
             clock: 1,
         };
@@ -381,11 +403,10 @@ impl<'a> Talk<'a> {
                     },
                     now,
                 );
-                let verdict = Verdict::Approved {
-                    approval,
-                    approver: "alice".to_owned(),
-                };
-                self.session.handle(Event::HoldEnded(verdict), now);
+                self.held = Some(*request);
+                if !self.asks {
+                    self.decided(true, now);
+                }
             }
             Output::Close(reason) => {
                 self.closed = true;
@@ -399,6 +420,28 @@ impl<'a> Talk<'a> {
             | Output::AskCancel(_)
             | Output::SendCancel(_) => {}
         }
+    }
+
+    fn decided(&mut self, approve: bool, now: Now) {
+        let approval = ApprovalId(self.holds as u128);
+        let approver = "alice".to_owned();
+        let verdict = if approve {
+            Verdict::Approved { approval, approver }
+        } else {
+            Verdict::Rejected {
+                approval,
+                approver,
+                justification: "no".to_owned(),
+            }
+        };
+        self.session.handle(Event::HoldEnded(verdict), now);
+    }
+
+    /// What the client gets behind a reviewer's word.
+    fn decide(&mut self, approve: bool) -> Vec<String> {
+        let now = self.now();
+        self.decided(approve, now);
+        self.exchange(b"", 1)
     }
 
     fn step(&mut self) {
@@ -546,5 +589,7 @@ fn server(name: &str) -> Server {
 mod cases;
 #[path = "session_on_server/defects.rs"]
 mod defects;
+#[path = "session_on_server/effects.rs"]
+mod effects;
 #[path = "session_on_server/own_names.rs"]
 mod own_names;

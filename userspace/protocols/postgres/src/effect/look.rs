@@ -19,8 +19,9 @@ use crate::wire::Frame;
 const ROWS_SHOWN: usize = 20;
 /// Characters of one value.
 const VALUE_CHARS: usize = 200;
-/// Bytes of all rows of one answer.
+/// Bytes of all rows of one answer that are taken, and of those that are shown.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+const SHOWN_BYTES_MAX: usize = 32 << 10;
 
 /// What a statement may do and still be taken back by the end of its transaction.
 const UNDONE: [&str; 8] = [
@@ -49,6 +50,8 @@ pub(super) struct Table {
 pub(super) struct Answer {
     pub(super) fields: Vec<Field>,
     rows: Vec<Frame>,
+    /// Rows that came, kept or not.
+    count: usize,
     bytes: usize,
     pub(super) tag: String,
     /// SQLSTATE.
@@ -57,6 +60,7 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn row(&mut self, frame: &Frame) {
+        self.count += 1;
         self.bytes += frame.whole.len();
         if self.bytes <= ANSWER_BYTES_MAX {
             self.rows.push(Frame {
@@ -164,7 +168,7 @@ impl PostgresSession {
         let [statement] = job.statements.as_slice() else {
             return Err("its effect is shown of one statement at a time");
         };
-        if statement.kind != StatementKind::Write {
+        if !matches!(statement.kind, StatementKind::Write) {
             return Err("only INSERT, UPDATE, DELETE and MERGE can be shown and taken back");
         }
         if statement.unseen {
@@ -219,7 +223,6 @@ impl PostgresSession {
     ) -> Changed {
         let mut changed = Changed {
             table: table.shown.clone(),
-            more: before.rows.len() > ROWS_SHOWN || after.rows.len() > ROWS_SHOWN,
             ..Changed::default()
         };
         let Some(reach) = self.sight(table, now) else {
@@ -229,6 +232,7 @@ impl PostgresSession {
         changed.columns = before.fields.iter().map(|field| field.name.clone()).collect();
         changed.before = self.masked(&reach, before);
         changed.after = self.masked(&reach, after);
+        changed.more = changed.before.len() < before.count || changed.after.len() < after.count;
         changed
     }
 
@@ -236,7 +240,7 @@ impl PostgresSession {
     fn sight(&mut self, table: &Table, now: Now) -> Option<Reach> {
         let text = format!("select * from {}", table.quoted);
         let catalog = Arc::clone(self.catalog.as_ref()?);
-        let statements = self.understand_own(&text, &catalog).ok()?;
+        let statements = self.understand_with(&text, &catalog, false).ok()?;
         let statement = Arc::new(statements.into_iter().next()?);
         let governor = self.governor.as_mut()?;
         let obligations = governor.sees(&statement.intent, now)?;
@@ -247,7 +251,7 @@ impl PostgresSession {
         let masking = self.plan(reach, &answer.fields, &[]);
         let key = self.config.mask_key.clone();
         let patterns = self.config.patterns.clone();
-        let mut rows = Vec::new();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
         for row in answer.rows.iter().take(ROWS_SHOWN) {
             let plan = masking.plan.rows(&key, BytesMut::new());
             let mut masker = plan.with_patterns(patterns.as_deref());
@@ -263,14 +267,15 @@ impl PostgresSession {
             };
             let mut cells = Vec::with_capacity(count);
             let read = backend::data_row(&masked, |_, value| {
-                cells.push(value.map(|bytes| {
-                    let text = String::from_utf8_lossy(bytes);
-                    text.chars().take(VALUE_CHARS).collect()
-                }));
+                let text = value.map(String::from_utf8_lossy);
+                let shown = text.map(|text| text.chars().take(VALUE_CHARS).collect::<String>());
+                bytes += shown.as_ref().map_or(4, String::len) + 4;
+                cells.push(shown);
             });
-            if read.is_ok() {
-                rows.push(cells);
+            if read.is_err() || bytes > SHOWN_BYTES_MAX {
+                break;
             }
+            rows.push(cells);
         }
         rows
     }
