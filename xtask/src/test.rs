@@ -7,6 +7,7 @@ mod deploy;
 mod leak;
 mod live;
 mod nextest;
+mod policy;
 mod sets;
 mod tiers;
 
@@ -87,10 +88,6 @@ const UNFINISHED: &[(&str, &str)] = &[
     (
         "brokers",
         "sessions over broker restarts stand still behind another upgrade test",
-    ),
-    (
-        "console",
-        "a click that comes right with a page is lost at times",
     ),
     (
         "leak",

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 pub(crate) use self::ask::{Asked, Question};
-pub(crate) use self::expect::{answer, answer_of, words};
+pub(crate) use self::expect::{answer, answer_of};
 pub(crate) use self::scene::{Scene, SceneTarget};
 pub(crate) use self::told::Report;
 
