@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use weir_decide::{Denial, Lifted, Obligations, Outcome, Permit};
+use weir_decide::{Denial, Lifted, Obligations, Outcome};
 use weir_model::fact::{DecisionKind, FactKind};
 use weir_model::ident::ApprovalId;
 use weir_model::request::Intent;

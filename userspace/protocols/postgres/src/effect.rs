@@ -16,7 +16,7 @@ use weir_govern::{ClientBytes, Hold, Output, OwnToClient, OwnToServer, Refusal, 
 use weir_model::time::Now;
 
 use self::look::{Answer, Table};
-use crate::expect_query::{Held, QueryJob, Then};
+use crate::expect_query::{QueryJob, Then};
 use crate::pipeline::{Expect, Staged};
 use crate::reply;
 use crate::session::{PostgresSession, State};
@@ -439,12 +439,5 @@ impl PostgresSession {
         self.tell_client(OwnToClient::Status, |out| put_ready(out, status));
         self.waiting = false;
         self.waits_idle = false;
-    }
-}
-
-impl Held {
-    /// It waits with its effect in an open transaction.
-    pub(crate) const fn is_effect(&self) -> bool {
-        matches!(self.then, Then::Effect)
     }
 }
