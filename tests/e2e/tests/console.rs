@@ -360,7 +360,11 @@ fn policy_is_explained_to_a_workload_as_it_connected_last() -> Result<()> {
     ensure!(said.code == 0, "{said:?}");
     let browser = signed_in(&lab, "dora")?;
     for (workload, statement, answer) in [
-        ("analyst", "select ssn from customers", "masked: Column:demo/"),
+        (
+            "analyst",
+            "select ssn from customers",
+            "masked: Column:demo/",
+        ),
         ("analyst", "delete from ledger", "deny: "),
         ("operator", "delete from ledger", "hold: "),
     ] {

@@ -91,7 +91,10 @@ fn stock_clients_wait_for_a_reviewer_and_none_gives_up() -> Result<()> {
         fill(&lab)?;
         approve(&lab, name)?;
         let said = finish(client)?;
-        ensure!(said.has("DELETE 9") || said.has("rows 9"), "{name}: {said:?}");
+        ensure!(
+            said.has("DELETE 9") || said.has("rows 9"),
+            "{name}: {said:?}"
+        );
         let _infallible = write!(told, "{name} ");
     }
     ensure!(told.split_whitespace().count() == 3, "{told}");
@@ -131,7 +134,10 @@ impl Other {
         let text = own
             .replace("${LAB_DB_SOCKET_DIR}/.s.PGSQL.${LAB_DB_PORT}", &socket)
             .replace("name: lab-node", "name: other-node");
-        ensure!(text.contains(&socket) && text.contains("other-node"), "{text}");
+        ensure!(
+            text.contains(&socket) && text.contains("other-node"),
+            "{text}"
+        );
         let file = std::env::temp_dir().join(format!("weir-other-{}.yaml", std::process::id()));
         std::fs::write(&file, text).context("the other node's configuration")?;
         let other = lab.up_beside("other", &file);

@@ -236,8 +236,18 @@ fn a_learned_set_says_how_much_of_later_traffic_it_would_have_denied() -> Result
     ensure!(said.code == 0, "{said:?}");
     let until_then = moment(&lab)?;
     let arguments = [
-        "policy", "learn", "--from", &from, "--to", &to, "--until", &until_then, "--workload",
-        "analyst", "--target", "demo",
+        "policy",
+        "learn",
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--until",
+        &until_then,
+        "--workload",
+        "analyst",
+        "--target",
+        "demo",
     ];
     let learned = until("the record of both", SOON, || {
         let Ok(report) = lab.weir_json(&arguments) else {
@@ -253,6 +263,9 @@ fn a_learned_set_says_how_much_of_later_traffic_it_would_have_denied() -> Result
     );
     ensure!(learned["false_deny_rate"] == 0.25, "{learned}");
     let missing = measured["missing"].to_string();
-    ensure!(missing.contains("select Table:demo/shop/public/customers"), "{missing}");
+    ensure!(
+        missing.contains("select Table:demo/shop/public/customers"),
+        "{missing}"
+    );
     Ok(())
 }

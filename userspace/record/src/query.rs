@@ -64,9 +64,12 @@ pub async fn requests(client: &Client, from: &str, to: &str) -> Result<Vec<Reque
         AND event_time >= toDateTime64({from:String}, 3, 'UTC') \
         AND event_time < toDateTime64({to:String}, 3, 'UTC') \
         GROUP BY day, workload, target, protocol, effects, objects ORDER BY day LIMIT 1000000";
-    let at = |text: &str| match text.contains(' ') {
-        true => text.to_owned(),
-        false => format!("{text} 00:00:00"),
+    let at = |text: &str| {
+        if text.contains(' ') {
+            text.to_owned()
+        } else {
+            format!("{text} 00:00:00")
+        }
     };
     fetch(
         client

@@ -179,8 +179,6 @@ impl House for NodeHouse {
 
     fn explain(&self, question: Question) -> Option<Future<Result<Explained, Away>>> {
         let node = Arc::clone(&self.node);
-        Some(Box::pin(async move {
-            explain(&node, question).await
-        }))
+        Some(Box::pin(async move { explain(&node, question).await }))
     }
 }

@@ -64,7 +64,10 @@ fn what_a_console_must_not_be() {
             "console.listen: must be one address",
         ),
         ("listen: everywhere", "console.listen: must be address:port"),
-        ("listen: \"node:8443\"", "console.listen: names this node's own address"),
+        (
+            "listen: \"node:8443\"",
+            "console.listen: names this node's own address",
+        ),
         ("listen: \"10.0.0.7:8443\"", "console.tls: is required"),
         (
             "listen: \"127.0.0.1:1\", url: \"http://weir.example\"",
