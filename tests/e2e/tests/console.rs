@@ -324,7 +324,8 @@ fn a_reviewer_sees_the_rows_before_they_stay() -> Result<()> {
     let browser = signed_in(&lab, "alice")?;
     let email = "select string_agg(email, ' ' order by id) from customers where id in (31, 32)";
     let before = lab.server(email)?;
-    let statement = "update customers set email = 'c' || id || '@moved.example' where id in (31, 32);\n";
+    let statement =
+        "update customers set email = 'c' || id || '@moved.example' where id in (31, 32);\n";
     let waiting = lab.psql_started("operator", statement)?;
     browser.reads("#waiting-list", "update customers")?;
     open(&browser, "update customers")?;
@@ -339,7 +340,10 @@ fn a_reviewer_sees_the_rows_before_they_stay() -> Result<()> {
         browser.look(size, dark)?;
         browser.picture(&format!("effect-{look}"))?;
     }
-    ensure!(lab.server(email)? == before, "it stays before anybody approved");
+    ensure!(
+        lab.server(email)? == before,
+        "it stays before anybody approved"
+    );
     browser.write("#justification", "both moved")?;
     approve(&browser)?;
     let said = finish(waiting)?;
@@ -348,8 +352,12 @@ fn a_reviewer_sees_the_rows_before_they_stay() -> Result<()> {
     let [one, other] = before.split(' ').collect::<Vec<_>>()[..] else {
         anyhow::bail!("{before}");
     };
-    lab.server(&format!("update customers set email = '{one}' where id = 31"))?;
-    lab.server(&format!("update customers set email = '{other}' where id = 32"))?;
+    lab.server(&format!(
+        "update customers set email = '{one}' where id = 31"
+    ))?;
+    lab.server(&format!(
+        "update customers set email = '{other}' where id = 32"
+    ))?;
     Ok(())
 }
 

@@ -185,17 +185,29 @@ fn an_approved_effect_is_what_was_shown() -> Result<()> {
     let lab = Lab::current()?;
     lab.sign_in("alice")?;
     let before = contact_of(&lab, 21)?;
-    let waiting = lab.psql_started("operator", &format!("{};\n", contact(21, "new@shop.example")))?;
+    let waiting = lab.psql_started(
+        "operator",
+        &format!("{};\n", contact(21, "new@shop.example")),
+    )?;
     let id = lab.held("update customers")?;
     let row = lab.weir_json(&["approvals", "show", &id])?;
     let changed = &row["effect"]["changed"][0];
     ensure!(row["effect"]["tag"] == "UPDATE 1", "{row}");
     ensure!(changed["table"] == "public.customers", "{row}");
-    ensure!(changed["before"][0][0] == "21" && changed["after"][0][0] == "21", "{row}");
+    ensure!(
+        changed["before"][0][0] == "21" && changed["after"][0][0] == "21",
+        "{row}"
+    );
     // As the agent would see them: an address is masked, and so is what it becomes.
     let shown = changed.to_string();
-    ensure!(!shown.contains(&before) && !shown.contains("new@shop"), "{shown}");
-    ensure!(contact_of(&lab, 21)? == before, "it stays before anybody approved");
+    ensure!(
+        !shown.contains(&before) && !shown.contains("new@shop"),
+        "{shown}"
+    );
+    ensure!(
+        contact_of(&lab, 21)? == before,
+        "it stays before anybody approved"
+    );
     let said = lab.weir(&["approvals", "approve", &id, "--justification", "e2e"])?;
     ensure!(said.code == 0, "{said:?}");
     let said = finish(waiting)?;
@@ -221,7 +233,10 @@ fn a_denied_effect_leaves_nothing_also_in_a_drivers_transaction() -> Result<()> 
     let said = lab.weir(&["approvals", "deny", &id, "--justification", "the wrong row"])?;
     ensure!(said.code == 0, "{said:?}");
     let said = finish(waiting)?;
-    ensure!(said.out.contains("42501") && said.out.contains("goes on (1,)"), "{said:?}");
+    ensure!(
+        said.out.contains("42501") && said.out.contains("goes on (1,)"),
+        "{said:?}"
+    );
     ensure!(contact_of(&lab, 22)? == before);
     Ok(())
 }

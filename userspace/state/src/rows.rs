@@ -70,7 +70,9 @@ fn effect(text: &str) -> Result<Option<Effect>, StateError> {
         return Ok(None);
     }
     let effect = serde_json::from_str(text);
-    effect.map(Some).map_err(|_error| StateError::Corrupt("effect"))
+    effect
+        .map(Some)
+        .map_err(|_error| StateError::Corrupt("effect"))
 }
 
 /// A shape in its cell; empty for none, since 64 bits do not fit a signed number.

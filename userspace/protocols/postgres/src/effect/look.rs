@@ -12,8 +12,8 @@ use crate::expect_query::QueryJob;
 use crate::plan::Reach;
 use crate::session::PostgresSession;
 use crate::understand::StatementKind;
-use crate::wire::backend::{self, Field};
 use crate::wire::Frame;
+use crate::wire::backend::{self, Field};
 
 /// Rows of either kind that a reviewer sees of one table.
 const ROWS_SHOWN: usize = 20;
@@ -72,7 +72,10 @@ impl Answer {
 
     /// Of the question about foreign keys: there are some that act.
     pub(super) fn cascades(&self) -> bool {
-        self.fields.first().is_some_and(|field| field.name == CASCADES) && !self.rows.is_empty()
+        self.fields
+            .first()
+            .is_some_and(|field| field.name == CASCADES)
+            && !self.rows.is_empty()
     }
 }
 
@@ -229,7 +232,11 @@ impl PostgresSession {
             changed.withheld = true;
             return changed;
         };
-        changed.columns = before.fields.iter().map(|field| field.name.clone()).collect();
+        changed.columns = before
+            .fields
+            .iter()
+            .map(|field| field.name.clone())
+            .collect();
         changed.before = self.masked(&reach, before);
         changed.after = self.masked(&reach, after);
         changed.more = changed.before.len() < before.count || changed.after.len() < after.count;

@@ -542,7 +542,9 @@ fn a_held_statement_waits_thirty_minutes_and_runs_then() {
     let mut talk = Talk::open(&server);
     talk.asks = true;
     let message = frame(b'Q', b"delete from customers where id = 1\0");
-    let seen = talk.until(&message, |lines| lines.iter().any(|line| line.starts_with("N ")));
+    let seen = talk.until(&message, |lines| {
+        lines.iter().any(|line| line.starts_with("N "))
+    });
     assert_eq!(seen.len(), 1, "{seen:?}");
     for _minute in 0..30 {
         talk.clock += 60_000_000;
@@ -554,7 +556,13 @@ fn a_held_statement_waits_thirty_minutes_and_runs_then() {
         assert!(talk.seen.is_empty(), "{:?}", lines(&talk.seen));
     }
     let seen = talk.decide(true);
-    assert!(seen.iter().any(|line| line.contains("C DELETE 1")), "{seen:?}");
-    let held = talk.facts.iter().find(|fact| fact.kind == FactKind::Approval);
+    assert!(
+        seen.iter().any(|line| line.contains("C DELETE 1")),
+        "{seen:?}"
+    );
+    let held = talk
+        .facts
+        .iter()
+        .find(|fact| fact.kind == FactKind::Approval);
     assert_eq!(held.map(|fact| fact.held_ms / 60_000), Some(30));
 }

@@ -20,7 +20,10 @@ impl Talk<'_> {
     fn refused(&mut self, sql: &str, why: &str) {
         let before = self.holds;
         let seen = self.query(sql);
-        assert!(seen.iter().any(|line| line.contains(why)), "{sql}: {seen:?}");
+        assert!(
+            seen.iter().any(|line| line.contains(why)),
+            "{sql}: {seen:?}"
+        );
         assert_eq!(self.holds, before, "{sql}: somebody was asked");
     }
 }
@@ -39,7 +42,9 @@ fn there(server: &Server, sql: &str) -> String {
 }
 
 fn cells(row: &[Option<String>]) -> Vec<&str> {
-    row.iter().map(|cell| cell.as_deref().unwrap_or("null")).collect()
+    row.iter()
+        .map(|cell| cell.as_deref().unwrap_or("null"))
+        .collect()
 }
 
 #[test]
@@ -58,11 +63,18 @@ fn an_effect_is_shown_masked_and_stays_once_it_is_approved() {
     assert_eq!((stock.before.len(), stock.after.len()), (2, 2));
     assert!(!stock.more && !stock.withheld);
     let count = "select count(*) from shop.stock where item = 'new'";
-    assert_eq!(there(&server, count), "0", "it stays before anybody approved");
+    assert_eq!(
+        there(&server, count),
+        "0",
+        "it stays before anybody approved"
+    );
     let seen = talk.decide(true);
     clean(&seen);
     assert_eq!(rows(&seen), 2, "{seen:?}");
-    assert!(seen.iter().any(|line| line.contains("C UPDATE 2")), "{seen:?}");
+    assert!(
+        seen.iter().any(|line| line.contains("C UPDATE 2")),
+        "{seen:?}"
+    );
     assert_eq!(seen.last().map(String::as_str), Some("Z I"));
     assert_eq!(there(&server, count), "2");
     talk.asks = false;
@@ -73,12 +85,16 @@ fn an_effect_is_shown_masked_and_stays_once_it_is_approved() {
 fn what_is_denied_leaves_nothing_and_the_session_goes_on() {
     let server = server("undone");
     let mut talk = Talk::open(&server);
-    let effect = talk.shown("insert into shop.stock select g, 'x', 'y' from generate_series(100, 150) g");
+    let effect =
+        talk.shown("insert into shop.stock select g, 'x', 'y' from generate_series(100, 150) g");
     assert_eq!(effect.tag, "INSERT 0 51");
     let [stock] = effect.changed.as_slice() else {
         panic!("{effect:?}");
     };
-    assert_eq!((stock.before.len(), stock.after.len(), stock.more), (0, 20, true));
+    assert_eq!(
+        (stock.before.len(), stock.after.len(), stock.more),
+        (0, 20, true)
+    );
     let seen = talk.decide(false);
     assert!(seen.iter().any(|line| line.contains("42501")), "{seen:?}");
     assert!(!seen.iter().any(|line| line.contains("INSERT")), "{seen:?}");
@@ -121,10 +137,19 @@ fn what_cannot_be_undone_or_shown_is_refused_before_it_runs() {
     talk.asks = true;
     for (sql, why) in [
         ("insert into shop.watched values (1)", "trigger"),
-        ("update shop.stock set item = lo_create(0)::text", "rollback"),
-        ("update shop.stock set item = pg_notify('a', 'b')::text", "rollback"),
+        (
+            "update shop.stock set item = lo_create(0)::text",
+            "rollback",
+        ),
+        (
+            "update shop.stock set item = pg_notify('a', 'b')::text",
+            "rollback",
+        ),
         ("update shop.stock set item = 'a'; commit", "one statement"),
-        ("update shop.stock set item = 'a'; update shop.stock set item = 'b'", "one statement"),
+        (
+            "update shop.stock set item = 'a'; update shop.stock set item = 'b'",
+            "one statement",
+        ),
         ("update shop.parent set id = 2", "foreign key"),
     ] {
         talk.refused(sql, why);
@@ -133,9 +158,18 @@ fn what_cannot_be_undone_or_shown_is_refused_before_it_runs() {
         &[parse("", "update shop.stock set item = 'a'"), run("")].concat(),
         1,
     );
-    assert!(seen.iter().any(|line| line.contains("simple query")), "{seen:?}");
-    assert_eq!(there(&server, "select count(*) from shop.stock where item = 'a'"), "0");
-    assert_eq!(there(&server, "select count(*) from pg_largeobject_metadata"), "0");
+    assert!(
+        seen.iter().any(|line| line.contains("simple query")),
+        "{seen:?}"
+    );
+    assert_eq!(
+        there(&server, "select count(*) from shop.stock where item = 'a'"),
+        "0"
+    );
+    assert_eq!(
+        there(&server, "select count(*) from pg_largeobject_metadata"),
+        "0"
+    );
 }
 
 #[test]
@@ -174,5 +208,11 @@ fn a_cancelled_wait_undoes_it() {
     talk.session.handle(Event::CancelAsked, now);
     let seen = talk.exchange(b"", 1);
     assert!(seen.iter().any(|line| line.contains("57014")), "{seen:?}");
-    assert_eq!(there(&server, "select count(*) from shop.stock where item = 'gone'"), "0");
+    assert_eq!(
+        there(
+            &server,
+            "select count(*) from shop.stock where item = 'gone'"
+        ),
+        "0"
+    );
 }
