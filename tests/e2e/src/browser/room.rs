@@ -59,10 +59,10 @@ impl Room {
         for arguments in [
             "link set lo up",
             // A network of loopback alone is offline to a browser.
-            "link add up type veth peer name other",
-            "link set other up",
-            "link set up up",
-            "address add 192.0.2.1/24 dev up",
+            "link add room0 type veth peer name room1",
+            "link set room1 up",
+            "link set room0 up",
+            "address add 192.0.2.1/24 dev room0",
         ] {
             room.ip(arguments)?;
         }
