@@ -26,11 +26,12 @@ pub(crate) fn start(lab: &mut Lab) -> Result<()> {
         .context("no user postgres (package postgresql)")?;
     let binaries = binaries()?;
     let data = lab.state_dir.join("postgres");
-    for folder in [&data, &lab.database.socket_dir] {
+    // A node that keeps approvals here comes by the socket, as its own user. Agents do not see it.
+    for (folder, mode) in [(&data, 0o700), (&lab.database.socket_dir, 0o711)] {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         chown(folder, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
             .with_context(|| format!("owning {}", folder.display()))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode))
             .with_context(|| format!("protecting {}", folder.display()))?;
     }
     let as_owner = [
