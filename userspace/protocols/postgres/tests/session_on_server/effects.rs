@@ -33,9 +33,11 @@ fn there(server: &Server, sql: &str) -> String {
     Server::runtime().block_on(async {
         let client = server.client().await;
         let answer = client.simple_query(sql).await.expect(sql);
-        let rows = answer.iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("null").to_owned()),
-            _ => None,
+        let rows = answer.iter().filter_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else {
+                return None;
+            };
+            Some(row.get(0).unwrap_or("null").to_owned())
         });
         rows.collect::<Vec<_>>().join(" ")
     })
