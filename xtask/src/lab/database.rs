@@ -19,14 +19,13 @@ use crate::{place, run};
 /// The system user that runs the server; PostgreSQL refuses root.
 const OWNER: &str = "postgres";
 
-/// Initialises, starts and fills the server.
+/// Initialises, starts and fills the server, whose socket is for nodes that keep approvals there, too.
 pub(crate) fn start(lab: &mut Lab) -> Result<()> {
     let owner = User::from_name(OWNER)
         .context("looking up the user postgres")?
         .context("no user postgres (package postgresql)")?;
     let binaries = binaries()?;
     let data = lab.state_dir.join("postgres");
-    // A node that keeps approvals here comes by the socket, as its own user. Agents do not see it.
     for (folder, mode) in [(&data, 0o700), (&lab.database.socket_dir, 0o711)] {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         chown(folder, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
