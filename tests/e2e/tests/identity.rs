@@ -17,6 +17,7 @@ fn every_way_to_sign_in_reaches_the_database() -> Result<()> {
         ("machine", "managed"),
         ("agent", "agent_id"),
         ("guest", "federated"),
+        ("batch", "client_secret"),
     ] {
         let said = lab.psql(agent, "select count(*) from customers;")?;
         assert_eq!(said.code, 0, "{agent}: {said:?}");
@@ -224,7 +225,7 @@ fn doctor_signs_in_as_each_workload_and_knows_the_clock() -> Result<()> {
         serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
     };
     let good = doctor()?;
-    for agent in ["analyst", "service", "machine", "agent", "guest"] {
+    for agent in ["analyst", "service", "machine", "agent", "guest", "batch"] {
         let (state, detail) = row(&good, &format!("sign-in of {agent}"))?;
         assert_eq!(state, "ok", "{agent}: {detail}");
         assert!(
@@ -373,6 +374,7 @@ fn secrets_of(lab: &Lab) -> Result<Vec<String>> {
     for file in [
         "vault-token",
         "graph-secret",
+        "batch-secret",
         "node-credential",
         "reporter-password",
     ] {
@@ -411,7 +413,7 @@ fn holds(bytes: &[u8], secret: &str) -> bool {
 #[test]
 fn a_token_appears_in_no_log_record_argument_or_core_dump() -> Result<()> {
     let lab = Lab::current()?;
-    for agent in ["analyst", "service", "machine", "agent"] {
+    for agent in ["analyst", "service", "machine", "agent", "batch"] {
         lab.psql(agent, "select 1;")?;
     }
     let secrets = secrets_of(&lab)?;

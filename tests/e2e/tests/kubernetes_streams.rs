@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use weir_e2e::lab::{Lab, Said};
-use weir_e2e::{lab, until};
+use weir_e2e::{LETTERS, lab, until};
 
 const BOTH: [bool; 2] = [true, false];
 
@@ -107,7 +107,7 @@ fn a_large_file_is_copied_both_ways() -> Result<()> {
         let flag = if websocket { "true" } else { "false" };
         let script = format!(
             "set -e; cd $(mktemp -d); export KUBECTL_REMOTE_COMMAND_WEBSOCKETS={flag}
-             head -c 20971520 /dev/urandom > sent
+             {LETTERS} | head -c 20971520 > sent
              kubectl -n shop cp sent web-0:copied-{flag}
              kubectl -n shop cp web-0:copied-{flag} back
              cmp sent back && sha256sum < back && rm sent back"

@@ -1,12 +1,13 @@
 //! Real ssh, sftp and scp inside an agent, and paramiko: decided, carried, masked, recorded.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weir_e2e::lab::{Lab, Said};
-use weir_e2e::{lab, until};
+use weir_e2e::{LETTERS, lab, until};
 
 const HOST: &str = "host.demo.internal";
 /// In the host's app.conf.
@@ -38,7 +39,7 @@ fn script(lab: &Lab, agent: &str, text: &str) -> Result<Said> {
 }
 
 /// On the host itself, past Weir.
-fn home(lab: &Lab, name: &str) -> Result<std::path::PathBuf> {
+fn home(lab: &Lab, name: &str) -> Result<PathBuf> {
     Ok(Path::new(&lab.name("LAB_HOST_HOME")?).join(name))
 }
 
@@ -78,12 +79,52 @@ fn both_directions_flow_at_once_without_standing_still() -> Result<()> {
         &lab,
         "operator",
         &format!(
-            "head -c 60000000 /dev/urandom > /tmp/weir-ssh-duplex; \
+            "{LETTERS} > /tmp/weir-ssh-duplex; \
              timeout 120 ssh -o RekeyLimit=4M {HOST} cat < /tmp/weir-ssh-duplex | \
              cmp - /tmp/weir-ssh-duplex && echo same; rm -f /tmp/weir-ssh-duplex"
         ),
     )?;
     ensure!(said.out.trim() == "same", "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn the_key_for_the_server_is_rotated_without_a_restart() -> Result<()> {
+    let lab = Lab::current()?;
+    let key = PathBuf::from(lab.name("LAB_HOST_KEY_FILE")?);
+    let new = key.with_extension("new");
+    let keygen = |arguments: &[&str]| -> Result<String> {
+        let done = Command::new("ssh-keygen")
+            .args(arguments)
+            .arg(&new)
+            .output();
+        let done = done.context("ssh-keygen")?;
+        ensure!(done.status.success(), "{done:?}");
+        Ok(String::from_utf8(done.stdout)?)
+    };
+    keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "new", "-f"])?;
+    let fingerprint = keygen(&["-lf"])?;
+    let fingerprint = fingerprint.split(' ').nth(1).context("a fingerprint")?;
+    let public = std::fs::read_to_string(new.with_extension("new.pub"))?;
+    // Others use the host meanwhile: first both are good, then only the new one.
+    let known = home(&lab, "../authorized_keys")?;
+    let before = std::fs::read_to_string(&known)?;
+    std::fs::write(&known, format!("{before}{public}"))?;
+    std::fs::rename(&new, &key)?;
+    until(
+        "the server sees the new key",
+        Duration::from_secs(20),
+        || {
+            let said = ssh(&lab, "operator", &[], "true")?;
+            ensure!(said.code == 0, "{said:?}");
+            let log = std::fs::read(lab.name("LAB_HOST_LOG")?)?;
+            let log = String::from_utf8_lossy(&log).into_owned();
+            Ok(log.contains(fingerprint).then_some(()))
+        },
+    )?;
+    std::fs::write(&known, public)?;
+    let said = ssh(&lab, "operator", &[], "echo served")?;
+    ensure!(said.code == 0 && said.out.trim() == "served", "{said:?}");
     Ok(())
 }
 

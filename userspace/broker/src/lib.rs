@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod arrivals;
 mod cgroup;
 pub mod client;
 mod config;

@@ -374,6 +374,19 @@ impl Places {
         found.into_values().collect()
     }
 
+    /// A process of this cgroup, or below it, is in a namespace of its own that has listeners.
+    pub(crate) fn serves(&self, directory: &Path) -> bool {
+        let here = cgroup::processes(directory, |_| true);
+        let Some(pid) = here.first() else {
+            return false;
+        };
+        let namespace = Namespace::open(Path::new(&format!("/proc/{pid}/ns/net")));
+        namespace.is_ok_and(|namespace| {
+            namespace.inode != self.host.inode
+                && self.by_id.range(all_in(namespace.inode)).next().is_some()
+        })
+    }
+
     pub(crate) fn mount(&self) -> &Path {
         &self.mount
     }

@@ -22,6 +22,7 @@ use nix::time::{ClockId, clock_gettime};
 use weir_kernel::{Lineage, Refusal, System};
 use weir_model::flow::ProcessAsk;
 
+use crate::arrivals::Arrivals;
 use crate::cgroup;
 use crate::config::{BrokerConfig, BrokerError, file, system};
 use crate::destinations::Destinations;
@@ -57,6 +58,7 @@ struct Broker {
     attached: Vec<u64>,
     /// Paths of the governed cgroups below the mount, as of the last look.
     cgroups: HashMap<u64, String>,
+    arrivals: Arrivals,
     refusals: VecDeque<Refusal>,
     /// Something was said since the last look.
     due: bool,
@@ -121,6 +123,7 @@ pub fn run(
         watch: Watch::new()?,
         attached: Vec::new(),
         cgroups: HashMap::new(),
+        arrivals: Arrivals::default(),
         refusals: VecDeque::new(),
         due: true,
         looked_ns: 0,

@@ -19,6 +19,7 @@ const HEADERS_MAX: usize = 64;
 const LIST_TIME_MAX: Duration = Duration::from_secs(30);
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 const PACE: Pace = Pace {
+    first: Duration::from_millis(500),
     silence: Duration::from_secs(30),
     apart: Duration::from_millis(20),
 };
@@ -37,6 +38,8 @@ pub enum RuntimeQuestion {
 /// How often it is asked.
 #[derive(Clone, Copy)]
 struct Pace {
+    /// As `silence`, but once: nobody says when the runtime took the question for events.
+    first: Duration,
     /// A list at least this often: an event may be lost while the runtime restarts.
     silence: Duration,
     /// Lists are this far apart at least, whatever the containers do.
@@ -115,11 +118,13 @@ where
     // A runtime may keep the head back until there is an event, so it is not waited for.
     let mut head = Some(BytesMut::new());
     let mut said = vec![0; 16 * 1024];
+    let mut silence = pace.first;
     loop {
         let listed = timeout(LIST_TIME_MAX, list(ask)).await;
         changed(listed.unwrap_or(Err(RuntimeError::Late))?);
         tokio::time::sleep(pace.apart).await;
-        let Ok(read) = timeout(pace.silence, events.read(&mut said)).await else {
+        let Ok(read) = timeout(silence, events.read(&mut said)).await else {
+            silence = pace.silence;
             continue;
         };
         // What an event says is not looked at: the list says it all.
@@ -343,6 +348,7 @@ mod tests {
         let mut said = Vec::new();
         let ask = |question| script.ask(question);
         let pace = Pace {
+            first: Duration::from_millis(1),
             silence: Duration::from_millis(1),
             ..PACE
         };

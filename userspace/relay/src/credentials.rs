@@ -6,23 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_model::ident::Principal;
 use zeroize::Zeroizing;
 
-/// A user with its present secret. The secret is absent until its source has answered once.
-pub struct BackendUser {
-    user: String,
-    secret: Mutex<Option<Zeroizing<String>>>,
-}
+/// A secret that is replaced while the node runs; absent until its source has answered once.
+#[derive(Default)]
+pub struct Rotated(Mutex<Option<Zeroizing<String>>>);
 
-impl BackendUser {
+impl Rotated {
     #[must_use]
-    pub fn new(user: String, secret: Option<Zeroizing<String>>) -> Self {
-        Self {
-            user,
-            secret: Mutex::new(secret),
-        }
+    pub const fn new(secret: Option<Zeroizing<String>>) -> Self {
+        Self(Mutex::new(secret))
     }
 
     fn secret(&self) -> MutexGuard<'_, Option<Zeroizing<String>>> {
-        self.secret.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// New flows sign in with this one. The one before is wiped. True when it is another.
@@ -32,12 +27,26 @@ impl BackendUser {
         *present = Some(secret);
         changed
     }
+}
 
+/// As whom, and with what.
+pub struct BackendUser {
+    pub user: String,
+    pub secret: Arc<Rotated>,
+    /// Of a key of SSH that has one.
+    pub certificate: Option<Arc<Rotated>>,
+}
+
+impl BackendUser {
     fn login(&self) -> Option<BackendLogin> {
-        let secret = self.secret().clone()?;
+        let certificate = match &self.certificate {
+            Some(certificate) => Some(certificate.secret().clone()?),
+            None => None,
+        };
         Some(BackendLogin {
             user: self.user.clone(),
-            secret,
+            secret: self.secret.secret().clone()?,
+            certificate,
         })
     }
 }
@@ -45,29 +54,21 @@ impl BackendUser {
 /// What one flow signs in with.
 #[derive(Clone)]
 pub struct BackendLogin {
-    /// Empty for a token.
+    /// Empty for a token; for SSH the account that the client asks for.
     pub user: String,
     pub secret: Zeroizing<String>,
+    pub certificate: Option<Zeroizing<String>>,
 }
 
 /// All of a target.
 pub struct Credentials {
     /// For whoever is in none of the groups.
-    pub usual: Arc<BackendUser>,
+    pub usual: BackendUser,
     /// Group GUID and user; the first group that the principal is certainly in decides.
-    pub roles: Vec<(String, Arc<BackendUser>)>,
+    pub roles: Vec<(String, BackendUser)>,
 }
 
 impl Credentials {
-    /// One user with a secret that is there.
-    #[must_use]
-    pub fn fixed(user: String, secret: Zeroizing<String>) -> Self {
-        Self {
-            usual: Arc::new(BackendUser::new(user, Some(secret))),
-            roles: Vec::new(),
-        }
-    }
-
     /// `None` while the secret cannot be had: nobody signs in with another's instead.
     #[must_use]
     pub fn of(&self, principal: &Principal) -> Option<BackendLogin> {
@@ -109,9 +110,16 @@ mod tests {
         }
     }
 
-    fn user(name: &str, secret: Option<&str>) -> Arc<BackendUser> {
-        let secret = secret.map(|text| Zeroizing::new(text.to_owned()));
-        Arc::new(BackendUser::new(name.to_owned(), secret))
+    fn user(name: &str, secret: Option<&str>) -> BackendUser {
+        BackendUser {
+            user: name.to_owned(),
+            secret: Arc::new(Rotated::new(secret.map(text))),
+            certificate: None,
+        }
+    }
+
+    fn text(text: &str) -> Zeroizing<String> {
+        Zeroizing::new(text.to_owned())
     }
 
     #[test]
@@ -141,8 +149,26 @@ mod tests {
         let member = principal(Groups::Known(["g1".into()].into()));
         assert!(credentials.of(&member).is_none());
         let (_, writer) = &credentials.roles[0];
-        assert!(writer.replace(Zeroizing::new("2".to_owned())));
-        assert!(!writer.replace(Zeroizing::new("2".to_owned())), "the same");
+        assert!(writer.secret.replace(text("2")));
+        assert!(!writer.secret.replace(text("2")), "the same");
         assert_eq!(credentials.of(&member).unwrap().secret.as_str(), "2");
+    }
+
+    #[test]
+    fn a_key_without_its_certificate_is_not_used() {
+        let certificate = Arc::new(Rotated::default());
+        let credentials = Credentials {
+            usual: BackendUser {
+                certificate: Some(Arc::clone(&certificate)),
+                ..user("deploy", Some("key"))
+            },
+            roles: Vec::new(),
+        };
+        let nobody = principal(Groups::Unknown);
+        assert!(credentials.of(&nobody).is_none());
+        certificate.replace(text("first"));
+        certificate.replace(text("second"));
+        let login = credentials.of(&nobody).unwrap();
+        assert_eq!(login.certificate.unwrap().as_str(), "second");
     }
 }

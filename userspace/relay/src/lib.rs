@@ -34,13 +34,13 @@ mod worker;
 
 pub use crate::asker::{Asker, NoAsker};
 pub use crate::attested::{PodIdentities, PodIdentity};
-pub use crate::credentials::{BackendLogin, BackendUser, Credentials};
+pub use crate::credentials::{BackendLogin, BackendUser, Credentials, Rotated};
 pub use crate::found::FoundPlaces;
 pub use crate::host::{Answer, FlowNote, Host, HostError, Moving, PodAsk};
 pub use crate::metrics::Metrics;
 pub use crate::moved::{SNAPSHOT_BYTES_MAX, SNAPSHOT_VERSION};
 pub use crate::node::{
-    Node, NodeParts, Settings, SshTarget, Target, Targets, UpstreamTls, WorkloadBinding,
+    Node, NodeParts, Settings, SshSecret, SshTarget, Target, Targets, UpstreamTls, WorkloadBinding,
 };
 pub use crate::protocol::Protocol;
 pub use crate::registry::{FlowRow, KillOutcome, Owner};

@@ -58,11 +58,20 @@ pub struct UpstreamTls {
     pub name: rustls::pki_types::ServerName<'static>,
 }
 
-/// By what agents know the host, and what the host is known by and signed in to with.
+/// By what agents know the host, and what the host is known by.
 #[derive(Clone)]
 pub struct SshTarget {
     pub identity: weir_ssh::HostIdentity,
-    pub backend: weir_ssh::Backend,
+    pub keys: weir_ssh::ServerKeys,
+    /// What the target's secrets are.
+    pub secret: SshSecret,
+}
+
+/// How an account of SSH is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SshSecret {
+    Password,
+    Key,
 }
 
 impl Target {

@@ -10,9 +10,9 @@ use super::daemon::wait_until;
 use super::model::Lab;
 
 /// The agents that every lab has. The first two sign in by their service-account tokens, as most
-/// do; the others in the other ways, and the last one in another tenant.
-pub(crate) const NAMES: [&str; 7] = [
-    "analyst", "operator", "service", "machine", "agent", "laptop", "guest",
+/// do; the others in the other ways, `guest` in another tenant.
+pub(crate) const NAMES: [&str; 8] = [
+    "analyst", "operator", "service", "machine", "agent", "laptop", "guest", "batch",
 ];
 /// Root of the governed subtree, below the lab's own cgroup.
 pub(crate) const GOVERNED: &str = "agents";

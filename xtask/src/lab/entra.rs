@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -84,15 +85,14 @@ fn others(lab: &Lab) -> Result<()> {
         &secrets.join("vault-token"),
         text(&vault, "/token")?.as_bytes(),
     )?;
-    let answer = http::post(
-        &entra.origin,
-        "/control/secret",
-        &json!({ "app": "graph-reader" }),
-    )?;
-    write_private(
-        &secrets.join("graph-secret"),
-        text(&answer, "/secret")?.as_bytes(),
-    )
+    secret(entra, "graph-reader", &secrets.join("graph-secret"))?;
+    secret(entra, "batch", &secrets.join("batch-secret"))
+}
+
+/// A client secret of that application, in a file.
+fn secret(entra: &Entra, app: &str, file: &Path) -> Result<()> {
+    let answer = http::post(&entra.origin, "/control/secret", &json!({ "app": app }))?;
+    write_private(file, text(&answer, "/secret")?.as_bytes())
 }
 
 fn get(entra: &Entra, path: &str) -> Result<String> {

@@ -34,7 +34,7 @@ fn root_of((id, directory): &(u64, fs::File)) -> Root<'_> {
 impl Broker {
     /// Until the next look, when nothing more is said.
     pub(super) fn patience_ns(&self, now: u64) -> u64 {
-        let apart = if self.due {
+        let apart = if self.due || self.arrivals.are_awaited() {
             LOOK_APART_NS
         } else {
             LOOK_EVERY_NS
@@ -97,7 +97,16 @@ impl Broker {
         // What was made while we looked is seen by the next look.
         let directories = self.directories();
         self.due = self.watch.follow(&directories);
-        self.looked_ns = now_ns;
+        let (places, cgroups, mount) = (&self.places, &self.cgroups, &self.mount);
+        let is_served = |id| {
+            let path = cgroups
+                .get(&id)
+                .map(|below| cgroup::directory(mount, below));
+            path.is_some_and(|path| places.serves(&path))
+        };
+        self.arrivals.settle(now_ns, is_served);
+        // Looks that take long leave time for the rest.
+        self.looked_ns = monotonic_ns();
         if thorough {
             self.thorough_ns = now_ns;
         }
@@ -133,6 +142,7 @@ impl Broker {
                 found.push(directory);
             }
         }
+        self.arrivals.note(&self.cgroups, &cgroups, monotonic_ns());
         self.cgroups = cgroups;
         found
     }

@@ -51,13 +51,14 @@ pub(crate) struct Role {
     /// GUID, or a name of `policies.groups`.
     pub(crate) group: String,
     pub(crate) user: String,
-    pub(crate) from: SecretFrom,
+    /// The target's own when absent, which only SSH knows: one key for several accounts.
+    pub(crate) from: Option<SecretFrom>,
 }
 
 /// As written.
 #[derive(Default)]
 pub(super) struct RawSecret {
-    pub(super) file: Option<String>,
+    file: Option<String>,
     env: Option<String>,
     exec: Vec<String>,
     remote: Option<RawRemote>,
@@ -79,10 +80,11 @@ pub(super) struct RawRole {
     group: String,
     user: String,
     secret: RawSecret,
+    key: RawSecret,
 }
 
 impl RawSecret {
-    /// `file` is the field's name for a plain file: `password_file` or `token_file`.
+    /// `names` are the fields of its sources: a file, a variable, a program, a service.
     pub(super) fn read(
         section: &mut Section<'_>,
         names: [&'static str; 4],
@@ -123,6 +125,13 @@ pub(super) const PASSWORD: [&str; 4] = [
     "password_from",
 ];
 pub(super) const TOKEN: [&str; 4] = ["token_file", "token_env", "token_exec", "token_from"];
+pub(super) const KEY: [&str; 4] = ["key_file", "key_env", "key_exec", "key_from"];
+pub(super) const CERTIFICATE: [&str; 4] = [
+    "certificate_file",
+    "certificate_env",
+    "certificate_exec",
+    "certificate_from",
+];
 
 pub(super) fn read_roles(section: &mut Section<'_>, problems: &mut Vec<Problem>) -> Vec<RawRole> {
     let roles = section.sections("roles", problems);
@@ -133,6 +142,7 @@ pub(super) fn read_roles(section: &mut Section<'_>, problems: &mut Vec<Problem>)
                 group: role.text("group", problems),
                 user: role.text("user", problems),
                 secret: RawSecret::read(&mut role, PASSWORD, problems),
+                key: RawSecret::read(&mut role, KEY, problems),
             };
             role.finish(problems);
             raw
@@ -223,17 +233,41 @@ fn check_remote(raw: &RawRemote, at: &str, checker: &mut Checker<'_>) -> Option<
     (!missing).then_some(remote)
 }
 
-pub(super) fn check_roles(raw: &[RawRole], at: &str, checker: &mut Checker<'_>) -> Vec<Role> {
+/// What the secrets of a target's roles may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum RoleSecret {
+    Password,
+    /// Of SSH; the target's own without.
+    SshPassword,
+    SshKey,
+}
+
+pub(super) fn check_roles(
+    raw: &[RawRole],
+    kind: RoleSecret,
+    at: &str,
+    checker: &mut Checker<'_>,
+) -> Vec<Role> {
     let mut roles = Vec::with_capacity(raw.len());
     for (index, role) in raw.iter().enumerate() {
         let at = format!("{at}.roles[{index}]");
         if role.user.is_empty() {
             checker.say(format!("{at}.user"), "must not be empty");
         }
+        let (own, own_at, other, other_at) = match kind {
+            RoleSecret::SshKey => (&role.key, "key_file", &role.secret, "password_file"),
+            RoleSecret::Password | RoleSecret::SshPassword => {
+                (&role.secret, "password_file", &role.key, "key_file")
+            }
+        };
+        if other.given() {
+            checker.say(format!("{at}.{other_at}"), "is not what the target has");
+        }
+        let needed = kind == RoleSecret::Password || own.given();
         roles.push(Role {
             group: role.group.clone(),
             user: role.user.clone(),
-            from: check_secret(&role.secret, &format!("{at}.password_file"), checker),
+            from: needed.then(|| check_secret(own, &format!("{at}.{own_at}"), checker)),
         });
     }
     roles

@@ -10,7 +10,7 @@ pub(super) use self::sets::{
 use serde_json::Value;
 
 use super::console::RawConsole;
-use super::credential::{PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
+use super::credential::{CERTIFICATE, KEY, PASSWORD, RawRole, RawSecret, TOKEN, read_roles};
 use super::notifiers::RawNotifier;
 use super::read::{Problem, Section};
 use super::shared_state::RawState;
@@ -109,8 +109,8 @@ pub(super) struct RawTarget {
     pub(super) config_keys: Vec<String>,
     pub(super) ssh_names: Vec<String>,
     pub(super) host_key: Option<String>,
-    pub(super) key_file: Option<String>,
-    pub(super) certificate_file: Option<String>,
+    pub(super) key: RawSecret,
+    pub(super) certificate: RawSecret,
 }
 
 #[derive(Default)]
@@ -362,8 +362,8 @@ impl RawTarget {
         let token = RawSecret::read(&mut credential, TOKEN, problems);
         let roles = read_roles(&mut credential, problems);
         let refresh_s = credential.opt_number("refresh_s", problems);
-        let key_file = credential.opt_text("key_file", problems);
-        let certificate_file = credential.opt_text("certificate_file", problems);
+        let key = RawSecret::read(&mut credential, KEY, problems);
+        let certificate = RawSecret::read(&mut credential, CERTIFICATE, problems);
         credential.finish(problems);
         section.finish(problems);
         Self {
@@ -390,8 +390,8 @@ impl RawTarget {
             config_keys,
             ssh_names,
             host_key,
-            key_file,
-            certificate_file,
+            key,
+            certificate,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir_discover::ServiceName;
 
 use super::checked::Checker;
-use super::credential::{Role, SecretFrom, check_roles, check_secret};
+use super::credential::{Role, RoleSecret, SecretFrom, check_roles, check_secret};
 use super::raw::RawTarget;
 use super::sets::check_services;
 
@@ -56,17 +56,32 @@ pub(crate) enum Credential {
     /// An account; the one that the client asks for when empty.
     SshKey {
         user: String,
-        file: PathBuf,
-        certificate: Option<PathBuf>,
+        from: SecretFrom,
+        certificate: Option<SecretFrom>,
     },
 }
 
 impl Credential {
-    /// Where the secret comes from; `None` for a key.
-    pub(crate) const fn from(&self) -> Option<&SecretFrom> {
+    /// Where the secret comes from.
+    pub(crate) const fn from(&self) -> &SecretFrom {
         match self {
-            Self::Password { from, .. } | Self::Token { from } => Some(from),
-            Self::SshKey { .. } => None,
+            Self::Password { from, .. } | Self::Token { from } | Self::SshKey { from, .. } => from,
+        }
+    }
+
+    /// And what belongs to it.
+    pub(crate) const fn certificate(&self) -> Option<&SecretFrom> {
+        match self {
+            Self::SshKey { certificate, .. } => certificate.as_ref(),
+            Self::Password { .. } | Self::Token { .. } => None,
+        }
+    }
+
+    /// Empty for a token.
+    pub(crate) fn user(&self) -> &str {
+        match self {
+            Self::Password { user, .. } | Self::SshKey { user, .. } => user,
+            Self::Token { .. } => "",
         }
     }
 }
@@ -248,10 +263,18 @@ fn check_target_roles(
     checker: &mut Checker<'_>,
 ) -> Vec<Role> {
     let at = format!("{}.credential", item.path);
-    if protocol != TargetProtocol::Postgres && !item.roles.is_empty() {
-        checker.say(format!("{at}.roles"), "are for postgres");
+    let kind = match protocol {
+        TargetProtocol::Ssh if item.key.given() => RoleSecret::SshKey,
+        TargetProtocol::Ssh => RoleSecret::SshPassword,
+        TargetProtocol::Postgres | TargetProtocol::Kubernetes => RoleSecret::Password,
+    };
+    if protocol == TargetProtocol::Kubernetes && !item.roles.is_empty() {
+        checker.say(
+            format!("{at}.roles"),
+            "are for postgres and ssh: the cluster decides by whom is impersonated",
+        );
     }
-    check_roles(&item.roles, &at, checker)
+    check_roles(&item.roles, kind, &at, checker)
 }
 
 fn check_kubernetes(item: &RawTarget, agent_tls: AgentTls, checker: &mut Checker<'_>) {
@@ -420,11 +443,8 @@ fn check_ssh(
             ("upstream.host_keys_file", item.server_keys.is_some()),
             ("ssh.names", !item.ssh_names.is_empty()),
             ("ssh.host_key_file", item.host_key.is_some()),
-            ("credential.key_file", item.key_file.is_some()),
-            (
-                "credential.certificate_file",
-                item.certificate_file.is_some(),
-            ),
+            ("credential.key_file", item.key.given()),
+            ("credential.certificate_file", item.certificate.given()),
         ] {
             if given {
                 checker.say(at(field), "is for ssh");
@@ -454,28 +474,23 @@ fn check_ssh_credential(item: &RawTarget, checker: &mut Checker<'_>) -> Credenti
     if item.token.given() {
         checker.say(at("token_file"), "is for kubernetes");
     }
-    if item.password.given() && item.password.file.is_none() {
-        checker.say(at("password_file"), "ssh takes its password from a file");
+    if item.certificate.given() && !item.key.given() {
+        checker.say(at("certificate_file"), "belongs to a key_file");
     }
-    match (&item.key_file, &item.password.file) {
-        (Some(key), None) => Credential::SshKey {
-            user,
-            file: checker.file(key),
-            certificate: item
-                .certificate_file
-                .as_deref()
-                .map(|file| checker.file(file)),
-        },
-        (None, Some(password)) => {
-            if item.certificate_file.is_some() {
-                checker.say(at("certificate_file"), "belongs to a key_file");
-            }
-            Credential::Password {
+    match (item.key.given(), item.password.given()) {
+        (true, false) => {
+            let of = (&item.certificate, at("certificate_file"));
+            Credential::SshKey {
                 user,
-                from: SecretFrom::File(checker.file(password)),
+                from: check_secret(&item.key, &at("key_file"), checker),
+                certificate: of.0.given().then(|| check_secret(of.0, &of.1, checker)),
             }
         }
-        (None, None) | (Some(_), Some(_)) => {
+        (false, true) => Credential::Password {
+            user,
+            from: check_secret(&item.password, &at("password_file"), checker),
+        },
+        (false, false) | (true, true) => {
             checker.say(at("key_file"), "ssh needs either key_file or password_file");
             Credential::Password {
                 user,

@@ -197,6 +197,17 @@ fn a_target_of_ssh_needs_the_servers_keys_and_one_credential() {
     assert_eq!(host.names, ["host.internal"]);
     assert_eq!(host.agent_tls, AgentTls::Off);
     assert!(host.ssh.as_ref().is_some_and(|ssh| ssh.host_key.is_none()));
+    let roles = "    upstream: { host_keys_file: keys }\n    \
+                 credential:\n      key_exec: [/usr/bin/agent-key]\n      certificate_file: c\n      \
+                 roles:\n        - { group: a, user: reader }\n        \
+                 - { group: b, user: owner, key_file: other }";
+    let config = parse(&ssh(roles), Path::new("/etc/weir")).unwrap();
+    let own: Vec<bool> = config.targets[1]
+        .roles
+        .iter()
+        .map(|role| role.from.is_some())
+        .collect();
+    assert_eq!(own, [false, true]);
     for (rest, expected) in [
         (
             "    credential: { key_file: key }",
@@ -219,6 +230,15 @@ fn a_target_of_ssh_needs_the_servers_keys_and_one_credential() {
             "    upstream: { host_keys_file: keys }\n    \
              credential: { password_file: pw, certificate_file: c }",
             "targets[1].credential.certificate_file: belongs to a key_file",
+        ),
+        (
+            "    upstream: { host_keys_file: keys }\n    credential:\n      key_file: k\n      \
+             roles: [{ group: a, user: b, password_file: p }]",
+            "targets[1].credential.roles[0].password_file: is not what the target has",
+        ),
+        (
+            "    upstream: { host_keys_file: keys }\n    credential: { key_file: k, key_env: E }",
+            "targets[1].credential.key_file: comes from more than one place",
         ),
     ] {
         let found = problems(&ssh(rest));

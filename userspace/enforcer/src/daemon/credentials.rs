@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use weir_broker::client::NodeLink;
 use weir_identify::{Authority, Identify, Secret, SecretSource, WorkloadIdentity};
-use weir_relay::{BackendUser, Credentials, WorkloadBinding};
+use weir_relay::{BackendUser, Credentials, Rotated, WorkloadBinding};
 use zeroize::Zeroizing;
 
 use super::{host, prepare};
-use crate::config::{Config, Credential, Remote, SecretFrom, Target};
+use crate::config::{Config, Remote, SecretFrom, Target};
 
 /// Names a target's own credential, and those of its roles.
 pub(super) fn name_of(target: &str, role: Option<usize>) -> String {
@@ -20,27 +20,35 @@ pub(super) fn name_of(target: &str, role: Option<usize>) -> String {
     }
 }
 
+/// Names the certificate of a target's own key.
+fn name_of_certificate(target: &str) -> String {
+    format!("{target}#certificate")
+}
+
+/// Every secret of a target by its name.
+fn secrets(target: &Target) -> impl Iterator<Item = (String, &SecretFrom)> {
+    let roles = target.roles.iter().enumerate();
+    let of_roles = roles.filter_map(|(index, role)| {
+        let from = role.from.as_ref()?;
+        Some((name_of(&target.name, Some(index)), from))
+    });
+    let certificate = target.credential.certificate();
+    let own = (name_of(&target.name, None), target.credential.from());
+    of_roles
+        .chain([own])
+        .chain(certificate.map(|from| (name_of_certificate(&target.name), from)))
+}
+
 /// What the broker reads or runs for the node.
 pub(super) fn of_broker(config: &Config) -> Vec<weir_broker::CredentialConfig> {
     let mut found = Vec::new();
-    for target in &config.targets {
-        let roles = target.roles.iter().enumerate();
-        let all = roles
-            .map(|(index, role)| (name_of(&target.name, Some(index)), &role.from))
-            .chain(
-                target
-                    .credential
-                    .from()
-                    .map(|from| (name_of(&target.name, None), from)),
-            );
-        for (name, from) in all {
-            let source = match from {
-                SecretFrom::File(path) => weir_broker::CredentialSource::File(path.clone()),
-                SecretFrom::Exec(command) => weir_broker::CredentialSource::Exec(command.clone()),
-                SecretFrom::Env(_) | SecretFrom::Remote(_) => continue,
-            };
-            found.push(weir_broker::CredentialConfig { name, source });
-        }
+    for (name, from) in config.targets.iter().flat_map(secrets) {
+        let source = match from {
+            SecretFrom::File(path) => weir_broker::CredentialSource::File(path.clone()),
+            SecretFrom::Exec(command) => weir_broker::CredentialSource::Exec(command.clone()),
+            SecretFrom::Env(_) | SecretFrom::Remote(_) => continue,
+        };
+        found.push(weir_broker::CredentialConfig { name, source });
     }
     found
 }
@@ -48,7 +56,7 @@ pub(super) fn of_broker(config: &Config) -> Vec<weir_broker::CredentialConfig> {
 /// One secret that is asked for again and again.
 struct Followed {
     name: String,
-    user: Arc<BackendUser>,
+    secret: Arc<Rotated>,
     /// Absent where the broker has it.
     remote: Option<SecretSource>,
     every: Duration,
@@ -64,20 +72,36 @@ const FIRST_EVERY: Duration = Duration::from_secs(2);
 impl Rotation {
     /// The credentials of a target, with what can be read now; the rest is followed.
     pub(super) fn credentials(&mut self, config: &Config, target: &Target) -> Result<Credentials> {
-        let Some(from) = target.credential.from() else {
-            // Keys of SSH are used where they are read.
-            return Ok(Credentials::fixed(String::new(), Zeroizing::default()));
+        let own = &target.credential;
+        let secret = self.one(config, target, name_of(&target.name, None), own.from())?;
+        let certificate = match own.certificate() {
+            Some(from) => {
+                let name = name_of_certificate(&target.name);
+                Some(self.one(config, target, name, from)?)
+            }
+            None => None,
         };
-        let user = match &target.credential {
-            Credential::Password { user, .. } => user.as_str(),
-            Credential::Token { .. } | Credential::SshKey { .. } => "",
+        let usual = BackendUser {
+            user: own.user().to_owned(),
+            secret,
+            certificate,
         };
-        let usual = self.one(config, target, (None, user), from)?;
         let mut roles = Vec::with_capacity(target.roles.len());
         for (index, role) in target.roles.iter().enumerate() {
-            let backend = self.one(config, target, (Some(index), &role.user), &role.from)?;
+            let (secret, certificate) = match &role.from {
+                Some(from) => {
+                    let name = name_of(&target.name, Some(index));
+                    (self.one(config, target, name, from)?, None)
+                }
+                None => (Arc::clone(&usual.secret), usual.certificate.clone()),
+            };
+            let user = BackendUser {
+                user: role.user.clone(),
+                secret,
+                certificate,
+            };
             let group = config.groups.get(&role.group).unwrap_or(&role.group);
-            roles.push((group.clone(), backend));
+            roles.push((group.clone(), user));
         }
         Ok(Credentials { usual, roles })
     }
@@ -86,25 +110,25 @@ impl Rotation {
         &mut self,
         config: &Config,
         target: &Target,
-        (role, user): (Option<usize>, &str),
+        name: String,
         from: &SecretFrom,
-    ) -> Result<Arc<BackendUser>> {
+    ) -> Result<Arc<Rotated>> {
         let (secret, remote, follow) = match from {
             SecretFrom::File(path) => (Some(prepare::read_secret(path)?), None, true),
             SecretFrom::Env(name) => (Some(environment(name)?), None, false),
             SecretFrom::Exec(_) => (None, None, true),
             SecretFrom::Remote(remote) => (None, Some(service(config, remote)?), true),
         };
-        let backend = Arc::new(BackendUser::new(user.to_owned(), secret));
+        let secret = Arc::new(Rotated::new(secret));
         if follow {
             self.0.push(Followed {
-                name: name_of(&target.name, role),
-                user: Arc::clone(&backend),
+                name,
+                secret: Arc::clone(&secret),
                 remote,
                 every: Duration::from_secs(target.refresh_s),
             });
         }
-        Ok(backend)
+        Ok(secret)
     }
 
     /// Starts a task for each.
@@ -126,7 +150,7 @@ impl Followed {
                     known = true;
                     said.clear();
                     let secret = Zeroizing::new(secret.expose().to_owned());
-                    if self.user.replace(secret) {
+                    if self.secret.replace(secret) {
                         tracing::info!(credential = self.name, "a new secret is in use");
                     }
                 }

@@ -8,19 +8,17 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustls::pki_types::ServerName;
 use weir_accept::{authority, tls};
-use weir_relay::{Credentials, FoundPlaces, Protocol, SshTarget, Target, UpstreamTls};
-use weir_ssh::{Backend, HostIdentity, Login, ServerKeys};
+use weir_relay::{Credentials, FoundPlaces, Protocol, SshSecret, SshTarget, Target, UpstreamTls};
+use weir_ssh::{HostIdentity, ServerKeys};
 use zeroize::Zeroizing;
 
 use super::credentials::Rotation;
 use super::prepare::{self, StatePaths};
-use crate::config::{self, AgentTls, Config, Credential, SecretFrom, SshFiles};
+use crate::config::{self, AgentTls, Config, Credential, SshFiles};
 
 /// What one target keeps secret, or proves its server by.
 struct OfTarget {
     credentials: Credentials,
-    /// A key or password of SSH, which is used where it is read.
-    own: Zeroizing<String>,
     /// PEM.
     server_ca: Option<String>,
     ssh: Option<SshSecrets>,
@@ -29,7 +27,6 @@ struct OfTarget {
 struct SshSecrets {
     server_keys: String,
     host_key: Zeroizing<String>,
-    certificate: Option<String>,
 }
 
 /// Of all targets; read before privileges are dropped.
@@ -74,51 +71,25 @@ impl TargetSecrets {
         credentials: Credentials,
         paths: &StatePaths,
     ) -> Result<OfTarget> {
-        let own = match (&target.credential, &target.ssh) {
-            (Credential::SshKey { file, .. }, _) => prepare::read_key(file)?,
-            (
-                Credential::Password {
-                    from: SecretFrom::File(file),
-                    ..
-                },
-                Some(_),
-            ) => prepare::read_secret(file)?,
-            (Credential::Password { .. } | Credential::Token { .. }, _) => Zeroizing::default(),
-        };
         let server_ca = match &target.upstream {
             Some(upstream) => Some(text(&upstream.ca_file)?),
             None => None,
         };
         let ssh = match &target.ssh {
-            Some(files) => Some(Self::read_ssh(files, &target.credential, paths)?),
+            Some(files) => Some(Self::read_ssh(files, paths)?),
             None => None,
         };
         Ok(OfTarget {
             credentials,
-            own,
             server_ca,
             ssh,
         })
     }
 
-    fn read_ssh(
-        files: &SshFiles,
-        credential: &Credential,
-        paths: &StatePaths,
-    ) -> Result<SshSecrets> {
-        let certificate = match credential {
-            Credential::SshKey {
-                certificate: Some(file),
-                ..
-            } => Some(text(file)?),
-            Credential::SshKey { .. } | Credential::Password { .. } | Credential::Token { .. } => {
-                None
-            }
-        };
+    fn read_ssh(files: &SshFiles, paths: &StatePaths) -> Result<SshSecrets> {
         Ok(SshSecrets {
             server_keys: text(&files.server_keys)?,
             host_key: prepare::read_key(files.host_key.as_ref().unwrap_or(&paths.ssh_host_key))?,
-            certificate,
         })
     }
 
@@ -155,7 +126,7 @@ impl TargetSecrets {
             (Some(_) | None, _) => None,
         };
         let ssh = match &secrets.ssh {
-            Some(ssh) => Some(self.ssh(config, ssh, &secrets.own)?),
+            Some(ssh) => Some(self.ssh(config, ssh)?),
             None => None,
         };
         Ok(Target {
@@ -175,29 +146,16 @@ impl TargetSecrets {
         })
     }
 
-    fn ssh(
-        &self,
-        config: &config::Target,
-        secrets: &SshSecrets,
-        credential: &Zeroizing<String>,
-    ) -> Result<SshTarget> {
+    fn ssh(&self, config: &config::Target, secrets: &SshSecrets) -> Result<SshTarget> {
         let now_s = u64::try_from(weir_clock::now().unix_s()).unwrap_or(0);
         let names = host_names(config);
-        let identity = HostIdentity::new(&self.ssh_authority, &secrets.host_key, &names, now_s)?;
-        let (user, login) = match &config.credential {
-            Credential::SshKey { user, .. } => (
-                user,
-                Login::key(credential, secrets.certificate.as_deref())?,
-            ),
-            Credential::Password { user, .. } => (user, Login::Password(credential.clone())),
-            Credential::Token { .. } => anyhow::bail!("SSH has no tokens"),
-        };
         Ok(SshTarget {
-            identity,
-            backend: Backend {
-                keys: ServerKeys::parse(&secrets.server_keys).context("upstream.host_keys_file")?,
-                login,
-                user: user.clone(),
+            identity: HostIdentity::new(&self.ssh_authority, &secrets.host_key, &names, now_s)?,
+            keys: ServerKeys::parse(&secrets.server_keys).context("upstream.host_keys_file")?,
+            secret: match &config.credential {
+                Credential::SshKey { .. } => SshSecret::Key,
+                Credential::Password { .. } => SshSecret::Password,
+                Credential::Token { .. } => anyhow::bail!("SSH has no tokens"),
             },
         })
     }

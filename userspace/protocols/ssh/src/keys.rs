@@ -24,6 +24,8 @@ pub enum KeyError {
     Unsupported(String),
     #[error("the list of server keys has none")]
     NoServerKey,
+    #[error("the credential's certificate is of another key")]
+    OtherCertificate,
 }
 
 fn unreadable(what: &'static str, error: impl std::fmt::Display) -> KeyError {
@@ -175,13 +177,19 @@ impl Login {
     /// # Errors
     /// [`KeyError`] when one cannot be read or used.
     pub fn key(private: &str, certificate: Option<&str>) -> Result<Self, KeyError> {
-        let key = PrivateKey::from_openssh(private)
+        // A source may have dropped the last newline, which the format needs.
+        let private = Zeroizing::new(format!("{}\n", private.trim_end()));
+        let key = PrivateKey::from_openssh(private.as_str())
             .map_err(|error| unreadable("the credential's key", error))
             .and_then(strong)?;
         let certificate = certificate
-            .map(|text| Certificate::from_openssh(text).map(Box::new))
+            .map(|text| Certificate::from_openssh(text.trim_end()).map(Box::new))
             .transpose()
             .map_err(|error| unreadable("the credential's certificate", error))?;
+        let is_of = |one: &Certificate| one.public_key() == key.public_key().key_data();
+        if !certificate.as_deref().is_none_or(is_of) {
+            return Err(KeyError::OtherCertificate);
+        }
         Ok(Self::Key {
             key: Arc::new(key),
             certificate,

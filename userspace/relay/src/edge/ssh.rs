@@ -9,15 +9,19 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use weir_govern::{CloseReason, Event, Governor};
 use weir_model::addr::NetnsCookie;
-use weir_ssh::{Connect, Ending, Flow};
+use weir_ssh::{Backend, Connect, Ending, Flow, HostIdentity, Login};
 
 use super::{NoSession, Renewal, due, identify};
 use crate::arrival::{self, Arrival};
 use crate::bind;
+use crate::credentials::BackendLogin;
 use crate::gate::FlowGate;
-use crate::node::{Node, SshTarget};
+use crate::node::{Node, SshSecret, SshTarget};
 use crate::subject::Subject;
 use crate::upstream;
+
+const NO_CREDENTIAL: &str =
+    "weir: the credential for this server cannot be had; ask the platform team";
 
 /// Opens the flow's connection from the workload's own namespace.
 struct TargetConnect {
@@ -40,15 +44,19 @@ pub(crate) async fn serve(mut arrival: Arrival) {
     let id = arrival.id;
     let reason = match (arrival.stream.take(), arrival.target.ssh.clone()) {
         (Some(stream), Some(target)) => match identify(&arrival).await {
-            Ok(bound) => {
-                let now = weir_clock::now();
-                let mut governor =
-                    bind::governor(&node, &arrival.target, &arrival.base, &bound, now);
-                governor.say_refused_as("denied");
-                let of = (&arrival.origin, &arrival.workload);
-                node.identified(id, of, &bound.subject, None);
-                run(&mut arrival, stream, target, governor, bound.subject).await
-            }
+            Ok(bound) => match backend(&arrival, &target, &bound.subject) {
+                Ok(backend) => {
+                    let now = weir_clock::now();
+                    let mut governor =
+                        bind::governor(&node, &arrival.target, &arrival.base, &bound, now);
+                    governor.say_refused_as("denied");
+                    let of = (&arrival.origin, &arrival.workload);
+                    node.identified(id, of, &bound.subject, None);
+                    let ends = (stream, target.identity, backend);
+                    run(&mut arrival, ends, governor, bound.subject).await
+                }
+                Err(none) => turn_away(&arrival, stream, &target, none).await,
+            },
             Err(none) => turn_away(&arrival, stream, &target, none).await,
         },
         (_, _) => CloseReason::Internal,
@@ -58,10 +66,37 @@ pub(crate) async fn serve(mut arrival: Arrival) {
     node.metrics.flows_open.dec();
 }
 
+/// The account of this principal on the host.
+fn backend(arrival: &Arrival, target: &SshTarget, subject: &Subject) -> Result<Backend, NoSession> {
+    let refused = |detail: String| NoSession {
+        code: "credential",
+        text: NO_CREDENTIAL,
+        detail,
+        reason: CloseReason::Internal,
+    };
+    let Some(login) = arrival.target.credentials.of(&subject.principal) else {
+        return Err(refused("its source has not answered".to_owned()));
+    };
+    let BackendLogin {
+        user,
+        secret,
+        certificate,
+    } = login;
+    let login = match target.secret {
+        SshSecret::Password => Login::Password(secret),
+        SshSecret::Key => Login::key(&secret, certificate.as_ref().map(|text| text.as_str()))
+            .map_err(|error| refused(error.to_string()))?,
+    };
+    Ok(Backend {
+        keys: target.keys.clone(),
+        login,
+        user,
+    })
+}
+
 async fn run(
     arrival: &mut Arrival,
-    stream: TcpStream,
-    target: SshTarget,
+    (stream, identity, backend): (TcpStream, HostIdentity, Backend),
     governor: Governor,
     subject: Subject,
 ) -> CloseReason {
@@ -89,9 +124,9 @@ async fn run(
     };
     let name = Arc::clone(&arrival.target.name);
     let patterns = arrival.node.patterns.clone();
-    let flow = Rc::new(Flow::new(gate, connect, name, target.backend, patterns));
+    let flow = Rc::new(Flow::new(gate, connect, name, backend, patterns));
     let kill = end_of_binding(&mut arrival.mailbox, renewal, &flow.gate);
-    let ending = weir_ssh::serve(Rc::clone(&flow), stream, &target.identity, kill).await;
+    let ending = weir_ssh::serve(Rc::clone(&flow), stream, &identity, kill).await;
     let reason = close_reason(ending);
     flow.gate.close("closed", reason.label());
     reason
