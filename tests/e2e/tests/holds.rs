@@ -1,4 +1,9 @@
 //! How long a held statement waits, what it survives, and who may decide it from where.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "how long a client waits is measured by the wall clock; the run says for how long"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;
