@@ -9,7 +9,7 @@ use crate::outcome::{AtTimeout, Escalation, MaskKind, Span};
 use crate::rule::{BudgetDuty, Duty, HoldDuty};
 
 /// Annotations that policies may carry.
-pub(crate) const KNOWN: [&str; 13] = [
+pub(crate) const KNOWN: [&str; 14] = [
     "id",
     "reason",
     "advice",

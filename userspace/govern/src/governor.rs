@@ -314,15 +314,12 @@ impl Governor {
         self.facts.push(fact);
     }
 
-    /// It runs from now on, under nobody's approval yet.
+    /// It runs from now on, under nobody's approval yet. Budgets are charged for what the agent gets.
     pub(crate) fn begun(&mut self, permit: &Permit, now: Now) {
-        self.open.push_back(OpenRequest {
-            seq: permit.seq(),
-            started_us: now.mono_us,
-            server_us: 0,
-            held_ms: 0,
-            approval: None,
-        });
+        self.opened(permit, now.mono_us, 0);
+        if let Some(open) = self.open.back_mut() {
+            (open.approval, open.charged) = (None, None);
+        }
     }
 
     pub(crate) fn request_fact(&mut self, request: &Request, now: Now) -> Fact {
