@@ -3,7 +3,7 @@
 use clickhouse::Client;
 use serde::{Deserialize, Serialize};
 
-use crate::query::each;
+use crate::query::fetch;
 
 /// Requests that were the same to policy, and what was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,6 +51,10 @@ pub struct Span {
 /// A span is asked for in pieces, so that each answer is soon there: an hour, or more of a long span.
 const PIECE_S: i64 = 3600;
 const PIECES_MAX: i64 = 240;
+/// Whole minutes are not told apart by smaller ones.
+const PIECE_S_MIN: i64 = 120;
+/// ClickHouse's TIMEOUT_EXCEEDED.
+const TOO_LONG: &str = "Code: 159";
 
 const FROM: &str = "FROM fact WHERE kind = 'request' \
     AND (labels['phase'] != 'prepare' OR decision = 'deny') \
@@ -120,14 +124,14 @@ pub async fn sample(
     run(client, &sql, span, &mut row).await
 }
 
-/// Piece by piece.
+/// Piece by piece; one that takes a busy server too long is cut in two.
 async fn run(
     client: &Client,
     sql: &str,
     span: &Span,
     row: &mut impl FnMut(AskedRow) -> Result<(), String>,
 ) -> Result<(), String> {
-    let piece_s = PIECE_S.max((span.until_s - span.from_s) / PIECES_MAX);
+    let mut piece_s = PIECE_S.max((span.until_s - span.from_s) / PIECES_MAX);
     let mut from_s = span.from_s;
     while from_s < span.until_s {
         let until_s = (from_s + piece_s).min(span.until_s);
@@ -137,8 +141,16 @@ async fn run(
             .param("until", until_s)
             .param("workload", &span.workload)
             .param("target", &span.target);
-        each(query, &mut *row).await?;
-        from_s = until_s;
+        match fetch::<AskedRow>(query).await {
+            Ok(rows) => {
+                for one in rows {
+                    row(one)?;
+                }
+                from_s = until_s;
+            }
+            Err(error) if error.contains(TOO_LONG) && piece_s > PIECE_S_MIN => piece_s /= 2,
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
