@@ -176,6 +176,33 @@ def _():
     assert not {"kubelet", "runtime-run-docker"} & {v["name"] for v in both["node"]["volumes"]}
 
 
+@check("a console is at each node's own address, and its secrets are the node's alone")
+def _():
+    def of(values):
+        config = next(c for c in render(values)["ConfigMap"] if "weir.yaml" in c["data"])
+        return yaml.safe_load(config["data"]["weir.yaml"]), pods(values)
+
+    config, both = of(SAMPLE)
+    assert "console" not in config
+    assert not any("env" in c for p in both.values() for c in p["initContainers"] + p["containers"])
+    values = copy.deepcopy(SAMPLE)
+    values["console"] = {"enabled": True, "clientId": "00000000-0000-4000-8000-000000000009",
+                         "url": "https://weir.example", "auditors": {"audit": "Weir.Auditor"}}
+    config, both = of(values)
+    console = config["console"]
+    assert console["listen"] == "node:8443" and console["url"] == "https://weir.example"
+    assert console["auditors"] == {"audit": "Weir.Auditor"} and "administrators" not in console
+    for container in [c for p in both.values() for c in p["initContainers"] + p["containers"]]:
+        names = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"]}
+        assert names == {"WEIR_NODE_ADDRESS": "status.hostIP"}, container["name"]
+    mounts = {m["mountPath"] for m in both["node"]["containers"][0]["volumeMounts"]}
+    for file in (console["client"]["secret_file"], *console["tls"].values()):
+        assert str(pathlib.PurePosixPath(file).parent) in mounts, file
+    assert not any(v["name"].startswith("secret-") for v in both["broker"]["volumes"])
+    values["console"]["clientId"] = ""
+    refused(lambda sample: sample.update(console=values["console"]))
+
+
 @check("RBAC reads pods, service accounts, Services and their endpoints, and nothing else")
 def _():
     rules = render({})["ClusterRole"][0]["rules"]

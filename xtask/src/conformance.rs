@@ -2,6 +2,7 @@
 
 mod build;
 mod cluster;
+mod debian;
 mod groups;
 mod outcome;
 mod parts;

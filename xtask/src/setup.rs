@@ -9,7 +9,7 @@ mod node;
 mod python;
 mod rust;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -99,11 +99,12 @@ pub(crate) fn run(need: Need) -> Result<()> {
     Ok(())
 }
 
-/// Installs packages whose programs are missing: what one command needs and most never will.
+/// Installs packages whose programs, or files by their paths, are missing: what one command needs and
+/// most never will.
 pub(crate) fn also(packages: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<String> = packages
         .iter()
-        .filter(|(_, program)| !run::found(program))
+        .filter(|(_, program)| !run::found(program) && !Path::new(program).is_file())
         .map(|(package, _)| (*package).to_owned())
         .collect();
     if missing.is_empty() {

@@ -7,6 +7,7 @@ A unit is what stands between two blank lines of a file: one text, sent as a who
     --! values: A|B     parameters; `~` is NULL. Such a unit is not sent in the simple protocol
     --! copy: DATA      what is given to COPY … FROM STDIN, with backslash escapes
     --! copyhex: DATA   the same, in hexadecimal
+    --! differs: NAME in MODE …   the same in these modes only
     --! simple:         only sent in the simple protocol
     --! alone:          never sent in one batch with others
     --! oids:           its values hold numbers of new objects
@@ -19,8 +20,10 @@ FOLDER = pathlib.Path(__file__).resolve().parent / "corpus"
 
 
 class Unit:
-    def __init__(self, where, sql, name=None, values=None, copy=None, about=()):
+    def __init__(self, where, sql, name=None, values=None, copy=None, about={}):
         self.where, self.sql, self.name, self.values, self.copy = where, sql, name, values, copy
+        name, _, modes = about.get("differs", "").partition(" in ")
+        self.differs = dict.fromkeys(modes.split(), name)
         self.simple, self.oids, self.alone = "simple" in about, "oids" in about, "alone" in about
 
     @property

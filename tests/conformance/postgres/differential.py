@@ -198,7 +198,8 @@ def compare(arguments):
         found = weir.get(key)
         if found is None or same_but_place(expected, found):
             continue
-        names = {known[where].name for where in key[1].split(",") if where in known and known[where].name in meant}
+        units = [known[where] for where in key[1].split(",") if where in known]
+        names = {name for unit in units for name in (unit.name, unit.differs.get(key[0])) if name in meant}
         if names:
             seen |= names
             continue

@@ -5,9 +5,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +15,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::until;
+
+use self::room::Room;
+
+mod room;
 
 /// The name of an element's reference (WebDriver, section 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -38,6 +41,7 @@ const FLAGS: [&str; 11] = [
 
 /// One browser with an empty profile; ends with this value.
 pub struct Browser {
+    room: Room,
     driver: Child,
     port: u16,
     session: String,
@@ -45,18 +49,23 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one.
+    /// Starts one that reaches these origins (`https://10.77.0.1:8443`) and nothing else.
     ///
     /// # Errors
     /// `chromium` or `chromedriver` is missing or does not start.
-    pub fn start() -> Result<Self> {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
+    pub fn start(origins: &[&str]) -> Result<Self> {
+        let room = Room::with_doors_to(origins)?;
+        let mut driver = room
+            .inside(|| {
+                Command::new("chromedriver")
+                    .arg("--port=0")
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::null())
+                    .spawn()
+            })?
             .context("starting chromedriver (Debian's chromium-driver)")?;
-        let port = match port_of(&mut driver) {
+        let out = driver.stdout.take();
+        let port = match out.context("chromedriver's output").and_then(port_of) {
             Ok(port) => port,
             Err(error) => {
                 let _ended = driver.kill();
@@ -66,6 +75,7 @@ impl Browser {
         let profile =
             std::env::temp_dir().join(format!("weir-browser-{}-{port}", std::process::id()));
         let mut browser = Self {
+            room,
             driver,
             port,
             session: String::new(),
@@ -84,7 +94,7 @@ impl Browser {
     }
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).context("chromedriver")?;
+        let mut stream = self.room.connect(self.port).context("chromedriver")?;
         stream.set_read_timeout(Some(ANSWERS_WITHIN))?;
         let body = if method == "GET" {
             String::new()
@@ -241,6 +251,31 @@ impl Browser {
         self.post("/actions", &body).map(drop)
     }
 
+    /// Presses the mouse's button on an element and keeps it down.
+    ///
+    /// # Errors
+    /// The element is not there.
+    pub fn hold_down(&self, css: &str) -> Result<()> {
+        let element = self.find(css)?;
+        self.pointer(&json!([
+            { "type": "pointerMove", "duration": 0, "origin": { ELEMENT: element }, "x": 0, "y": 0 },
+            { "type": "pointerDown", "button": 0 },
+        ]))
+    }
+
+    /// Lets it go again.
+    ///
+    /// # Errors
+    /// The browser is gone.
+    pub fn let_go(&self) -> Result<()> {
+        self.pointer(&json!([{ "type": "pointerUp", "button": 0 }]))
+    }
+
+    fn pointer(&self, actions: &Value) -> Result<()> {
+        let body = json!({ "actions": [{ "type": "pointer", "id": "mouse", "actions": actions }] });
+        self.post("/actions", &body).map(drop)
+    }
+
     /// Runs a script in the page; its `return` value.
     ///
     /// # Errors
@@ -300,8 +335,7 @@ impl Browser {
 }
 
 /// chromedriver says which port it took.
-fn port_of(driver: &mut Child) -> Result<u16> {
-    let out = driver.stdout.take().context("chromedriver's output")?;
+fn port_of(out: ChildStdout) -> Result<u16> {
     let mut lines = BufReader::new(out).lines();
     let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
         let rest = line.split_once("on port ")?.1;

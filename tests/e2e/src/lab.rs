@@ -49,6 +49,42 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Another lab beside the one of this run, of the same binaries; the caller takes it down.
+    ///
+    /// # Errors
+    /// When it does not come up; what came up is taken down then.
+    pub fn up_beside(&self, suffix: &str, config: &std::path::Path) -> Result<Self> {
+        let mut other = Self {
+            name: format!("{}-{suffix}", self.name),
+            xtask: self.xtask.clone(),
+            env: Value::Null,
+        };
+        let binary = self.name("LAB_WEIR_BINARY")?;
+        let binaries = binary.rsplit_once('/').context("a folder of binaries")?.0;
+        let config = config.to_str().context("a path of text")?;
+        let mut command = other.xtask(&["lab", "up", "--name", &other.name]);
+        command.args(["--binaries", binaries, "--config", config]);
+        let said = run(command, "")?;
+        if said.code != 0 {
+            other.down()?;
+            bail!("lab up: {said:?}");
+        }
+        other.refresh()?;
+        Ok(other)
+    }
+
+    /// Takes it down.
+    ///
+    /// # Errors
+    /// When something of it stays.
+    pub fn down(&self) -> Result<()> {
+        let said = run(self.xtask(&["lab", "down", "--name", &self.name]), "")?;
+        if said.code != 0 {
+            bail!("lab down: {said:?}");
+        }
+        Ok(())
+    }
+
     /// Reads `lab env --json` again.
     ///
     /// # Errors

@@ -179,9 +179,8 @@ fn policies_are_checked_and_learned_from_the_record() -> Result<()> {
     );
     let said = lab.psql("analyst", "select count(*) from orders;\n")?;
     ensure!(said.code == 0, "{said:?}");
-    let day = lab.server("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD')")?;
-    let next =
-        lab.server("select to_char(now() at time zone 'UTC' + interval '1 day', 'YYYY-MM-DD')")?;
+    let day = day(&lab, "0 days")?;
+    let next = self::day(&lab, "1 day")?;
     let arguments = [
         "policy",
         "learn",
@@ -207,6 +206,66 @@ fn policies_are_checked_and_learned_from_the_record() -> Result<()> {
     ensure!(
         !text.contains("Action::\"delete\""),
         "more than an analyst did: {text}"
+    );
+    Ok(())
+}
+
+fn day(lab: &Lab, later: &str) -> Result<String> {
+    lab.server(&format!(
+        "select to_char(now() at time zone 'UTC' + interval '{later}', 'YYYY-MM-DD')"
+    ))
+}
+
+fn moment(lab: &Lab) -> Result<String> {
+    // Whole seconds: what comes next lies behind it.
+    let now = "select pg_sleep(1.1), to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')";
+    let said = lab.server(now)?;
+    Ok(said.trim_start_matches('|').to_owned())
+}
+
+/// The lab's own record stands for the days: what came before a moment, and what came behind it.
+#[test]
+fn a_learned_set_says_how_much_of_later_traffic_it_would_have_denied() -> Result<()> {
+    let lab = Lab::current()?;
+    let from = moment(&lab)?;
+    let said = lab.psql("analyst", "select count(*) from orders;\n")?;
+    ensure!(said.code == 0, "{said:?}");
+    let to = moment(&lab)?;
+    let later = "select count(*) from orders;\n".repeat(3) + "select count(*) from customers;\n";
+    let said = lab.psql("analyst", &later)?;
+    ensure!(said.code == 0, "{said:?}");
+    let until_then = moment(&lab)?;
+    let arguments = [
+        "policy",
+        "learn",
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--until",
+        &until_then,
+        "--workload",
+        "analyst",
+        "--target",
+        "demo",
+    ];
+    let learned = until("the record of both", SOON, || {
+        let Ok(report) = lab.weir_json(&arguments) else {
+            return Ok(None);
+        };
+        let whole = report["measured"]["requests"].as_u64() >= Some(4);
+        Ok(whole.then_some(report))
+    })?;
+    let measured = &learned["measured"];
+    ensure!(
+        measured["requests"] == 4 && measured["denied"] == 1,
+        "{learned}"
+    );
+    ensure!(learned["false_deny_rate"] == 0.25, "{learned}");
+    let missing = measured["missing"].to_string();
+    ensure!(
+        missing.contains("select Table:demo/shop/public/customers"),
+        "{missing}"
     );
     Ok(())
 }

@@ -22,6 +22,36 @@
     events.onerror = () => { if (at('live')) at('live').hidden = true; };
   }
 
+  // A list is not replaced under a finger: the link that was pressed would be gone before it is
+  // let go, and the click with it. What has the focus keeps it.
+  function lists() {
+    let pressed = false;
+    let late = false;
+    let focused = null;
+    const letGo = () => {
+      pressed = false;
+      // Behind the click.
+      if (late) setTimeout(() => window.htmx.trigger(document.body, 'inbox'), 0);
+      late = false;
+    };
+    document.addEventListener('pointerdown', () => { pressed = true; }, true);
+    for (const end of ['pointerup', 'pointercancel', 'dragend']) document.addEventListener(end, letGo, true);
+    document.body.addEventListener('htmx:beforeSwap', (event) => {
+      const list = event.detail.target;
+      if (!list.hasAttribute('data-list')) return;
+      const here = document.activeElement;
+      focused = list.contains(here) ? here.getAttribute('href') : null;
+      if (!pressed) return;
+      event.detail.shouldSwap = false;
+      late = list.id === 'inbox';
+    });
+    document.body.addEventListener('htmx:afterSwap', (event) => {
+      const list = event.detail.target;
+      const again = focused && list.hasAttribute('data-list') && list.querySelector(`a[href="${CSS.escape(focused)}"]`);
+      if (again) again.focus({ preventScroll: true });
+    });
+  }
+
   function span(seconds) {
     if (seconds < 100) return `${Math.max(0, seconds)} s`;
     if (seconds < 6000) return `${Math.floor(seconds / 60)} min`;
@@ -107,6 +137,7 @@
 
   document.addEventListener('keydown', key);
   setInterval(count, 1000);
+  lists();
   window.addEventListener('pagehide', () => events && events.close());
   if (at('waiting')) follow();
   if (at('play')) replay();

@@ -1,4 +1,4 @@
-//! What annotations ask for: `@hold`, `@mask`, `@limit` and those that go with a hold.
+//! What annotations ask for: `@hold`, `@mask`, `@limit`, `@budget` and those that go with a hold.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,16 +6,17 @@ use std::sync::Arc;
 use cedar_policy::Policy;
 
 use crate::outcome::{AtTimeout, Escalation, MaskKind, Span};
-use crate::rule::{Duty, HoldDuty};
+use crate::rule::{BudgetDuty, Duty, HoldDuty};
 
 /// Annotations that policies may carry.
-pub(crate) const KNOWN: [&str; 12] = [
+pub(crate) const KNOWN: [&str; 13] = [
     "id",
     "reason",
     "advice",
     "hold",
     "mask",
     "limit",
+    "budget",
     "detect",
     "predicate",
     "approvals",
@@ -51,6 +52,7 @@ pub(crate) fn duties(
         hold.or_else(stray),
         policy.annotation("mask").map(mask),
         policy.annotation("limit").map(limit),
+        policy.annotation("budget").map(budget),
         policy.annotation("detect").map(detect),
     ]
     .into_iter()
@@ -185,17 +187,45 @@ fn limit(text: &str) -> Result<Duty, String> {
     let (mut rows, mut bytes) = (None, None);
     for part in text.split(',') {
         match part.trim().split_once(':') {
-            Some(("rows", count)) if rows.is_none() => rows = Some(amount(count)?),
-            Some(("bytes", count)) if bytes.is_none() => bytes = Some(amount(count)?),
+            Some(("rows", count)) if rows.is_none() => rows = Some(amount("limit", count)?),
+            Some(("bytes", count)) if bytes.is_none() => bytes = Some(amount("limit", count)?),
             _ => return Err("@limit is rows:N, bytes:N or both".to_owned()),
         }
     }
     Ok(Duty::Limit { rows, bytes })
 }
 
-fn amount(count: &str) -> Result<u64, String> {
+fn budget(text: &str) -> Result<Duty, String> {
+    const FORM: &str = "@budget is rows:N, bytes:N, statements:N, seconds:N or several of them, \
+         then \"per session\" or \"per TIME\", such as \"rows:5000, statements:200 per 1h\"";
+    let (amounts, span) = text.rsplit_once(" per ").ok_or(FORM)?;
+    let mut duty = BudgetDuty {
+        text: Arc::from(text.trim()),
+        ..BudgetDuty::default()
+    };
+    for part in amounts.split(',') {
+        let (what, count) = part.trim().split_once(':').ok_or(FORM)?;
+        let place = match what {
+            "rows" => &mut duty.rows,
+            "bytes" => &mut duty.bytes,
+            "statements" => &mut duty.statements,
+            "seconds" => &mut duty.seconds,
+            _ => return Err(FORM.to_owned()),
+        };
+        if place.replace(amount("budget", count)?).is_some() {
+            return Err(format!("@budget names {what} twice"));
+        }
+    }
+    duty.window_s = match span.trim() {
+        "session" => None,
+        time => Some(seconds("budget", time)?),
+    };
+    Ok(Duty::Budget(duty))
+}
+
+fn amount(annotation: &str, count: &str) -> Result<u64, String> {
     count
         .trim()
         .parse()
-        .map_err(|_not_a_number| format!("@limit: {} is not a number", count.trim()))
+        .map_err(|_not_a_number| format!("@{annotation}: {} is not a number", count.trim()))
 }

@@ -8,6 +8,7 @@ use weir_model::request::{Access, Intent, Object};
 use weir_model::time::Now;
 use weir_model::vocabulary::{PredicateKind, Vocabulary};
 
+use crate::budget::{Accounts, Budgets, SavedAccounts, Spending};
 use crate::compile::PolicySet;
 use crate::expr::{Asked, Who};
 use crate::gather::{Gathered, HoldRule, needed};
@@ -87,6 +88,8 @@ pub struct Bound {
     moment: Moment,
     /// Columns asked for by [`Bound::masks`].
     masked: HashMap<Object, bool>,
+    /// What budgets are charged to.
+    accounts: Accounts,
 }
 
 /// One of those who have to be permitted.
@@ -191,15 +194,46 @@ impl Bound {
             cache: HashMap::new(),
             moment: Moment::default(),
             masked: HashMap::new(),
+            accounts: Accounts::of(Arc::from(format!("{}/{}", principal.tenant, principal.oid))),
         }
     }
 
     /// From now on what policy would deny or hold is permitted, and says so. What cannot be judged,
-    /// and what would tell about masked values, stays denied; masks stay; limits do not.
+    /// and what would tell about masked values, stays denied; masks stay; limits and budgets do not.
     #[must_use]
     pub fn observing(mut self) -> Self {
         self.observes = true;
         self
+    }
+
+    /// Budgets that begin anew are those of the principal's other sessions, too.
+    #[must_use]
+    pub fn sharing(mut self, budgets: &Budgets) -> Self {
+        self.accounts.share(budgets);
+        self
+    }
+
+    /// What a request of these obligations is charged to.
+    pub fn spending(&mut self, obligations: &Obligations) -> Spending {
+        if obligations.budgets.is_empty() {
+            return Spending::default();
+        }
+        self.accounts.spending(&obligations.budgets)
+    }
+
+    /// Goes on with what the session has used so far.
+    pub fn take_over(&mut self, before: &mut Self) {
+        self.accounts.take_over(&mut before.accounts);
+    }
+
+    /// What was used, for the next node process.
+    #[must_use]
+    pub fn save_accounts(&self) -> SavedAccounts {
+        self.accounts.save()
+    }
+
+    pub fn restore_accounts(&mut self, saved: SavedAccounts) {
+        self.accounts.restore(saved);
     }
 
     #[must_use]
@@ -347,6 +381,7 @@ impl Bound {
             holds.clear();
             gathered.obligations.rows_max = None;
             gathered.obligations.bytes_max = None;
+            gathered.obligations.budgets.clear();
         }
         Ok(Finding::Permitted {
             rule,

@@ -18,6 +18,7 @@ pub struct Explained {
     pub forbids: Vec<Arc<str>>,
     pub holds: Vec<Arc<str>>,
     pub masks: Vec<MaskedAs>,
+    /// Limits and budgets.
     pub limits: Vec<Arc<str>>,
     /// Rules by which values are looked through.
     pub detects: Vec<Arc<str>>,
@@ -83,7 +84,7 @@ impl Bound {
                     kind: *kind,
                 }),
                 RuleKind::Duty(Duty::Detect) => explained.detects.push(id),
-                RuleKind::Duty(Duty::Limit { .. }) => explained.limits.push(id),
+                RuleKind::Duty(Duty::Limit { .. } | Duty::Budget(_)) => explained.limits.push(id),
             }
         }
         explained.refused = self.refusal(intent, access, &explained);

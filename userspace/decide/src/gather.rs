@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use weir_model::request::Access;
 
+use crate::budget::Budget;
 use crate::compile::PolicySet;
 use crate::outcome::{AtTimeout, HoldNeeded, Mask, MaskKind, Obligations};
-use crate::rule::{Duty, HoldDuty, Rule, RuleKind};
+use crate::rule::{BudgetDuty, Duty, HoldDuty, Rule, RuleKind};
 
 /// One hold rule that applies.
 #[derive(Clone, Debug)]
@@ -58,7 +59,27 @@ impl Gathered {
                 obligations.rows_max = least(obligations.rows_max, *rows);
                 obligations.bytes_max = least(obligations.bytes_max, *bytes);
             }
+            RuleKind::Duty(Duty::Budget(duty)) => self.budget(rule, duty),
         }
+    }
+
+    /// Once, however many accesses it applies to.
+    fn budget(&mut self, rule: &Rule, duty: &BudgetDuty) {
+        let budgets = &mut self.obligations.budgets;
+        if budgets.iter().any(|have| have.rule == rule.id) {
+            return;
+        }
+        budgets.push(Budget {
+            rule: Arc::clone(&rule.id),
+            reason: rule.words.reason.clone(),
+            advice: rule.words.advice.clone(),
+            text: Arc::clone(&duty.text),
+            rows: duty.rows,
+            bytes: duty.bytes,
+            statements: duty.statements,
+            seconds: duty.seconds,
+            window_s: duty.window_s,
+        });
     }
 
     pub(crate) fn mask(&mut self, access: &Access, kind: MaskKind, rule: &Arc<str>) {

@@ -1,13 +1,14 @@
 //! May they, and with what obligations: Cedar policies over decoded requests.
 //!
 //! Pure. One statement yields one Cedar request per access. Permits and plain forbids decide;
-//! annotated forbids (`@hold`, `@mask`, `@limit`) are evaluated apart and become obligations.
+//! annotated forbids (`@hold`, `@mask`, `@limit`, `@budget`) are evaluated apart and become obligations.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod annotation;
 mod bind;
+mod budget;
 mod compile;
 mod dead;
 mod explain;
@@ -25,6 +26,7 @@ mod schema;
 mod source;
 
 pub use crate::bind::{Bound, Engine, Lifted, TargetRef};
+pub use crate::budget::{Budget, Budgets, SavedAccounts, Spending};
 pub use crate::compile::{AboutRule, PolicySet};
 pub use crate::explain::{Explained, MaskedAs};
 pub use crate::inherit::{Inherited, SavedPermit};

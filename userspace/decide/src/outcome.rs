@@ -7,6 +7,8 @@ use std::sync::Arc;
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::request::{Access, Object};
 
+use crate::budget::Budget;
+
 /// Proof that policy permits one request of one session.
 ///
 /// ```compile_fail
@@ -162,6 +164,9 @@ pub struct Obligations {
     pub detect: Option<Arc<str>>,
     pub rows_max: Option<u64>,
     pub bytes_max: Option<u64>,
+    /// Of the principal, over requests; by rule.
+    #[serde(default)]
+    pub budgets: Vec<Budget>,
 }
 
 /// Policy said no.

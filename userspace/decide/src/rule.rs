@@ -16,6 +16,19 @@ pub(crate) enum Duty {
         rows: Option<u64>,
         bytes: Option<u64>,
     },
+    Budget(BudgetDuty),
+}
+
+/// How much may be used; see [`crate::Budget`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BudgetDuty {
+    /// As it stands in the policy.
+    pub(crate) text: Arc<str>,
+    pub(crate) rows: Option<u64>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) statements: Option<u64>,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) window_s: Option<u32>,
 }
 
 /// Who has to approve, and what happens while nobody does.

@@ -153,6 +153,7 @@ fn annotation() -> impl Strategy<Value = (&'static str, &'static str)> {
         1 => Just(("forbid", r#"@hold("dba")"#)),
         1 => Just(("forbid", r#"@hold("sre") @approvals("2")"#)),
         1 => Just(("forbid", r#"@limit("rows:10")"#)),
+        1 => Just(("forbid", r#"@budget("rows:10 per 1h")"#)),
         1 => Just(("forbid", r#"@mask("hash")"#)),
         1 => Just(("forbid", r#"@mask("redact")"#)),
         1 => Just(("permit", r#"@predicate("masked")"#)),
@@ -343,8 +344,12 @@ proptest! {
             prop_assert_eq!(shown(&ours), shown(&oracle), "{}", policies.join("\n"));
             // Kept answers are the same answers.
             prop_assert_eq!(shown(&ask(&mut compiled)), shown(&ours));
+            // Asked without a context, Cedar fails at what every context has; the index knows that the
+            // rule is about other objects before that.
+            let of_context = policies.iter().any(|policy| policy.contains("context"));
             for access in &intent.accesses {
-                prop_assert_eq!(compiled.masks(&access.object), cedar.masks(&access.object));
+                let (ours, oracle) = (compiled.masks(&access.object), cedar.masks(&access.object));
+                prop_assert!(ours == oracle || (of_context && oracle), "{}", policies.join("\n"));
             }
         }
     }

@@ -127,6 +127,34 @@ fn every_part_of_a_limit_is_a_number() {
 }
 
 #[test]
+fn a_budget_has_amounts_and_a_span() {
+    for text in [
+        "",
+        "rows:1",
+        "per session",
+        "rows:x per session",
+        "rows:1,rows:2 per session",
+        "people:1 per session",
+        "rows:1 per day",
+        "rows:1 per 25h",
+        "rows:1, per 1h",
+    ] {
+        says(
+            &format!("@id(\"a\") @budget(\"{text}\") forbid {SELECT}"),
+            1,
+            "@budget",
+        );
+    }
+    for text in [
+        "rows:1 per session",
+        "rows:1, bytes:2, statements:3, seconds:4 per 24h",
+        "statements:0 per 90s",
+    ] {
+        compile(&format!("@id(\"a\") @budget(\"{text}\") forbid {SELECT}")).unwrap();
+    }
+}
+
+#[test]
 fn predicates_are_lifted_only_by_name() {
     let lift = |annotation: &str, effect: &str, action: &str| {
         format!(

@@ -75,4 +75,4 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! The web console on this node: its secrets, its listener, and the node as it sees it.
 
+mod explain;
 pub(crate) mod hooks;
 mod house;
 mod sign_in;

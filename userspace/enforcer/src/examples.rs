@@ -4,6 +4,7 @@
 mod ask;
 mod expect;
 mod scene;
+mod told;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 pub(crate) use self::ask::{Asked, Question};
-pub(crate) use self::expect::{Answer, Verdict, answer, mask_label, words};
-pub(crate) use self::scene::Scene;
+pub(crate) use self::expect::{answer, answer_of};
+pub(crate) use self::scene::{Scene, SceneTarget};
+pub(crate) use self::told::Report;
 
 /// Ends the name of a file with examples.
 const SUFFIX: &str = ".test.yaml";

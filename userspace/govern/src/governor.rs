@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use weir_decide::{Bound, Denial, HoldNeeded, Lifted, Outcome, Permit, Would};
+use weir_decide::{
+    Bound, Denial, HoldNeeded, Lifted, Obligations, Outcome, Permit, SavedAccounts, Spending, Would,
+};
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::request::{Object, Request};
@@ -37,6 +39,19 @@ struct OpenRequest {
     /// What lifted a hold for it.
     #[serde(default)]
     approval: Option<ApprovalId>,
+    /// With budgets only.
+    #[serde(default)]
+    charged: Option<Charged>,
+}
+
+/// What a request is charged to, and what of it still has to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Charged {
+    obligations: Arc<Obligations>,
+    /// The protocol charges rows and bytes while they flow.
+    metered: bool,
+    #[serde(skip)]
+    spending: Spending,
 }
 
 /// What policy said of one request.
@@ -146,12 +161,20 @@ pub struct SavedGovernor {
     context: Arc<FactContext>,
     last_seq: u32,
     open: VecDeque<OpenRequest>,
+    #[serde(default)]
+    accounts: SavedAccounts,
 }
 
 impl SavedGovernor {
     /// Goes on under the policy of the new process; permits given before stay valid.
     #[must_use]
     pub fn restore(self, bound: Box<Bound>, refused_status: &'static str) -> Governor {
+        let mut bound = bound;
+        bound.restore_accounts(self.accounts);
+        let mut open = self.open;
+        for charged in open.iter_mut().filter_map(|open| open.charged.as_mut()) {
+            charged.spending = bound.spending(&charged.obligations);
+        }
         let mut governor = Governor {
             session: self.session,
             context: self.context,
@@ -159,7 +182,7 @@ impl SavedGovernor {
             last_seq: self.last_seq,
             refused_status,
             facts: Vec::new(),
-            open: self.open,
+            open,
         };
         governor.note_policy();
         governor
@@ -180,6 +203,7 @@ impl Governor {
             context: Arc::clone(&self.context),
             last_seq: self.last_seq,
             open: self.open.clone(),
+            accounts: self.bound.save_accounts(),
         }
     }
 
@@ -219,7 +243,8 @@ impl Governor {
     }
 
     /// Replaces the policy; open requests keep their permits, later ones are decided anew.
-    pub fn rebind(&mut self, bound: Box<Bound>) {
+    pub fn rebind(&mut self, mut bound: Box<Bound>) {
+        bound.take_over(&mut self.bound);
         self.bound = bound;
         self.note_policy();
     }
@@ -319,7 +344,7 @@ impl Governor {
         let outcome = self
             .bound
             .decide(seq, self.session, &request.intent, &Lifted::none(), now);
-        match outcome {
+        match self.afforded(outcome, now) {
             Outcome::Permit(permit) => {
                 permitted(&mut fact, &permit);
                 self.facts.push(fact);
@@ -474,13 +499,13 @@ impl Governor {
         let outcome = self
             .bound
             .decide(hold.seq, self.session, &hold.request.intent, &lifted, now);
-        match outcome {
+        match self.afforded(outcome, now) {
             Outcome::Permit(permit) => {
                 self.opened(&permit, hold.since_us, held_ms);
                 Ruling::Permit(Arc::new(permit))
             }
             Outcome::Denial(denial) => {
-                // The policy changed while the request waited.
+                // The policy changed while the request waited, or a budget was used up.
                 let mut late = self.next_fact(FactKind::Error, now);
                 late.reply_to = hold.seq;
                 late.decision = DecisionKind::Deny;
@@ -501,13 +526,52 @@ impl Governor {
     }
 
     fn opened(&mut self, permit: &Permit, started_us: u64, held_ms: u32) {
+        let spending = self.bound.spending(permit.obligations());
         self.open.push_back(OpenRequest {
             seq: permit.seq(),
             started_us,
             server_us: 0,
             held_ms,
             approval: permit.approval(),
+            charged: (!spending.is_free()).then(|| Charged {
+                obligations: Arc::clone(permit.obligations()),
+                metered: false,
+                spending,
+            }),
         });
+    }
+
+    /// A permit that a budget has room for; it is counted then.
+    fn afforded(&mut self, outcome: Outcome, now: Now) -> Outcome {
+        match outcome {
+            Outcome::Permit(permit) => match self.bound.spending(permit.obligations()).begin(now) {
+                Ok(()) => Outcome::Permit(permit),
+                Err(denial) => Outcome::Denial(denial),
+            },
+            other @ (Outcome::Denial(_) | Outcome::Hold(_)) => other,
+        }
+    }
+
+    /// What the rows and bytes of request `seq` are charged to. From now on the caller charges them
+    /// as they flow; else they are charged by [`Governor::complete`].
+    pub fn spending(&mut self, seq: u32) -> Spending {
+        let open = self.open.iter_mut().find(|open| open.seq == seq);
+        let Some(charged) = open.and_then(|open| open.charged.as_mut()) else {
+            return Spending::default();
+        };
+        charged.metered = true;
+        charged.spending.clone()
+    }
+
+    /// The monotonic time at which a request that is open has used up a budget of time; it has to
+    /// be ended then.
+    #[must_use]
+    pub fn time_is_up_us(&self) -> Option<u64> {
+        let ends = self.open.iter().filter_map(|open| {
+            let left_us = open.charged.as_ref()?.spending.time_left_us()?;
+            Some(open.began_us().saturating_add(left_us))
+        });
+        ends.min()
     }
 
     /// Approvals under which requests run that are not finished.
@@ -533,6 +597,7 @@ impl Governor {
         let mut fact = self.next_fact(FactKind::Reply, now);
         fact.reply_to = seq;
         if let Some(open) = open {
+            charge(&open, &reply, now);
             fact.duration_us = now.mono_us.saturating_sub(open.started_us);
             fact.server_us = open.server_us;
             fact.held_ms = open.held_ms;
@@ -578,6 +643,27 @@ impl Governor {
     pub fn has_facts(&self) -> bool {
         !self.facts.is_empty()
     }
+}
+
+impl OpenRequest {
+    /// When it went to work, held or not.
+    const fn began_us(&self) -> u64 {
+        self.started_us.saturating_add(self.held_ms as u64 * 1000)
+    }
+}
+
+/// What of a request was not charged while it flowed.
+fn charge(open: &OpenRequest, reply: &Reply, now: Now) {
+    let Some(charged) = &open.charged else {
+        return;
+    };
+    let time_us = now.mono_us.saturating_sub(open.began_us());
+    let (rows, bytes) = if charged.metered {
+        (0, 0)
+    } else {
+        (reply.rows, reply.bytes_out)
+    };
+    charged.spending.spent(rows, bytes, time_us);
 }
 
 /// A permit in the record; where policy only observes, what it would have said.

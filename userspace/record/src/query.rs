@@ -52,8 +52,8 @@ pub struct RequestsRow {
     pub requests: u64,
 }
 
-/// What went through, or would not have but for a target that observes, of the days from `from`
-/// up to and without `to` (`2026-11-29`).
+/// What went through, or would not have but for a target that observes, from `from` up to and
+/// without `to`: a day (`2026-11-29`), or a moment (`2026-11-29 10:30:00`), in UTC.
 ///
 /// # Errors
 /// ClickHouse's.
@@ -64,7 +64,13 @@ pub async fn requests(client: &Client, from: &str, to: &str) -> Result<Vec<Reque
         AND event_time >= toDateTime64({from:String}, 3, 'UTC') \
         AND event_time < toDateTime64({to:String}, 3, 'UTC') \
         GROUP BY day, workload, target, protocol, effects, objects ORDER BY day LIMIT 1000000";
-    let at = |day: &str| format!("{day} 00:00:00");
+    let at = |text: &str| {
+        if text.contains(' ') {
+            text.to_owned()
+        } else {
+            format!("{text} 00:00:00")
+        }
+    };
     fetch(
         client
             .query_raw(sql)

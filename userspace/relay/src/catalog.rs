@@ -72,6 +72,23 @@ impl CatalogCache {
         }
         Arc::clone(slots.entry(key).or_default())
     }
+
+    /// What was read of a target as this user, by database. One that is being read is left out.
+    pub(crate) async fn known(&self, target: &str, user: &str) -> Vec<(Arc<str>, Arc<Catalog>)> {
+        let slots = self.slots.lock().await;
+        let mut known = Vec::new();
+        for ((of, database, reader), slot) in &*slots {
+            if &**of == target
+                && reader == user
+                && let Ok(slot) = slot.try_lock()
+                && let Some(cached) = slot.as_ref()
+            {
+                known.push((Arc::clone(database), Arc::clone(&cached.catalog)));
+            }
+        }
+        known.sort_by(|a, b| a.0.cmp(&b.0));
+        known
+    }
 }
 
 /// The cached catalog when it is fresh enough, else a new reading.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arrival;
+mod asker;
 mod attested;
 mod bind;
 mod catalog;
@@ -31,6 +32,7 @@ mod subject;
 mod upstream;
 mod worker;
 
+pub use crate::asker::{Asker, NoAsker};
 pub use crate::attested::{PodIdentities, PodIdentity};
 pub use crate::credentials::{BackendLogin, BackendUser, Credentials, Rotated};
 pub use crate::found::FoundPlaces;

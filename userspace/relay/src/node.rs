@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-use weir_decide::{PolicySet, TargetRef};
+use weir_decide::{Budgets, PolicySet, TargetRef};
 use weir_govern::CancelKey;
 use weir_identify::{Identify, Method, WorkloadIdentity};
 use weir_mask::{MaskKey, OutputPatterns};
@@ -49,6 +49,8 @@ pub struct Target {
     pub credentials: Credentials,
     /// Policy says what it would do, and does not do it.
     pub observe: bool,
+    /// What principals used here, for budgets that begin anew.
+    pub budgets: Budgets,
 }
 
 /// Trusts one CA, for one name.

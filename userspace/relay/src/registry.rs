@@ -76,6 +76,8 @@ struct Live {
 pub(crate) struct Registry {
     flows: Mutex<HashMap<SessionId, Live>>,
     cancels: Mutex<HashMap<CancelKey, SessionId>>,
+    /// Who a workload was at its newest flow; as many as there are workloads.
+    subjects: Mutex<HashMap<Arc<str>, Subject>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -117,7 +119,13 @@ impl Registry {
                 attested: attested.map(|own| Box::new(Owner::of(own, cgroup))),
                 ..Owner::of(&subject.principal, cgroup)
             };
+            let workload = Arc::clone(&live.row.workload);
+            locked(&self.subjects).insert(workload, subject.clone());
         }
+    }
+
+    pub(crate) fn seen_last(&self, workload: &str) -> Option<Subject> {
+        locked(&self.subjects).get(workload).cloned()
     }
 
     pub(crate) fn close(&self, session: SessionId, cancel: Option<&CancelKey>) {

@@ -45,6 +45,7 @@ impl Subject {
             Some(attested) => policies.bind_presented(&self.principal, attested, &reference),
             None => policies.bind(&self.principal, &reference),
         };
+        let bound = bound.sharing(&target.budgets);
         if target.observe {
             bound.observing()
         } else {

@@ -318,7 +318,7 @@ fn attack_one_person_does_not_count_as_two() {
 }
 
 #[test]
-fn attack_a_grant_ends_at_its_last_second() {
+fn defect_9_a_grant_ends_at_its_last_second() {
     let (mut store, id) = granted(GrantScope::Shape);
     assert!(covered(&mut store, &other_literal(), at(69)));
     let grant = store.grant(id).unwrap().unwrap();

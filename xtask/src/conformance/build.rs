@@ -1,8 +1,6 @@
 //! kube-apiserver, kube-controller-manager and kubectl from Debian's source package, kept in the cache.
 //!
-//! What is downloaded is checked by apt against the signatures of Debian's archive. It uses lists of
-//! its own, so that the machine's sources stay as they are; compiler and etcd are unpacked into the
-//! cache and not installed, so that no service of them starts.
+//! Compiler and etcd are unpacked into the cache and not installed, so that no service of them starts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::debian::Archive;
 use super::suite;
 use crate::{place, run, say, setup};
 
@@ -17,12 +16,6 @@ use crate::{place, run, say, setup};
 const VERSION: &str = "1.20.5+really1.20.2-1.1+deb12u1";
 /// Part of it, too; raised whenever something else is built, kept or rewritten.
 const RECIPE: u32 = 2;
-const SOURCES: &str = "Types: deb deb-src
-URIs: http://deb.debian.org/debian
-Suites: bookworm
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-";
 /// Of the same release as the source.
 const TOOLS: [&str; 4] = [
     "etcd-server",
@@ -75,8 +68,8 @@ impl Staging {
             ("make", "make"),
             ("rsync", "rsync"),
         ])?;
-        self.fetch()?;
-        self.unpack()?;
+        let archive = self.fetch()?;
+        self.unpack(&archive)?;
         self.compile()?;
         self.keep()?;
         fs::rename(self.0.join("kept"), folder).context("moving what was built")?;
@@ -87,47 +80,18 @@ impl Staging {
         place::target().join(format!("xtask-logs/conformance-{name}.log"))
     }
 
-    /// apt with lists of its own.
-    fn apt(&self, arguments: &[&str]) -> Command {
-        let option = |name: &str, path: PathBuf| format!("{name}={}", path.display());
-        let options = [
-            option("Dir::Etc::sourcelist", PathBuf::from("/dev/null")),
-            option("Dir::Etc::sourceparts", self.0.join("apt")),
-            option("Dir::State::lists", self.0.join("apt/lists")),
-            option("Dir::Cache", self.0.join("apt/cache")),
-            // The folder is the user's, and apt's own user may not look into it.
-            "APT::Sandbox::User=root".to_owned(),
-        ];
-        let mut command = Command::new("apt-get");
-        for option in options {
-            command.args(["-o", &option]);
-        }
-        command
-            .args(arguments)
-            .current_dir(self.0.join("downloads"));
-        command
-    }
-
-    fn fetch(&self) -> Result<()> {
+    fn fetch(&self) -> Result<Archive> {
         let step = say::step("fetch source, compiler and etcd");
-        for folder in ["downloads", "apt/lists/partial", "apt/cache"] {
-            let folder = self.0.join(folder);
-            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        }
-        fs::write(self.0.join("apt/debian.sources"), SOURCES).context("apt's list")?;
+        let archive = Archive::open(&self.0, &step)?;
         let source = format!("kubernetes={VERSION}");
-        for (name, arguments) in [
-            ("lists", vec!["update"]),
-            ("source", vec!["source", "--download-only", &source]),
-            ("tools", [&["download"], TOOLS.as_slice()].concat()),
-        ] {
-            run::logged(&step, &self.log(name), &mut self.apt(&arguments))?;
-        }
+        archive.fetch(&step, "source", &["source", "--download-only", &source])?;
+        let tools = [&["download"], TOOLS.as_slice()].concat();
+        archive.fetch(&step, "tools", &tools)?;
         step.done("");
-        Ok(())
+        Ok(archive)
     }
 
-    fn unpack(&self) -> Result<()> {
+    fn unpack(&self, archive: &Archive) -> Result<()> {
         let step = say::step("unpack");
         for folder in ["source", "tools", "kept"] {
             let _absent = fs::remove_dir_all(self.0.join(folder));
@@ -136,7 +100,7 @@ impl Staging {
             ("dpkg-source", "dsc", "source"),
             ("dpkg-deb", "deb", "tools"),
         ] {
-            for package in self.downloaded(kind)? {
+            for package in archive.downloaded(kind)? {
                 let mut command = Command::new(program);
                 command.arg("--extract").arg(package).arg(self.0.join(to));
                 run::quiet(&mut command)?;
@@ -152,16 +116,6 @@ impl Staging {
         )?;
         step.done("");
         Ok(())
-    }
-
-    fn downloaded(&self, kind: &str) -> Result<Vec<PathBuf>> {
-        let folder = self.0.join("downloads");
-        let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
-        Ok(entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == kind))
-            .collect())
     }
 
     fn compile(&self) -> Result<()> {

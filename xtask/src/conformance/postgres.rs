@@ -3,6 +3,7 @@
 mod corpus;
 mod drivers;
 mod records;
+mod regress;
 mod report;
 mod server;
 
@@ -24,7 +25,7 @@ pub(crate) struct PostgresArgs {
     /// Name of the lab
     #[arg(long, default_value = "conformance-pg")]
     name: String,
-    /// Only these suites: corpus drivers records
+    /// Only these suites: corpus drivers records regress
     #[arg(long, value_delimiter = ',', value_name = "SUITE")]
     suites: Vec<String>,
     /// Only these modes of the corpus
@@ -45,10 +46,11 @@ pub(crate) struct PostgresArgs {
 type Suite = (&'static str, fn(&Run<'_>) -> Result<Vec<Report>>);
 
 /// In order; `records` compares what all before it left in the server's log and in the store.
-const SUITES: [Suite; 3] = [
+const SUITES: [Suite; 4] = [
     ("corpus", corpus::run),
     ("drivers", drivers::run),
     ("records", records::run),
+    ("regress", regress::run),
 ];
 
 /// What a suite needs.

@@ -8,6 +8,7 @@ use super::evidence;
 use super::leak::{LEAK, leak};
 use super::live;
 use super::nextest::{self, PACKAGES, log, nextest};
+use super::policy::{self, POLICY};
 use crate::lab::{self, Lab, UpArgs, up};
 use crate::say::Step;
 use crate::{conformance, place, run, setup, tidy};
@@ -47,7 +48,7 @@ pub(super) const ALL: &[Tier] = &[
     tests("kernel", |step| as_root(step, "kernel", KERNEL)),
     tests("identity", live::test_entra),
     check("live", live::tenant),
-    tests("policy", |step| in_lab(step, "policy", POLICY)),
+    tests("policy", policy::tier),
     tests("evidence", evidence::tier),
     tests("deploy", super::deploy::run),
     tests("kubernetes", |step| in_lab(step, "kubernetes", KUBERNETES)),
@@ -66,12 +67,10 @@ const SIM: &str = "binary(/^sim/) | test(/(^|::)sim(_|::|ulat)/)";
 const KERNEL: &str = "package(/^weir-(kernel|kernel-tests|broker)$/)";
 pub(super) const IDENTITY: &str =
     "(package(weir-identify) - binary(live)) | (package(weir-e2e) & binary(/^identity/))";
-const POLICY: &str = "package(/^weir-(decide|state)$/) | (package(weir-e2e) & binary(policy)) \
-    | (package(weir-enforcer) & test(/(^|::)(policy|policies|examples|learn)::/))";
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy|evidence)$/) - binary(/^identity/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy|holds|evidence)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade) - test(outlive_brokers)";
 const BROKERS: &str = "package(weir-e2e) & binary(upgrade) & test(outlive_brokers)";
 pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pods)$/)";

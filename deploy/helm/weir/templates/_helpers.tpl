@@ -20,7 +20,35 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $_ := set $config "kubernetes" (dict "server" .Values.kubernetes.server "cgroup_root" .Values.kubernetes.cgroupRoot "kubelet_dir" "/var/lib/kubelet" "ca_file" "/run/secrets/weir-api/ca.crt" "token_file" "/run/secrets/weir-api/token") -}}
 {{- end -}}
 {{- $_ := set $config "admin" (dict "http" (printf "127.0.0.1:%d" (int .Values.admin.port))) -}}
+{{- with .Values.console -}}
+{{- if .enabled -}}
+{{- $secrets := "/etc/weir/secrets" -}}
+{{- $console := dict "listen" (printf "node:%d" (int .port)) "client" (dict "id" .clientId "secret_file" (printf "%s/%s/client-secret" $secrets .clientSecret)) "tls" (dict "certificate_file" (printf "%s/%s/tls.crt" $secrets .tlsSecret) "key_file" (printf "%s/%s/tls.key" $secrets .tlsSecret)) -}}
+{{- if .url -}}{{- $_ := set $console "url" .url -}}{{- end -}}
+{{- if .auditors -}}{{- $_ := set $console "auditors" .auditors -}}{{- end -}}
+{{- if .administrators -}}{{- $_ := set $console "administrators" .administrators -}}{{- end -}}
+{{- if .reviewerRoles -}}{{- $_ := set $console "reviewer_roles" .reviewerRoles -}}{{- end -}}
+{{- $_ := set $config "console" (merge $console ($config.console | default dict)) -}}
+{{- end -}}
+{{- end -}}
 {{ toYaml $config }}
+{{- end }}
+
+{{- /* By which one file names each node's own address. */ -}}
+{{- define "weir.address" -}}
+{{- if .Values.console.enabled -}}
+- name: WEIR_NODE_ADDRESS
+  valueFrom: { fieldRef: { fieldPath: status.hostIP } }
+{{- end }}
+{{- end }}
+
+{{- /* Names of Secrets, a line each. */ -}}
+{{- define "weir.secrets" -}}
+{{- $names := .Values.secrets -}}
+{{- if .Values.console.enabled -}}
+{{- $names = concat $names (list .Values.console.clientSecret .Values.console.tlsSecret) -}}
+{{- end -}}
+{{- $names | uniq | toJson -}}
 {{- end }}
 
 {{- /* What both pods are. */ -}}
@@ -49,6 +77,9 @@ tolerations: {{- toYaml . | nindent 2 }}
   image: "{{ .Values.image.repository }}:{{ .Values.image.tag }}"
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   args: [check, --config, /etc/weir/config/weir.yaml]
+  {{- with include "weir.address" . }}
+  env: {{- . | nindent 4 }}
+  {{- end }}
   securityContext:
     runAsUser: 0
     allowPrivilegeEscalation: false

@@ -256,6 +256,7 @@ discard plans
 
 discard temp
 
+--! differs: conforming-off-behind in limited
 discard all
 
 select pg_backend_pid() > 0

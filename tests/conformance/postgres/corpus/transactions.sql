@@ -180,6 +180,7 @@ create index on tmp (id)
 
 select * from pg_temp.tmp order by id
 
+--! differs: unknown-name-inside in batched
 --! alone:
 create temporary view tmp_view as select v from tmp
 
@@ -255,18 +256,21 @@ fetch c
 
 fetch 2 from c
 
+--! differs: unknown-object in batched
 fetch all in c
 
 fetch backward 1 from c
 
 move absolute 1 in c
 
+--! differs: unknown-object in batched
 fetch next from c
 
 fetch prior from c
 
 fetch first from c
 
+--! differs: unknown-object in batched
 fetch last from c
 
 fetch relative -2 from c
@@ -281,8 +285,10 @@ fetch 2 s
 
 commit
 
+--! differs: unknown-object in named batched
 fetch 1 from s
 
+--! differs: unknown-object in named
 fetch backward 2 from s
 
 close s
@@ -326,6 +332,7 @@ execute q2(1)
 
 prepare ins as insert into audit values ($1) returning what
 
+--! differs: unknown-object in batched
 --! alone:
 execute ins('prepared')
 

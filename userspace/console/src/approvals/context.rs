@@ -17,6 +17,8 @@ use crate::session::Visit;
 /// Facts that are read; the last of them are shown.
 const FACTS_MAX: u32 = 500;
 const SHOWN_MAX: usize = 30;
+/// A request that the record does not have after this long is not waited for any more.
+const LATE_US: i64 = 600_000_000;
 
 #[derive(Template)]
 #[template(path = "approval_context.html")]
@@ -28,6 +30,9 @@ struct Context {
     away: String,
     /// This person may open the whole session.
     whole: bool,
+    id: String,
+    /// The record has not got to this request yet: the page asks again.
+    late: bool,
 }
 
 pub(super) async fn context(
@@ -50,13 +55,18 @@ pub(super) async fn context(
         "Only its reviewers, auditors and administrators see the session.".clone_into(&mut away);
     }
     let mut entries = entries(&found);
+    let seq = u64::from(row.new.seq);
+    let complete = found.len() >= FACTS_MAX as usize || entries.iter().any(|one| one.seq == seq);
+    let young = (console.now)().wall_us - row.new.created_us < LATE_US;
     let before = entries.len().saturating_sub(SHOWN_MAX);
     entries.drain(..before);
     Ok(rendered(&Context {
-        process: process(&found, u64::from(row.new.seq)),
+        process: process(&found, seq),
+        late: whole && away.is_empty() && !complete && young,
+        id: row.id.to_string(),
         entries,
         session: row.new.session.to_string(),
-        seq: u64::from(row.new.seq),
+        seq,
         away,
         whole,
     }))

@@ -13,6 +13,7 @@ use weir_state::{Revocation, State};
 use super::api;
 use super::routes::{Failed, Shared, failed};
 use super::server::{AdminState, PeerUid};
+use crate::config::Config;
 
 pub(super) fn routes(state: Arc<AdminState>) -> Router {
     Router::new()
@@ -128,25 +129,82 @@ pub(crate) fn normal(kind: RevokedKind, text: &str) -> Option<String> {
     }
 }
 
-/// Whoever is in one of `admin.groups`; without any, every reviewer.
 fn administrator(state: &AdminState, uid: u32) -> Result<Arc<Principal>, Failed> {
     let principal = state
         .signins
         .fresh(uid, weir_clock::now())
         .ok_or_else(|| failed(StatusCode::UNAUTHORIZED, "sign in first: weir login"))?;
-    let groups = if state.config.admin_groups.is_empty() {
-        &state.config.approvals.reviewer_groups
-    } else {
-        &state.config.admin_groups
-    };
-    let belongs = principal
-        .groups
-        .certain()
-        .any(|have| groups.values().any(|guid| **have == *guid.as_str()));
-    if belongs {
+    if may_revoke(&state.config, &principal) {
         Ok(principal)
     } else {
         let text = "you are in none of the groups that may revoke (admin.groups)";
         Err(failed(StatusCode::FORBIDDEN, text))
+    }
+}
+
+/// Whoever is in one of `admin.groups`; without any, every reviewer, since ending what an agent does
+/// must never wait for a group to be made. With neither, nobody.
+fn may_revoke(config: &Config, principal: &Principal) -> bool {
+    let groups = if config.admin_groups.is_empty() {
+        &config.approvals.reviewer_groups
+    } else {
+        &config.admin_groups
+    };
+    let mut have = principal.groups.certain();
+    have.any(|have| groups.values().any(|guid| **have == *guid.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use weir_model::ident::{EvidenceKind, Groups, PrincipalKind};
+
+    use super::*;
+    use crate::config::parse;
+    use crate::config::tests::GOOD;
+
+    const DBA: &str = "44444444-4444-4444-8444-444444444444";
+    const SRE: &str = "66666666-6666-4666-8666-666666666666";
+
+    fn member(groups: Groups) -> Principal {
+        Principal {
+            kind: PrincipalKind::Person,
+            cloud: "public".into(),
+            tenant: "t".into(),
+            oid: "o".into(),
+            app: "a".into(),
+            roles: [].into(),
+            groups,
+            on_behalf_of: None,
+            token_id: "".into(),
+            evidence: EvidenceKind::Person,
+            workload: "".into(),
+            valid_until_s: 0,
+        }
+    }
+
+    fn of(group: &str) -> Principal {
+        member(Groups::Known([Arc::from(group)].into()))
+    }
+
+    #[test]
+    fn without_admin_groups_reviewers_revoke_and_with_them_only_those() {
+        let reviewers = format!("approvals: {{ reviewer_groups: {{ dba: \"{DBA}\" }} }}\n");
+        let admins = format!("admin: {{ groups: {{ sre: \"{SRE}\" }} }}\n");
+        let nothing = String::new();
+        for (sections, dba, sre) in [
+            ([&reviewers, &nothing], true, false),
+            ([&reviewers, &admins], false, true),
+            ([&nothing, &admins], false, true),
+            ([&nothing, &nothing], false, false),
+        ] {
+            let text = format!("{GOOD}{}{}", sections[0], sections[1]);
+            let config = parse(&text, Path::new("/etc/weir")).unwrap();
+            assert_eq!(may_revoke(&config, &of(DBA)), dba, "{sections:?}");
+            assert_eq!(may_revoke(&config, &of(SRE)), sre, "{sections:?}");
+            // Groups that are not known are no groups.
+            assert!(!may_revoke(&config, &member(Groups::Overage)));
+        }
     }
 }

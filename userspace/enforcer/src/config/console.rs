@@ -1,7 +1,7 @@
 //! `console`: the web page of reviewers, auditors and administrators.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use weir_console::{Lifetimes, Roles, Who};
@@ -117,12 +117,35 @@ pub(super) fn check_console(
     })
 }
 
+/// Stands for the address in [`own_address`], where one file is for many nodes.
+const OWN_ADDRESS: &str = "node:";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the configuration leaves it to the environment of each node"
+)]
+fn own_address() -> Option<IpAddr> {
+    std::env::var("WEIR_NODE_ADDRESS").ok()?.parse().ok()
+}
+
 /// One address: it is kept from every governed process by the kernel, and "all" cannot be.
 fn check_listen(raw: &RawConsole, checker: &mut Checker<'_>) -> Option<SocketAddr> {
-    let Ok(listen) = raw.listen.parse::<SocketAddr>() else {
+    let listen = match raw.listen.strip_prefix(OWN_ADDRESS) {
+        Some(port) => match (own_address(), port.parse()) {
+            (Some(address), Ok(port)) => Some(SocketAddr::new(address, port)),
+            (None, _) => {
+                let text = "names this node's own address, and WEIR_NODE_ADDRESS is not set to one";
+                checker.say("console.listen", text);
+                return None;
+            }
+            (Some(_), Err(_)) => None,
+        },
+        None => raw.listen.parse().ok(),
+    };
+    let Some(listen) = listen else {
         checker.say(
             "console.listen",
-            "must be address:port, such as 10.20.0.7:8443",
+            "must be address:port, such as 10.20.0.7:8443, or node:8443",
         );
         return None;
     };

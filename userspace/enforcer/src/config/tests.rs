@@ -7,7 +7,7 @@ use super::*;
 mod console;
 mod sets;
 
-pub(super) const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 version: 1
 node: { name: n1, cluster: lab, user: nobody, cgroup: /weir, governed: /agents }
 identity:

@@ -14,6 +14,7 @@ use weir_record::search::{self, SessionSearch};
 use weir_relay::Node;
 use weir_state::{Revocation, State};
 
+use super::explain::explain;
 use crate::admin::revocations;
 use crate::config::Config;
 use crate::policies;
@@ -176,7 +177,8 @@ impl House for NodeHouse {
         Ok(files.collect())
     }
 
-    fn explain(&self, _question: Question) -> Option<Future<Result<Explained, Away>>> {
-        None
+    fn explain(&self, question: Question) -> Option<Future<Result<Explained, Away>>> {
+        let node = Arc::clone(&self.node);
+        Some(Box::pin(async move { explain(&node, question).await }))
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rustls::pki_types::ServerName;
 use weir_accept::{authority, tls};
+use weir_decide::Budgets;
 use weir_relay::{Credentials, FoundPlaces, Protocol, SshSecret, SshTarget, Target, UpstreamTls};
 use weir_ssh::{HostIdentity, ServerKeys};
 use zeroize::Zeroizing;
@@ -143,6 +144,7 @@ impl TargetSecrets {
             ssh,
             credentials: secrets.credentials,
             observe: config.observe,
+            budgets: Budgets::default(),
         })
     }
 

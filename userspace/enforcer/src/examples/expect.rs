@@ -72,6 +72,18 @@ pub(crate) fn answer(
     asked: &Asked,
     now: Now,
 ) -> Result<Answer> {
+    let bound = scene.set.bind(who, &target.reference);
+    let cedar = scene.set.bind_by(who, &target.reference, Engine::Cedar);
+    answer_of(bound, Some(cedar), asked, now)
+}
+
+/// The same for somebody who is bound already.
+pub(crate) fn answer_of(
+    mut bound: Bound,
+    mut cedar: Option<Bound>,
+    asked: &Asked,
+    now: Now,
+) -> Result<Answer> {
     let intents = match asked {
         Asked::Intents(intents) => intents,
         Asked::Refused(reason) => {
@@ -81,18 +93,18 @@ pub(crate) fn answer(
             return Ok(Answer { verdict, accesses });
         }
     };
-    let mut bound = scene.set.bind(who, &target.reference);
-    let mut cedar = scene.set.bind_by(who, &target.reference, Engine::Cedar);
     bound.at(now);
     let mut accesses = Vec::new();
     let mut all: Option<Verdict> = None;
     for intent in intents {
         let one = decide(&mut bound, intent, now);
-        let other = decide(&mut cedar, intent, now);
-        ensure!(
-            one == other,
-            "the compiled policies and Cedar disagree: {one:?} and {other:?}; please report it"
-        );
+        if let Some(cedar) = &mut cedar {
+            let other = decide(cedar, intent, now);
+            ensure!(
+                one == other,
+                "the compiled policies and Cedar disagree: {one:?} and {other:?}; please report it"
+            );
+        }
         accesses.extend(bound.explain(intent));
         all = Some(match (all, one) {
             (None, one) => one,

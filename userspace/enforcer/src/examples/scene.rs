@@ -28,7 +28,7 @@ pub(crate) struct SceneTarget {
     pub(crate) search_path: Vec<Arc<str>>,
     pub(crate) user: Arc<str>,
     /// Empty but for what every server has, where no schema is named.
-    pub(crate) catalog: Option<Catalog>,
+    pub(crate) catalog: Option<Arc<Catalog>>,
 }
 
 impl Scene {
@@ -104,9 +104,11 @@ fn scene_target(name: &str, target: &ExampleTarget, base: &Path) -> Result<Scene
             let path = base.join(file);
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("reading {}", path.display()))?;
-            Some(from_ddl(&text).with_context(|| path.display().to_string())?)
+            Some(Arc::new(
+                from_ddl(&text).with_context(|| path.display().to_string())?,
+            ))
         }
-        (None, "postgres") => Some(from_ddl("").context("the built-in catalog")?),
+        (None, "postgres") => Some(Arc::new(from_ddl("").context("the built-in catalog")?)),
         (None, _) => None,
     };
     let search_path = target.search_path.clone();

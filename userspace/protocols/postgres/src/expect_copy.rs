@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weir_govern::{ClientBytes, Output, OwnToClient};
 use weir_mask::MaskPlan;
 
-use crate::pipeline::{Expect, Flow, Running};
+use crate::pipeline::{Expect, Flow, Running, Staged};
 use crate::plan::copied_fields;
 use crate::session::PostgresSession;
 use crate::wire::{Frame, Reader, WireError};
@@ -23,6 +23,30 @@ fn answer(frame: &Frame) -> Result<(u8, usize), WireError> {
 }
 
 impl PostgresSession {
+    /// A COPY FROM STDIN is on its way that the server has not asked data for. Some clients send
+    /// them right behind it, without waiting.
+    pub(crate) fn copy_is_ahead(&self) -> bool {
+        let reads = |expect: &Expect| match expect {
+            Expect::Statement(running) | Expect::Execute(running) => running.kind == Flow::CopyIn,
+            Expect::QueryEnd
+            | Expect::ParseDone { .. }
+            | Expect::BindDone { .. }
+            | Expect::CloseDone(_)
+            | Expect::Describe { .. }
+            | Expect::Sync
+            | Expect::Local(_)
+            | Expect::HiddenError
+            | Expect::HiddenQueryError(_)
+            | Expect::Probe(_)
+            | Expect::Doubt(_) => false,
+        };
+        let staged = self.staged.iter().flat_map(|staged| match staged {
+            Staged::Forward { expect, .. } | Staged::Own { expect, .. } => expect.as_slice(),
+            Staged::Local(_) => &[],
+        });
+        !self.copying_in && self.expected.iter().chain(staged).any(reads)
+    }
+
     /// CopyInResponse, CopyOutResponse, CopyBothResponse.
     pub(crate) fn copy_begins(&mut self, frame: &Frame) {
         let (Ok((format, count)), Some(mut front)) = (answer(frame), self.expected.pop_front())

@@ -99,10 +99,12 @@ impl PostgresSession {
         }
     }
 
-    /// A simple query, and a good-bye, wait until everything before them is answered.
+    /// A simple query, and a good-bye, wait until everything before them is answered; data for COPY
+    /// until the server asks for it, or has failed.
     pub(crate) fn must_wait(&mut self, tag: u8) -> bool {
         self.waits_idle = matches!(tag, b'Q' | b'X' | b'F') && !self.idle();
-        self.waits_idle
+        self.waits_copy = matches!(tag, b'd' | b'c' | b'f') && self.copy_is_ahead();
+        self.waits_idle || self.waits_copy
     }
 
     /// False when the message could not be taken yet.
@@ -516,7 +518,11 @@ impl PostgresSession {
             changes.catalog |= more.catalog;
         }
         self.note_changes(&statement.kind, changes);
-        Running::new(permit.seq(), reach, &statement.kind, changes)
+        let mut running = Running::new(permit.seq(), reach, &statement.kind, changes);
+        if let Some(governor) = &mut self.governor {
+            running.spending = governor.spending(permit.seq());
+        }
+        running
     }
 
     /// What has to be asked again before the next decision.

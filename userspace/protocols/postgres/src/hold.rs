@@ -158,6 +158,10 @@ impl PostgresSession {
             }
             return;
         }
+        self.cancel_at_server();
+    }
+
+    pub(crate) fn cancel_at_server(&mut self) {
         if let Some((pid, secret)) = &self.server_key {
             let mut out = BytesMut::new();
             wire::startup::put_cancel(&mut out, *pid, secret);

@@ -1,6 +1,7 @@
 //! A result that is longer than policy allows: cut off with an error, and the session goes on.
 //!
-//! The server is not told, since a cancel could hit the next statement: what still comes of the
+//! Budgets count over requests; rows and bytes of them end a result in the same way, time ends the
+//! session. The server is not told of rows that are too many, since a cancel could hit the next statement: what still comes of the
 //! result is thrown away. In a transaction the server is made to fail, as the client was told it did.
 
 use bytes::Bytes;
@@ -18,12 +19,25 @@ const CODE: &str = "54000";
 const TEXT: &str = "weir: policy allows no more of this result";
 
 impl Running {
-    /// Whether another row of that many bytes is more than policy allows.
+    /// What to do about a result that is full.
+    fn full_hint(&self) -> String {
+        let obligations = &self.reach.obligations;
+        let limited = obligations.rows_max.is_some_and(|max| self.rows >= max)
+            || obligations.bytes_max.is_some();
+        if limited || self.spending.is_free() {
+            return "Ask for less: a smaller LIMIT, or fewer columns.".to_owned();
+        }
+        let rules = self.spending.rules();
+        format!("What may be read in a session or a time is used up (rule {rules}).")
+    }
+
+    /// Whether another row of that many bytes is more than policy allows; if not, it is charged.
     pub(crate) fn is_full(&self, bytes: usize) -> bool {
         let obligations = &self.reach.obligations;
         let after = self.bytes_out.saturating_add(bytes as u64);
         obligations.rows_max.is_some_and(|max| self.rows >= max)
             || obligations.bytes_max.is_some_and(|max| after > max)
+            || !self.spending.take(1, bytes as u64)
     }
 }
 
@@ -52,11 +66,22 @@ impl PostgresSession {
             return self.fatal(CODE, TEXT, CloseReason::LimitReached);
         }
         running.cut_off = true;
-        let hint = "Ask for less: a smaller LIMIT, or fewer columns.";
-        let error = reply::error(CODE, TEXT, hint);
+        let error = reply::error(CODE, TEXT, &running.full_hint());
         self.pass_to_client(OwnToClient::Denial, error);
         self.fail_transaction = true;
         self.skipping |= self.expected.len() == 1;
+    }
+
+    /// A budget of time is used up: what runs is cancelled, and the session ends, since the cancel may
+    /// come late and would hit the next statement.
+    pub(crate) fn time_is_up(&mut self, now: Now) {
+        let due = self.governor.as_ref().and_then(|it| it.time_is_up_us());
+        if due.is_none_or(|due_us| due_us > now.mono_us) {
+            return;
+        }
+        self.cancel_at_server();
+        let text = "weir: the time that policy allows is used up";
+        self.fatal(CODE, text, CloseReason::LimitReached);
     }
 
     /// The server has ended what was cut off.

@@ -23,7 +23,7 @@ use crate::expect_query::Understood;
 use crate::plan::{FieldsCell, Masking, Reach};
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::understand::{Changes, Statement, StatementKind};
+use crate::understand::{Changes, SqlRefusal, Statement, StatementKind};
 
 /// Prepared statements, and portals with cursors, of one session.
 pub(crate) const OBJECTS_MAX: usize = 10_000;
@@ -308,6 +308,16 @@ impl PostgresSession {
         statements: &[Arc<Statement>],
         now: Now,
     ) -> Result<bool, Bytes> {
+        let known = self.each_name_known(statements, now);
+        if known.is_err() && self.transaction == b'E' && self.idle() {
+            // The server looks at nothing else then.
+            let refusal = SqlRefusal::TransactionFailed;
+            return Err(reply::refusal(&refusal, self.session_id()).0);
+        }
+        known
+    }
+
+    fn each_name_known(&mut self, statements: &[Arc<Statement>], now: Now) -> Result<bool, Bytes> {
         for (index, statement) in statements.iter().enumerate() {
             let earlier = statements.get(..index).unwrap_or(&[]);
             let (name, makes) = match &statement.kind {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use weir_decide::Permit;
+use weir_decide::{Permit, Spending};
 use weir_govern::{ClientBytes, CloseReason, Output, OwnToClient, OwnToServer, Reply, ServerBytes};
 use weir_mask::{MaskPlan, Sample};
 use weir_model::time::Now;
@@ -71,6 +71,8 @@ pub(crate) struct Running {
     pub(crate) copy: Option<CopyOut>,
     /// The client was told that the result ends; the rest is thrown away.
     pub(crate) cut_off: bool,
+    /// What its rows are charged to.
+    pub(crate) spending: Spending,
 }
 
 /// How a statement's data flows.
@@ -116,6 +118,7 @@ impl Running {
             first_byte: false,
             copy,
             cut_off: false,
+            spending: Spending::default(),
         }
     }
 }

@@ -159,6 +159,8 @@ pub struct PostgresSession {
     pub(crate) skipping: bool,
     /// The frame at the front waits until the server has answered everything.
     pub(crate) waits_idle: bool,
+    /// The frame at the front is data for a COPY that the server has not asked them for yet.
+    pub(crate) waits_copy: bool,
     /// Texts understood with the present catalog and names; an ORM sends the same ones again.
     pub(crate) understood: HashMap<Box<str>, Vec<Arc<Statement>>>,
     /// The text at the front was tried with this catalog already.
@@ -223,6 +225,7 @@ impl PostgresSession {
             held: None,
             skipping: false,
             waits_idle: false,
+            waits_copy: false,
             understood: HashMap::new(),
             retried_catalog: None,
             copying_in: false,
@@ -411,7 +414,10 @@ impl Session for PostgresSession {
             Event::HoldSettled { seq, verdict } => self.hold_settled(seq, &verdict, now),
             Event::GrantEnded { approval } => self.grant_ended(approval),
             Event::CancelAsked => self.cancel_asked(now),
-            Event::Timeout => self.ask_catalog_again(),
+            Event::Timeout => {
+                self.ask_catalog_again();
+                self.time_is_up(now);
+            }
             Event::Move => {}
             Event::ClientClosed => {
                 if self.server_key.is_some() && !matches!(self.state, State::Closed) {
@@ -440,10 +446,21 @@ impl Session for PostgresSession {
     }
 
     fn poll_timeout(&self) -> Option<(u64, &'static str)> {
-        let State::Restored { again_us, .. } = &self.state else {
-            return None;
-        };
-        again_us.map(|due_us| (due_us, "catalog"))
+        match &self.state {
+            State::Restored { again_us, .. } => again_us.map(|due_us| (due_us, "catalog")),
+            State::Query => {
+                let due_us = self.governor.as_ref()?.time_is_up_us()?;
+                Some((due_us, "budget"))
+            }
+            State::Startup { .. }
+            | State::Tls
+            | State::Token
+            | State::Principal
+            | State::Upstream
+            | State::Login(_)
+            | State::FirstCatalog
+            | State::Closed => None,
+        }
     }
 
     fn wants_client(&self) -> bool {
@@ -453,6 +470,7 @@ impl Session for PostgresSession {
                 !self.waiting
                     && self.held.is_none()
                     && (!self.waits_idle || self.idle())
+                    && (!self.waits_copy || !self.copy_is_ahead())
                     && self.expected.len() + self.staged.len() < PIPELINE_MAX
             }
             State::Tls

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use weir_decide::{Bound, Inherited, Permit, SavedPermit};
+use weir_decide::{Bound, Inherited, Permit, SavedPermit, Spending};
 use weir_govern::{CatalogRequest, Hold, Output, SavedGovernor, Snapshot};
 use weir_mask::Sample;
 use weir_model::fact::FactKind;
@@ -533,7 +533,13 @@ impl PostgresSession {
         (session.batches_sent, session.batches_done) = saved.batches;
         session.epoch = saved.epoch;
         for expect in saved.expected {
-            session.expected.push_back(loader.expect(expect)?);
+            let mut expect = loader.expect(expect)?;
+            if let Expect::Statement(running) | Expect::Execute(running) = &mut expect
+                && let Some(governor) = &mut session.governor
+            {
+                running.spending = governor.spending(running.seq);
+            }
+            session.expected.push_back(expect);
         }
         session.held = saved.held.map(|held| Box::new(loader.held(held)));
         session.skipping = saved.skipping;
@@ -710,6 +716,7 @@ impl<'a> Loader<'a> {
             first_byte: saved.first_byte,
             copy: saved.copy,
             cut_off: saved.cut_off,
+            spending: Spending::default(),
         }))
     }
 

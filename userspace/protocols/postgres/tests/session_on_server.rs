@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -30,11 +31,16 @@ const SESSION: SessionId = SessionId(7);
 const POLICIES: &str = r#"
 @id("all") permit (principal, action, resource in Weir::Target::"t");
 @id("no-truncate") forbid (principal, action == Postgres::Action::"truncate", resource);
+@id("no-program") forbid (principal, action == Postgres::Action::"runProgram", resource);
 @id("mask") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
     resource == Postgres::Column::"t/postgres/public/customers/ssn");
 @id("hold") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource);
 @id("few") @limit("rows:3") forbid (principal, action == Postgres::Action::"select",
     resource == Postgres::Table::"t/postgres/other/many");
+@id("few-here") @budget("rows:6 per session") forbid (principal, action == Postgres::Action::"select",
+    resource == Postgres::Table::"t/postgres/other/budgeted");
+@id("not-long") @budget("seconds:2, statements:3 per 1h") forbid (principal, action == Postgres::Action::"select",
+    resource == Postgres::Table::"t/postgres/other/slow");
 @id("detect") @detect("all") forbid (principal, action == Postgres::Action::"readColumn",
     resource in Postgres::Table::"t/postgres/other/many");
 "#;
@@ -47,6 +53,10 @@ insert into other.customers values (1, 'open', 'open');
 create table other.many (n int, note text, number bigint);
 insert into other.many select g, 'paid by 4111 1111 1111 1111', case g when 1 then 4111111111111111 else 1234 end
     from generate_series(1, 10) g;
+create table other.budgeted (n int);
+insert into other.budgeted select generate_series(1, 10);
+create table other.slow (n int);
+insert into other.slow values (1);
 ";
 
 struct Server {
@@ -79,6 +89,11 @@ fn id_of(kind: &str) -> u32 {
 
 impl Server {
     fn start(name: &str) -> Self {
+        Self::start_as(name, &[], &[])
+    }
+
+    /// With these files in its folder of data, and more settings.
+    fn start_as(name: &str, files: &[(&str, &str)], settings: &[&str]) -> Self {
         let (uid, gid) = (id_of("-u"), id_of("-g"));
         let directory =
             std::env::temp_dir().join(format!("weir-session-{name}-{}", std::process::id()));
@@ -104,6 +119,12 @@ impl Server {
             .status()
             .expect("initdb runs");
         assert!(made.success());
+        for (file, text) in files {
+            let path = data.join(file);
+            std::fs::write(&path, text).expect("a file");
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("chown");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("chmod");
+        }
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = free.local_addr().expect("an address").port();
         drop(free);
@@ -114,6 +135,7 @@ impl Server {
             .arg(&directory)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-p"])
             .arg(port.to_string())
+            .args(settings)
             .current_dir(&directory)
             .uid(uid)
             .gid(gid)
@@ -252,23 +274,52 @@ impl SegmentFile for Memory {
     }
 }
 
+/// A connection to the server.
+trait Upstream: Read + Write {}
+
+impl<T: Read + Write> Upstream for T {}
+
+/// How it is connected to and logged in at.
+enum Login {
+    Trust,
+    Scram(scram::Proof),
+}
+
 /// One client's conversation through a session.
 struct Talk<'a> {
     server: &'a Server,
     session: PostgresSession,
     lane: Lane<Memory>,
-    upstream: Option<TcpStream>,
+    upstream: Option<Box<dyn Upstream>>,
+    login: Login,
     client_in: BytesMut,
     server_in: BytesMut,
     seen: Vec<u8>,
     facts: Vec<Fact>,
     holds: usize,
+    /// What went to the server.
+    sent: Vec<u8>,
     closed: bool,
     clock: u64,
 }
 
 impl<'a> Talk<'a> {
     fn open(server: &'a Server) -> Self {
+        let detectors = Patterns::new(&Detector::ALL, &[]).expect("patterns");
+        Self::with(server, Some(Arc::new(detectors)))
+    }
+
+    fn without_detectors(server: &'a Server) -> Self {
+        Self::with(server, None)
+    }
+
+    fn with(server: &'a Server, patterns: Option<Arc<Patterns>>) -> Self {
+        let mut talk = Self::new(server, patterns, Login::Trust);
+        talk.exchange(&hello(), 1);
+        talk
+    }
+
+    fn new(server: &'a Server, patterns: Option<Arc<Patterns>>, login: Login) -> Self {
         let now = Now {
             mono_us: 1,
             wall_us: 1_800_000_000_000_000,
@@ -287,31 +338,24 @@ impl<'a> Talk<'a> {
                 secret: Box::new([1, 2, 3, 4]),
             },
             mask_key: MaskKey::new([3; 32]),
-            patterns: Some(Arc::new(
-                Patterns::new(&Detector::ALL, &[]).expect("patterns"),
-            )),
+            patterns,
             ..PostgresConfig::default()
         });
-        let mut talk = Self {
+        Self {
             server,
             session,
             lane: Lane::open(Memory, start, now).expect("a lane"),
             upstream: None,
+            login,
             client_in: BytesMut::new(),
             server_in: BytesMut::new(),
             seen: Vec::new(),
             facts: Vec::new(),
             holds: 0,
+            sent: Vec::new(),
             closed: false,
             clock: 1,
-        };
-        let parameters = b"user\0me\0database\0postgres\0\0";
-        let mut hello = BytesMut::new();
-        hello.put_u32(u32::try_from(parameters.len()).expect("short") + 8);
-        hello.put_u32(3 << 16);
-        hello.put_slice(parameters);
-        talk.exchange(&hello, 1);
-        talk
+        }
     }
 
     fn now(&mut self) -> Now {
@@ -348,24 +392,19 @@ impl<'a> Talk<'a> {
         match output {
             Output::ToServer(bytes) => {
                 let upstream = self.upstream.as_mut().expect("connected");
-                upstream
-                    .write_all(&bytes.into_bytes())
-                    .expect("the server takes bytes");
+                let bytes = bytes.into_bytes();
+                upstream.write_all(&bytes).expect("the server takes bytes");
+                self.sent.extend_from_slice(&bytes);
             }
             Output::ToClient(bytes) => self.seen.extend_from_slice(&bytes.into_bytes()),
             Output::Identify => self.session.handle(Event::Identified(governor()), now),
             Output::Connect(_) => {
                 let stream = TcpStream::connect(("127.0.0.1", self.server.port)).expect("up");
-                stream
-                    .set_read_timeout(Some(Duration::from_millis(5)))
-                    .expect("a timeout");
-                self.upstream = Some(stream);
-                let credential = Credential {
-                    user: "postgres".to_owned(),
-                    password: zeroize::Zeroizing::new(String::new()),
-                    server_proven: true,
-                    channel_binding: None,
+                let (upstream, credential) = match &self.login {
+                    Login::Trust => (Box::new(impatient(stream)) as Box<dyn Upstream>, trusted()),
+                    Login::Scram(proof) => proof.connect(stream),
                 };
+                self.upstream = Some(upstream);
                 self.session.handle(Event::Connected(credential), now);
             }
             Output::Catalog(_) => {
@@ -393,12 +432,19 @@ impl<'a> Talk<'a> {
                 self.seen
                     .extend_from_slice(format!("<closed {}>", reason.label()).as_bytes());
             }
+            // As libpq does: a connection of its own, which the server closes.
+            Output::SendCancel(bytes) => {
+                let mut other = TcpStream::connect(("127.0.0.1", self.server.port)).expect("up");
+                other
+                    .write_all(&bytes.into_bytes())
+                    .expect("the server takes bytes");
+                other.read_to_end(&mut Vec::new()).ok();
+            }
             Output::UpgradeTls(_)
             | Output::Present(_)
             | Output::AbandonHold(_)
             | Output::RegisterCancel(_)
-            | Output::AskCancel(_)
-            | Output::SendCancel(_) => {}
+            | Output::AskCancel(_) => {}
         }
     }
 
@@ -454,6 +500,33 @@ impl<'a> Talk<'a> {
             .filter(|fact| fact.kind == FactKind::Request && !is_labelled(fact, "phase"))
             .filter(|fact| fact.statement.contains(statement))
             .count()
+    }
+}
+
+/// The start-up message.
+fn hello() -> BytesMut {
+    let parameters = b"user\0me\0database\0postgres\0\0";
+    let mut hello = BytesMut::new();
+    hello.put_u32(u32::try_from(parameters.len()).expect("short") + 8);
+    hello.put_u32(3 << 16);
+    hello.put_slice(parameters);
+    hello
+}
+
+/// Reads wait for the server for 5 ms.
+fn impatient(stream: TcpStream) -> TcpStream {
+    stream
+        .set_read_timeout(Some(Duration::from_millis(5)))
+        .expect("a timeout");
+    stream
+}
+
+fn trusted() -> Credential {
+    Credential {
+        user: "postgres".to_owned(),
+        password: zeroize::Zeroizing::new(String::new()),
+        server_proven: true,
+        channel_binding: None,
     }
 }
 
@@ -549,6 +622,8 @@ mod cases;
 mod defects;
 #[path = "session_on_server/own_names.rs"]
 mod own_names;
+#[path = "session_on_server/scram.rs"]
+mod scram;
 
 /// Preparations are labelled.
 fn is_labelled(fact: &Fact, name: &str) -> bool {

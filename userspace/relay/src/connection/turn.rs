@@ -52,11 +52,15 @@ impl Connection {
         }
         if woken.timer {
             self.timer_due_us = None;
-            if self.session.poll_timeout().is_some() {
+            let session_due_us = self.session.poll_timeout().map(|(due_us, _why)| due_us);
+            if session_due_us.is_some_and(|due_us| due_us <= now.mono_us) {
                 self.session.handle(Event::Timeout, now);
             } else if self.context.is_none() {
                 return Err(CloseReason::TimedOut);
-            } else {
+            } else if self
+                .binding_due_us
+                .is_none_or(|due_us| due_us <= now.mono_us)
+            {
                 self.renew_binding(now);
             }
         }
@@ -97,12 +101,11 @@ impl Connection {
         }
     }
 
-    /// The session's own deadline, else the start-up limit, else the end of the binding.
+    /// The session's own deadline or the end of the binding, whichever comes first; else the start-up
+    /// limit.
     fn arm_timer(&mut self) {
-        let due = match self.session.poll_timeout() {
-            Some((due_us, _why)) => Some(due_us),
-            None => self.binding_due_us,
-        };
+        let session = self.session.poll_timeout().map(|(due_us, _why)| due_us);
+        let due = session.into_iter().chain(self.binding_due_us).min();
         if due == self.timer_due_us {
             return;
         }

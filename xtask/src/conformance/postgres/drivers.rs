@@ -1,47 +1,94 @@
 //! Drivers and the server's own clients: a script each, whose output has to be the same both ways.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use super::report::Report;
 use super::{Run, Way, corpus, folder, kept};
-use crate::{say, setup};
+use crate::{place, run, say, setup};
 
 /// Scripts of `drivers/`; those of the server's own clients are shell.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 7] = [
     "psycopg3_.py",
     "psycopg2_.py",
     "asyncpg_.py",
     "sqlalchemy_.py",
+    "pg.js",
+    "jdbc.py",
     "clients.sh",
+];
+/// Debian's packages for them, and what each brings.
+const PACKAGES: [(&str, &str); 2] = [
+    ("default-jdk-headless", "javac"),
+    ("libpostgresql-jdbc-java", "/usr/share/java/postgresql.jar"),
 ];
 
 pub(super) fn run(run: &Run<'_>) -> Result<Vec<Report>> {
-    let python = setup::python_with(&folder().join("requirements.txt"))?;
-    let python = python.to_str().context("a path of text")?;
+    setup::also(&PACKAGES)?;
+    let programs = Programs {
+        python: setup::python_with(&folder().join("requirements.txt"))?,
+        modules: node_modules()?,
+    };
     let mut reports = Vec::new();
     for script in SCRIPTS {
         let step = say::step(format!("driver, {script}"));
-        let report = one(run, script, python)?;
+        let report = one(run, script, &programs)?;
         step.done(format!("{} of {} the same", report.same, report.run));
         reports.push(report);
     }
     Ok(reports)
 }
 
-fn one(run: &Run<'_>, script: &str, python: &str) -> Result<Report> {
-    let path = folder().join("drivers").join(script);
-    let path = path.to_str().context("a path of text")?;
+/// What the scripts run on.
+struct Programs {
+    python: PathBuf,
+    /// Of Node.
+    modules: PathBuf,
+}
+
+/// node-postgres, as its lock file says, in a folder of this build.
+fn node_modules() -> Result<PathBuf> {
+    let to = place::target().join("conformance/node");
+    fs::create_dir_all(&to).context("a folder for node-postgres")?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(folder().join("node").join(file), to.join(file)).context(file)?;
+    }
+    let step = say::step("install node-postgres");
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(&to);
+    let log = place::target().join("xtask-logs/conformance-npm.log");
+    run::logged(&step, &log, &mut npm)?;
+    step.done("");
+    Ok(to.join("node_modules"))
+}
+
+impl Programs {
+    fn command(&self, script: &str) -> Result<Vec<String>> {
+        let path = folder().join("drivers").join(script);
+        let text = |path: &Path| path.to_str().map(str::to_owned).context("a path of text");
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        Ok(match extension {
+            Some("py") => vec![text(&self.python)?, "-B".to_owned(), text(&path)?],
+            Some("js") => vec![
+                "env".to_owned(),
+                format!("NODE_PATH={}", text(&self.modules)?),
+                text(&setup::node_binary())?,
+                text(&path)?,
+            ],
+            Some(_) | None => vec!["bash".to_owned(), text(&path)?],
+        })
+    }
+}
+
+fn one(run: &Run<'_>, script: &str, programs: &Programs) -> Result<Report> {
+    let command = programs.command(script)?;
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     for way in Way::BOTH {
         run.server.fresh(corpus::DATABASE)?;
-        let command: &[&str] = if script.ends_with(".py") {
-            &[python, "-B", path]
-        } else {
-            &["bash", path]
-        };
-        let mut client = run.client(way, corpus::DATABASE, command)?;
+        let mut client = run.client(way, corpus::DATABASE, &command)?;
         corpus::to_file(&mut client, &output(script, way))?;
     }
     let read = |way| {
@@ -55,7 +102,7 @@ fn one(run: &Run<'_>, script: &str, python: &str) -> Result<Report> {
     ))
 }
 
-fn output(script: &str, way: Way) -> std::path::PathBuf {
+fn output(script: &str, way: Way) -> PathBuf {
     kept(&format!("{}.{}", Path::new(script).display(), way.name()))
 }
 

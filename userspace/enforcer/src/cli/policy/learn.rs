@@ -15,8 +15,8 @@ use crate::policies::VOCABULARIES;
 
 #[derive(Args)]
 #[command(
-    after_help = "The days from --from up to (and without) --to are learned from; those from --to up to \
-    --until show which requests the proposal would have denied although they went through. Read it \
+    after_help = "What is recorded from --from up to (and without) --to is learned from; what is from --to up to \
+    --until shows which requests the proposal would have denied although they went through. Read it \
     before you use it: it permits what happened, not what should. A target with mode: observe records \
     what its policies would have denied and lets it through, so that there is something to learn \
     from.\n\nExamples:\n  \
@@ -26,14 +26,14 @@ use crate::policies::VOCABULARIES;
 pub(crate) struct LearnArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// First day, in UTC
-    #[arg(long, value_name = "DAY", value_parser = day)]
+    /// First day or moment, in UTC
+    #[arg(long, value_name = "DAY", value_parser = moment)]
     from: String,
-    /// First day that is not learned from any more
-    #[arg(long, value_name = "DAY", value_parser = day)]
+    /// First day or moment that is not learned from any more
+    #[arg(long, value_name = "DAY", value_parser = moment)]
     to: String,
-    /// First day that is not measured any more
-    #[arg(long, value_name = "DAY", value_parser = day)]
+    /// First day or moment that is not measured any more
+    #[arg(long, value_name = "DAY", value_parser = moment)]
     until: Option<String>,
     /// Only of this workload
     #[arg(long, value_name = "NAME")]
@@ -60,15 +60,18 @@ struct Report {
     policies: String,
 }
 
-/// `2026-11-29`.
-fn day(text: &str) -> Result<String, String> {
-    let digits = |at: usize, byte: u8| match at {
+/// `2026-11-29`, or `2026-11-29 10:30:00`: as text they sort as they follow each other.
+fn moment(text: &str) -> Result<String, String> {
+    let fits = |at: usize, byte: u8| match at {
         4 | 7 => byte == b'-',
+        10 => byte == b' ',
+        13 | 16 => byte == b':',
         _ => byte.is_ascii_digit(),
     };
-    let good = text.len() == 10 && text.bytes().enumerate().all(|(at, byte)| digits(at, byte));
+    let whole = matches!(text.len(), 10 | 19);
+    let good = whole && text.bytes().enumerate().all(|(at, byte)| fits(at, byte));
     good.then(|| text.to_owned())
-        .ok_or_else(|| "a day is such as 2026-11-29".to_owned())
+        .ok_or_else(|| "such as 2026-11-29, or 2026-11-29 10:30:00".to_owned())
 }
 
 pub(crate) fn run(args: &LearnArgs) -> Result<ExitCode> {

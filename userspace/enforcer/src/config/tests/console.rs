@@ -32,6 +32,27 @@ fn a_console_has_one_address_a_certificate_and_roles() {
 }
 
 #[test]
+fn administrators_of_the_console_are_named_and_never_reviewers_by_default() {
+    const SRE: &str = "66666666-6666-4666-8666-666666666666";
+    let admins = format!("admin: {{ groups: {{ sre: \"{SRE}\" }} }}\n");
+    let who = |more: &str, admins: &str| {
+        let section = format!(
+            "{{ listen: \"10.0.0.7:8443\", url: \"https://weir.example/\", {CLIENT},
+               tls: {{ certificate_file: c.pem, key_file: c.key }} {more} }}"
+        );
+        let text = format!("{}{admins}", console(&section));
+        let config = parse(&text, Path::new("/etc/weir")).unwrap();
+        config.console.unwrap().roles.administrators
+    };
+    let role = Who::AppRole("Weir.Admin".to_owned());
+    let own = ", administrators: { a: Weir.Admin }";
+    // They see the whole record, which is more than reviewers do.
+    assert_eq!(who("", ""), []);
+    assert_eq!(who("", &admins), [Who::Group(SRE.to_owned())]);
+    assert_eq!(who(own, &admins), [role]);
+}
+
+#[test]
 fn what_a_console_must_not_be() {
     for (section, expected) in [
         (
@@ -43,6 +64,10 @@ fn what_a_console_must_not_be() {
             "console.listen: must be one address",
         ),
         ("listen: everywhere", "console.listen: must be address:port"),
+        (
+            "listen: \"node:8443\"",
+            "console.listen: names this node's own address",
+        ),
         ("listen: \"10.0.0.7:8443\"", "console.tls: is required"),
         (
             "listen: \"127.0.0.1:1\", url: \"http://weir.example\"",

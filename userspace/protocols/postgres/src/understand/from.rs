@@ -141,11 +141,14 @@ impl Analyzer<'_> {
         let Some(Node::SelectStmt(select)) = parsed.stmts().next() else {
             return Err(unclear);
         };
-        let path = [Arc::from("pg_catalog")];
+        // The text was made with this path, before which the server looks among temporary tables; only
+        // a temporary view can be over one.
+        let path = [Arc::clone(&relation.schema), Arc::from("pg_catalog")];
+        let temporary = relation.schema.starts_with("pg_temp_");
         let names = super::NameScope {
             lenient: false,
             path_settled: true,
-            search_path: &path,
+            search_path: path.get(usize::from(!temporary)..).unwrap_or_default(),
             ..*self.names
         };
         let mut inner = Analyzer::new(&names, self.limits, self.created);

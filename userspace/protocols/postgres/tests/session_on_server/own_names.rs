@@ -161,3 +161,30 @@ fn a_sync_in_front_of_copy_data_is_read_over() {
     assert!(errors(&seen).is_empty(), "{seen:?}");
     assert_eq!(rows(&talk.query("select a from copied")), 2);
 }
+
+#[test]
+fn copy_data_right_behind_the_statement_are_not_lost() {
+    let server = server("behind-copy");
+    let mut talk = Talk::open(&server);
+    talk.query("create table copied (a int)");
+    // As asyncpg sends it, without waiting for the server to ask.
+    let data = [frame(b'd', b"1\n2\n"), frame(b'c', b"")].concat();
+    for _again in 0..20 {
+        let simple = frame(b'Q', b"copy copied from stdin\0");
+        let seen = talk.exchange(&[simple, data.clone()].concat(), 1);
+        assert!(seen.iter().any(|line| line.contains("COPY 2")), "{seen:?}");
+        let extended = [parse("", "copy copied from stdin"), bind("", "")];
+        let behind = [execute(""), data.clone(), sync()];
+        let seen = talk.exchange(&[extended.concat(), behind.concat()].concat(), 1);
+        assert!(seen.iter().any(|line| line.contains("COPY 2")), "{seen:?}");
+    }
+    assert_eq!(rows(&talk.query("select a from copied")), 80);
+    // What fails before it asks takes none, and the session goes on.
+    let failing = frame(
+        b'Q',
+        b"copy copied (a) from stdin with (format csv, header 7)\0",
+    );
+    let seen = talk.exchange(&[failing, data].concat(), 1);
+    assert!(errors(&seen).len() == 1, "{seen:?}");
+    assert_eq!(rows(&talk.query("select a from copied")), 80);
+}
