@@ -231,7 +231,7 @@ pub(crate) struct Duties {
 #[derive(Debug, Default)]
 pub(crate) struct Backtest {
     pub(crate) requests: u64,
-    /// Requests that policy took for different ones.
+    /// Decisions that were made: of requests that were the same to policy in one piece of the time, one.
     pub(crate) different: u64,
     pub(crate) unchanged: u64,
     pub(crate) changes: BTreeMap<Change, Extent>,

@@ -150,7 +150,8 @@ async fn backtest(args: &BacktestArgs, config: &Config, span: &Span) -> Result<R
     let (mut checked, mut mismatched) = (0, 0);
     if args.check > 0 {
         let mut oracle = judge(&candidate, Engine::Cedar);
-        asked::sample(&client, span, args.check, |row| {
+        let of = found.requests;
+        asked::sample(&client, span, (args.check, of), |row| {
             let (ours, cedar) = (judges.0.say(&row), oracle.say(&row));
             checked += u64::from(cedar.is_ok());
             mismatched += u64::from(ours != cedar);
@@ -202,7 +203,7 @@ fn report(found: Backtest, (checked, mismatched): (u64, u64), seconds: f64) -> R
 
 fn print(report: &Report) {
     output::line(&format!(
-        "{} requests ({} different to policy): {} decided as before, {} otherwise; {:.1} s",
+        "{} requests (by {} decisions): {} decided as before, {} otherwise; {:.1} s",
         report.requests, report.different, report.unchanged, report.changed, report.seconds
     ));
     for changed in &report.changes {
