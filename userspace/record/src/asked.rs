@@ -117,9 +117,9 @@ pub async fn sample(
 ) -> Result<(), String> {
     let every = of.checked_div(count).unwrap_or(1).max(1);
     let sql = format!(
-        "SELECT toInt64(toUnixTimestamp(event_time)) AS at_s, {ASKED}, {KEY}, verdict AS decision, \
+        "SELECT toInt64(toUnixTimestamp(event_time)) AS at_s, {KEY}, verdict AS decision, \
          toUInt64(1) AS requests, toString(event_time) AS first, toString(event_time) AS last, \
-         statement {FROM} AND cityHash64(session_id, seq) % {every} = 0"
+         statement FROM (SELECT *, {ASKED} {FROM} AND cityHash64(session_id, seq) % {every} = 0)"
     );
     run(client, &sql, span, &mut row).await
 }
