@@ -515,6 +515,7 @@ impl PostgresSession {
     ) -> Running {
         let reach = reach(statement, permit, referred);
         self.unseen_in_transaction |= reach.runs_unseen();
+        self.worked |= !matches!(statement.kind, StatementKind::Transaction(_));
         let mut changes = statement.changes;
         if let Some(referred) = referred {
             let more = referred.changes();

@@ -40,7 +40,8 @@ impl PostgresSession {
                 .map(|a| format!("{} {}:{}", a.action, a.object.kind, a.object.id()))
                 .collect(),
             shape: hold.request.shape,
-            in_transaction: self.transaction == b'T',
+            // Drivers begin a transaction before their first statement: that keeps no locks.
+            in_transaction: self.transaction == b'T' && (self.worked || effect.is_some()),
             effect,
         };
         self.held = Some(Box::new(Held {

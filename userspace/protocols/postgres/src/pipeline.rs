@@ -442,6 +442,7 @@ impl PostgresSession {
         self.transaction = status;
         if status == b'I' {
             self.unseen_in_transaction = false;
+            self.worked = false;
             self.names_touched = false;
             // What the transaction made is there for all now, or for nobody.
             self.catalog_stale |= self.catalog_live && (self.catalog_shared || failed);

@@ -175,6 +175,8 @@ pub struct PostgresSession {
     pub(crate) copy_permit: Option<Arc<Permit>>,
     /// A result was cut off in this batch.
     pub(crate) fail_transaction: bool,
+    /// Something ran in the open transaction beside what began it: it may keep locks.
+    pub(crate) worked: bool,
     /// Code that is not seen here ran in the open transaction.
     pub(crate) unseen_in_transaction: bool,
     /// The newest receipt: what it covers needs no other.
@@ -238,6 +240,7 @@ impl PostgresSession {
             copying_in: false,
             copy_permit: None,
             fail_transaction: false,
+            worked: false,
             unseen_in_transaction: false,
             receipt: None,
             parked: None,

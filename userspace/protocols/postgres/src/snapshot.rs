@@ -544,6 +544,7 @@ impl PostgresSession {
             }
             session.expected.push_back(expect);
         }
+        session.worked = saved.transaction == b'T';
         session.held = saved.held.map(|held| Box::new(loader.held(held)));
         session.skipping = saved.skipping;
         session.waits_idle = saved.waits_idle;

@@ -566,3 +566,17 @@ fn a_held_statement_waits_thirty_minutes_and_runs_then() {
         .find(|fact| fact.kind == FactKind::Approval);
     assert_eq!(held.map(|fact| fact.held_ms / 60_000), Some(30));
 }
+
+#[test]
+fn a_transaction_in_which_nothing_ran_does_not_shorten_a_hold() {
+    let server = server("begun");
+    let mut talk = Talk::open(&server);
+    talk.query("begin");
+    talk.query("delete from customers where id = 98");
+    assert!(!talk.held.as_ref().expect("held").in_transaction);
+    talk.query("delete from customers where id = 99");
+    assert!(talk.held.as_ref().expect("held").in_transaction);
+    talk.query("commit");
+    talk.query("delete from customers where id = 100");
+    assert!(!talk.held.as_ref().expect("held").in_transaction);
+}
