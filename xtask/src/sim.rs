@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::test::PACKAGES;
 use crate::{place, run, say};
 
 #[derive(Args)]
@@ -39,7 +40,8 @@ pub(crate) fn run(args: &SimArgs) -> Result<ExitCode> {
     let mut command = run::cargo();
     command
         .args(["nextest", "run", "--color", "never", "--no-tests", "fail"])
-        .args(["--package", "weir-postgres", "-E", "binary(/^sim/)"])
+        .args(PACKAGES)
+        .args(["-E", "package(weir-postgres) & binary(/^sim/)"])
         .env(name, number.to_string());
     run::logged(
         &step,

@@ -352,7 +352,7 @@ impl Lab {
     /// # Errors
     /// When nothing is held in time.
     pub fn held(&self, statement: &str) -> Result<String> {
-        crate::until("a held request", Duration::from_secs(20), || {
+        crate::until("a held request", Duration::from_secs(60), || {
             let list = self.weir_json(&["approvals", "ls"])?;
             Ok(list.as_array().into_iter().flatten().find_map(|row| {
                 let found = row["statement"].as_str()?.contains(statement);

@@ -319,6 +319,49 @@ fn what_agents_write_stays_text_in_the_browser() -> Result<()> {
 }
 
 #[test]
+fn a_reviewer_sees_the_rows_before_they_stay() -> Result<()> {
+    let lab = Lab::current()?;
+    let browser = signed_in(&lab, "alice")?;
+    let email = "select string_agg(email, ' ' order by id) from customers where id in (31, 32)";
+    let before = lab.server(email)?;
+    let statement =
+        "update customers set email = 'c' || id || '@moved.example' where id in (31, 32);\n";
+    let waiting = lab.psql_started("operator", statement)?;
+    browser.reads("#waiting-list", "update customers")?;
+    open(&browser, "update customers")?;
+    browser.reads("#effect", "UPDATE 2")?;
+    ensure!(browser.has("#effect .before")? && browser.has("#effect .after")?);
+    browser.reads("#context", "/psql")?;
+    for (look, size, dark) in [
+        ("light", (1280, 860), false),
+        ("dark", (1280, 860), true),
+        ("phone", (390, 844), false),
+    ] {
+        browser.look(size, dark)?;
+        browser.picture(&format!("effect-{look}"))?;
+    }
+    ensure!(
+        lab.server(email)? == before,
+        "it stays before anybody approved"
+    );
+    browser.write("#justification", "both moved")?;
+    approve(&browser)?;
+    let said = finish(waiting)?;
+    ensure!(said.out.contains("UPDATE 2"), "{said:?}");
+    ensure!(lab.server(email)?.contains("c31@moved.example"));
+    let [one, other] = before.split(' ').collect::<Vec<_>>()[..] else {
+        anyhow::bail!("{before}");
+    };
+    lab.server(&format!(
+        "update customers set email = '{one}' where id = 31"
+    ))?;
+    lab.server(&format!(
+        "update customers set email = '{other}' where id = 32"
+    ))?;
+    Ok(())
+}
+
+#[test]
 fn policy_is_explained_to_a_workload_as_it_connected_last() -> Result<()> {
     let lab = Lab::current()?;
     let said = lab.psql("analyst", "select 1;\n")?;

@@ -1,4 +1,9 @@
 //! How long a held statement waits, what it survives, and who may decide it from where.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "how long a client waits is measured by the wall clock; the run says for how long"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -169,5 +174,74 @@ fn two_nodes_share_approvals_through_postgresql() -> Result<()> {
     ensure!(said.out.contains("DELETE 9"), "{said:?}");
     let used = lab.weir_json(&["approvals", "show", &id])?;
     ensure!(used["state"] == "used", "{used}");
+    Ok(())
+}
+
+fn contact(id: u32, to: &str) -> String {
+    format!("update customers set email = '{to}' where id = {id}")
+}
+
+fn contact_of(lab: &Lab, id: u32) -> Result<String> {
+    lab.server(&format!("select email from customers where id = {id}"))
+}
+
+#[test]
+fn an_approved_effect_is_what_was_shown() -> Result<()> {
+    let lab = Lab::current()?;
+    lab.sign_in("alice")?;
+    let before = contact_of(&lab, 21)?;
+    let waiting = lab.psql_started(
+        "operator",
+        &format!("{};\n", contact(21, "new@shop.example")),
+    )?;
+    let id = lab.held("update customers")?;
+    let row = lab.weir_json(&["approvals", "show", &id])?;
+    let changed = &row["effect"]["changed"][0];
+    ensure!(row["effect"]["tag"] == "UPDATE 1", "{row}");
+    ensure!(changed["table"] == "public.customers", "{row}");
+    ensure!(
+        changed["before"][0][0] == "21" && changed["after"][0][0] == "21",
+        "{row}"
+    );
+    // As the agent would see them: an address is masked, and so is what it becomes.
+    let shown = changed.to_string();
+    ensure!(
+        !shown.contains(&before) && !shown.contains("new@shop"),
+        "{shown}"
+    );
+    ensure!(
+        contact_of(&lab, 21)? == before,
+        "it stays before anybody approved"
+    );
+    let said = lab.weir(&["approvals", "approve", &id, "--justification", "e2e"])?;
+    ensure!(said.code == 0, "{said:?}");
+    let said = finish(waiting)?;
+    ensure!(said.out.contains("UPDATE 1"), "{said:?}");
+    ensure!(contact_of(&lab, 21)? == "new@shop.example");
+    lab.server(&contact(21, &before)).map(drop)
+}
+
+#[test]
+fn a_denied_effect_leaves_nothing_also_in_a_drivers_transaction() -> Result<()> {
+    let lab = Lab::current()?;
+    lab.sign_in("alice")?;
+    let before = contact_of(&lab, 22)?;
+    // psycopg begins a transaction by itself.
+    let script = format!(
+        "import psycopg\nwith psycopg.connect() as c:\n  try:\n    c.execute(\"{}\")\n  \
+         except psycopg.Error as e:\n    print(e.sqlstate)\n    c.rollback()\n  \
+         print('goes on', c.execute('select 1').fetchone())",
+        contact(22, "gone@shop.example")
+    );
+    let waiting = lab.python_started("operator", &script)?;
+    let id = lab.held("update customers")?;
+    let said = lab.weir(&["approvals", "deny", &id, "--justification", "the wrong row"])?;
+    ensure!(said.code == 0, "{said:?}");
+    let said = finish(waiting)?;
+    ensure!(
+        said.out.contains("42501") && said.out.contains("goes on (1,)"),
+        "{said:?}"
+    );
+    ensure!(contact_of(&lab, 22)? == before);
     Ok(())
 }

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
+use weir_model::effect::Effect;
 use weir_model::ident::ApprovalId;
 use weir_state::{
     ApprovalRow, ApprovalState, Decision, GrantAsk, GrantScope, Reviewer, StateError,
@@ -107,6 +108,7 @@ struct Detail {
     decided: String,
     stand: Stand,
     again: String,
+    effect: Option<Effect>,
 }
 
 /// One effect on one object.
@@ -319,6 +321,7 @@ fn describe(console: &Console, visit: &Visit, row: ApprovalRow) -> Detail {
         approver: row.approver,
         justification: row.justification,
         decided: row.decided_us.map(utc).unwrap_or_default(),
+        effect: row.new.effect,
         id,
     }
 }

@@ -9,7 +9,7 @@ use crate::outcome::{AtTimeout, Escalation, MaskKind, Span};
 use crate::rule::{BudgetDuty, Duty, HoldDuty};
 
 /// Annotations that policies may carry.
-pub(crate) const KNOWN: [&str; 13] = [
+pub(crate) const KNOWN: [&str; 14] = [
     "id",
     "reason",
     "advice",
@@ -20,13 +20,14 @@ pub(crate) const KNOWN: [&str; 13] = [
     "detect",
     "predicate",
     "approvals",
+    "approve",
     "expires",
     "escalate",
     "timeout",
 ];
 
 /// Those that say something about a hold.
-const OF_HOLDS: [&str; 4] = ["approvals", "expires", "escalate", "timeout"];
+const OF_HOLDS: [&str; 5] = ["approvals", "approve", "expires", "escalate", "timeout"];
 
 /// People that one hold may ask for.
 const APPROVALS_MAX: u32 = 10;
@@ -93,6 +94,11 @@ fn hold(
         Some("end-session") => AtTimeout::EndSession,
         Some(_) => return Err("@timeout is deny or end-session".to_owned()),
     };
+    let effect = match policy.annotation("approve") {
+        None | Some("statement") => false,
+        Some("effect") => true,
+        Some(_) => return Err("@approve is statement or effect".to_owned()),
+    };
     if let (Some(escalation), Some(expires_s)) = (&escalation, expires_s)
         && escalation.after_s >= expires_s
     {
@@ -104,6 +110,7 @@ fn hold(
         expires_s,
         escalation,
         at_timeout,
+        effect,
     })
 }
 

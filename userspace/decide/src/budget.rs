@@ -93,9 +93,12 @@ fn micros(seconds: u64) -> u64 {
     seconds.saturating_mul(1_000_000)
 }
 
+/// By principal and rule.
+type ByPrincipal = HashMap<(Arc<str>, Arc<str>), Shared>;
+
 /// What principals used at one target, for budgets that begin anew.
 #[derive(Clone, Default)]
-pub struct Budgets(Arc<Mutex<HashMap<(Arc<str>, Arc<str>), Shared>>>);
+pub struct Budgets(Arc<Mutex<ByPrincipal>>);
 
 impl fmt::Debug for Budgets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

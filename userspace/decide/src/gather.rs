@@ -130,5 +130,6 @@ pub(crate) fn needed(open: &[&HoldRule]) -> HoldNeeded {
             .map(|duty| duty.at_timeout)
             .max()
             .unwrap_or(AtTimeout::Deny),
+        effect: duties().any(|duty| duty.effect),
     }
 }

@@ -193,6 +193,10 @@ pub struct HoldNeeded {
     pub escalation: Option<Escalation>,
     #[serde(default)]
     pub at_timeout: AtTimeout,
+    /// What is approved is the effect: it runs where it can be taken back, is shown, and stays or
+    /// not by the decision.
+    #[serde(default)]
+    pub effect: bool,
 }
 
 const fn one() -> u32 {

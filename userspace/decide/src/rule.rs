@@ -41,6 +41,8 @@ pub(crate) struct HoldDuty {
     pub(crate) expires_s: Option<u32>,
     pub(crate) escalation: Option<crate::outcome::Escalation>,
     pub(crate) at_timeout: crate::outcome::AtTimeout,
+    /// Reviewers are shown what it did, before that stays.
+    pub(crate) effect: bool,
 }
 
 /// A rule's texts for people.

@@ -21,7 +21,7 @@ const OPEN_MAX: usize = 65_536;
 pub struct Governor {
     session: SessionId,
     context: Arc<FactContext>,
-    bound: Box<Bound>,
+    pub(crate) bound: Box<Bound>,
     last_seq: u32,
     /// The protocol's code for a refusal, as the client sees it.
     refused_status: &'static str,
@@ -305,12 +305,24 @@ impl Governor {
         self.open.len() < OPEN_MAX
     }
 
-    fn next_fact(&mut self, kind: FactKind, now: Now) -> Fact {
+    pub(crate) fn next_fact(&mut self, kind: FactKind, now: Now) -> Fact {
         self.last_seq += 1;
         Fact::new(Arc::clone(&self.context), kind, self.last_seq, now.wall_us)
     }
 
-    fn request_fact(&mut self, request: &Request, now: Now) -> Fact {
+    pub(crate) fn note_fact(&mut self, fact: Fact) {
+        self.facts.push(fact);
+    }
+
+    /// It runs from now on, under nobody's approval yet. Budgets are charged for what the agent gets.
+    pub(crate) fn begun(&mut self, permit: &Permit, now: Now) {
+        self.opened(permit, now.mono_us, 0);
+        if let Some(open) = self.open.back_mut() {
+            (open.approval, open.charged) = (None, None);
+        }
+    }
+
+    pub(crate) fn request_fact(&mut self, request: &Request, now: Now) -> Fact {
         let mut fact = self.next_fact(FactKind::Request, now);
         fact.statement = Arc::clone(&request.statement);
         fact.parameters.clone_from(&request.parameters);

@@ -11,6 +11,7 @@
 )]
 
 mod bytes;
+mod effect;
 mod gate;
 mod governor;
 mod output;

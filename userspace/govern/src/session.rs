@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ::bytes::BytesMut;
 use weir_decide::{Bound, HoldNeeded};
+use weir_model::effect::Effect;
 use weir_model::fact::{Fact, FactContext};
 use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
@@ -215,6 +216,8 @@ pub struct HoldRequest {
     pub shape: u64,
     /// The hold keeps locks of an open transaction, so its own, shorter limit applies.
     pub in_transaction: bool,
+    /// What it did so far, where that is what is approved.
+    pub effect: Option<Effect>,
 }
 
 /// The key with which a client cancels a session: what we handed out, never the server's.

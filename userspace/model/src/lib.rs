@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod asked;
+pub mod effect;
 pub mod fact;
 pub mod fault;
 pub mod fixed;

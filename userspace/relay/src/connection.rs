@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, Sleep};
 use weir_decide::PolicySet;
@@ -364,6 +365,11 @@ impl Connection {
     async fn linger(&mut self) {
         if self.flush_client().await.is_err() {
             tracing::debug!(session = %self.id, "the agent did not take the last bytes");
+        } else if matches!(self.client, Stream::Tls(_)) {
+            // Without a word of TLS the end is an error to the client (RFC 8446, section 6.1): libpq
+            // says so of each cancel request.
+            let said = tokio::time::timeout(LINGER_MAX, self.client.shutdown()).await;
+            tracing::trace!(session = %self.id, ?said, "end of TLS");
         }
         if let Some(server) = &mut self.server {
             let out = &mut self.server_out;

@@ -172,6 +172,13 @@ impl FlowGate {
                 }
             },
             Ruling::Denial(refusal) => Err(Blocked::Refused(refusal)),
+            Ruling::Hold(hold) if hold.needed.effect => {
+                let why = "the policy approves effects, and those of this protocol cannot be shown";
+                let now = weir_clock::now();
+                let refusal = self.governor.borrow_mut().unshowable(&hold, why, now);
+                self.record_lazily();
+                Err(Blocked::Refused(refusal))
+            }
             Ruling::Hold(hold) => Ok(Settled::Held(hold)),
         }
     }
@@ -272,6 +279,7 @@ fn hold_request(hold: &Hold, target: &Arc<str>) -> HoldRequest {
             .collect(),
         shape: hold.request.shape,
         in_transaction: false,
+        effect: None,
     }
 }
 

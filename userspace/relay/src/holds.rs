@@ -217,7 +217,9 @@ pub(crate) fn new_approval(
             AtTimeout::EndSession => TimeoutAction::EndSession,
         },
         shape: request.shape,
-        exact: is_exact(request),
+        // What was approved is what it did then: that is worth nothing for another run.
+        exact: request.effect.is_none() && is_exact(request),
+        effect: request.effect.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is known of a held request.
 
+use weir_model::effect::Effect;
 use weir_model::ident::{ApprovalId, SessionId};
 
 use crate::grant::GrantAsk;
@@ -41,6 +42,8 @@ pub struct NewApproval {
     /// Whether statement, parameters and accesses say all that there is: an equal text is then an
     /// equal request.
     pub exact: bool,
+    /// What it did so far, where that is what is approved.
+    pub effect: Option<Effect>,
 }
 
 /// What becomes of a request that nobody decided.

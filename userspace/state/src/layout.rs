@@ -5,7 +5,7 @@ use crate::error::StateError;
 use crate::revocation;
 
 /// Version of the tables.
-const LAYOUT: i64 = 3;
+const LAYOUT: i64 = 4;
 
 const APPROVALS: &str = "
 create table approvals (
@@ -56,6 +56,9 @@ create table owners (
 ) strict;
 ";
 
+/// What a write did whose effect is approved.
+const EFFECTS: &str = "alter table approvals add column effect text not null default '';";
+
 /// Makes what is missing.
 pub(crate) fn lay_out(db: &mut Db) -> Result<(), StateError> {
     db.transaction(|db| {
@@ -69,8 +72,11 @@ pub(crate) fn lay_out(db: &mut Db) -> Result<(), StateError> {
         if have < 2 {
             make(db, revocation::TABLE)?;
         }
-        if have < LAYOUT {
+        if have < 3 {
             make(db, GRANTS)?;
+        }
+        if have < LAYOUT {
+            make(db, EFFECTS)?;
             set_layout(db)?;
         }
         Ok(())

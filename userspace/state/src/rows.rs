@@ -1,5 +1,6 @@
 //! Approvals as rows.
 
+use weir_model::effect::Effect;
 use weir_model::ident::{ApprovalId, SessionId};
 
 use crate::approval::{ApprovalRow, ApprovalState, NewApproval, TimeoutAction, Vote};
@@ -10,7 +11,7 @@ use crate::grant::{GrantAsk, GrantScope};
 pub(crate) const COLUMNS: &str = "id, created_us, expires_us, session, seq, tenant, principal, \
     application, on_behalf_of, workload, target, database, statement, parameters, accesses, \
     process, rules, groups, reason, approvals, escalate_us, escalate_groups, at_timeout, shape, \
-    exact, owner, state, decided_us, approver, justification";
+    exact, owner, state, decided_us, approver, justification, effect";
 
 pub(crate) fn insert(
     db: &mut Db,
@@ -21,8 +22,8 @@ pub(crate) fn insert(
     let sql = "insert into approvals (id, created_us, expires_us, session, seq, tenant, \
         principal, application, on_behalf_of, workload, target, database, statement, parameters, \
         accesses, process, rules, groups, reason, approvals, escalate_us, escalate_groups, \
-        at_timeout, shape, exact, owner, state) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-        ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, 'pending')";
+        at_timeout, shape, exact, owner, effect, state) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+        ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, 'pending')";
     let values = [
         id.to_string().into(),
         new.created_us.into(),
@@ -50,9 +51,28 @@ pub(crate) fn insert(
         shape_text(new.shape).into(),
         i64::from(new.exact).into(),
         owner.into(),
+        effect_text(new.effect.as_ref())?.into(),
     ];
     db.execute("insert a held request", sql, &values)?;
     Ok(())
+}
+
+/// Empty for none.
+fn effect_text(effect: Option<&Effect>) -> Result<String, StateError> {
+    effect.map_or_else(
+        || Ok(String::new()),
+        |effect| serde_json::to_string(effect).map_err(|_error| StateError::Corrupt("effect")),
+    )
+}
+
+fn effect(text: &str) -> Result<Option<Effect>, StateError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let effect = serde_json::from_str(text);
+    effect
+        .map(Some)
+        .map_err(|_error| StateError::Corrupt("effect"))
 }
 
 /// A shape in its cell; empty for none, since 64 bits do not fit a signed number.
@@ -143,6 +163,7 @@ fn from_row(db: &mut Db, row: &Cells) -> Result<ApprovalRow, StateError> {
             text => u64::from_str_radix(text, 16).map_err(|_error| StateError::Corrupt("shape"))?,
         },
         exact: row.integer(24)? != 0,
+        effect: effect(&row.text(30)?)?,
     };
     Ok(ApprovalRow {
         id,

@@ -52,6 +52,7 @@ fn new(groups: &[&str]) -> NewApproval {
         at_timeout: TimeoutAction::Deny,
         shape: 0xfeed,
         exact: true,
+        effect: None,
     }
 }
 

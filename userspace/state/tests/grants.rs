@@ -63,6 +63,7 @@ fn asked() -> NewApproval {
         at_timeout: TimeoutAction::Deny,
         shape: 0xfeed,
         exact: true,
+        effect: None,
     }
 }
 
@@ -208,6 +209,7 @@ fn attack_an_approval_of_statement_a_is_not_used_for_b() {
         // The same text that is not all there is: a secret that the record leaves out.
         let unclear = NewApproval {
             exact: false,
+            effect: None,
             shape: 0,
             ..asked()
         };

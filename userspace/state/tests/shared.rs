@@ -163,6 +163,7 @@ fn asked(session: u128) -> NewApproval {
         // Greater than a signed number holds.
         shape: u64::MAX - 5,
         exact: true,
+        effect: None,
     }
 }
 

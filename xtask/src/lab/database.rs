@@ -19,18 +19,18 @@ use crate::{place, run};
 /// The system user that runs the server; PostgreSQL refuses root.
 const OWNER: &str = "postgres";
 
-/// Initialises, starts and fills the server.
+/// Initialises, starts and fills the server, whose socket is for nodes that keep approvals there, too.
 pub(crate) fn start(lab: &mut Lab) -> Result<()> {
     let owner = User::from_name(OWNER)
         .context("looking up the user postgres")?
         .context("no user postgres (package postgresql)")?;
     let binaries = binaries()?;
     let data = lab.state_dir.join("postgres");
-    for folder in [&data, &lab.database.socket_dir] {
+    for (folder, mode) in [(&data, 0o700), (&lab.database.socket_dir, 0o711)] {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         chown(folder, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
             .with_context(|| format!("owning {}", folder.display()))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode))
             .with_context(|| format!("protecting {}", folder.display()))?;
     }
     let as_owner = [

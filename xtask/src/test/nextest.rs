@@ -11,7 +11,7 @@ use crate::say::Step;
 use crate::{place, run};
 
 /// One set of packages in every tier, so that cargo builds once.
-pub(super) const PACKAGES: [&str; 5] = [
+pub(crate) const PACKAGES: [&str; 5] = [
     "--workspace",
     "--exclude",
     "weir-programs",

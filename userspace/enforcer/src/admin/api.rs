@@ -1,6 +1,7 @@
 //! What goes over the admin socket, as JSON.
 
 use serde::{Deserialize, Serialize};
+use weir_model::effect::Effect;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ErrorBody {
@@ -47,6 +48,9 @@ pub(crate) struct Approval {
     /// Different people who have to approve, and who has so far.
     pub(crate) approvals: u32,
     pub(crate) approved_by: Vec<String>,
+    /// What it did, in a transaction that the decision ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) effect: Option<Effect>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -165,6 +165,7 @@ pub(super) fn describe(row: ApprovalRow) -> api::Approval {
         justification: row.justification,
         approvals: row.new.approvals,
         approved_by: row.votes.into_iter().map(|vote| vote.name).collect(),
+        effect: row.new.effect,
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use weir_model::effect::Effect;
 
 use super::ConfigArg;
 use crate::admin::api::{Approval, DecideBody, GrantBody};
@@ -226,6 +227,36 @@ fn print_row(row: &Approval) {
     if !row.parameters.is_empty() {
         output::line("parameters");
         output::line(&row.parameters);
+    }
+    if let Some(effect) = &row.effect {
+        print_effect(effect);
+    }
+}
+
+/// Rows as JSON: what an agent or a table holds never reaches the terminal as it is.
+fn print_effect(effect: &Effect) {
+    output::line(&format!(
+        "effect        {}, undone unless approved; values as the agent would see them",
+        effect.tag
+    ));
+    for changed in &effect.changed {
+        if changed.withheld {
+            output::line(&format!("  {}: rows are not shown", changed.table));
+            continue;
+        }
+        output::line(&format!(
+            "  {} ({})",
+            changed.table,
+            changed.columns.join(", ")
+        ));
+        for (sign, rows) in [("-", &changed.before), ("+", &changed.after)] {
+            for row in rows {
+                output::line(&format!("  {sign} {}", serde_json::json!(row)));
+            }
+        }
+        if changed.more {
+            output::line("  …");
+        }
     }
 }
 

@@ -204,6 +204,7 @@ impl World {
             at_timeout: weir_state::TimeoutAction::Deny,
             shape: 0,
             exact: true,
+            effect: None,
         };
         self.state.create(new).await.unwrap().to_string()
     }

@@ -38,7 +38,8 @@ impl PostgresSession {
             | Expect::HiddenError
             | Expect::HiddenQueryError(_)
             | Expect::Probe(_)
-            | Expect::Doubt(_) => false,
+            | Expect::Doubt(_)
+            | Expect::Effect(_) => false,
         };
         let staged = self.staged.iter().flat_map(|staged| match staged {
             Staged::Forward { expect, .. } | Staged::Own { expect, .. } => expect.as_slice(),

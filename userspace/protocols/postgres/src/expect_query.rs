@@ -34,7 +34,12 @@ pub(crate) struct Held {
 
 pub(crate) enum Then {
     Query(QueryJob),
-    Execute { portal: String, frame: Bytes },
+    Execute {
+        portal: String,
+        frame: Bytes,
+    },
+    /// It ran, in a transaction that waits.
+    Effect,
 }
 
 /// A simple query being decided, statement by statement.
@@ -237,7 +242,7 @@ impl PostgresSession {
         }
     }
 
-    fn understand_with(
+    pub(crate) fn understand_with(
         &self,
         text: &str,
         catalog: &Catalog,
@@ -367,7 +372,7 @@ impl PostgresSession {
                     self.not_run(&job, now);
                     return self.refuse_query(bytes);
                 }
-                Some(Ruling::Hold(hold)) => return self.hold(*hold, Then::Query(job)),
+                Some(Ruling::Hold(hold)) => return self.hold(*hold, Then::Query(job), now),
             }
         }
         self.forward_query(job);

@@ -310,7 +310,7 @@ impl PostgresSession {
                     portal: name.to_owned(),
                     frame: frame.whole.clone(),
                 };
-                self.hold(*hold, then);
+                self.hold(*hold, then, now);
             }
         }
     }

@@ -119,7 +119,8 @@ impl PostgresSession {
             | Expect::Sync
             | Expect::HiddenError
             | Expect::HiddenQueryError(_)
-            | Expect::Probe(_) => {}
+            | Expect::Probe(_)
+            | Expect::Effect(_) => {}
         }
     }
 

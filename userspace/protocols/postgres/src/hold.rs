@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use weir_govern::{
     CloseReason, Governor, Hold, HoldRequest, Output, OwnToClient, OwnToServer, Ruling, Verdict,
 };
+use weir_model::effect::Effect;
 use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
 
@@ -16,7 +17,15 @@ use crate::wire;
 use crate::wire::backend::{ErrorText, put_notice};
 
 impl PostgresSession {
-    pub(crate) fn hold(&mut self, hold: Hold, then: Then) {
+    pub(crate) fn hold(&mut self, hold: Hold, then: Then, now: Now) {
+        if hold.needed.effect {
+            self.show_effect(hold, then, now);
+        } else {
+            self.ask_for_approval(hold, then, None);
+        }
+    }
+
+    pub(crate) fn ask_for_approval(&mut self, hold: Hold, then: Then, effect: Option<Effect>) {
         let request = HoldRequest {
             seq: hold.seq,
             needed: hold.needed.clone(),
@@ -32,6 +41,7 @@ impl PostgresSession {
                 .collect(),
             shape: hold.request.shape,
             in_transaction: self.transaction == b'T',
+            effect,
         };
         self.held = Some(Box::new(Held {
             hold,
@@ -106,6 +116,7 @@ impl PostgresSession {
         };
         let ruling = Governor::resolve(governor, held.hold, verdict, now);
         match (ruling, held.then) {
+            (ruling, Then::Effect) => self.effect_settled(ruling, now),
             (Ruling::Permit(permit), Then::Query(mut job)) => {
                 job.permits.push(permit);
                 self.go_on(job, now);
@@ -119,7 +130,7 @@ impl PostgresSession {
                 self.refuse_query(bytes);
             }
             (Ruling::Denial(refusal), Then::Execute { .. }) => self.deny_extended(&refusal),
-            (Ruling::Hold(hold), then) => self.hold(*hold, then),
+            (Ruling::Hold(hold), then) => self.hold(*hold, then, now),
         }
     }
 
@@ -155,6 +166,7 @@ impl PostgresSession {
                     self.refuse_query(bytes);
                 }
                 Then::Execute { .. } => self.refuse_extended(bytes),
+                Then::Effect => self.effect_cancelled(bytes),
             }
             return;
         }

@@ -8,6 +8,7 @@
 pub mod catalog;
 mod copy_out;
 mod doubt;
+mod effect;
 mod expect_copy;
 mod expect_login;
 mod expect_names;

@@ -17,6 +17,7 @@ use weir_spool::Receipt;
 
 use crate::copy_out::CopyOut;
 use crate::doubt::Doubt;
+use crate::effect::Asked;
 use crate::objects::{Prepared, Undo};
 use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
 use crate::probe::Probe;
@@ -184,6 +185,8 @@ pub(crate) enum Expect {
     Probe(Box<Probe>),
     /// A text that the server may refuse; otherwise it is refused here.
     Doubt(Box<Doubt>),
+    /// Questions of our own around a write whose effect is approved.
+    Effect(Box<Asked>),
 }
 
 impl PostgresSession {
@@ -327,7 +330,7 @@ impl PostgresSession {
 
     fn server_frame(&mut self, frame: &Frame, now: Now) {
         self.first_byte(now);
-        if self.probe_frame(frame, now) {
+        if self.probe_frame(frame, now) || self.effect_frame(frame, now) {
             return;
         }
         match frame.tag {
@@ -410,7 +413,7 @@ impl PostgresSession {
         match self.expected.pop_front() {
             Some(Expect::Sync | Expect::QueryEnd) => {
                 self.batches_done += 1;
-                if self.fails_transaction(status) {
+                if self.effect_ran(status) || self.fails_transaction(status) {
                     return;
                 }
                 self.batch_ended(status);
@@ -434,7 +437,7 @@ impl PostgresSession {
         }
     }
 
-    fn batch_ended(&mut self, status: u8) {
+    pub(crate) fn batch_ended(&mut self, status: u8) {
         let failed = self.transaction == b'E';
         self.transaction = status;
         if status == b'I' {
@@ -599,6 +602,7 @@ impl PostgresSession {
 
     /// CommandComplete, EmptyQueryResponse, PortalSuspended.
     fn complete(&mut self, frame: &Frame, now: Now) {
+        self.effect_tag(frame);
         match self.expected.pop_front() {
             Some(Expect::Statement(running) | Expect::Execute(running)) => {
                 if running.kind == Flow::CopyIn {
@@ -652,7 +656,7 @@ impl PostgresSession {
 }
 
 /// One cell of a DataRow.
-fn put_cell(out: &mut BytesMut, value: Option<&[u8]>) {
+pub(crate) fn put_cell(out: &mut BytesMut, value: Option<&[u8]>) {
     match value {
         None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
         Some(bytes) => {

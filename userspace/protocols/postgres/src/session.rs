@@ -21,6 +21,7 @@ use weir_model::time::Now;
 use weir_spool::Receipt;
 
 use crate::catalog::Catalog;
+use crate::effect::Effect;
 use crate::expect_login::Login;
 use crate::expect_query::Held;
 use crate::objects::{Opened, Prepared};
@@ -155,6 +156,10 @@ pub struct PostgresSession {
     /// Whether policy masks any column of this catalog; `None` until it was looked at.
     pub(crate) masks_here: Option<bool>,
     pub(crate) held: Option<Box<Held>>,
+    /// A write that runs, or waits, in a transaction that an approval ends.
+    pub(crate) effect: Option<Box<Effect>>,
+    /// It has run: what it did is looked at next.
+    pub(crate) effect_looks: bool,
     /// After a refusal in the extended protocol, until the client's `Sync`.
     pub(crate) skipping: bool,
     /// The frame at the front waits until the server has answered everything.
@@ -223,6 +228,8 @@ impl PostgresSession {
             early_syncs: 0,
             masks_here: None,
             held: None,
+            effect: None,
+            effect_looks: false,
             skipping: false,
             waits_idle: false,
             waits_copy: false,
@@ -363,7 +370,14 @@ impl Session for PostgresSession {
     fn handle_server(&mut self, input: &mut BytesMut, now: Now) {
         match &self.state {
             State::Login(_) => self.login_frames(input, now),
-            State::FirstCatalog | State::Query => self.server_frames(input, now),
+            State::FirstCatalog | State::Query => {
+                let mark = self.keeps_back().then_some(self.outputs.len());
+                self.server_frames(input, now);
+                if let Some(mark) = mark {
+                    self.keep_back(mark);
+                    self.look_at_effect(now);
+                }
+            }
             State::Restored { .. } => {}
             State::Closed => input.clear(),
             State::Startup { .. }

@@ -396,7 +396,7 @@ impl Saver {
             Expect::Local(bytes) => SavedExpect::Local(bytes.to_vec()),
             Expect::HiddenError => SavedExpect::HiddenError,
             Expect::HiddenQueryError(bytes) => SavedExpect::HiddenQueryError(bytes.to_vec()),
-            Expect::Probe(_) | Expect::Doubt(_) => return None,
+            Expect::Probe(_) | Expect::Doubt(_) | Expect::Effect(_) => return None,
         })
     }
 }
@@ -417,6 +417,7 @@ fn saved_held(held: &Held) -> Option<SavedHeld> {
             portal: portal.clone(),
             frame: frame.to_vec(),
         },
+        Then::Effect => return None,
     };
     Some(SavedHeld {
         hold: held.hold.clone(),
@@ -434,7 +435,9 @@ impl PostgresSession {
             && !self.waiting
             && self.parked.is_none()
             && self.staged.is_empty()
-            && self.outputs.is_empty();
+            && self.outputs.is_empty()
+            // A transaction of ours waits at this process.
+            && self.effect.is_none();
         let governor = self
             .governor
             .as_ref()

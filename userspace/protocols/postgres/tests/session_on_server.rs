@@ -16,7 +16,7 @@ use bytes::{BufMut, BytesMut};
 use ed25519_dalek::SigningKey;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use weir_decide::{PolicySet, PolicySettings, PolicySource, TargetRef};
-use weir_govern::{CancelKey, Credential, Event, Governor, Output, Session, Verdict};
+use weir_govern::{CancelKey, Credential, Event, Governor, HoldRequest, Output, Session, Verdict};
 use weir_mask::{Detector, MaskKey, Patterns};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, EvidenceKind, Groups, Principal, PrincipalKind, SessionId};
@@ -43,6 +43,13 @@ const POLICIES: &str = r#"
     resource == Postgres::Table::"t/postgres/other/slow");
 @id("detect") @detect("all") forbid (principal, action == Postgres::Action::"readColumn",
     resource in Postgres::Table::"t/postgres/other/many");
+@id("mask-stock") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
+    resource == Postgres::Column::"t/postgres/shop/stock/ssn");
+@id("show") @hold("dba") @approve("effect") forbid (principal,
+    action in [Postgres::Action::"update", Postgres::Action::"insert"],
+    resource in Postgres::Schema::"t/postgres/shop");
+@id("hidden") forbid (principal, action == Postgres::Action::"readColumn",
+    resource in Postgres::Table::"t/postgres/shop/vault");
 "#;
 const SCHEMA: &str = "
 create table public.customers (id int primary key, name text, ssn text);
@@ -57,6 +64,16 @@ create table other.budgeted (n int);
 insert into other.budgeted select generate_series(1, 10);
 create table other.slow (n int);
 insert into other.slow values (1);
+create schema shop;
+create table shop.stock (id int primary key, item text, ssn text);
+insert into shop.stock select g, 'item ' || g, '900-11-2222' from generate_series(1, 30) g;
+create table shop.vault (id int primary key, word text);
+insert into shop.vault values (1, 'treasure');
+create table shop.watched (id int primary key);
+create function shop.noted() returns trigger language plpgsql as 'begin return new; end';
+create trigger noted before insert on shop.watched for each row execute function shop.noted();
+create table shop.parent (id int primary key);
+create table shop.child (id int references shop.parent on update cascade);
 ";
 
 struct Server {
@@ -299,6 +316,9 @@ struct Talk<'a> {
     holds: usize,
     /// What went to the server.
     sent: Vec<u8>,
+    /// The newest held request; decided by [`Talk::decide`] where `asks`.
+    held: Option<HoldRequest>,
+    asks: bool,
     closed: bool,
     clock: u64,
 }
@@ -353,6 +373,8 @@ impl<'a> Talk<'a> {
             facts: Vec::new(),
             holds: 0,
             sent: Vec::new(),
+            held: None,
+            asks: false,
             closed: false,
             clock: 1,
         }
@@ -421,11 +443,10 @@ impl<'a> Talk<'a> {
                     },
                     now,
                 );
-                let verdict = Verdict::Approved {
-                    approval,
-                    approver: "alice".to_owned(),
-                };
-                self.session.handle(Event::HoldEnded(verdict), now);
+                self.held = Some(*request);
+                if !self.asks {
+                    self.decided(true, now);
+                }
             }
             Output::Close(reason) => {
                 self.closed = true;
@@ -446,6 +467,28 @@ impl<'a> Talk<'a> {
             | Output::RegisterCancel(_)
             | Output::AskCancel(_) => {}
         }
+    }
+
+    fn decided(&mut self, approve: bool, now: Now) {
+        let approval = ApprovalId(self.holds as u128);
+        let approver = "alice".to_owned();
+        let verdict = if approve {
+            Verdict::Approved { approval, approver }
+        } else {
+            Verdict::Rejected {
+                approval,
+                approver,
+                justification: "no".to_owned(),
+            }
+        };
+        self.session.handle(Event::HoldEnded(verdict), now);
+    }
+
+    /// What the client gets behind a reviewer's word.
+    fn decide(&mut self, approve: bool) -> Vec<String> {
+        let now = self.now();
+        self.decided(approve, now);
+        self.exchange(b"", 1)
     }
 
     fn step(&mut self) {
@@ -620,6 +663,8 @@ fn server(name: &str) -> Server {
 mod cases;
 #[path = "session_on_server/defects.rs"]
 mod defects;
+#[path = "session_on_server/effects.rs"]
+mod effects;
 #[path = "session_on_server/own_names.rs"]
 mod own_names;
 #[path = "session_on_server/scram.rs"]

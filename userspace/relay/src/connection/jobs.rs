@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 use weir_govern::{
     CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Presented,
@@ -165,6 +165,10 @@ impl Connection {
                     if sent.is_err() {
                         tracing::warn!("a cancel request was not taken by the server");
                     }
+                    // The server closes once it has read it. Closing first, with something of TLS
+                    // unread, would be a reset, which may overtake the request.
+                    let mut rest = [0; 1024];
+                    while matches!(stream.read(&mut rest).await, Ok(count) if count > 0) {}
                 }
                 Err(error) => tracing::warn!(%error, "a cancel request could not be sent"),
             }

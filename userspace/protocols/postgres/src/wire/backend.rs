@@ -119,6 +119,21 @@ pub fn error_fields(frame: &Frame) -> Result<Vec<(u8, String)>, WireError> {
     Ok(fields)
 }
 
+/// The tag of a `CommandComplete`; empty when it cannot be read.
+#[must_use]
+pub fn command_tag(frame: &Frame) -> String {
+    let tag = Reader::new(frame.body()).cstr_lossy();
+    tag.unwrap_or_default()
+}
+
+/// SQLSTATE of an error; that of an internal one when it has none.
+#[must_use]
+pub fn sqlstate(frame: &Frame) -> String {
+    let fields = error_fields(frame).unwrap_or_default();
+    let code = fields.into_iter().find(|(field, _)| *field == b'C');
+    code.map_or_else(|| "XX000".to_owned(), |(_, code)| code)
+}
+
 /// Cells of a `DataRow`, in order.
 ///
 /// # Errors

@@ -535,3 +535,34 @@ fn an_error_in_a_transaction_and_its_rollback_leave_a_usable_session() {
         "{seen:?}"
     );
 }
+
+#[test]
+fn a_held_statement_waits_thirty_minutes_and_runs_then() {
+    let server = server("patient");
+    let mut talk = Talk::open(&server);
+    talk.asks = true;
+    let message = frame(b'Q', b"delete from customers where id = 1\0");
+    let seen = talk.until(&message, |lines| {
+        lines.iter().any(|line| line.starts_with("N "))
+    });
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    for _minute in 0..30 {
+        talk.clock += 60_000_000;
+        // Nothing of ours runs out, and the client is neither answered nor read from.
+        assert!(talk.session.poll_timeout().is_none());
+        assert!(!talk.session.wants_client());
+        talk.seen.clear();
+        talk.step();
+        assert!(talk.seen.is_empty(), "{:?}", lines(&talk.seen));
+    }
+    let seen = talk.decide(true);
+    assert!(
+        seen.iter().any(|line| line.contains("C DELETE 1")),
+        "{seen:?}"
+    );
+    let held = talk
+        .facts
+        .iter()
+        .find(|fact| fact.kind == FactKind::Approval);
+    assert_eq!(held.map(|fact| fact.held_ms / 60_000), Some(30));
+}
