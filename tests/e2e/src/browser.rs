@@ -156,7 +156,19 @@ impl Browser {
     /// # Errors
     /// It cannot be loaded.
     pub fn go(&self, url: &str) -> Result<()> {
-        self.post("/url", &json!({ "url": url })).map(drop)
+        until(
+            "a page that no change of the network broke off",
+            SHOWN_WITHIN,
+            || {
+                let went = self.post("/url", &json!({ "url": url }));
+                let broken = |text: &str| text.contains("ERR_NETWORK_CHANGED");
+                match went {
+                    Err(error) if broken(&format!("{error:#}")) => Ok(None),
+                    Err(error) => Err(error),
+                    Ok(_) => Ok((!broken(&self.page().unwrap_or_default())).then_some(())),
+                }
+            },
+        )
     }
 
     /// Where the browser is.

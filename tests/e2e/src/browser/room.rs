@@ -14,6 +14,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::until;
+
 type Work = Box<dyn FnOnce() + Send>;
 
 const DOOR_OPENS_WITHIN: Duration = Duration::from_secs(10);
@@ -60,12 +62,22 @@ impl Room {
             "link set lo up",
             // A network of loopback alone is offline to a browser.
             "link add room0 type veth peer name room1",
+            // Nor may an address come later: a link-local one is announced once nobody objected.
+            "link set room0 addrgenmode none",
+            "link set room1 addrgenmode none",
             "link set room1 up",
             "link set room0 up",
             "address add 192.0.2.1/24 dev room0",
         ] {
             room.ip(arguments)?;
         }
+        // The kernel says up to a second later that a device is up.
+        until("the browser's network", DOOR_OPENS_WITHIN, || {
+            let show = || Command::new("ip").args(["-o", "link", "show"]).output();
+            let shown = room.inside(show)?.context("starting ip")?;
+            let links = String::from_utf8_lossy(&shown.stdout).into_owned();
+            Ok((links.matches("state UP").count() == 2).then_some(()))
+        })?;
         Ok(room)
     }
 
