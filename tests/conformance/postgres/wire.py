@@ -141,7 +141,7 @@ class Session:
 
 class Normal:
     """Makes messages of two runs comparable: numbers that the server gives to new objects become the order in
-    which they were first seen; process ids go."""
+    which they were first seen; process ids and the time that work took go."""
 
     FIRST_OWN_OID = 16384
 
@@ -160,7 +160,9 @@ class Normal:
             count = struct.unpack("!H", body[:2])[0]
             return tag, [self.oid(number) for number in struct.unpack(f"!{count}I", body[2:])]
         if tag in "EN" and tag:
-            return tag, {part[:1].decode(): part[1:].decode("utf8", "replace") for part in body.split(b"\0") if part}
+            parts = {part[:1].decode(): part[1:].decode("utf8", "replace") for part in body.split(b"\0") if part}
+            # How long the server's work took, as VERBOSE says it.
+            return tag, {field: re.sub(r"\b\d+\.\d+ s\b", "n s", text) for field, text in parts.items()}
         if tag == "A":
             return tag, body[4:].decode("utf8", "replace")
         if tag == "K":

@@ -95,11 +95,16 @@ fn docker_containers_are_governed_by_label_image_and_name() -> Result<()> {
         served,
     )?;
 
-    // From now on the runtime's news are followed: it is known before its first instruction.
+    // From now on the runtime's news are followed: it is known before its first instruction. While
+    // the kernel takes the network of the container before apart, no device can be guarded (that
+    // takes the same lock), and a connect that does not wait is refused; never is it direct.
+    let mut at_once = 0;
     for number in 0..IMMEDIATE {
         let said = scene.client(&docker, &agent)?;
-        ensure!(served(&said), "container {number}: {said:?}");
+        ensure!(served(&said) || refused(&said), "container {number}: {said:?}");
+        at_once += usize::from(served(&said));
     }
+    ensure!(at_once > 0, "none was served at once");
     let nobody = scene.client(&docker, &["--label", "app=other"])?;
     ensure!(
         reached_directly(&nobody),
@@ -108,8 +113,7 @@ fn docker_containers_are_governed_by_label_image_and_name() -> Result<()> {
 
     docker.good(&["tag", "host-usr:1", "agent:7"])?;
     docker.image = "agent:7";
-    let by_image = scene.client(&docker, &[])?;
-    ensure!(served(&by_image), "by its image: {by_image:?}");
+    comes("by its image", || scene.client(&docker, &[]), served)?;
     docker.image = "host-usr:1";
     by_name(&scene, &docker)?;
     let disputed = scene.client(&docker, &["--label", "app=docked", "--name", "docked"])?;
