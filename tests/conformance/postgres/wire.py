@@ -5,6 +5,7 @@ runs wherever an agent runs.
 """
 
 import os
+import re
 import select
 import socket
 import struct

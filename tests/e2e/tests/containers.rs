@@ -101,7 +101,10 @@ fn docker_containers_are_governed_by_label_image_and_name() -> Result<()> {
     let mut at_once = 0;
     for number in 0..IMMEDIATE {
         let said = scene.client(&docker, &agent)?;
-        ensure!(served(&said) || refused(&said), "container {number}: {said:?}");
+        ensure!(
+            served(&said) || refused(&said),
+            "container {number}: {said:?}"
+        );
         at_once += usize::from(served(&said));
     }
     ensure!(at_once > 0, "none was served at once");
