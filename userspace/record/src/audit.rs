@@ -15,6 +15,8 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::Serialize;
 use weir_spool::SegmentId;
 
+use crate::hex::unhex;
+
 pub use self::files::{node_id, verify_files};
 pub use self::store::{Scope, SessionProof, verify_session, verify_store};
 
@@ -103,15 +105,4 @@ pub fn signing_key(key_file: &Path) -> std::io::Result<SigningKey> {
 
 fn name(id: SegmentId) -> String {
     format!("{}-{}-{}", id.epoch, id.lane, id.number)
-}
-
-pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut out = [0; N];
-    if text.len() != N * 2 {
-        return None;
-    }
-    for (index, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(out)
 }

@@ -7,6 +7,9 @@
 //! which columns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -14,6 +17,8 @@ use serde_json::Value;
 use weir_spool::end_is_signed;
 
 use crate::audit::{Report, Verdict};
+use crate::fields::number;
+use crate::hex::{hex, unhex};
 
 /// Bytes of one bundle.
 const BUNDLE_BYTES_MAX: usize = 1024 * 1024 * 1024;
@@ -88,10 +93,6 @@ fn digest(bytes: &[u8], digits: usize) -> String {
     text
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Of a line of JSON; `None` when it is no object.
 fn print_of(line: &str) -> Option<(Print, BTreeMap<String, Value>)> {
     let fact: BTreeMap<String, Value> = serde_json::from_str(line).ok()?;
@@ -99,20 +100,11 @@ fn print_of(line: &str) -> Option<(Print, BTreeMap<String, Value>)> {
         .values()
         .map(|value| digest(value.to_string().as_bytes(), COLUMN_DIGITS));
     let print = Print {
-        seq: number(&fact, "seq"),
+        seq: number(fact.get("seq")),
         line: digest(line.as_bytes(), 32),
         columns: columns.collect(),
     };
     Some((print, fact))
-}
-
-fn number(fact: &BTreeMap<String, Value>, name: &str) -> u64 {
-    let value = fact.get(name);
-    let text = value.and_then(Value::as_str);
-    value
-        .and_then(Value::as_u64)
-        .or_else(|| text.and_then(|text| text.parse().ok()))
-        .unwrap_or_default()
 }
 
 fn signed(head: &str, facts: &[Print]) -> Vec<u8> {
@@ -209,14 +201,26 @@ impl Proof {
     }
 }
 
+/// A bundle's text.
+///
+/// # Errors
+/// The file cannot be read, or is larger than a bundle may be (1 GiB).
+pub fn read(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let limit = BUNDLE_BYTES_MAX as u64;
+    File::open(file)?
+        .take(limit + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(std::io::Error::other("it is larger than 1 GiB"));
+    }
+    Ok(text)
+}
+
 /// Verifies a bundle by the node's public key; input is untrusted.
 #[must_use]
 pub fn verify(text: &str, key: &VerifyingKey) -> Proof {
     let mut proof = Proof::default();
-    if text.len() > BUNDLE_BYTES_MAX {
-        proof.say("the bundle is larger than 1 GiB");
-        return proof;
-    }
     let mut lines: Vec<&str> = text.lines().collect();
     let end = lines
         .pop()
@@ -246,7 +250,7 @@ pub fn verify(text: &str, key: &VerifyingKey) -> Proof {
 }
 
 fn is_signed(end: &End, key: &VerifyingKey) -> bool {
-    let Some(signature) = crate::audit::unhex::<64>(&end.signature) else {
+    let Some(signature) = unhex::<64>(&end.signature) else {
         return false;
     };
     let message = signed(&end.head, &end.facts);
@@ -331,8 +335,8 @@ fn anchored(proof: &mut Proof, head: &Head, facts: &[&str], key: &VerifyingKey) 
     }
     let mut good = Vec::new();
     for anchor in &head.anchors {
-        let hash = crate::audit::unhex::<32>(&anchor.hash);
-        let signature = crate::audit::unhex::<64>(&anchor.signature);
+        let hash = unhex::<32>(&anchor.hash);
+        let signature = unhex::<64>(&anchor.signature);
         match (hash, signature) {
             (Some(hash), Some(signature))
                 if end_is_signed(anchor.facts, &hash, &signature, key) =>
@@ -350,9 +354,9 @@ fn anchored(proof: &mut Proof, head: &Head, facts: &[&str], key: &VerifyingKey) 
             continue;
         };
         let proven = good.iter().any(|anchor| {
-            u64::from(anchor.epoch) == number(&fact, "epoch")
-                && anchor.segment() == number(&fact, "segment")
-                && u64::from(anchor.facts) >= number(&fact, "position")
+            u64::from(anchor.epoch) == number(fact.get("epoch"))
+                && anchor.segment() == number(fact.get("segment"))
+                && u64::from(anchor.facts) >= number(fact.get("position"))
         });
         proof.unproven += usize::from(!proven);
     }

@@ -7,6 +7,8 @@ pub mod audit;
 pub mod bundle;
 mod directory;
 pub mod export;
+mod fields;
+mod hex;
 mod journal;
 pub mod migrate;
 pub mod ocsf;

@@ -3,30 +3,14 @@
 //! Source: <https://schema.ocsf.io/1.3.0>, classes Datastore Activity (6005), API Activity (6003) and SSH Activity
 //! (4007), profiles Host and Security Control. What the schema has no place for stands in `unmapped`.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
+use time::{Date, Month, PrimitiveDateTime, Time};
+
+use crate::fields::{number, text, texts};
 
 const VERSION: &str = "1.3.0";
-
-fn text<'a>(fact: &'a Value, name: &str) -> &'a str {
-    fact.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(fact: &Value, name: &str) -> u64 {
-    let value = fact.get(name);
-    let text = value.and_then(Value::as_str);
-    value
-        .and_then(Value::as_u64)
-        .or_else(|| text.and_then(|text| text.parse().ok()))
-        .unwrap_or_default()
-}
-
-fn texts<'a>(fact: &'a Value, name: &str) -> Vec<&'a str> {
-    let list = fact.get(name).and_then(Value::as_array);
-    list.into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
-}
 
 /// Class and its name.
 fn class(protocol: &str) -> (u32, &'static str, u32) {
@@ -114,7 +98,7 @@ fn event(fact: &Value, reply: Option<&Value>) -> Option<Value> {
     let mut event = json!({
         "metadata": {
             "version": VERSION,
-            "uid": format!("{}/{}", text(fact, "session_id"), number(fact, "seq")),
+            "uid": format!("{}/{}", text(fact, "session_id"), number(fact.get("seq"))),
             "product": { "name": "Weir", "vendor_name": "Weir" },
             "profiles": ["host", "security_control"],
             "log_name": "weir.fact",
@@ -126,7 +110,7 @@ fn event(fact: &Value, reply: Option<&Value>) -> Option<Value> {
         "activity_name": activity_name,
         "type_uid": class_uid * 100 + activity_id,
         "severity_id": if disposition.0 == 2 { 3 } else { 1 },
-        "time": number(fact, "event_ms"),
+        "time": number(fact.get("event_ms")),
         "status_id": status.0,
         "status": status.1,
         "status_code": code,
@@ -157,12 +141,12 @@ fn event(fact: &Value, reply: Option<&Value>) -> Option<Value> {
 
 /// What the schema has no place for.
 fn unmapped(fact: &Value, reply: Option<&Value>) -> Value {
-    let of_reply = |name: &str| reply.map_or(0, |reply| number(reply, name));
+    let of_reply = |name: &str| reply.map_or(0, |reply| number(reply.get(name)));
     json!({
         "workload": text(fact, "workload"), "target": text(fact, "target"),
         "effects": texts(fact, "effects"), "objects": texts(fact, "objects"),
         "decision": text(fact, "decision"), "parameters": text(fact, "parameters"),
-        "seq": number(fact, "seq"), "masked_values": of_reply("masked_values"),
+        "seq": number(fact.get("seq")), "masked_values": of_reply("masked_values"),
         "rows": of_reply("rows"), "duration_us": of_reply("duration_us"),
     })
 }
@@ -181,12 +165,12 @@ fn actor(fact: &Value) -> Value {
             "org": { "uid": text(fact, "tenant") },
         },
         "process": {
-            "pid": number(fact, "pid"), "name": text(fact, "comm"), "cmd_line": text(fact, "argv"),
+            "pid": number(fact.get("pid")), "name": text(fact, "comm"), "cmd_line": text(fact, "argv"),
             "file": {
                 "path": text(fact, "exe"), "name": text(fact, "comm"), "type_id": 1,
                 "hashes": [{ "algorithm_id": 3, "value": text(fact, "exe_sha256") }],
             },
-            "parent_process": { "pid": number(fact, "ppid") },
+            "parent_process": { "pid": number(fact.get("ppid")) },
         },
     })
 }
@@ -194,30 +178,33 @@ fn actor(fact: &Value) -> Value {
 /// Milliseconds since 1970 of `2026-11-29 08:00:00.123`.
 fn millis(at: &str) -> Option<u64> {
     let (date, time) = at.split_once(' ')?;
-    let mut date = date.split('-').map(str::parse::<i64>);
-    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let (year, date) = date.split_once('-')?;
+    let (month, day) = date.split_once('-')?;
     let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let mut time = time.split(':').map(str::parse::<i64>);
-    let (hour, minute, second) = (time.next()?.ok()?, time.next()?.ok()?, time.next()?.ok()?);
-    // Days from civil, by Howard Hinnant's algorithm.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
-    let millis: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
-    u64::try_from(seconds * 1000 + millis).ok()
+    let (hour, time) = time.split_once(':')?;
+    let (minute, second) = time.split_once(':')?;
+    let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;
+    let date = Date::from_calendar_date(year.parse().ok()?, month, day.parse().ok()?).ok()?;
+    let thousandth = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    let time = Time::from_hms_milli(
+        hour.parse().ok()?,
+        minute.parse().ok()?,
+        second.parse().ok()?,
+        thousandth,
+    );
+    let at = PrimitiveDateTime::new(date, time.ok()?).assume_utc();
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 /// Events of a session's facts, one line of JSON each; `facts` as `export::session` gives them.
 #[must_use]
 pub fn events(facts: &[Value]) -> Vec<String> {
-    let answer = |seq: u64| {
-        facts.iter().find(|fact| {
-            matches!(text(fact, "kind"), "reply" | "error") && number(fact, "reply_to") == seq
-        })
-    };
+    let mut answers: HashMap<u64, &Value> = HashMap::new();
+    for fact in facts {
+        if matches!(text(fact, "kind"), "reply" | "error") {
+            answers.entry(number(fact.get("reply_to"))).or_insert(fact);
+        }
+    }
     let mut lines = Vec::new();
     for fact in facts {
         let mut fact = fact.clone();
@@ -225,7 +212,7 @@ pub fn events(facts: &[Value]) -> Vec<String> {
         if let Some(object) = fact.as_object_mut() {
             object.insert("event_ms".to_owned(), json!(at));
         }
-        let event = event(&fact, answer(number(&fact, "seq")));
+        let event = event(&fact, answers.get(&number(fact.get("seq"))).copied());
         lines.extend(event.map(|event| event.to_string()));
     }
     lines

@@ -4,34 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::fields::{number, text, texts};
+
 /// Longest statement or response line shown.
 const LINE_MAX: usize = 400;
-
-fn text<'a>(fact: &'a Value, name: &str) -> &'a str {
-    fact.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(fact: &Value, name: &str) -> u64 {
-    let value = fact.get(name);
-    value
-        .and_then(Value::as_u64)
-        .or_else(|| {
-            value
-                .and_then(Value::as_str)
-                .and_then(|text| text.parse().ok())
-        })
-        .unwrap_or_default()
-}
-
-fn list(fact: &Value, name: &str) -> String {
-    let items = fact.get(name).and_then(Value::as_array);
-    items
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
 
 /// One line without control characters, so that a record cannot drive a terminal.
 fn flat(text: &str) -> String {
@@ -69,7 +45,7 @@ pub fn terminals(facts: &[Value]) -> BTreeMap<u64, String> {
     let mut casts: BTreeMap<u64, String> = BTreeMap::new();
     for fact in facts.iter().filter(|fact| text(fact, "kind") == "terminal") {
         casts
-            .entry(number(fact, "reply_to"))
+            .entry(number(fact.get("reply_to")))
             .or_default()
             .push_str(text(fact, "response_masked"));
     }
@@ -105,17 +81,17 @@ fn header(fact: &Value) -> String {
             text(fact, "tenant")
         ),
     ));
-    out.push_str(&line("groups", list(fact, "groups")));
+    out.push_str(&line("groups", texts(fact, "groups").join(", ")));
     out.push_str(&line(
         "process",
         format!(
             "{} pid {} {}",
             text(fact, "exe"),
-            number(fact, "pid"),
+            number(fact.get("pid")),
             text(fact, "argv")
         ),
     ));
-    out.push_str(&line("parents", list(fact, "parents")));
+    out.push_str(&line("parents", texts(fact, "parents").join(", ")));
     out.push_str(&line("binary", binary(fact)));
     out.push_str(&line("cgroup", text(fact, "cgroup_path").to_owned()));
     let (container, pod) = (text(fact, "container"), text(fact, "pod"));
@@ -155,10 +131,10 @@ fn binary(fact: &Value) -> String {
 fn speaker(fact: &Value) -> String {
     format!(
         "    process {} {} {}\n    parents {}\n    binary {}\n",
-        number(fact, "pid"),
+        number(fact.get("pid")),
         flat(text(fact, "exe")),
         flat(text(fact, "argv")),
-        flat(&list(fact, "parents")),
+        flat(&texts(fact, "parents").join(", ")),
         flat(&binary(fact))
     )
 }
@@ -171,15 +147,15 @@ fn entry(fact: &Value) -> String {
         "reply" => reply(fact, time),
         "terminal" => format!(
             "{time}  #{} terminal: {}\n",
-            number(fact, "reply_to"),
+            number(fact.get("reply_to")),
             flat(&shown(text(fact, "response_masked")))
         ),
         "approval" => format!(
             "{time}  #{} {} by {} after {} ms {}\n",
-            number(fact, "reply_to"),
+            number(fact.get("reply_to")),
             text(fact, "decision"),
             text(fact, "approver"),
-            number(fact, "held_ms"),
+            number(fact.get("held_ms")),
             flat(text(fact, "reason"))
         ),
         kind => {
@@ -200,7 +176,7 @@ fn entry(fact: &Value) -> String {
 fn request(fact: &Value, time: &str) -> String {
     let mut out = format!(
         "{time}  #{} {}  [{}]\n",
-        number(fact, "seq"),
+        number(fact.get("seq")),
         text(fact, "decision"),
         flat(text(fact, "rule"))
     );
@@ -221,13 +197,13 @@ fn request(fact: &Value, time: &str) -> String {
 fn reply(fact: &Value, time: &str) -> String {
     let mut out = format!(
         "{time}  #{} {}: {} rows, {} bytes, {} masked, {} µs (server {} µs)\n",
-        number(fact, "reply_to"),
+        number(fact.get("reply_to")),
         text(fact, "status"),
-        number(fact, "rows"),
-        number(fact, "bytes_out"),
-        number(fact, "masked_values"),
-        number(fact, "duration_us"),
-        number(fact, "server_us")
+        number(fact.get("rows")),
+        number(fact.get("bytes_out")),
+        number(fact.get("masked_values")),
+        number(fact.get("duration_us")),
+        number(fact.get("server_us"))
     );
     for line in text(fact, "response_masked").lines() {
         out.push_str(&format!("    {}\n", flat(line)));

@@ -5,8 +5,9 @@ use std::path::Path;
 use ed25519_dalek::VerifyingKey;
 use weir_spool::{Inspection, SegmentId, inspect_segment};
 
-use super::{Report, name, unhex};
+use super::{Report, name};
 use crate::directory::segments;
+use crate::hex::unhex;
 use crate::journal::{self, Told};
 
 /// The random number that a spool has for life.

@@ -6,7 +6,8 @@ use weir_spool::{SegmentId, chain_rows};
 
 use super::row::Row;
 use super::store::BatchRow;
-use super::{Report, name, unhex};
+use super::{Report, name};
+use crate::hex::unhex;
 
 /// Walks the rows; keeps those of one batch.
 pub(super) struct Walk<'a> {

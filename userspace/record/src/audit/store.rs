@@ -17,9 +17,10 @@ use weir_spool::{BlockReader, Next, SegmentId, chain_start, end_is_signed, read_
 use super::ledger;
 use super::row::{self, Row};
 use super::segment::Walk;
-use super::{Report, name, unhex};
+use super::{Report, name};
 use crate::bundle::Anchor;
 use crate::directory::segments;
+use crate::hex::unhex;
 use crate::journal;
 use crate::query::fetch;
 

@@ -12,6 +12,7 @@ use weir_spool::{BlockReader, Next, SegmentId, read_header};
 
 use super::ShipperConfig;
 use crate::directory::SegmentPath;
+use crate::hex::{hex, unhex};
 use crate::journal::{Batch, Journal};
 
 /// Bytes of one batch at most, so that ClickHouse stores it as one block.
@@ -45,21 +46,6 @@ struct Seen {
 
 #[derive(Default)]
 pub(super) struct Tails(HashMap<SegmentId, Tail>);
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (index, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(out)
-}
 
 fn read_at(path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
