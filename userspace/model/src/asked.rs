@@ -16,7 +16,7 @@ use crate::request::{Access, AttrValue, Intent, Object};
 use crate::vocabulary::Vocabulary;
 
 /// Texts of agents that may hold secrets, by name of the attribute, in whatever protocol.
-const WITHHELD: &[&str] = &["arguments", "command"];
+const WITHHELD: &[&str] = &["arguments", "command", "program", "programs"];
 
 /// What was recorded, read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
