@@ -150,6 +150,9 @@ fn decide(
     Ok(())
 }
 
+/// Characters of a statement in a list.
+const STATEMENT_WIDTH: usize = 80;
+
 fn print_rows(rows: &[Approval]) {
     if rows.is_empty() {
         output::line("no request waits");
@@ -164,7 +167,8 @@ fn print_rows(rows: &[Approval]) {
                 row.workload.clone(),
                 format!("{}/{}", row.target, row.database),
                 row.groups.join(","),
-                one_line(&row.statement),
+                // `show` has all of it.
+                output::flat(&row.statement, STATEMENT_WIDTH),
             ]
         })
         .collect();
@@ -179,20 +183,6 @@ fn print_rows(rows: &[Approval]) {
         ],
         &cells,
     );
-}
-
-/// A statement in a table cell; `show` has all of it.
-fn one_line(statement: &str) -> String {
-    const WIDTH: usize = 80;
-    let flat: String = statement
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(WIDTH + 1)
-        .collect();
-    match flat.char_indices().nth(WIDTH) {
-        Some((end, _)) => format!("{}…", flat.get(..end).unwrap_or_default()),
-        None => flat,
-    }
 }
 
 fn print_row(row: &Approval) {
@@ -233,7 +223,7 @@ fn print_row(row: &Approval) {
     }
 }
 
-/// Rows as JSON: what an agent or a table holds never reaches the terminal as it is.
+/// Rows as JSON, so that one value ends where it does.
 fn print_effect(effect: &Effect) {
     output::line(&format!(
         "effect        {}, undone unless approved; values as the agent would see them",
@@ -268,13 +258,14 @@ fn watch(common: &Common) -> Result<()> {
         for row in rows.iter().filter(|row| row.state == "pending") {
             if seen.insert(row.id.clone()) {
                 if common.json {
-                    output::line(&serde_json::to_string(row)?);
+                    output::data(&serde_json::to_string(row)?);
                 } else {
                     output::line(&format!(
                         "{}  {}  {}",
                         row.id,
                         row.workload,
-                        one_line(&row.statement)
+                        // `show` has all of it.
+                        output::flat(&row.statement, STATEMENT_WIDTH)
                     ));
                 }
             }

@@ -133,9 +133,11 @@ struct BundleAnswer {
     bundle: bundle::Proof,
 }
 
+/// Characters of what somebody else's file says.
+const FINDING_WIDTH: usize = 500;
+
 fn verify_bundle(file: &Path, key: &Path, json: bool) -> Result<ExitCode> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let text = bundle::read(file).with_context(|| format!("reading {}", file.display()))?;
     let key = audit::public_key(key).with_context(|| format!("reading {}", key.display()))?;
     let bundle = bundle::verify(&text, &key);
     let verdict = bundle.verdict();
@@ -151,12 +153,14 @@ fn verify_bundle(file: &Path, key: &Path, json: bool) -> Result<ExitCode> {
     let proof = &answer.bundle;
     output::line(&format!(
         "session {} of node {}: {} facts",
-        proof.session, proof.node, proof.facts
+        output::flat(&proof.session, 64),
+        output::flat(&proof.node, 64),
+        proof.facts
     ));
     for finding in &proof.findings {
         output::line(&format!(
             "  FINDING {}",
-            finding.replace(char::is_control, " ")
+            output::flat(finding, FINDING_WIDTH)
         ));
     }
     let anchor = match proof.last_anchor.as_str() {

@@ -110,7 +110,7 @@ pub(crate) fn sign_in(
     let state = url.query_pairs().find(|(name, _)| name == "state");
     let state = state.context("the address to open has no state")?.1;
     if json {
-        output::line(&serde_json::to_string(&start)?);
+        output::data(&serde_json::to_string(&start)?);
     } else if open(&start.url, owner) {
         output::note(&format!(
             "Sign in in the browser; if none opened, open\n  {}",

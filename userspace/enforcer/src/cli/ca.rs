@@ -66,7 +66,7 @@ pub(crate) fn run(args: &CaArgs) -> Result<ExitCode> {
     match &args.command {
         CaCommand::Bundle(arg) => {
             let config = output::load(&arg.config)?;
-            output::line(root(&config)?.trim_end());
+            output::data(root(&config)?.trim_end());
         }
         CaCommand::Kubeconfig(args) => {
             let config = output::load(&args.config.config)?;
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &CaArgs) -> Result<ExitCode> {
         }
         CaCommand::KnownHosts { config, plain } => {
             let config = output::load(&config.config)?;
-            output::line(known_hosts(&config, *plain)?.trim_end());
+            output::data(known_hosts(&config, *plain)?.trim_end());
         }
     }
     Ok(ExitCode::SUCCESS)

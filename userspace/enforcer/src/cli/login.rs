@@ -51,7 +51,7 @@ pub(crate) fn login(args: &LoginArgs) -> Result<ExitCode> {
 
 fn said(who: &Who, json: bool) -> Result<ExitCode> {
     if json {
-        output::line(&serde_json::to_string(who)?);
+        output::data(&serde_json::to_string(who)?);
     } else {
         describe(who);
     }
@@ -61,7 +61,7 @@ fn said(who: &Who, json: bool) -> Result<ExitCode> {
 fn by_code(client: &AdminClient, json: bool) -> Result<ExitCode> {
     let start: LoginStart = client.post("/login", &())?;
     if json {
-        output::line(&serde_json::to_string(&start)?);
+        output::data(&serde_json::to_string(&start)?);
     } else {
         output::line(&format!(
             "Open {} and enter the code {}",

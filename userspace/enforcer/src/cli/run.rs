@@ -91,7 +91,7 @@ fn by_code(client: &AdminClient, args: &RunArgs) -> Result<Who> {
     };
     let start: LoginStart = client.post("/run", &body)?;
     if args.json {
-        output::line(&serde_json::to_string(&start)?);
+        output::data(&serde_json::to_string(&start)?);
     } else {
         output::note(&format!(
             "Open {} and enter the code {}",

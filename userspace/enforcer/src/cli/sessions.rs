@@ -135,7 +135,7 @@ async fn ask(args: &SessionsArgs) -> Result<ExitCode> {
             seq,
         } => {
             let facts = facts(common, session).await?;
-            output::line(cast(&facts, *seq)?.trim_end());
+            output::data(cast(&facts, *seq)?.trim_end());
         }
         Action::Export(args) => export::run(args).await?,
     }

@@ -201,6 +201,9 @@ fn report(found: Backtest, (checked, mismatched): (u64, u64), seconds: f64) -> R
     }
 }
 
+/// Characters of a statement.
+const WIDTH: usize = 160;
+
 fn print(report: &Report) {
     output::line(&format!(
         "{} requests (by {} decisions): {} decided as before, {} otherwise; {:.1} s",
@@ -224,7 +227,7 @@ fn print(report: &Report) {
             change.from_rule,
             extent.first,
             extent.last,
-            flat(&extent.statement)
+            output::flat(&extent.statement, WIDTH)
         ));
     }
     for changed in &report.duties {
@@ -235,10 +238,10 @@ fn print(report: &Report) {
         ));
         for (sign, all) in [("+", &duties.new), ("-", &duties.gone)] {
             for one in all {
-                output::line(&format!("  {sign} {}", flat(one)));
+                output::line(&format!("  {sign} {}", output::flat(one, WIDTH)));
             }
         }
-        output::line(&format!("  {}", flat(&extent.statement)));
+        output::line(&format!("  {}", output::flat(&extent.statement, WIDTH)));
     }
     for (why, requests) in &report.undecidable {
         let why = match why {
@@ -265,14 +268,4 @@ fn print(report: &Report) {
             report.checked, report.mismatched
         ));
     }
-}
-
-/// One line without control characters, so that a record cannot drive a terminal.
-fn flat(text: &str) -> String {
-    let line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(160)
-        .collect();
-    line
 }

@@ -70,7 +70,7 @@ pub(crate) async fn run(args: &ExportArgs) -> Result<()> {
         Some(out) => write(out, &bytes),
         None => {
             let text = String::from_utf8(bytes).context("the export")?;
-            output::line(text.trim_end());
+            output::data(text.trim_end());
             Ok(())
         }
     }
