@@ -35,7 +35,7 @@ pub(crate) struct VmArgs {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Seconds that one kernel may take
-    #[arg(long, default_value_t = 1200)]
+    #[arg(long, default_value_t = 3600)]
     limit: u64,
 }
 

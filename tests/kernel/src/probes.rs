@@ -203,10 +203,13 @@ fn filter(to: SocketAddr) -> io::Result<String> {
     exchange(socket)
 }
 
-/// Connects without a pause until its parent closes standard input (at most 20 s).
+/// Longer than any use of it, on an emulated machine too.
+const REPEAT_MAX: Duration = Duration::from_secs(300);
+
+/// Connects without a pause until its parent closes standard input.
 fn repeat(to: SocketAddr) -> String {
     let stop = std::thread::spawn(|| io::copy(&mut io::stdin(), &mut io::sink()));
-    let limit = Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + REPEAT_MAX;
     let (mut weir, mut refused, mut server, mut other) = (0, 0, 0, 0);
     while !stop.is_finished() && Instant::now() < limit {
         match reach(to) {
