@@ -43,7 +43,7 @@ pub(crate) fn remove(lab: &Lab) -> Result<()> {
     if kill.exists() {
         fs::write(&kill, "1").with_context(|| format!("writing {}", kill.display()))?;
     }
-    wait_until("the lab's processes end", Duration::from_secs(10), || {
+    wait_until("the lab's processes end", Duration::from_secs(60), || {
         remove_tree(&top)
     })
     .with_context(|| format!("removing {}", top.display()))

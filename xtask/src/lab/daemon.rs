@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::run;
 
 /// How long a part may take to say that it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a part may take to end when asked.
 const END_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(15);

@@ -157,7 +157,7 @@ fn wait_answering(lab: &Lab, binaries: &Path) -> Result<()> {
         .processes
         .get("postgres")
         .context("the server was started")?;
-    daemon::wait_until("PostgreSQL answers", Duration::from_secs(30), || {
+    daemon::wait_until("PostgreSQL answers", Duration::from_secs(120), || {
         !process.alive()
             || psql(lab, binaries, "postgres")
                 .args(["-c", "select 1"])

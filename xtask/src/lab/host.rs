@@ -111,7 +111,7 @@ pub(crate) fn start(lab: &mut Lab) -> Result<()> {
     })?;
     lab.processes.insert("sshd".to_owned(), process.clone());
     lab.save()?;
-    daemon::wait_until("sshd listens", std::time::Duration::from_secs(10), || {
+    daemon::wait_until("sshd listens", std::time::Duration::from_secs(60), || {
         let text = fs::read(&host.log).unwrap_or_default();
         let from = usize::try_from(from).unwrap_or(0);
         let text = String::from_utf8_lossy(text.get(from..).unwrap_or(&[])).into_owned();

@@ -123,6 +123,13 @@ fn clippy(step: &Step) -> Result<Outcome> {
         .args(PACKAGES)
         .args(["--all-targets", "--no-deps", "--color", "never"]);
     run::logged(step, &log("clippy"), command.args(["--", "-D", "warnings"]))?;
+    // The fuzz targets are a workspace of their own, which nothing else builds.
+    let mut command = run::cargo();
+    command
+        .args(["check", "--color", "never", "--manifest-path"])
+        .arg(place::root().join("tests/fuzz/Cargo.toml"))
+        .env("CARGO_TARGET_DIR", place::target());
+    run::logged(step, &log("fuzz-check"), &mut command)?;
     Ok(Outcome::Passed(0))
 }
 
