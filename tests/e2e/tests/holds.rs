@@ -245,3 +245,32 @@ fn a_denied_effect_leaves_nothing_also_in_a_drivers_transaction() -> Result<()> 
     ensure!(contact_of(&lab, 22)? == before);
     Ok(())
 }
+
+/// What a driver prepares runs in a batch of its own: unnamed, or named and used again.
+#[test]
+fn an_effect_of_a_prepared_write_is_approved() -> Result<()> {
+    let lab = Lab::current()?;
+    lab.sign_in("alice")?;
+    let before = contact_of(&lab, 23)?;
+    for (prepare, after) in [("False", "one@shop.example"), ("True", "two@shop.example")] {
+        let script = format!(
+            "import psycopg\nwith psycopg.connect(autocommit=True) as c:\n  for _ in range(2):\n    \
+             r = c.execute('update customers set email = %s where id = %s', ('{after}', 23), \
+             prepare={prepare})\n    print('changed', r.rowcount, flush=True)"
+        );
+        let waiting = lab.python_started("operator", &script)?;
+        for round in 0..2 {
+            let id = lab.held("update customers")?;
+            let row = lab.weir_json(&["approvals", "show", &id])?;
+            ensure!(row["effect"]["tag"] == "UPDATE 1", "{row}");
+            let stays = contact_of(&lab, 23)? == after;
+            ensure!(stays == (round == 1), "it stays too early");
+            let said = lab.weir(&["approvals", "approve", &id, "--justification", "e2e"])?;
+            ensure!(said.code == 0, "{said:?}");
+        }
+        let said = finish(waiting)?;
+        ensure!(said.out.matches("changed 1").count() == 2, "{said:?}");
+        ensure!(contact_of(&lab, 23)? == after, "{said:?}");
+    }
+    lab.server(&contact(23, &before)).map(drop)
+}

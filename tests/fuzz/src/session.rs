@@ -218,6 +218,7 @@ impl World {
                 user: "weir_app".to_owned(),
                 password: zeroize::Zeroizing::new(String::new()),
                 server_proven: true,
+                channel_binding: None,
             }),
             Output::Catalog(_) => Event::Catalog(Arc::new(crate::sql::catalog())),
             _ => return,

@@ -51,6 +51,8 @@ pub(crate) fn understood(data: &[u8]) {
         database: &database,
         search_path: &[Arc::from("public")],
         role: "weir_app",
+        lenient: false,
+        path_settled: true,
     };
     let limits = SqlLimits {
         text_bytes_max: 1 << 16,

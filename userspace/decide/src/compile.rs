@@ -354,9 +354,16 @@ impl Compiler<'_> {
             Some(Ok(duty)) => {
                 let constraint = policy.action_constraint();
                 if matches!(duty, Duty::Mask(_) | Duty::Detect) && !self.maskable(&constraint) {
-                    let names = self.maskable_names();
+                    let names = self.names(|known| known.maskable);
                     wrong.push(format!(
                         "@mask and @detect need actions that read values: {names}"
+                    ));
+                }
+                let shows = matches!(&duty, Duty::Hold(hold) if hold.effect);
+                if shows && !self.showable(&constraint) {
+                    let names = self.names(|known| known.showable);
+                    wrong.push(format!(
+                        "@approve(\"effect\") needs actions whose effect can be shown: {names}"
                     ));
                 }
                 RuleKind::Duty(duty)
@@ -393,6 +400,13 @@ impl Compiler<'_> {
         })
     }
 
+    fn showable(&self, constraint: &ActionConstraint) -> bool {
+        all_actions(constraint, |uid| {
+            self.vocabulary_of(uid)
+                .is_some_and(|known| known.showable.contains(&action_name(uid)))
+        })
+    }
+
     fn predicates(&self, constraint: &ActionConstraint) -> bool {
         all_actions(constraint, |uid| {
             self.vocabulary_of(uid)
@@ -409,13 +423,12 @@ impl Compiler<'_> {
         known.find(|vocabulary| vocabulary.namespace == namespace)
     }
 
-    fn maskable_names(&self) -> String {
+    fn names(&self, of: fn(&Vocabulary) -> &'static [&'static str]) -> String {
         let names: Vec<String> = self
             .vocabularies
             .iter()
             .flat_map(|known| {
-                known
-                    .maskable
+                of(known)
                     .iter()
                     .map(|action| format!("{}::Action::\"{action}\"", known.namespace))
             })

@@ -248,3 +248,26 @@ fn the_version_follows_policies_and_settings() {
     let second = [source(format!("@id(\"b\") permit {SELECT}"))];
     assert_ne!(base, version(&second, &settings()));
 }
+
+#[test]
+fn an_effect_is_approved_only_where_it_can_be_shown() {
+    let rule = |scope: &str| {
+        format!(
+            "@id(\"a\") @hold(\"dba\") @approve(\"effect\")\nforbid (principal, {scope}, resource);"
+        )
+    };
+    let action = |name: &str| format!("Postgres::Action::\"{name}\"");
+    let writes = [action("insert"), action("writeColumn")].join(", ");
+    compile(&rule(&format!("action in [{writes}]"))).unwrap();
+    for scope in [
+        "action".to_owned(),
+        format!("action == {}", action("truncate")),
+        format!("action in [{writes}, {}]", action("select")),
+    ] {
+        says(
+            &rule(&scope),
+            1,
+            "effect can be shown: Postgres::Action::\"insert\"",
+        );
+    }
+}

@@ -193,6 +193,7 @@ mod tests {
             optional("command", AttrType::String, ""),
         ],
         maskable: &[],
+        showable: &[],
         predicate: None,
     };
 

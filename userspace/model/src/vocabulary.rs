@@ -94,6 +94,8 @@ pub struct Vocabulary {
     pub context: &'static [AttrKind],
     /// Actions by which values flow to the agent: what `@mask` may stand on.
     pub maskable: &'static [&'static str],
+    /// Actions whose effect can be run, shown and taken back: `@approve("effect")`.
+    pub showable: &'static [&'static str],
     /// An action that tells something about values without showing them.
     pub predicate: Option<PredicateKind>,
 }

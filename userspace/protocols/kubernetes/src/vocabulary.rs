@@ -181,5 +181,6 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     actions: ACTIONS,
     context: CONTEXT,
     maskable: &["readSecret", "readConfig", "readOutput", "readLogs"],
+    showable: &[],
     predicate: None,
 };

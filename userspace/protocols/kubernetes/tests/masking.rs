@@ -104,6 +104,18 @@ fn other_objects_keep_their_data() {
     assert_eq!(out, object);
 }
 
+/// A number that is read with an error in its last place is another one behind it.
+#[test]
+fn numbers_are_what_they_were() {
+    let document = br#"{"kind":"Widget","a":111111111111111.11111111111111111105,"b":-7}"#;
+    let key = MaskKey::new([3; 32]);
+    let once = mask(document, &REDACT, false, &key).unwrap();
+    let exact: f64 = "111111111111111.11111111111111111105".parse().unwrap();
+    let out: Value = serde_json::from_slice(once.bytes()).unwrap();
+    assert_eq!(out["a"].as_f64(), Some(exact));
+    assert_eq!(out["b"].as_i64(), Some(-7));
+}
+
 #[test]
 fn config_maps_are_masked_where_policy_asks_for_it() {
     let map = json!({"kind": "ConfigMap", "data": {"p": CANARY}, "binaryData": {"q": CODED}});

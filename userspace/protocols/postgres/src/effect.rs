@@ -1,27 +1,32 @@
 //! A write whose effect is approved: run in a transaction, shown, then committed or rolled back.
 //!
-//! Begin → Run → Look → (a reviewer) → End. Outside of a transaction it gets one of ours; inside one
-//! of the agent's it runs as part of that, and a denial fails the transaction as any refusal does.
+//! Begin → Run → Look → (a reviewer) → End. A simple query outside of a transaction gets one of ours;
+//! inside one of the agent's it runs as part of that, and a denial fails the transaction as any
+//! refusal does. A portal runs in the batch that it was sent in: the agent's Sync, which commits an
+//! implicit transaction, stays here until the decision, and a denial fails the batch before it.
 //! Nothing of its answer reaches the agent before the approval. Before-images are what cursors that
 //! were opened before it see of the rows that this transaction has superseded; nothing the agent
 //! wrote is part of a question of ours.
 
+mod ask;
 mod look;
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use weir_decide::Permit;
 use weir_govern::{ClientBytes, Hold, Output, OwnToClient, OwnToServer, Refusal, Reply, Ruling};
 use weir_model::time::Now;
 
-use self::look::{Answer, Table};
+pub(crate) use self::ask::Asked;
+use self::ask::{Answer, Question};
+use self::look::Table;
 use crate::expect_query::{QueryJob, Then};
 use crate::pipeline::{Expect, Staged};
 use crate::reply;
 use crate::session::{PostgresSession, State};
 use crate::wire::backend::{self, put_ready};
-use crate::wire::{Frame, cstr, message};
+use crate::wire::{Frame, message};
 
 /// Bytes of an answer that is kept back until the decision.
 const KEPT_BYTES_MAX: usize = 1 << 20;
@@ -29,9 +34,11 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 /// A held write that runs, or has run.
 pub(crate) struct Effect {
     hold: Option<Hold>,
-    job: Option<QueryJob>,
+    runs: Runs,
     /// The transaction is ours, and so is its end.
     own: bool,
+    /// Of a batch: the server skips the rest of it.
+    failed: bool,
     step: Step,
     permit: Option<Arc<Permit>>,
     tables: Vec<Table>,
@@ -40,6 +47,19 @@ pub(crate) struct Effect {
     kept_bytes: usize,
     rows: u64,
     tag: String,
+}
+
+/// What is held.
+enum Runs {
+    Query(QueryJob),
+    /// Its name, and the Execute.
+    Portal(String, Bytes),
+}
+
+impl Effect {
+    const fn in_batch(&self) -> bool {
+        matches!(self.runs, Runs::Portal(..))
+    }
 }
 
 enum Step {
@@ -53,42 +73,29 @@ enum Step {
     Rollback(Bytes),
 }
 
-/// Questions of one step, answered one after the other.
-pub(crate) struct Asked {
-    answers: Vec<Answer>,
-    open: Answer,
-    left: usize,
-}
-
 impl PostgresSession {
     /// Begins with a hold whose effect is approved.
     pub(crate) fn show_effect(&mut self, hold: Hold, then: Then, now: Now) {
-        let job = match then {
-            Then::Query(job) => job,
-            Then::Execute { .. } => {
-                let why = "only what is sent as a simple query can be shown before it is approved";
-                let Some(governor) = &mut self.governor else {
-                    return;
-                };
-                let refusal = governor.unshowable(&hold, why, now);
-                return self.deny_extended(&refusal);
-            }
+        let runs = match then {
+            Then::Query(job) => Runs::Query(job),
+            Then::Execute { portal, frame } => Runs::Portal(portal, frame),
             Then::Effect => return self.confused(),
         };
-        let tables = match self.showable(&job) {
+        let tables = match self.showable(&runs) {
             Ok(tables) => tables,
-            Err(why) => return self.refuse_unshown((&hold, &job), why, now),
+            Err(why) => return self.refuse_unshown((&hold, &runs), why, now),
         };
-        let own = self.transaction == b'I';
+        let own = matches!(runs, Runs::Query(_)) && self.transaction == b'I';
         let mut questions = Vec::new();
         if own {
-            questions.push("begin read write".to_owned());
+            questions.push(Question::Ask("begin read write".to_owned()));
         }
         questions.extend(tables.iter().flat_map(Table::before));
         self.effect = Some(Box::new(Effect {
             hold: Some(hold),
-            job: Some(job),
+            runs,
             own,
+            failed: false,
             step: Step::Begin,
             permit: None,
             tables,
@@ -101,31 +108,36 @@ impl PostgresSession {
         self.ask_about_effect(&questions);
     }
 
-    fn refuse_unshown(&mut self, (hold, job): (&Hold, &QueryJob), why: &str, now: Now) {
+    fn refuse_unshown(&mut self, (hold, runs): (&Hold, &Runs), why: &str, now: Now) {
         let Some(governor) = &mut self.governor else {
             return;
         };
         let refusal = governor.unshowable(hold, why, now);
         let bytes = reply::denial(&refusal.denial, self.session_id());
-        self.not_run(job, now);
-        self.refuse_query(bytes);
+        match runs {
+            Runs::Query(job) => {
+                self.not_run(job, now);
+                self.refuse_query(bytes);
+            }
+            Runs::Portal(..) => self.refuse_extended(bytes),
+        }
     }
 
-    /// Each is a message of its own: the answer to one ends with ReadyForQuery.
-    fn ask_about_effect(&mut self, questions: &[String]) {
-        let mut out = BytesMut::new();
-        for question in questions {
-            message(&mut out, b'Q', |out| {
-                out.extend_from_slice(crate::probe::MARK.as_bytes());
-                cstr(out, question);
-            });
-        }
-        self.own_to_server(OwnToServer::Probe, |to| to.extend_from_slice(&out));
-        self.expected.push_back(Expect::Effect(Box::new(Asked {
-            answers: Vec::new(),
-            open: Answer::default(),
-            left: questions.len(),
-        })));
+    /// In the protocol that the agent speaks at the moment: a simple query would end its batch.
+    fn ask_about_effect(&mut self, questions: &[Question]) {
+        let in_batch = self.effect.as_ref().is_some_and(|it| it.in_batch());
+        let (bytes, asked) = if in_batch {
+            Asked::in_batch(questions)
+        } else {
+            Asked::simple(questions)
+        };
+        // Behind what the agent sent before, which may wait for its receipt.
+        self.staged.push_back(Staged::Own {
+            kind: OwnToServer::Probe,
+            bytes,
+            expect: vec![Expect::Effect(Box::new(asked))],
+        });
+        self.release_recorded();
     }
 
     /// Whether a message answers one of our questions; it is taken then.
@@ -133,27 +145,18 @@ impl PostgresSession {
         let Some(Expect::Effect(asked)) = self.expected.front_mut() else {
             return false;
         };
-        match frame.tag {
-            b'T' => match backend::row_description(frame) {
-                Ok(fields) => asked.open.fields = fields,
-                Err(_) => self.confused(),
-            },
-            b'D' => asked.open.row(frame),
-            b'C' => asked.open.tag = backend::command_tag(frame),
-            b'E' => asked.open.failed = Some(backend::sqlstate(frame)),
-            b'Z' => {
-                let answer = std::mem::take(&mut asked.open);
-                asked.answers.push(answer);
-                asked.left = asked.left.saturating_sub(1);
-                let done = asked.left == 0;
-                self.transaction = frame.body().first().copied().unwrap_or(0);
-                if done && let Some(Expect::Effect(asked)) = self.expected.pop_front() {
-                    self.effect_answered(asked.answers, now);
-                }
+        let Some(done) = asked.take(frame) else {
+            if !matches!(frame.tag, b'S' | b'A') {
+                self.confused();
+                return true;
             }
-            b'N' => {}
-            b'S' | b'A' => return false,
-            _ => self.confused(),
+            return false;
+        };
+        if frame.tag == b'Z' {
+            self.transaction = frame.body().first().copied().unwrap_or(0);
+        }
+        if done && let Some(Expect::Effect(asked)) = self.expected.pop_front() {
+            self.effect_answered(asked.answers, now);
         }
         true
     }
@@ -163,8 +166,10 @@ impl PostgresSession {
             return self.confused();
         };
         let failed = answers.iter().find_map(|answer| answer.failed.clone());
+        effect.failed |= failed.is_some() && effect.in_batch();
+        let lacks_transaction = self.transaction != b'T' && !effect.in_batch();
         match std::mem::replace(&mut effect.step, Step::Waits) {
-            Step::Begin if failed.is_some() || self.transaction != b'T' => {
+            Step::Begin if failed.is_some() || lacks_transaction => {
                 let why = "the server did not let its effect be looked at";
                 self.take_effect_back(effect, why, now);
             }
@@ -189,9 +194,7 @@ impl PostgresSession {
 
     /// The agent's own message, now that it can be taken back.
     fn run_for_effect(&mut self, mut effect: Box<Effect>, now: Now) {
-        let (Some(governor), Some(hold), Some(job)) =
-            (&mut self.governor, &effect.hold, &effect.job)
-        else {
+        let (Some(governor), Some(hold)) = (&mut self.governor, &effect.hold) else {
             return self.confused();
         };
         let permit = match governor.rehearse(hold, now) {
@@ -199,20 +202,36 @@ impl PostgresSession {
             Ruling::Denial(refusal) => return self.roll_effect_back(effect, &refusal, now),
             Ruling::Hold(_) => return self.confused(),
         };
-        let Some(statement) = job.statements.first() else {
+        let Some(statement) = self.statement_of(&effect.runs) else {
             return self.confused();
         };
-        let bytes = job.frame.clone();
-        let statement = Arc::clone(statement);
-        let running = self.running(&statement, &permit, None);
-        self.staged.push_back(Staged::Forward {
-            permit: Arc::clone(&permit),
-            bytes,
-            expect: vec![Expect::Statement(Box::new(running)), Expect::QueryEnd],
-        });
-        self.batches_sent += 1;
-        effect.permit = Some(permit);
+        if let Some(bytes) = self.unmaskable(&statement, None, &permit, now) {
+            return self.undo_effect(effect, bytes);
+        }
+        effect.permit = Some(Arc::clone(&permit));
         effect.step = Step::Run;
+        match &effect.runs {
+            Runs::Query(job) => {
+                let bytes = job.frame.clone();
+                let running = self.running(&statement, &permit, None);
+                self.staged.push_back(Staged::Forward {
+                    permit,
+                    bytes,
+                    expect: vec![Expect::Statement(Box::new(running)), Expect::QueryEnd],
+                });
+                self.batches_sent += 1;
+            }
+            Runs::Portal(name, frame) => {
+                self.run_portal(name, &permit, frame.clone(), now);
+                let mut out = bytes::BytesMut::new();
+                message(&mut out, b'H', |_| {});
+                self.staged.push_back(Staged::Own {
+                    kind: OwnToServer::Boundary,
+                    bytes: out.freeze(),
+                    expect: Vec::new(),
+                });
+            }
+        }
         self.effect = Some(effect);
         self.release_recorded();
     }
@@ -270,6 +289,29 @@ impl PostgresSession {
         true
     }
 
+    /// The portal has run, or failed together with its batch. Nothing ends a batch but the agent's
+    /// Sync, which is not read yet.
+    pub(crate) fn effect_ran_in_batch(&mut self, failed: bool) {
+        if self.keeps_back()
+            && let Some(effect) = &mut self.effect
+            && effect.in_batch()
+        {
+            effect.failed |= failed;
+            self.effect_looks = true;
+        }
+    }
+
+    /// Something that the agent sent before it in the same batch failed.
+    pub(crate) fn effect_skipped(&mut self, now: Now) {
+        if let Some(effect) = self.effect.take() {
+            if let (Some(hold), Some(governor)) = (&effect.hold, &mut self.governor) {
+                let why = "an earlier message of its batch failed";
+                let _recorded = governor.unshowable(hold, why, now);
+            }
+            self.waiting = false;
+        }
+    }
+
     /// Behind [`Self::keep_back`]: looks at what it did.
     pub(crate) fn look_at_effect(&mut self, now: Now) {
         if !std::mem::take(&mut self.effect_looks) {
@@ -279,7 +321,8 @@ impl PostgresSession {
             return;
         };
         let cut_off = std::mem::take(&mut self.fail_transaction);
-        if cut_off || self.transaction != b'T' {
+        let ended = effect.failed || (self.transaction != b'T' && !effect.in_batch());
+        if cut_off || ended {
             // The server's error, or that of a limit, is the last thing that it said.
             let said = effect.kept.pop().map(ClientBytes::into_bytes);
             let said = said.filter(|said| said.first() == Some(&b'E'));
@@ -291,7 +334,7 @@ impl PostgresSession {
             return self.take_effect_back(effect, why, now);
         }
         effect.step = Step::Look;
-        let questions: Vec<String> = effect.tables.iter().flat_map(Table::after).collect();
+        let questions: Vec<Question> = effect.tables.iter().flat_map(Table::after).collect();
         self.effect = Some(effect);
         self.ask_about_effect(&questions);
     }
@@ -340,7 +383,7 @@ impl PostgresSession {
                 if effect.own {
                     effect.step = Step::Commit(permit);
                     self.effect = Some(effect);
-                    self.ask_about_effect(&["commit".to_owned()]);
+                    self.ask_about_effect(&[Question::Ask("commit".to_owned())]);
                 } else {
                     self.effect_committed(*effect, &permit, (true, None), now);
                 }
@@ -377,8 +420,13 @@ impl PostgresSession {
             governor.complete(permit.seq(), reply, now);
         }
         if stays {
+            let in_batch = effect.in_batch();
             for bytes in effect.kept {
                 self.outputs.push_back(Output::ToClient(bytes));
+            }
+            if in_batch {
+                self.waiting = false;
+                return;
             }
             return self.end_effect(Bytes::new());
         }
@@ -401,7 +449,7 @@ impl PostgresSession {
 
     fn roll_effect_back(&mut self, effect: Box<Effect>, refusal: &Refusal, now: Now) {
         let bytes = reply::denial(&refusal.denial, self.session_id());
-        if let Some(job) = &effect.job {
+        if let Runs::Query(job) = &effect.runs {
             self.not_run(job, now);
         }
         self.undo_effect(effect, bytes);
@@ -409,12 +457,22 @@ impl PostgresSession {
 
     /// Undoes it, and says `bytes` behind that.
     pub(crate) fn undo_effect(&mut self, mut effect: Box<Effect>, bytes: Bytes) {
+        if effect.in_batch() {
+            self.waiting = false;
+            if effect.failed {
+                self.skipping = true;
+                self.pass_to_client(OwnToClient::Denial, bytes);
+            } else {
+                self.refuse_extended(bytes);
+            }
+            return;
+        }
         self.waiting = true;
         if effect.own && self.transaction != b'I' {
             effect.step = Step::Rollback(bytes);
             effect.kept.clear();
             self.effect = Some(effect);
-            self.ask_about_effect(&["rollback".to_owned()]);
+            self.ask_about_effect(&[Question::Ask("rollback".to_owned())]);
         } else if self.transaction == b'T' {
             self.waiting = false;
             self.refuse_query(bytes);

@@ -378,6 +378,21 @@ impl PostgresSession {
         self.forward_query(job);
     }
 
+    /// What a reviewer permits goes through the same checks as what policy permits.
+    pub(crate) fn take_permit(&mut self, mut job: QueryJob, permit: Arc<Permit>, now: Now) {
+        let Some(statement) = job.statements.get(job.permits.len()).cloned() else {
+            return;
+        };
+        let earlier = job.statements.get(..job.permits.len()).unwrap_or(&[]);
+        let inner = self.executed(&statement, earlier);
+        if let Some(bytes) = self.unmaskable(&statement, inner.as_deref(), &permit, now) {
+            self.not_run(&job, now);
+            return self.refuse_query(bytes);
+        }
+        job.permits.push(permit);
+        self.go_on(job, now);
+    }
+
     /// The statement for the record: literals compared with (or assigned to) columns that this
     /// principal gets masked become keyed digests.
     pub(crate) fn recorded_text(&mut self, statement: &Statement) -> Arc<str> {

@@ -76,6 +76,7 @@ impl PostgresSession {
             self.discard(expect, status, &mut undone, now);
             status = "not_run";
         }
+        self.effect_ran_in_batch(true);
         while !synced && let Some(staged) = self.staged.pop_front() {
             let expect = match staged {
                 Staged::Own { ref expect, .. }
@@ -119,8 +120,8 @@ impl PostgresSession {
             | Expect::Sync
             | Expect::HiddenError
             | Expect::HiddenQueryError(_)
-            | Expect::Probe(_)
-            | Expect::Effect(_) => {}
+            | Expect::Probe(_) => {}
+            Expect::Effect(_) => self.effect_skipped(now),
         }
     }
 

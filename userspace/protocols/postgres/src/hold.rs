@@ -41,7 +41,7 @@ impl PostgresSession {
                 .collect(),
             shape: hold.request.shape,
             // Drivers begin a transaction before their first statement: that keeps no locks.
-            in_transaction: self.transaction == b'T' && (self.worked || effect.is_some()),
+            in_transaction: effect.is_some() || (self.transaction == b'T' && self.worked),
             effect,
         };
         self.held = Some(Box::new(Held {
@@ -118,10 +118,7 @@ impl PostgresSession {
         let ruling = Governor::resolve(governor, held.hold, verdict, now);
         match (ruling, held.then) {
             (ruling, Then::Effect) => self.effect_settled(ruling, now),
-            (Ruling::Permit(permit), Then::Query(mut job)) => {
-                job.permits.push(permit);
-                self.go_on(job, now);
-            }
+            (Ruling::Permit(permit), Then::Query(job)) => self.take_permit(job, permit, now),
             (Ruling::Permit(permit), Then::Execute { portal, frame }) => {
                 self.run_portal(&portal, &permit, frame, now);
             }

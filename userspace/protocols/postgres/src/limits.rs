@@ -90,6 +90,7 @@ impl PostgresSession {
             self.expected.pop_front()
         {
             self.finish_running(*running, CODE, now);
+            self.effect_ran_in_batch(false);
         }
     }
 

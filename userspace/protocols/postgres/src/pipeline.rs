@@ -317,7 +317,8 @@ impl PostgresSession {
         else {
             return None;
         };
-        if !running.masking.as_ref()?.plan.is_pass() || running.sampled < rows_head {
+        let passes = running.masking.as_ref()?.plan.is_pass() && running.kind == Flow::Rows;
+        if !passes || running.sampled < rows_head {
             return None;
         }
         if running.cut_off || running.is_full(frame.len()) {
@@ -467,7 +468,7 @@ impl PostgresSession {
                     self.pass_to_client(OwnToClient::Description, frame.whole.clone());
                 }
             }
-            Some(Expect::Statement(mut running)) => {
+            Some(Expect::Statement(mut running)) if running.kind == Flow::Rows => {
                 running.fields = FieldsCell::from(OnceLock::from(fields));
                 running.masking = None;
                 self.expected.push_front(Expect::Statement(running));
@@ -538,7 +539,10 @@ impl PostgresSession {
 
     fn row(&mut self, frame: &Frame) {
         let planned = match self.expected.front() {
-            Some(Expect::Statement(running) | Expect::Execute(running)) => {
+            // A row within a COPY fits no plan: that one is for the columns of its lines.
+            Some(Expect::Statement(running) | Expect::Execute(running))
+                if running.kind == Flow::Rows =>
+            {
                 running.masking.is_some()
             }
             Some(_) | None => return self.confused(),
@@ -610,6 +614,7 @@ impl PostgresSession {
                     self.early_syncs = 0;
                 }
                 self.finish_running(*running, "ok", now);
+                self.effect_ran_in_batch(false);
             }
             // An empty text has no statement of its own.
             Some(end @ Expect::QueryEnd) if frame.tag == b'I' => self.expected.push_front(end),

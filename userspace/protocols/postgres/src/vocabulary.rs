@@ -271,6 +271,7 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     actions: ACTIONS,
     context: CONTEXT,
     maskable: &["readColumn"],
+    showable: &["insert", "update", "delete", "writeColumn"],
     predicate: Some(PredicateKind {
         action: "usePredicate",
         reads: "readColumn",

@@ -279,6 +279,12 @@ impl Server {
                 row(out, &[&id.to_string(), SECRET]);
             }
             message(out, b'C', b"SELECT 3\0");
+        } else if sql.starts_with("copy") {
+            message(out, b'H', &[0, 0, 2, 0, 0, 0, 0]);
+            if sql.ends_with("described") {
+                description(out, &[("id", 100, 1, 23), ("id", 100, 1, 23)]);
+            }
+            row(out, &["1", SECRET]);
         } else {
             message(out, b'C', b"DELETE 1\0");
         }
@@ -335,17 +341,22 @@ struct Script {
     denied: usize,
 }
 
-fn script(chance: &mut Chance) -> Script {
+/// With the startup message alone.
+fn hello() -> Script {
     let mut bytes = BytesMut::new();
     let parameters = b"user\0me\0database\0db\0\0";
     bytes.put_u32(u32::try_from(parameters.len()).expect("short") + 8);
     bytes.put_u32(3 << 16);
     bytes.put_slice(parameters);
-    let mut script = Script {
+    Script {
         bytes,
         permitted: Vec::new(),
         denied: 0,
-    };
+    }
+}
+
+fn script(chance: &mut Chance) -> Script {
+    let mut script = hello();
     for number in 0..1 + chance.below(8) {
         let sql = match chance.below(5) {
             4 => format!("select id from customers where ssn = '{SECRET}'"),
@@ -694,6 +705,23 @@ fn sim_nothing_unmasked_unpermitted_or_unrecorded_whatever_the_timing() {
         seeds < 250 || (moves.all > 400 && moves.held > 30 && moves.mid_result > 200),
         "{moves:?}"
     );
+}
+
+/// The plan of a COPY is for the columns of its lines: no row of another order is taken by it.
+#[test]
+fn sim_rows_within_a_copy_are_not_believed() {
+    let copy = "copy (select ssn, id from customers) to stdout";
+    for sql in [copy.to_owned(), format!("{copy} -- described")] {
+        let mut world = World::new(1);
+        (world.upgrades, world.record_fails) = (false, false);
+        let mut script = hello();
+        message(&mut script.bytes, b'Q', &[sql.as_bytes(), b"\0"].concat());
+        world.run(&script);
+        assert_eq!(world.server.ran, [sql], "it was not run");
+        let shown = String::from_utf8_lossy(&world.to_client).into_owned();
+        assert!(!shown.contains(SECRET), "the secret reached the client");
+        assert!(world.closed, "it went on with a server that is confused");
+    }
 }
 
 /// Preparations are labelled.

@@ -102,5 +102,6 @@ pub const VOCABULARY: Vocabulary = Vocabulary {
     actions: ACTIONS,
     context: CONTEXT,
     maskable: &["readOutput"],
+    showable: &[],
     predicate: None,
 };

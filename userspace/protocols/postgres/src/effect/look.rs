@@ -7,20 +7,22 @@ use weir_model::effect::Changed;
 use weir_model::request::Object;
 use weir_model::time::Now;
 
+use super::Runs;
+use super::ask::{Answer, Question};
 use crate::catalog::{Catalog, RelationKind};
-use crate::expect_query::QueryJob;
 use crate::plan::Reach;
 use crate::session::PostgresSession;
-use crate::understand::StatementKind;
+use crate::understand::{Statement, StatementKind};
 use crate::wire::Frame;
-use crate::wire::backend::{self, Field};
+use crate::wire::backend;
 
+/// The end of an Execute without a limit.
+const EVERY_ROW: [u8; 4] = [0; 4];
 /// Rows of either kind that a reviewer sees of one table.
 const ROWS_SHOWN: usize = 20;
 /// Characters of one value.
 const VALUE_CHARS: usize = 200;
-/// Bytes of all rows of one answer that are taken, and of those that are shown.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of all rows of one answer that are shown.
 const SHOWN_BYTES_MAX: usize = 32 << 10;
 
 /// What a statement may do and still be taken back by the end of its transaction.
@@ -45,42 +47,8 @@ pub(super) struct Table {
     cursor: String,
 }
 
-/// The answer to one question.
-#[derive(Default)]
-pub(super) struct Answer {
-    pub(super) fields: Vec<Field>,
-    rows: Vec<Frame>,
-    /// Rows that came, kept or not.
-    count: usize,
-    bytes: usize,
-    pub(super) tag: String,
-    /// SQLSTATE.
-    pub(super) failed: Option<String>,
-}
-
-impl Answer {
-    pub(super) fn row(&mut self, frame: &Frame) {
-        self.count += 1;
-        self.bytes += frame.whole.len();
-        if self.bytes <= ANSWER_BYTES_MAX {
-            self.rows.push(Frame {
-                tag: frame.tag,
-                whole: frame.whole.clone(),
-            });
-        }
-    }
-
-    /// Of the question about foreign keys: there are some that act.
-    pub(super) fn cascades(&self) -> bool {
-        self.fields
-            .first()
-            .is_some_and(|field| field.name == CASCADES)
-            && !self.rows.is_empty()
-    }
-}
-
 /// Name of the column by which that answer is known.
-const CASCADES: &str = "weir cascades";
+pub(super) const CASCADES: &str = "weir cascades";
 
 /// This transaction's number, as rows carry it.
 const MINE: &str = "OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.xid";
@@ -103,45 +71,43 @@ impl Table {
             quoted: format!("{}.{}", quoted(schema), quoted(name)),
             shown: format!("{schema}.{name}"),
             oid: relation.oid,
-            cursor: format!("\"weir before {number}\""),
+            cursor: format!("weir before {number}"),
         })
     }
 
     /// Asked before it runs.
-    pub(super) fn before(&self) -> [String; 2] {
-        let Self {
-            quoted,
-            oid,
-            cursor,
-            ..
-        } = self;
+    pub(super) fn before(&self) -> [Question; 2] {
+        let Self { quoted, oid, .. } = self;
         [
-            format!(
+            Question::Ask(format!(
                 "select conname as \"{CASCADES}\" from pg_catalog.pg_constraint \
                  where contype OPERATOR(pg_catalog.=) 'f' \
                  and confrelid OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid \
                  and (confdeltype in ('c', 'n', 'd') or confupdtype in ('c', 'n', 'd')) limit 1"
-            ),
-            format!(
-                "declare {cursor} no scroll cursor without hold for \
-                 select * from {quoted} where xmax {MINE}"
-            ),
+            )),
+            Question::Open {
+                cursor: self.cursor.clone(),
+                query: format!("select * from {quoted} where xmax {MINE}"),
+            },
         ]
     }
 
     /// Asked when it has run. What an earlier statement of the transaction added has an older
     /// command number.
-    pub(super) fn after(&self) -> [String; 3] {
-        let Self { quoted, cursor, .. } = self;
-        let limit = ROWS_SHOWN + 1;
+    pub(super) fn after(&self) -> [Question; 3] {
+        let quoted = &self.quoted;
+        let rows = ROWS_SHOWN + 1;
         let command = "cmin::pg_catalog.text::pg_catalog.int8";
         [
-            format!("fetch {limit} from {cursor}"),
-            format!("close {cursor}"),
-            format!(
+            Question::Fetch {
+                cursor: self.cursor.clone(),
+                rows,
+            },
+            Question::Close(self.cursor.clone()),
+            Question::Ask(format!(
                 "select * from {quoted} where xmin {MINE} and {command} OPERATOR(pg_catalog.=) \
-                 (select pg_catalog.max({command}) from {quoted} where xmin {MINE}) limit {limit}"
-            ),
+                 (select pg_catalog.max({command}) from {quoted} where xmin {MINE}) limit {rows}"
+            )),
         ]
     }
 }
@@ -165,10 +131,29 @@ fn quoted(name: &str) -> String {
 }
 
 impl PostgresSession {
+    /// The only one there is.
+    pub(super) fn statement_of(&self, runs: &Runs) -> Option<Arc<Statement>> {
+        match runs {
+            Runs::Query(job) => match job.statements.as_slice() {
+                [statement] => Some(Arc::clone(statement)),
+                _ => None,
+            },
+            Runs::Portal(name, _) => {
+                let portal = self.portal(name)?;
+                Some(Arc::clone(&portal.prepared.statement))
+            }
+        }
+    }
+
     /// The tables that one statement writes; otherwise why its effect cannot be undone, or not be
     /// shown.
-    pub(super) fn showable(&self, job: &QueryJob) -> Result<Vec<Table>, &'static str> {
-        let [statement] = job.statements.as_slice() else {
+    pub(super) fn showable(&self, runs: &Runs) -> Result<Vec<Table>, &'static str> {
+        if let Runs::Portal(_, frame) = runs
+            && !frame.ends_with(&EVERY_ROW)
+        {
+            return Err("its rows are asked for in portions");
+        }
+        let Some(statement) = self.statement_of(runs) else {
             return Err("its effect is shown of one statement at a time");
         };
         if !matches!(statement.kind, StatementKind::Write) {
