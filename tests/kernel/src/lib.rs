@@ -24,9 +24,17 @@ pub mod xdp;
 
 use std::time::{Duration, Instant};
 
+/// A limit for failures, longer where `WEIR_SLOWNESS` says so: an emulated machine takes a second for
+/// what others do in fifty milliseconds.
+#[must_use]
+pub fn patient(limit: Duration) -> Duration {
+    let slowness = std::env::var("WEIR_SLOWNESS").ok();
+    limit * slowness.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// Asks until an answer comes; the limit is for failures, not a wait.
 pub fn until<T>(within: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let limit = Instant::now() + within;
+    let limit = Instant::now() + patient(within);
     loop {
         if let Some(answer) = ask() {
             return Some(answer);

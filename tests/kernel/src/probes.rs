@@ -88,6 +88,8 @@ fn leave(to: SocketAddr) -> io::Result<()> {
 
 /// Connections that stay until standard input ends.
 fn queue(to: SocketAddr) -> io::Result<String> {
+    crate::roles::say("STARTED");
+    io::stdin().read_line(&mut String::new())?;
     let mut kept = Vec::new();
     for _ in 0..5 {
         let socket = stream(to)?;

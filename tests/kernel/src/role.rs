@@ -46,13 +46,13 @@ impl Role {
     /// The rest of the next line that starts with the word.
     ///
     /// # Panics
-    /// It does not come within a minute: an emulated guest is slow.
+    /// It does not come within a minute.
     pub fn expect(&mut self, word: &str) -> String {
         let mut last = String::new();
         loop {
             let line = self
                 .lines
-                .recv_timeout(Duration::from_secs(60))
+                .recv_timeout(crate::patient(Duration::from_secs(60)))
                 .unwrap_or_else(|error| panic!("waiting for {word}: {error}; last: {last}"));
             if line.starts_with("LISTENER") {
                 self.listeners.push(line.clone());

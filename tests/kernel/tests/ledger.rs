@@ -2,7 +2,7 @@
 //! refusals are counted by their reason.
 #![forbid(unsafe_code)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -106,12 +106,13 @@ fn what_waits_while_the_node_is_stopped_is_in_flight() {
     lab.start_node();
     let pid = lab.node.as_ref().unwrap().child.id();
     let pid = Pid::from_raw(i32::try_from(pid).unwrap());
-    kill(pid, Signal::SIGSTOP).unwrap();
     let mut child = lab.probe_started(("a", "a"), "queue", PROTECTED);
-    let mut line = String::new();
-    let output = child.stdout.as_mut().unwrap();
-    BufReader::new(output).read_line(&mut line).unwrap();
-    assert_eq!(line, "QUEUED\n");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "STARTED");
+    // Within the deadline of its heartbeat: a stopped node is refused soon.
+    kill(pid, Signal::SIGSTOP).unwrap();
+    writeln!(child.stdin.as_mut().unwrap()).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "QUEUED");
     // The counters live in the kernel: another node finds what waits, and takes it.
     kill(pid, Signal::SIGKILL).unwrap();
     lab.node = None;

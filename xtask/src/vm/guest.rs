@@ -11,7 +11,7 @@ pub(super) const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 # What is there already stays.
 /bin/busybox --install -s 2>/dev/null
-export PATH=/usr/local/bin:/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
+export PATH=/usr/local/bin:/bin:/sbin:/usr/bin:/usr/sbin HOME=/root WEIR_SLOWNESS=5
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
@@ -27,7 +27,7 @@ echo "@weir up $(uname -r) $(cut -d' ' -f1 /proc/uptime)"
 weir doctor --host 2>&1 | sed 's/^/@weir doctor /'
 while read -r label path name; do
   echo "@weir start $label"
-  timeout -s KILL 400 "$path" --exact "$name" --nocapture --test-threads=1 </dev/null 2>&1
+  timeout -s KILL 900 "$path" --exact "$name" --nocapture --test-threads=1 </dev/null 2>&1
   code=$?
   echo
   echo "@weir end $label $code $(cut -d' ' -f1 /proc/uptime)"
