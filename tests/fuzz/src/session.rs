@@ -104,6 +104,9 @@ struct World {
     from_server: BytesMut,
     from_client: BytesMut,
     shown: Vec<u8>,
+    /// Whether the secret comes first. A server that describes one order and sends another is no case:
+    /// nobody could tell which value is the secret.
+    swapped: Option<bool>,
     now: Now,
 }
 
@@ -159,6 +162,7 @@ impl World {
             from_server: BytesMut::new(),
             from_client: BytesMut::new(),
             shown: Vec::new(),
+            swapped: None,
             now,
         };
         let startup = b"\0\x03\0\0user\0a\0database\0db\0\0";
@@ -236,8 +240,10 @@ impl World {
         frame(&mut self.from_client, b'S', &[]);
     }
 
-    /// The table's rows, described as the table's; `swapped` puts the secret first.
+    /// The table's rows, described as the table's; `swapped` puts the secret first, if this is the
+    /// first answer.
     fn answer(&mut self, described: bool, swapped: bool) {
+        let swapped = *self.swapped.get_or_insert(swapped);
         if described {
             let (id, ssn) = (column("id", 1, 23), column("ssn", 2, 25));
             let pair = if swapped { [ssn, id] } else { [id, ssn] };
