@@ -120,14 +120,23 @@ def logged(path, database, address):
                     last = (piece, ())
                     statements[last] += 1
             elif text.startswith("fastpath function call: "):
-                statements[("function call", ())] += 1
+                name = re.match(r'fastpath function call: "([^"]*)"', text)
+                statements[("function call " + name.group(1), ())] += 1
     return +statements
 
 
 def parameters(text):
     """`$1 = 'a', $2 = NULL`"""
     found = re.findall(r"\$\d+ = (NULL|'(?:[^']|'')*')", text)
-    return tuple(None if value == "NULL" else value[1:-1].replace("''", "'") for value in found)
+    return tuple(None if value == "NULL" else value_of(value[1:-1].replace("''", "'")) for value in found)
+
+
+def value_of(text):
+    """The server logs what it made of a value, the record has what was sent: truths, dates of JDBC, bytes."""
+    text = {"true": "t", "false": "f"}.get(text, text)
+    text = re.sub(r"^(\d{4}-\d\d-\d\d) \+00$", r"\1", text)
+    text = text.removeprefix("pg_catalog.")
+    return "\\x" + text[2:] if re.match(r"0x([0-9a-f]{2})*$", text) else text
 
 
 def recorded(url, token, database):
@@ -168,9 +177,12 @@ def main():
     expected = logged(log, database, address)
     every, ran = collections.Counter(), collections.Counter()
     for statement, values, effects, status in settled(url, pathlib.Path(token).read_text().strip(), database):
-        key = (plain(statement), tuple(json.loads(values)) if values else ())
-        # A text without a statement is logged by some of the server's ways of being asked only.
-        if effects == ["parse"] or not key[0]:
+        statement = re.sub(r"^function call .*\.", "function call ", statement)
+        values = json.loads(values) if values else ()
+        key = (plain(statement), tuple(value if value is None else value_of(value) for value in values))
+        # A text without a statement is logged by some of the server's ways of being asked only; parameters of
+        # the start-up message never are.
+        if effects == ["parse"] or not key[0] or statement.startswith("start-up: "):
             continue
         every[key] += 1
         if status != "not_run":

@@ -1,6 +1,6 @@
 """The server's own regression SQL, a psql for each file, as `pg_regress` would.
 
-    regress.py run SQL-FOLDER OUTPUT-FOLDER        connects by PGHOST, PGPORT, PGUSER, PGDATABASE
+    regress.py run SQL-FOLDER OUTPUT-FOLDER [FILE…]    connects by PGHOST, PGPORT, PGUSER, PGDATABASE
     regress.py compare DIRECT-FOLDER WEIR-FOLDER   prints each file that differs; exit code 1 when one is not meant
 
 What is compared is all that psql prints, its echo of the statements included. Files that are meant to differ stand
@@ -22,9 +22,11 @@ FILE_S_MAX = 240
 SHOWN_MAX = 3
 
 
-def run(sql, out):
+def run(sql, out, files):
     out.mkdir(parents=True, exist_ok=True)
-    files = sorted(path.stem for path in sql.glob("*.sql"))
+    for old in out.glob("*.out"):
+        old.unlink()
+    files = files or sorted(path.stem for path in sql.glob("*.sql"))
     for name in FIRST + [name for name in files if name not in FIRST]:
         if name in LEFT_OUT:
             continue
@@ -89,7 +91,7 @@ def compare(direct, weir):
 def main():
     verb, one, other = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     if verb == "run":
-        run(one, other)
+        run(one, other, sys.argv[4:])
     else:
         sys.exit(compare(one, other))
 

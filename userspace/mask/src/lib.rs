@@ -28,3 +28,4 @@ pub use crate::stream::{
     Detector, HEAD_BYTES, HELD_BYTES_MAX, OutputMasker, OutputPatterns, PatternProblem, Patterns,
     text, without_secrets,
 };
+pub use crate::value::shown;

@@ -6,6 +6,7 @@
 mod array;
 mod moment;
 mod number;
+mod shown;
 mod token;
 
 use weir_decide::MaskKind;
@@ -15,6 +16,7 @@ use crate::plan::{ColumnPlan, Format, ValueKind};
 use crate::rows::{CellFate, REDACTED, mask_text};
 use crate::stream::{self, Patterns};
 
+pub use shown::shown;
 pub(crate) use token::permuted_text;
 
 /// Writes the masked form of a value behind `out`; false when it has none, and what was written is

@@ -126,6 +126,30 @@ pub(super) fn date(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// A date of the binary format as text.
+pub(super) fn date_text(value: &[u8]) -> Option<String> {
+    let days = i32::from_be_bytes(value.try_into().ok()?);
+    let day = Day::of(i64::from(days) + EPOCH_DAYS);
+    (day.year > 0 && days != i32::MAX).then(|| day.text())
+}
+
+/// A timestamp of the binary format as text.
+pub(super) fn timestamp_text(value: &[u8]) -> Option<String> {
+    let micros = i64::from_be_bytes(value.try_into().ok()?);
+    let day = Day::of(micros.div_euclid(DAY_US) + EPOCH_DAYS);
+    if day.year <= 0 || micros == i64::MAX {
+        return None;
+    }
+    let of_day = micros.rem_euclid(DAY_US);
+    let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let mut text = format!("{} {hour:02}:{minute:02}:{second:02}", day.text());
+    if fraction > 0 {
+        text.push_str(format!(".{fraction:06}").trim_end_matches('0'));
+    }
+    Some(text)
+}
+
 fn token(one: &One<'_>, day: Day) -> Option<Day> {
     let first = Day {
         year: *TOKEN_YEARS.start(),

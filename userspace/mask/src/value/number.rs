@@ -262,6 +262,11 @@ pub(super) fn decimal(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// `numeric` of the binary format as text.
+pub(super) fn decimal_text(value: &[u8]) -> Option<String> {
+    Decimal::parse_binary(value).map(|decimal| decimal.text())
+}
+
 /// IEEE 754, big-endian, of 4 or 8 bytes. Only spans: equal values of floating point mean little.
 pub(super) fn float(one: &One<'_>, width: usize, value: &[u8], out: &mut Vec<u8>) -> bool {
     let MaskKind::Range(Span::Step(step)) = one.kind else {

@@ -109,6 +109,9 @@ impl PostgresSession {
     pub(crate) fn must_wait(&mut self, tag: u8) -> bool {
         self.waits_idle = matches!(tag, b'Q' | b'X' | b'F') && !self.idle();
         self.waits_copy = matches!(tag, b'd' | b'c' | b'f') && self.copy_is_ahead();
+        if self.waits_idle {
+            self.flush_batch();
+        }
         self.waits_idle || self.waits_copy
     }
 

@@ -12,7 +12,7 @@ use crate::expect_query::{FAILING, Then, Understood};
 use crate::objects::{
     Fresh, NAME_BYTES_MAX, OBJECTS_MAX, Open, Portal, Prepared, Referred, too_long, too_many,
 };
-use crate::parameters;
+use crate::parameters::{self, Types};
 use crate::pipeline::{Described, Expect, Staged};
 use crate::plan::FieldsCell;
 use crate::reply;
@@ -136,7 +136,7 @@ impl PostgresSession {
                     shown: Arc::clone(&request.statement),
                     secret,
                     permit: Arc::clone(&permit),
-                    types: parse.types,
+                    types: parse.types.into(),
                     fields: FieldsCell::default(),
                     plan: OnceLock::new(),
                     bytes,
@@ -200,7 +200,10 @@ impl PostgresSession {
             referred: self.refer(&prepared.statement),
             parameters: parameters::json(
                 bind,
-                &prepared.types,
+                Types {
+                    known: prepared.types.known(),
+                    catalog: self.catalog.as_deref(),
+                },
                 &prepared.secret,
                 &self.config.mask_key,
             ),
@@ -247,6 +250,7 @@ impl PostgresSession {
                         unseen: cursor.reach.runs_unseen(),
                         portal: None,
                         statement: None,
+                        parameters: None,
                     };
                     (Arc::clone(&cursor.permit), what)
                 }

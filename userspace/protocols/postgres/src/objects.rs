@@ -20,6 +20,7 @@ use weir_model::request::{Access, Intent, Recorded, Request};
 use weir_model::time::Now;
 
 use crate::expect_query::Understood;
+use crate::parameters::ParameterTypes;
 use crate::plan::{FieldsCell, Masking, Reach};
 use crate::reply;
 use crate::session::PostgresSession;
@@ -39,7 +40,7 @@ pub(crate) struct Prepared {
     /// Parameters that are recorded as digests.
     pub(crate) secret: Vec<(usize, String)>,
     pub(crate) permit: Arc<Permit>,
-    pub(crate) types: Vec<u32>,
+    pub(crate) types: ParameterTypes,
     /// Known once the server described it.
     pub(crate) fields: FieldsCell,
     /// The plan of the first execution, for those after it with the same obligations and formats.
@@ -205,7 +206,7 @@ impl PostgresSession {
                     secret: self.secret_parameters(&inner),
                     statement: inner,
                     permit: Arc::clone(permit),
-                    types: Vec::new(),
+                    types: ParameterTypes::default(),
                     fields: FieldsCell::default(),
                     plan: OnceLock::new(),
                     bytes: 0,

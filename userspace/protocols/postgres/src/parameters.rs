@@ -1,19 +1,67 @@
 //! Bind parameters for the record: a JSON array of texts.
 
-use weir_mask::MaskKey;
+use std::sync::{Arc, OnceLock};
 
+use weir_mask::{MaskKey, ValueKind};
+
+use crate::catalog::Catalog;
+use crate::values;
 use crate::wire::frontend::Bind;
 
 /// Bytes of one value that are recorded; longer ones are cut with a mark.
 const VALUE_BYTES_MAX: usize = 8192;
 
-/// Binary values of the common fixed-width types are shown as numbers, text types as text,
-/// anything else in hexadecimal.
+const BOOL: u32 = 16;
+const OID: u32 = 26;
+const OID_ARRAY: u32 = 1028;
+const TIMESTAMPTZ: u32 = 1184;
+const TIMESTAMPTZ_ARRAY: u32 = 1185;
+
+/// Types of a statement's parameters: what its Parse declared, and what the server made of it once
+/// it described the statement.
+#[derive(Clone, Default)]
+pub(crate) struct ParameterTypes {
+    declared: Vec<u32>,
+    described: TypesCell,
+}
+
+/// Shared by a statement and the descriptions of it that are under way.
+pub(crate) type TypesCell = Arc<OnceLock<Vec<u32>>>;
+
+impl From<Vec<u32>> for ParameterTypes {
+    fn from(declared: Vec<u32>) -> Self {
+        Self {
+            declared,
+            described: TypesCell::default(),
+        }
+    }
+}
+
+impl ParameterTypes {
+    pub(crate) fn known(&self) -> &[u32] {
+        self.described.get().unwrap_or(&self.declared)
+    }
+
+    pub(crate) fn cell(&self) -> TypesCell {
+        Arc::clone(&self.described)
+    }
+}
+
+/// What types are read by.
+#[derive(Clone, Copy)]
+pub(crate) struct Types<'a> {
+    pub(crate) known: &'a [u32],
+    /// For domains; built-in types are known without.
+    pub(crate) catalog: Option<&'a Catalog>,
+}
+
+/// Binary values are shown in the server's text form where their type is known and has one, anything
+/// else in hexadecimal.
 ///
 /// `secret` parameters are recorded as keyed digests.
 pub(crate) fn json(
     bind: &Bind<'_>,
-    types: &[u32],
+    types: Types<'_>,
     secret: &[(usize, String)],
     key: &MaskKey,
 ) -> String {
@@ -40,8 +88,16 @@ pub(crate) fn json(
                 out.push('"');
             }
             Some(bytes) => {
-                let type_oid = types.get(index).copied().unwrap_or(0);
-                one(&mut out, bytes, binary, type_oid);
+                let type_oid = types.known.get(index).copied().unwrap_or(0);
+                let shown = if binary && bytes.len() <= VALUE_BYTES_MAX {
+                    shown(bytes, type_oid, types.catalog)
+                } else {
+                    None
+                };
+                match shown {
+                    Some(text) => quote(&mut out, &text),
+                    None => one(&mut out, bytes, binary, type_oid),
+                }
             }
         }
     }
@@ -50,12 +106,6 @@ pub(crate) fn json(
 }
 
 fn one(out: &mut String, bytes: &[u8], binary: bool, type_oid: u32) {
-    if binary && let Some(number) = number(bytes, type_oid) {
-        out.push('"');
-        out.push_str(&number);
-        out.push('"');
-        return;
-    }
     let kept = bytes.get(..VALUE_BYTES_MAX).unwrap_or(bytes);
     let text = std::str::from_utf8(kept).ok().filter(|text| {
         !binary
@@ -78,16 +128,30 @@ fn one(out: &mut String, bytes: &[u8], binary: bool, type_oid: u32) {
     out.push('"');
 }
 
-/// int2, int4, int8, oid, bool.
-fn number(bytes: &[u8], type_oid: u32) -> Option<String> {
+fn shown(bytes: &[u8], type_oid: u32, catalog: Option<&Catalog>) -> Option<String> {
     match (type_oid, bytes) {
-        (16, [flag]) => Some((*flag != 0).to_string()),
-        (21, [a, b]) => Some(i16::from_be_bytes([*a, *b]).to_string()),
-        (23, _) => Some(i32::from_be_bytes(bytes.try_into().ok()?).to_string()),
-        (26, _) => Some(u32::from_be_bytes(bytes.try_into().ok()?).to_string()),
-        (20, _) => Some(i64::from_be_bytes(bytes.try_into().ok()?).to_string()),
-        _ => None,
+        (BOOL, [flag]) => return Some((*flag != 0).to_string()),
+        (OID, _) => return Some(u32::from_be_bytes(bytes.try_into().ok()?).to_string()),
+        // Numbers from 2^31 on would be shown as negative ones.
+        (OID_ARRAY, _) => {
+            let numbers = ValueKind::Integer { bytes: 4 };
+            return weir_mask::shown(numbers, true, bytes).filter(|text| !text.contains('-'));
+        }
+        (TIMESTAMPTZ_ARRAY, _) => return None,
+        _ => {}
     }
+    let (kind, arrays) = values::kind_of(type_oid, catalog);
+    let mut text = weir_mask::shown(kind, arrays, bytes)?;
+    if type_oid == TIMESTAMPTZ {
+        text.push_str("+00");
+    }
+    Some(text)
+}
+
+fn quote(out: &mut String, text: &str) {
+    out.push('"');
+    escape(out, text);
+    out.push('"');
 }
 
 fn escape(out: &mut String, text: &str) {
@@ -120,12 +184,40 @@ mod tests {
             result_formats: Vec::new(),
         };
         let key = MaskKey::new([1; 32]);
-        let types = [23, 25, 17, 25];
-        let shown = json(&bind, &types, &[], &key);
+        let types = Types {
+            known: &[23, 25, 17, 25],
+            catalog: None,
+        };
+        let shown = json(&bind, types, &[], &key);
         assert_eq!(shown, r#"["42","a\"b","0xff00",null]"#);
         let secret = [(1, "t/ssn".to_owned())];
-        let hidden = json(&bind, &types, &secret, &key);
+        let hidden = json(&bind, types, &secret, &key);
         assert!(hidden.starts_with(r#"["42","h:"#), "{hidden}");
         assert!(hidden.ends_with(r#"","0xff00",null]"#), "{hidden}");
+    }
+    #[test]
+    fn a_type_that_the_server_described_is_known_from_then_on() {
+        let bind = Bind {
+            portal: "",
+            statement: "",
+            parameter_formats: vec![1],
+            parameters: vec![Some(&[0, 0, 0, 42]), Some(&[1]), Some(&[0; 8])],
+            result_formats: Vec::new(),
+        };
+        let key = MaskKey::new([1; 32]);
+        let types = ParameterTypes::from(vec![0, 0]);
+        let shown = |types: &ParameterTypes| {
+            let types = Types {
+                known: types.known(),
+                catalog: None,
+            };
+            json(&bind, types, &[], &key)
+        };
+        assert_eq!(
+            shown(&types),
+            r#"["0x0000002a","0x01","0x0000000000000000"]"#
+        );
+        types.cell().set(vec![23, 16, TIMESTAMPTZ]).unwrap();
+        assert_eq!(shown(&types), r#"["42","true","2000-01-01 00:00:00+00"]"#);
     }
 }

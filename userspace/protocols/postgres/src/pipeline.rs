@@ -19,6 +19,7 @@ use crate::copy_out::CopyOut;
 use crate::doubt::Doubt;
 use crate::effect::Asked;
 use crate::objects::{Prepared, Undo};
+use crate::parameters::TypesCell;
 use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
 use crate::probe::Probe;
 use crate::session::{PostgresSession, State};
@@ -132,6 +133,8 @@ pub(crate) struct Described {
     pub(crate) unseen: bool,
     pub(crate) portal: Option<FieldsCell>,
     pub(crate) statement: Option<FieldsCell>,
+    /// Where types of parameters are kept; of statements only.
+    pub(crate) parameters: Option<TypesCell>,
 }
 
 impl Described {
@@ -147,6 +150,7 @@ impl Described {
             unseen: prepared.statement.unseen,
             portal: portal.map(Arc::clone),
             statement: (!other).then(|| Arc::clone(&prepared.fields)),
+            parameters: portal.is_none().then(|| prepared.types.cell()),
         }
     }
 }
@@ -526,9 +530,17 @@ impl PostgresSession {
 
     /// NoData and ParameterDescription belong to a Describe.
     fn describe_part(&mut self, frame: &Frame) {
-        let Some(Expect::Describe { hidden, .. }) = self.expected.front() else {
+        let Some(Expect::Describe { hidden, what }) = self.expected.front() else {
             return self.confused();
         };
+        if frame.tag == b't' {
+            let Ok(types) = backend::parameter_types(frame) else {
+                return self.confused();
+            };
+            if let Some(cell) = &what.parameters {
+                let _known = cell.set(types);
+            }
+        }
         if !hidden {
             self.pass_to_client(OwnToClient::Description, frame.whole.clone());
         }

@@ -131,7 +131,7 @@ pub(crate) fn masking(
                 0 => Format::Text,
                 _ => Format::Binary,
             };
-            let (value, arrays) = values::kind_of(field.type_oid, place.catalog);
+            let (value, arrays) = values::kind_of(field.type_oid, Some(place.catalog));
             let known = lineage.and_then(|columns| columns.get(index));
             let fate = if unknown {
                 Fate::Withhold

@@ -139,21 +139,27 @@ impl PostgresSession {
         self.names_here(role, path, now);
     }
 
-    /// Waits until the server has answered everything; a batch that is still open is asked to.
+    /// Waits until the server has answered everything.
     pub(crate) fn drain(&mut self) {
         self.waiting = true;
         self.draining = true;
-        if self.batch_open {
-            let mut out = BytesMut::new();
-            message(&mut out, b'H', |_| {});
-            let own = crate::pipeline::Staged::Own {
-                kind: OwnToServer::Boundary,
-                bytes: out.freeze(),
-                expect: Vec::new(),
-            };
-            self.staged.push_back(own);
-            self.release_recorded();
+        self.flush_batch();
+    }
+
+    /// In a batch that no Sync has ended the server answers when it is asked to.
+    pub(crate) fn flush_batch(&mut self) {
+        if !self.batch_open {
+            return;
         }
+        let mut out = BytesMut::new();
+        message(&mut out, b'H', |_| {});
+        let own = crate::pipeline::Staged::Own {
+            kind: OwnToServer::Boundary,
+            bytes: out.freeze(),
+            expect: Vec::new(),
+        };
+        self.staged.push_back(own);
+        self.release_recorded();
     }
 
     /// Everything was answered: what waited for that goes on.

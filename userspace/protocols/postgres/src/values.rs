@@ -8,10 +8,11 @@ use crate::catalog::Catalog;
 const LEVELS_MAX: usize = 32;
 
 /// The kind of a type's values, and whether they are arrays of such. A domain is what it is over. A
-/// type that is not known here has no masked form: its values are withheld.
+/// type that is not known here has no masked form: its values are withheld. Without a catalog only
+/// built-in types are known.
 ///
 /// OIDs are those of `pg_type.dat`, which never change.
-pub(crate) fn kind_of(type_oid: u32, catalog: &Catalog) -> (ValueKind, bool) {
+pub(crate) fn kind_of(type_oid: u32, catalog: Option<&Catalog>) -> (ValueKind, bool) {
     let mut oid = type_oid;
     let mut arrays = false;
     for _ in 0..LEVELS_MAX {
@@ -24,6 +25,7 @@ pub(crate) fn kind_of(type_oid: u32, catalog: &Catalog) -> (ValueKind, bool) {
             oid = element;
             continue;
         }
+        let Some(catalog) = catalog else { break };
         match catalog.type_of(oid) {
             Some(known) if known.kind == 'd' => oid = known.base,
             // Arrays of own types: text of an enum is not any text, so only domains are of use.

@@ -100,6 +100,8 @@ SELECT t.id, e.key, e.value FROM customers t, LATERAL jsonb_each(t.extra) e;
 SELECT * FROM jsonb_array_elements('[1]') WITH ORDINALITY AS j(v, n);
 SELECT * FROM json_to_record('{}') AS r(a int, b text);
 SELECT * FROM unnest(ARRAY[1], ARRAY['a']) AS u(a, b);
+SELECT * FROM unnest('base:7 hidden'::tsvector);
+SELECT lexeme, positions[1] FROM unnest('base:7 hidden'::pg_catalog.tsvector) u;
 SELECT c.id, l.amount FROM customers c, LATERAL (SELECT amount FROM orders o WHERE o.customer_id = c.id LIMIT 1) l;
 SELECT c.id, l.n FROM customers c LEFT JOIN LATERAL (SELECT count(*) AS n FROM orders WHERE customer_id = c.id) l ON true;
 SELECT total_of(1);

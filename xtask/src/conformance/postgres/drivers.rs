@@ -42,6 +42,9 @@ pub(super) fn run(run: &Run<'_>) -> Result<Vec<Report>> {
     Ok(reports)
 }
 
+/// A driver that waits for ever is an error.
+const LIMIT: [&str; 3] = ["timeout", "--kill-after=10", "300"];
+
 /// What the scripts run on.
 struct Programs {
     python: PathBuf,
@@ -84,8 +87,9 @@ impl Programs {
 }
 
 fn one(run: &Run<'_>, script: &str, programs: &Programs) -> Result<Report> {
-    let command = programs.command(script)?;
-    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let script_command = programs.command(script)?;
+    let mut command = LIMIT.to_vec();
+    command.extend(script_command.iter().map(String::as_str));
     for way in Way::BOTH {
         run.server.fresh(corpus::DATABASE)?;
         let mut client = run.client(way, corpus::DATABASE, &command)?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{
-    Alias, JoinExpr, JsonTable, JsonTableColumn, RangeFunction, RangeSubselect, RangeTableFunc,
-    RangeVar,
+    Alias, FuncCall, JoinExpr, JsonTable, JsonTableColumn, RangeFunction, RangeSubselect,
+    RangeTableFunc, RangeVar,
 };
 use pg_raw_parse::raw::JoinType;
 
@@ -316,21 +316,12 @@ impl Analyzer<'_> {
         };
         let parts: Vec<&str> = call.funcname().iter().filter_map(Node::as_str).collect();
         let name = parts.last().copied().unwrap_or_default();
-        let known: &[&str] = match name {
-            "json_each" | "jsonb_each" | "json_each_text" | "jsonb_each_text" => &["key", "value"],
-            "json_array_elements"
-            | "jsonb_array_elements"
-            | "json_array_elements_text"
-            | "jsonb_array_elements_text" => &["value"],
-            "pg_options_to_table" => &["option_name", "option_value"],
-            "aclexplode" => &["grantor", "grantee", "privilege_type", "is_grantable"],
-            _ => &[],
-        };
         let shadowed = self
             .catalog()
             .functions(name)
             .iter()
             .any(|function| &*function.schema != "pg_catalog");
+        let known = columns_of(name, call);
         if !known.is_empty() && !shadowed {
             let names = known.iter().map(|name| (*name).to_owned()).collect();
             return FunctionShape {
@@ -591,4 +582,30 @@ fn apply_alias(item: &mut Item, alias: Option<&Alias>) {
         item.schema = None;
         item.name_visible = true;
     }
+}
+
+/// Columns of built-in functions that have several, or one with a name of its own.
+fn columns_of(name: &str, call: &FuncCall) -> &'static [&'static str] {
+    match name {
+        "json_each" | "jsonb_each" | "json_each_text" | "jsonb_each_text" => &["key", "value"],
+        "json_array_elements"
+        | "jsonb_array_elements"
+        | "json_array_elements_text"
+        | "jsonb_array_elements_text" => &["value"],
+        "pg_options_to_table" => &["option_name", "option_value"],
+        "aclexplode" => &["grantor", "grantee", "privilege_type", "is_grantable"],
+        // Elements of a tsvector are rows, unlike those of arrays.
+        "unnest" if call.args().iter().all(is_tsvector) => &["lexeme", "positions", "weights"],
+        _ => &[],
+    }
+}
+
+fn is_tsvector(node: Node<'_>) -> bool {
+    let Node::TypeCast(cast) = node else {
+        return false;
+    };
+    cast.type_name().is_some_and(|to| {
+        let name = to.names().iter().filter_map(|part| part.sval()).last();
+        to.array_bounds().is_empty() && name == Some("tsvector")
+    })
 }

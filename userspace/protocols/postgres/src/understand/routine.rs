@@ -90,7 +90,15 @@ impl<'a> Analyzer<'a> {
             if select.into_clause().is_some() {
                 return Ok(None);
             }
-            rows = Some(inner.query(select)?);
+            rows = match inner.query(select) {
+                Ok(rows) => Some(rows),
+                // `function.argument.*` is not read here: such a body is as opaque as one in another
+                // language.
+                Err(SqlRefusal::UnknownRelation(name)) if is_argument(function, &name) => {
+                    return Ok(None);
+                }
+                Err(refusal) => return Err(refusal),
+            };
         }
         let Some(rows) = rows else {
             return Ok(None);
@@ -193,4 +201,17 @@ impl Opened {
         }
         all.derived()
     }
+}
+
+/// Whether the name is an argument's, as `argument` or `function.argument`.
+fn is_argument(function: &SqlFunction, name: &str) -> bool {
+    let qualified = |input: &str| {
+        name.strip_prefix(&*function.name)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .is_some_and(|rest| rest == input)
+    };
+    function
+        .inputs
+        .iter()
+        .any(|input| !input.is_empty() && (**input == *name || qualified(input)))
 }

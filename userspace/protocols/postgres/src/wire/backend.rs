@@ -59,6 +59,18 @@ pub fn auth(frame: &Frame) -> Result<Auth<'_>, WireError> {
     })
 }
 
+/// ParameterDescription: types of a statement's parameters.
+///
+/// # Errors
+/// [`WireError`].
+pub fn parameter_types(frame: &Frame) -> Result<Vec<u32>, WireError> {
+    let mut reader = Reader::new(frame.body());
+    let count = reader.count()?;
+    let types = (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?;
+    reader.finish()?;
+    Ok(types)
+}
+
 /// # Errors
 /// [`WireError`].
 pub fn row_description(frame: &Frame) -> Result<Vec<Field>, WireError> {

@@ -287,6 +287,38 @@ fn two_batches_in_one_write_are_answered_in_order() {
     assert_eq!(tags, "12TDDCZ".repeat(3));
 }
 
+/// As the JDBC driver does with `autosave=always`.
+#[test]
+fn a_simple_query_within_a_batch_is_answered() {
+    let server = server("within");
+    let mut talk = Talk::open(&server);
+    let batch = [
+        parse("", "begin"),
+        bind("", ""),
+        execute(""),
+        frame(b'Q', b"savepoint s\0"),
+        parse("", "select name from customers"),
+        bind("", ""),
+        execute(""),
+        sync(),
+    ];
+    let seen = talk.exchange(&batch.concat(), 2);
+    assert!(seen.iter().any(|line| line.contains("Ann")), "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("Z T"), "{seen:?}");
+    // Behind an error the server skips it like everything else.
+    let batch = [
+        parse("", "select 1 / 0"),
+        bind("", ""),
+        execute(""),
+        frame(b'Q', b"rollback\0"),
+        sync(),
+    ];
+    let seen = talk.exchange(&batch.concat(), 1);
+    assert!(seen.iter().any(|line| line.contains("22012")), "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("Z E"), "{seen:?}");
+    assert_eq!(talk.query("rollback"), ["C ROLLBACK.", "Z I"]);
+}
+
 #[test]
 fn an_error_at_parse_keeps_its_text_when_nothing_is_masked() {
     let server = server("text");
