@@ -605,7 +605,7 @@ fn is_tsvector(node: Node<'_>) -> bool {
         return false;
     };
     cast.type_name().is_some_and(|to| {
-        let name = to.names().iter().filter_map(|part| part.sval()).last();
+        let name = to.names().iter().filter_map(|part| part.sval()).next_back();
         to.array_bounds().is_empty() && name == Some("tsvector")
     })
 }
