@@ -235,6 +235,7 @@ async fn anchors_in_clickhouse_prove_open_segments_and_name_what_is_cut() {
     let keys = world.spool.history();
     let report = audit::verify_files_against(&spool, &keys, &newest).unwrap();
     assert!(names(&report, &["1-0-1", "cut off behind position 0"]));
+    world.store.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,4 +288,5 @@ async fn changes_of_the_key_are_shipped_and_a_forged_history_is_named() {
         "{:?}",
         report.findings
     );
+    world.store.kill();
 }
