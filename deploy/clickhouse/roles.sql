@@ -8,6 +8,8 @@ CREATE ROLE IF NOT EXISTS weir_sre/*on*/ SETTINGS PROFILE 'weir_reader';
 CREATE ROLE IF NOT EXISTS weir_auditor/*on*/ SETTINGS PROFILE 'weir_reader';
 GRANT/*on*/ INSERT, SHOW COLUMNS ON fact TO weir_writer;
 GRANT/*on*/ INSERT, SHOW COLUMNS ON batch TO weir_writer;
+GRANT/*on*/ INSERT, SHOW COLUMNS ON node_key TO weir_writer;
+GRANT/*on*/ INSERT, SHOW COLUMNS ON anchor TO weir_writer;
 GRANT/*on*/ SELECT(/*sre_columns*/) ON fact TO weir_sre;
 GRANT/*on*/ SELECT ON fact_5m TO weir_sre;
 GRANT/*on*/ SELECT ON touched TO weir_sre;

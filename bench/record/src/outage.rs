@@ -138,11 +138,11 @@ async fn whole(arguments: &Arguments) -> Result<Value> {
     say(&format!("shipped in {shipped_s:.0} s"));
 
     let started = now();
-    let key = spool.verifying_key();
+    let key = spool.history();
     let scope = audit::Scope {
         node_id: spool.node(),
         node: "n1",
-        key: &key,
+        keys: &key,
         spool: Some(spool.directory()),
         now_s: weir_clock::now().unix_s(),
         on_its_way: Duration::ZERO,

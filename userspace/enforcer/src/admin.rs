@@ -6,6 +6,7 @@
 //! reviewer's own sign-in on top, which this process holds in memory and nowhere else.
 
 pub(crate) mod api;
+mod audit;
 mod browser;
 pub(crate) mod client;
 mod grants;

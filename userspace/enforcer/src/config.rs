@@ -15,7 +15,7 @@ mod shared_state;
 mod sign_in;
 mod targets;
 
-pub(crate) use self::checked::{ClickHouse, Config, Durability, Workload, is_guid};
+pub(crate) use self::checked::{ClickHouse, Config, Durability, Witness, Workload, is_guid};
 pub(crate) use self::console::Console;
 pub(crate) use self::containers::Runtime;
 pub(crate) use self::credential::{Remote, SecretFrom};

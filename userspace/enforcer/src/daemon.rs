@@ -17,6 +17,7 @@ mod pulse;
 mod serving;
 pub(crate) mod targets;
 mod upgrade;
+mod witness;
 
 use tracing_subscriber::EnvFilter;
 

@@ -1,8 +1,10 @@
 //! `weir audit verify`: is anything missing, changed, doubled or out of order?
 //!
-//! A signed end of a segment proves all that comes before it in its lane. What lies behind the
-//! last one is unproven: whoever holds the node may have cut it, and nothing here can tell.
+//! A signed end of a segment proves all that comes before it in its lane, and so does an anchor that has left the
+//! node. What lies behind the last one is unproven: whoever holds the node may have cut it, and nothing here can tell.
 
+mod anchors;
+mod changes;
 mod files;
 mod ledger;
 mod row;
@@ -17,7 +19,8 @@ use weir_spool::SegmentId;
 
 use crate::hex::unhex;
 
-pub use self::files::{node_id, verify_files};
+pub use self::anchors::Anchors;
+pub use self::files::{node_id, verify_files, verify_files_against};
 pub use self::store::{Scope, SessionProof, verify_session, verify_store};
 
 /// Findings of one report; what is beyond is counted.
@@ -28,10 +31,12 @@ const FINDINGS_MAX: usize = 1000;
 pub struct Report {
     pub segments: usize,
     pub facts: u64,
-    /// Facts behind the last signed end of their lane: nothing proves that none is missing there.
+    /// Facts behind the last signed end or anchor of their segment: nothing proves that none is missing there.
     pub unproven: u64,
-    /// Newest signed end, as `epoch-lane-number`; empty when nothing is sealed.
+    /// Newest signed end or anchor, as `epoch-lane-number`; empty when nothing is sealed or anchored.
     pub last_anchor: String,
+    /// When it was signed or shipped, milliseconds since 1970; 0 when that is not known.
+    pub last_anchor_ms: i64,
     pub findings: Vec<String>,
     /// Findings that were not listed because there were too many.
     pub more_findings: u64,
@@ -43,6 +48,13 @@ impl Report {
             self.findings.push(text);
         } else {
             self.more_findings += 1;
+        }
+    }
+
+    /// The later one is kept; one without a time stands for what was seen last.
+    fn anchored(&mut self, id: SegmentId, at_ms: i64) {
+        if at_ms == 0 || at_ms >= self.last_anchor_ms {
+            (self.last_anchor, self.last_anchor_ms) = (name(id), at_ms);
         }
     }
 
@@ -80,13 +92,8 @@ pub fn verifying_key(key_file: &Path) -> std::io::Result<VerifyingKey> {
 }
 
 /// A public key as `weir audit key` prints it: 64 hexadecimal digits.
-///
-/// # Errors
-/// The file cannot be read, or holds something else.
-pub fn public_key(file: &Path) -> std::io::Result<VerifyingKey> {
-    let text = std::fs::read_to_string(file)?;
-    let bytes = unhex::<32>(text.trim());
-    bytes
+pub(crate) fn public_key(text: &str) -> std::io::Result<VerifyingKey> {
+    unhex::<32>(text)
         .and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok())
         .ok_or_else(|| std::io::Error::other("a public key is 64 hexadecimal digits"))
 }

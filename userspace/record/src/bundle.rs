@@ -11,20 +11,22 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weir_spool::end_is_signed;
+use weir_spool::{SegmentId, end_is_signed};
 
+use crate::anchor::Mark;
 use crate::audit::{Report, Verdict};
 use crate::fields::number;
 use crate::hex::{hex, unhex};
+use crate::keys::{Change, KeyHistory, Signer};
 
 /// Bytes of one bundle.
 const BUNDLE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 const VERSION: u32 = 1;
 
-/// A signed end of a segment that holds facts of the session.
+/// A signed end, or an anchor, of a segment that holds facts of the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {
     pub epoch: u32,
@@ -37,11 +39,45 @@ pub struct Anchor {
     pub signature: String,
     /// When it reached ClickHouse, seconds since 1970.
     pub sealed_s: i64,
+    /// Of a segment that had not ended: when this was signed, milliseconds since 1970. 0 for a signed end.
+    #[serde(default)]
+    pub at_ms: i64,
 }
 
 impl Anchor {
-    fn segment(&self) -> u64 {
-        (u64::from(self.lane) << 32) | u64::from(self.number)
+    /// Of a segment that has no signed end yet.
+    pub(crate) fn open(id: SegmentId, mark: &Mark) -> Self {
+        Self {
+            epoch: id.epoch,
+            lane: id.lane,
+            number: id.number,
+            facts: mark.position,
+            hash: hex(&mark.hash),
+            signature: hex(&mark.signature),
+            sealed_s: mark.at_ms.div_euclid(1000),
+            at_ms: mark.at_ms,
+        }
+    }
+
+    fn is_signed(&self, hash: [u8; 32], signature: [u8; 64], key: &VerifyingKey) -> bool {
+        if self.at_ms == 0 {
+            return end_is_signed(self.facts, &hash, &signature, key);
+        }
+        let mark = Mark {
+            position: self.facts,
+            at_ms: self.at_ms,
+            hash,
+            signature,
+        };
+        mark.is_signed(key)
+    }
+
+    const fn id(&self) -> SegmentId {
+        SegmentId {
+            epoch: self.epoch,
+            lane: self.lane,
+            number: self.number,
+        }
     }
 
     fn name(&self) -> String {
@@ -59,6 +95,9 @@ struct Head {
     node_id: String,
     /// Public key, hexadecimal.
     key: String,
+    /// Changes of the node's key up to that one.
+    #[serde(default)]
+    keys: Vec<Change>,
     made_s: i64,
     facts: usize,
     /// What was found in ClickHouse when it was made.
@@ -121,6 +160,8 @@ pub struct Origin<'a> {
     pub node: &'a str,
     pub node_id: u128,
     pub made_s: i64,
+    /// Changes of the node's key, which end with the one that signs.
+    pub keys: &'a [Change],
 }
 
 /// Makes a bundle. `facts` are lines of JSON in order of `seq`; `report` and `anchors` are of the segments that
@@ -140,6 +181,7 @@ pub fn make(
         node: origin.node.to_owned(),
         node_id: format!("{:032x}", origin.node_id),
         key: hex(key.verifying_key().as_bytes()),
+        keys: origin.keys.to_vec(),
         made_s: origin.made_s,
         facts: facts.len(),
         findings: report.findings.clone(),
@@ -177,6 +219,9 @@ pub struct Proof {
     pub facts: usize,
     /// Facts behind the last signed end of their lane when the bundle was made.
     pub unproven: usize,
+    /// The bundle is signed by a key that was replaced at this time, seconds since 1970; 0 for the newest key. Whoever
+    /// has that key may have made it since, so all of it is unproven.
+    pub key_replaced_s: i64,
     /// Newest of the signed ends, as `epoch-lane-number`; empty without.
     pub last_anchor: String,
     /// When that end reached ClickHouse, seconds since 1970.
@@ -217,9 +262,10 @@ pub fn read(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Verifies a bundle by the node's public key; input is untrusted.
+/// Verifies a bundle by a public key of the node that the caller trusts, with the changes of it that he knows of;
+/// input is untrusted. The bundle's own changes lead from that key to the one that signed.
 #[must_use]
-pub fn verify(text: &str, key: &VerifyingKey) -> Proof {
+pub fn verify(text: &str, (key, known): (&VerifyingKey, &[Change])) -> Proof {
     let mut proof = Proof::default();
     let mut lines: Vec<&str> = text.lines().collect();
     let end = lines
@@ -233,29 +279,83 @@ pub fn verify(text: &str, key: &VerifyingKey) -> Proof {
         proof.say("its first line is missing");
         return proof;
     };
-    if !is_signed(&end, key) {
-        proof.say("the signature is not of this key: the bundle is another node's, or its last line was changed");
-    }
     if digest(head_line.as_bytes(), 64) != end.head {
         proof.say("the first line was changed");
     }
     proof.facts = facts.len();
     compare(&mut proof, facts, &end.facts);
-    match serde_json::from_str::<Head>(head_line) {
-        Ok(head) if head.weir_bundle == VERSION => anchored(&mut proof, &head, facts, key),
-        Ok(head) => proof.say(format!("the bundle is of version {}", head.weir_bundle)),
-        Err(_) => proof.say("the first line cannot be read"),
+    let head = serde_json::from_str::<Head>(head_line).ok();
+    let keys = keys(&mut proof, head.as_ref(), (key, known));
+    signed_by(&mut proof, &end, &keys, head.as_ref());
+    match head {
+        Some(head) if head.weir_bundle == VERSION => anchored(&mut proof, &head, facts, &keys),
+        Some(head) => proof.say(format!("the bundle is of version {}", head.weir_bundle)),
+        None => proof.say("the first line cannot be read"),
+    }
+    if proof.key_replaced_s > 0 {
+        proof.unproven = proof.facts;
     }
     proof
 }
 
-fn is_signed(end: &End, key: &VerifyingKey) -> bool {
+/// The keys that a bundle may be signed by.
+fn keys(
+    proof: &mut Proof,
+    head: Option<&Head>,
+    (key, known): (&VerifyingKey, &[Change]),
+) -> KeyHistory {
+    let Some(head) = head else {
+        return KeyHistory::of(*key);
+    };
+    for own in &head.keys {
+        let other = known.iter().find(|change| change.number == own.number);
+        if other.is_some_and(|other| other != own) {
+            proof.say(format!(
+                "key change {}: the bundle has another one than the key file, one of them is forged",
+                own.number
+            ));
+        }
+    }
+    let longer = if known.len() >= head.keys.len() {
+        known
+    } else {
+        &head.keys
+    };
+    let node_id = u128::from_str_radix(&head.node_id, 16).unwrap_or_default();
+    let (keys, problems) = KeyHistory::trusting(longer, node_id, key);
+    for problem in problems {
+        proof.say(problem);
+    }
+    keys
+}
+
+fn signed_by(proof: &mut Proof, end: &End, keys: &KeyHistory, head: Option<&Head>) {
     let Some(signature) = unhex::<64>(&end.signature) else {
-        return false;
+        proof.say("the signature cannot be read");
+        return;
     };
     let message = signed(&end.head, &end.facts);
     let signature = ed25519_dalek::Signature::from_bytes(&signature);
-    key.verify_strict(&message, &signature).is_ok()
+    let newest = SegmentId {
+        epoch: u32::MAX,
+        lane: 0,
+        number: u32::MAX,
+    };
+    match keys.signer(newest, |key| key.verify_strict(&message, &signature).is_ok()) {
+        Signer::Valid => {}
+        Signer::Replaced { at_s } => {
+            proof.key_replaced_s = at_s;
+            if head.is_none_or(|head| head.made_s >= at_s) {
+                proof.say(format!(
+                    "the signature is of an expired key, which was replaced at {at_s} (seconds since 1970), \
+                     before the bundle was made"
+                ));
+            }
+        }
+        Signer::TooEarly | Signer::Unknown => proof.say(
+            "the signature is not of this key: the bundle is another node's, or its last line was changed",
+        ),
+    }
 }
 
 /// Names every line that is not the one that was signed.
@@ -326,7 +426,7 @@ fn differing(fact: &BTreeMap<String, Value>, print: &Print, original: &Print) ->
 }
 
 /// What was said when it was made, and which facts lie before a signed end.
-fn anchored(proof: &mut Proof, head: &Head, facts: &[&str], key: &VerifyingKey) {
+fn anchored(proof: &mut Proof, head: &Head, facts: &[&str], keys: &KeyHistory) {
     proof.session.clone_from(&head.session);
     proof.node.clone_from(&head.node);
     proof.made_s = head.made_s;
@@ -337,14 +437,16 @@ fn anchored(proof: &mut Proof, head: &Head, facts: &[&str], key: &VerifyingKey) 
     for anchor in &head.anchors {
         let hash = unhex::<32>(&anchor.hash);
         let signature = unhex::<64>(&anchor.signature);
-        match (hash, signature) {
-            (Some(hash), Some(signature))
-                if end_is_signed(anchor.facts, &hash, &signature, key) =>
-            {
-                good.push(anchor);
+        let signer = match (hash, signature) {
+            (Some(hash), Some(signature)) => {
+                keys.signer(anchor.id(), |key| anchor.is_signed(hash, signature, key))
             }
-            _ => proof.say(format!(
-                "segment {}: the signature of its end is not this key's",
+            _ => Signer::Unknown,
+        };
+        match signer.wrong() {
+            None => good.push(anchor),
+            Some(wrong) => proof.say(format!(
+                "segment {}: the signature of its end {wrong}",
                 anchor.name()
             )),
         }
@@ -355,7 +457,7 @@ fn anchored(proof: &mut Proof, head: &Head, facts: &[&str], key: &VerifyingKey) 
         };
         let proven = good.iter().any(|anchor| {
             u64::from(anchor.epoch) == number(fact.get("epoch"))
-                && anchor.segment() == number(fact.get("segment"))
+                && anchor.id().packed() == number(fact.get("segment"))
                 && u64::from(anchor.facts) >= number(fact.get("position"))
         });
         proof.unproven += usize::from(!proven);
@@ -393,6 +495,7 @@ mod tests {
             hash: hex(&hash),
             signature: hex(&key().sign(&message).to_bytes()),
             sealed_s: 5,
+            at_ms: 0,
         }
     }
 
@@ -403,26 +506,33 @@ mod tests {
             node: "n1",
             node_id: 1,
             made_s: 1,
+            keys: &[],
         };
         let text = make(&origin, &facts, (&Report::default(), anchors), &key()).unwrap();
         text.lines().map(str::to_owned).collect()
     }
 
     fn found(lines: &[String]) -> Vec<String> {
-        verify(&lines.join("\n"), &key().verifying_key()).findings
+        verify(&lines.join("\n"), (&key().verifying_key(), &[])).findings
     }
 
     #[test]
     fn a_bundle_proves_itself_and_what_lies_behind_the_last_anchor_is_unproven() {
         let whole = bundle(vec![anchor(12)]).join("\n");
-        let proof = verify(&whole, &key().verifying_key());
+        let proof = verify(&whole, (&key().verifying_key(), &[]));
         assert_eq!(proof.findings, Vec::<String>::new());
         assert_eq!(proof.verdict(), Verdict::Clean);
         assert_eq!((proof.facts, proof.last_anchor.as_str()), (6, "1-1-2"));
         // Its last two facts stand behind the signed end.
-        let proof = verify(&bundle(vec![anchor(8)]).join("\n"), &key().verifying_key());
+        let proof = verify(
+            &bundle(vec![anchor(8)]).join("\n"),
+            (&key().verifying_key(), &[]),
+        );
         assert_eq!((proof.unproven, proof.verdict()), (2, Verdict::Unproven));
-        let proof = verify(&bundle(Vec::new()).join("\n"), &key().verifying_key());
+        let proof = verify(
+            &bundle(Vec::new()).join("\n"),
+            (&key().verifying_key(), &[]),
+        );
         assert_eq!((proof.unproven, proof.last_anchor.as_str()), (6, ""));
     }
 
@@ -482,7 +592,7 @@ mod tests {
         );
         let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
         says(
-            verify(&whole.join("\n"), &other).findings,
+            verify(&whole.join("\n"), (&other, &[])).findings,
             "not of this key",
         );
         let forged = Anchor {

@@ -5,10 +5,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::journal;
+use crate::keys::{Head, KeyError, KeyHistory, KeyRing};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
@@ -55,6 +56,8 @@ pub enum SpoolDirError {
     Segment { path: String, detail: String },
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 impl Fault for SpoolDirError {
@@ -154,7 +157,7 @@ pub struct SpoolDir {
     config: SpoolConfig,
     node: u128,
     epoch: u32,
-    key: Arc<SigningKey>,
+    keys: Arc<KeyRing>,
     used: Arc<Usage>,
     /// Says that this epoch is being written, for as long as we live.
     _alive: Flock<File>,
@@ -182,10 +185,11 @@ impl SpoolDir {
                 uid: metadata.uid(),
             });
         }
-        let key = Arc::new(node_key(&config.key_file)?);
         let node = node_id(&directory.join("node.id"))?;
-        // Held until our own epoch is locked: nobody may take it for a dead one in between.
-        let (_opening, epoch) = next_epoch(&directory.join("epoch"))?;
+        // Held until our own epoch is locked: nobody may take it for a dead one in between, or change the key.
+        let mut opening = opening(directory)?;
+        let epoch = opening.next()?;
+        let keys = Arc::new(KeyRing::open(&config.key_file, node)?);
         let Some(alive) = epoch_lock(directory, epoch)? else {
             return Err(file_error(directory, "our own epoch is taken"));
         };
@@ -200,7 +204,7 @@ impl SpoolDir {
             config,
             node,
             epoch,
-            key,
+            keys,
             used,
             _alive: alive,
         })
@@ -211,9 +215,23 @@ impl SpoolDir {
         self.epoch
     }
 
+    /// Of the key that signs now.
     #[must_use]
     pub fn verifying_key(&self) -> VerifyingKey {
-        self.key.verifying_key()
+        self.keys.key().verifying_key()
+    }
+
+    /// That key and those before it.
+    #[must_use]
+    pub fn history(&self) -> KeyHistory {
+        let trusted = self.verifying_key();
+        KeyHistory::trusting(&self.keys.changes(), self.node, &trusted).0
+    }
+
+    /// The keys that this process signs with; shared with its lanes.
+    #[must_use]
+    pub fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.keys)
     }
 
     #[must_use]
@@ -247,10 +265,14 @@ impl SpoolDir {
             lane: index,
             number: 1,
         };
+        let segment = create(&self.config.directory, id).map_err(SpoolDirError::Spool)?;
         let mut file = FileSegment {
             directory: self.config.directory.clone(),
-            file: create(&self.config.directory, id).map_err(SpoolDirError::Spool)?,
+            file: segment,
             length: 0,
+            keys: Arc::clone(&self.keys),
+            head: self.keys.begins(id),
+            key_number: self.keys.changed(),
             used: Arc::clone(&self.used),
             limit_bytes: self.config.limit_bytes,
             durability: self.config.durability,
@@ -259,7 +281,7 @@ impl SpoolDir {
             node: self.node,
             epoch: self.epoch,
             lane: index,
-            key: Arc::clone(&self.key),
+            key: self.keys.key(),
             segment_bytes: (self.config.limit_bytes / SEGMENTS_MIN)
                 .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
         };
@@ -274,6 +296,10 @@ pub struct FileSegment {
     file: File,
     /// Bytes of whole appends.
     length: u64,
+    keys: Arc<KeyRing>,
+    head: Arc<Mutex<Head>>,
+    /// Changes of the key that were made before this segment began, at least.
+    key_number: u32,
     used: Arc<Usage>,
     limit_bytes: u64,
     durability: Durability,
@@ -301,6 +327,10 @@ impl FileSegment {
             Err(SpoolError::Full) if self.give_up_reserve() => self.write(bytes),
             written => written,
         }
+    }
+
+    fn lock_head(&self) -> std::sync::MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True when there was something to give up.
@@ -375,8 +405,25 @@ impl SegmentFile for FileSegment {
             self.used.freed(true, self.length);
             (self.file, self.length) = before;
             fs::remove_file(&path).map_err(|error| SpoolError::Io(error.to_string()))?;
+            return begun;
         }
-        begun
+        // Asked for before: a change in between ends this segment early, which is right as well.
+        self.key_number = self.keys.changed();
+        self.head = self.keys.begins(id);
+        Ok(())
+    }
+
+    fn key(&self) -> Option<Arc<SigningKey>> {
+        Some(Arc::clone(&self.lock_head().key))
+    }
+
+    fn ends_early(&self) -> bool {
+        self.keys.changed() != self.key_number
+    }
+
+    fn committed(&mut self, count: u32, chain: &[u8; 32]) {
+        let mut head = self.lock_head();
+        (head.count, head.chain) = (count, *chain);
     }
 }
 
@@ -603,17 +650,11 @@ fn truncate(path: &Path, length: u64) -> Result<(), SpoolDirError> {
     file.sync_all().map_err(|error| file_error(path, error))
 }
 
-/// 32 secret bytes, made when absent.
-fn node_key(path: &Path) -> Result<SigningKey, SpoolDirError> {
-    let bytes: [u8; 32] = fixed(path, rand::random::<[u8; 32]>)?;
-    Ok(SigningKey::from_bytes(&bytes))
-}
-
 fn node_id(path: &Path) -> Result<u128, SpoolDirError> {
     Ok(u128::from_le_bytes(fixed(path, rand::random::<[u8; 16]>)?))
 }
 
-fn fixed<const N: usize>(
+pub(crate) fn fixed<const N: usize>(
     path: &Path,
     make: impl FnOnce() -> [u8; N],
 ) -> Result<[u8; N], SpoolDirError> {
@@ -631,7 +672,7 @@ fn fixed<const N: usize>(
 }
 
 /// Whole or not at all: a process that dies on the way leaves nothing that the next one stumbles over.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SpoolDirError> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SpoolDirError> {
     let fresh = path.with_extension("new");
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -651,32 +692,53 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SpoolDirError> {
     fs::rename(&fresh, path).map_err(|error| file_error(path, error))
 }
 
-/// The number after the last one, on disk before it is used: tokens must never repeat.
-fn next_epoch(path: &Path) -> Result<(Flock<File>, u32), SpoolDirError> {
+/// Nobody else opens the spool, or changes the node's key, while this is held.
+pub(crate) struct Opening {
+    file: Flock<File>,
+    path: PathBuf,
+    /// The last epoch that was given out.
+    pub(crate) epoch: u32,
+}
+
+/// Waits for whoever is opening it.
+pub(crate) fn opening(directory: &Path) -> Result<Opening, SpoolDirError> {
+    let path = directory.join("epoch");
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
-        .map_err(|error| file_error(path, error))?;
+        .open(&path)
+        .map_err(|error| file_error(&path, error))?;
     let file = Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_file, error)| file_error(path, error))?;
+        .map_err(|(_file, error)| file_error(&path, error))?;
     let mut bytes = [0; 4];
-    let last = match file
+    let epoch = match file
         .read_at(&mut bytes, 0)
-        .map_err(|error| file_error(path, error))?
+        .map_err(|error| file_error(&path, error))?
     {
         0 => 0,
         4 => u32::from_le_bytes(bytes),
-        _ => return Err(file_error(path, "must hold exactly 4 bytes")),
+        _ => return Err(file_error(&path, "must hold exactly 4 bytes")),
     };
-    let next = last
-        .checked_add(1)
-        .ok_or_else(|| file_error(path, "no epoch is left"))?;
-    file.write_at(&next.to_le_bytes(), 0)
-        .map_err(|error| file_error(path, error))?;
-    file.sync_all().map_err(|error| file_error(path, error))?;
-    Ok((file, next))
+    Ok(Opening { file, path, epoch })
+}
+
+impl Opening {
+    /// The number after the last one, on disk before it is used: tokens must never repeat.
+    fn next(&mut self) -> Result<u32, SpoolDirError> {
+        let next = self
+            .epoch
+            .checked_add(1)
+            .ok_or_else(|| file_error(&self.path, "no epoch is left"))?;
+        self.file
+            .write_at(&next.to_le_bytes(), 0)
+            .map_err(|error| file_error(&self.path, error))?;
+        self.file
+            .sync_all()
+            .map_err(|error| file_error(&self.path, error))?;
+        self.epoch = next;
+        Ok(next)
+    }
 }

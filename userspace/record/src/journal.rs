@@ -3,7 +3,7 @@
 //! Text lines, appended and synchronised: `S` before a batch is sent for the first time, `A` once
 //! it is stored, `Q` when it was put into quarantine. A torn last line is ignored: a batch whose
 //! cutting was not written down was never sent. From time to time it is written anew with how far
-//! each segment got (`P`) and what is still open, so that it does not grow with what was shipped.
+//! each segment got (`P`), how many changes of the node's key are stored (`K`), and what is still open, so that it does not grow with what was shipped.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -58,6 +58,8 @@ pub(crate) struct Journal {
     pub(crate) open: Vec<Batch>,
     /// In quarantine: their segments' files are the only copy.
     pub(crate) refused: Vec<Batch>,
+    /// Changes of the node's key up to this one are stored.
+    pub(crate) keys: u32,
 }
 
 /// What the journal says, for those who only look.
@@ -66,6 +68,7 @@ pub(crate) struct Told {
     pub(crate) progress: BTreeMap<SegmentId, Progress>,
     pub(crate) open: Vec<Batch>,
     pub(crate) refused: Vec<Batch>,
+    pub(crate) keys: u32,
 }
 
 /// Whether a batch of this segment is among them.
@@ -120,6 +123,7 @@ impl Journal {
             // What was refused is tried once more: somebody may have put right what was wrong.
             open: [told.refused, told.open].concat(),
             refused: Vec::new(),
+            keys: told.keys,
         };
         journal.take_room();
         Ok(Some(journal))
@@ -158,7 +162,7 @@ impl Journal {
 
     /// Writes it anew once it is long.
     pub(crate) fn shorten(&mut self) -> std::io::Result<()> {
-        let mut text = String::new();
+        let mut text = format!("K {}\n", self.keys);
         for (segment, progress) in &self.progress {
             text.push_str(&progress_line(*segment, progress));
         }
@@ -190,6 +194,13 @@ impl Journal {
         self.append(&batch_line(batch))?;
         note(&mut self.progress, batch);
         self.open.push(batch.clone());
+        Ok(())
+    }
+
+    /// Changes of the node's key up to this one are stored.
+    pub(crate) fn keys_stored(&mut self, number: u32) -> std::io::Result<()> {
+        self.append(&format!("K {number}\n"))?;
+        self.keys = number;
         Ok(())
     }
 
@@ -271,6 +282,7 @@ impl Told {
                 };
                 self.progress.insert(segment, progress);
             }
+            "K" => self.keys = words.next()?.parse().ok()?,
             mark @ ("A" | "Q") => {
                 let segment = parse_segment(&mut words)?;
                 let number: u32 = words.next()?.parse().ok()?;

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod anchor;
 pub mod asked;
 pub mod audit;
 pub mod bundle;
@@ -10,6 +11,7 @@ pub mod export;
 mod fields;
 mod hex;
 mod journal;
+pub mod keys;
 pub mod migrate;
 pub mod ocsf;
 pub mod query;

@@ -26,6 +26,8 @@ pub const MIGRATIONS: &[(&str, &str)] = files![
     "008_views.sql",
     "009_terminal.sql",
     "010_lineage_ledger.sql",
+    "011_node_key.sql",
+    "012_anchor.sql",
 ];
 
 /// Roles, row policies and quotas; servers only, the embedded engine has none.

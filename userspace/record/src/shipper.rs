@@ -5,6 +5,7 @@
 //! read to the end is an acknowledgement, anything else is unknown and retried.
 
 mod free;
+mod keys;
 mod metrics;
 mod send;
 mod tail;
@@ -16,9 +17,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use self::metrics::ShipperMetrics;
+pub(crate) use self::send::send_anchors;
 use crate::StoreAddress;
 use crate::directory::{SpoolDir, Usage, live_epochs, segments};
 use crate::journal::{Batch, Journal};
+use crate::keys::KeyRing;
 
 /// How batches are cut and sent.
 #[derive(Clone, Debug)]
@@ -42,6 +45,7 @@ pub struct Shipper {
     node: u128,
     epoch: u32,
     used: Arc<Usage>,
+    keys: Arc<KeyRing>,
     limit_bytes: u64,
     metrics: ShipperMetrics,
 }
@@ -60,6 +64,7 @@ struct Way {
     back_off: Duration,
     /// Since when something is cut and not acknowledged, monotonic microseconds.
     behind_since_us: Option<u64>,
+    keys: keys::Turn,
 }
 
 impl Default for Way {
@@ -68,6 +73,7 @@ impl Default for Way {
             store: 0,
             back_off: BACK_OFF_MIN,
             behind_since_us: None,
+            keys: keys::Turn::default(),
         }
     }
 }
@@ -81,6 +87,7 @@ impl Shipper {
             node: spool.node(),
             epoch: spool.epoch(),
             used: spool.used(),
+            keys: spool.keys(),
             limit_bytes: spool.limit_bytes(),
             metrics,
         }
@@ -128,6 +135,7 @@ impl Shipper {
                 .look(&self.directory, self.epoch)
                 .map_err(std::io::Error::other)?;
             self.measure(&journal, &mut way)?;
+            self.send_keys(&mut journal, &mut way).await?;
             let sent = match journal.open.first().cloned() {
                 Some(batch) => self.send(&mut journal, &batch, &way).await?,
                 None => Sent::Nothing,

@@ -30,6 +30,26 @@ const BATCH: &[(&str, &str)] = &[
     ("signature", "String"),
 ];
 
+/// Columns of `node_key` and `anchor`, as well.
+const NODE_KEY: &[(&str, &str)] = &[
+    ("node", "LowCardinality(String)"),
+    ("node_id", "String"),
+    ("change", "UInt32"),
+    ("at", "DateTime('UTC')"),
+    ("key", "String"),
+    ("line", "String"),
+];
+const ANCHOR: &[(&str, &str)] = &[
+    ("node", "LowCardinality(String)"),
+    ("node_id", "String"),
+    ("epoch", "UInt32"),
+    ("segment", "UInt64"),
+    ("position", "UInt32"),
+    ("at", "DateTime64(3, 'UTC')"),
+    ("hash", "String"),
+    ("signature", "String"),
+];
+
 #[derive(Deserialize)]
 struct ColumnRow {
     table: String,
@@ -76,7 +96,7 @@ pub async fn check_all(clients: &[Client]) -> Result<Vec<String>, String> {
 /// Tables that no replica shares: what failed on one server would be stored twice on another.
 async fn alone(client: &Client) -> Result<Vec<String>, String> {
     let sql = "SELECT name, engine, engine_full FROM system.tables \
-        WHERE database = currentDatabase() AND name IN ('fact', 'batch', 'fact_5m') \
+        WHERE database = currentDatabase() AND name IN ('fact', 'batch', 'node_key', 'anchor', 'fact_5m') \
         AND NOT startsWith(engine, 'Replicated') ORDER BY name";
     let tables: Vec<TableRow> = fetch(client.query_raw(sql)).await?;
     let say = |table: TableRow| {
@@ -96,17 +116,23 @@ async fn alone(client: &Client) -> Result<Vec<String>, String> {
 /// ClickHouse's.
 pub async fn check(client: &Client) -> Result<Vec<String>, String> {
     let sql = "SELECT table, name, type, default_kind FROM system.columns \
-        WHERE database = currentDatabase() AND table IN ('fact', 'batch') ORDER BY table, position";
+        WHERE database = currentDatabase() AND table IN ('fact', 'batch', 'node_key', 'anchor') ORDER BY table, position";
     let rows: Vec<ColumnRow> = fetch(client.query_raw(sql)).await?;
     let mut problems = Vec::new();
     let fact: Vec<_> = COLUMNS.iter().map(|c| (c.name, c.ty)).collect();
-    for (table, expected) in [("fact", fact.as_slice()), ("batch", BATCH)] {
+    for (table, expected) in [
+        ("fact", fact.as_slice()),
+        ("batch", BATCH),
+        ("node_key", NODE_KEY),
+        ("anchor", ANCHOR),
+    ] {
         columns(&mut problems, table, expected, &rows);
     }
     let sql = "SELECT name, engine, engine_full FROM system.tables \
-        WHERE database = currentDatabase() AND name IN ('fact', 'batch', 'fact_5m', 'fact_5m_feed')";
+        WHERE database = currentDatabase() \
+        AND name IN ('fact', 'batch', 'node_key', 'anchor', 'fact_5m', 'fact_5m_feed')";
     let tables: Vec<TableRow> = fetch(client.query_raw(sql)).await?;
-    for name in ["fact", "batch", "fact_5m"] {
+    for name in ["fact", "batch", "node_key", "anchor", "fact_5m"] {
         match tables.iter().find(|table| table.name == name) {
             Some(table) => engine(&mut problems, table),
             None => problems.push(format!("table {name} is missing: run `weir db migrate`")),

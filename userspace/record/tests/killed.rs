@@ -81,7 +81,7 @@ fn every_receipt_of_a_killed_writer_is_on_disk() {
         assert!(last >= round * 137);
         receipts += last;
         let spool = open(&directory);
-        let report = audit::verify_files(spool.directory(), &spool.verifying_key()).unwrap();
+        let report = audit::verify_files(spool.directory(), &spool.history()).unwrap();
         assert_eq!(report.findings, Vec::<String>::new());
         assert!(report.facts >= receipts, "{} < {receipts}", report.facts);
         // One fact per round may be on disk whose receipt was not told.

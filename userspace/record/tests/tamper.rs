@@ -64,7 +64,7 @@ impl Spool {
     }
 
     fn verify(&self) -> Report {
-        verify_files(self.dir.directory(), &self.dir.verifying_key()).unwrap()
+        verify_files(self.dir.directory(), &self.dir.history()).unwrap()
     }
 
     /// Verifies with other bytes in a segment, and puts the right ones back.

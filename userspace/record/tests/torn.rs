@@ -103,14 +103,14 @@ fn every_offset(name: &str, close: bool, make: impl Fn(&[u8], usize) -> Vec<u8>)
         std::fs::write(segment(root), make(&whole, offset)).unwrap();
         let kept = ends.iter().rfind(|(end, _)| *end <= offset).unwrap().1;
         let spool = open(root);
-        let report = verify_files(spool.directory(), &spool.verifying_key()).unwrap();
+        let report = verify_files(spool.directory(), &spool.history()).unwrap();
         assert_eq!(report.findings, Vec::<String>::new(), "torn at {offset}");
         assert_eq!(report.facts, kept, "torn at {offset}");
         // Twice: what was cut stays cut, and the next epoch is written beside it.
         write(&spool, true);
         drop(spool);
         let spool = open(root);
-        let report = verify_files(spool.directory(), &spool.verifying_key()).unwrap();
+        let report = verify_files(spool.directory(), &spool.history()).unwrap();
         assert_eq!(report.findings, Vec::<String>::new(), "torn at {offset}");
         assert_eq!(report.facts, kept + 12, "torn at {offset}");
     }

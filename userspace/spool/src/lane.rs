@@ -58,6 +58,19 @@ pub trait SegmentFile {
     /// # Errors
     /// Any; there is no next segment then, and it may be tried again.
     fn next(&mut self, id: SegmentId, header: &[u8]) -> Result<(), SpoolError>;
+
+    /// The key that signs the segment that is open now, where that is not the one that the lane began with.
+    fn key(&self) -> Option<Arc<SigningKey>> {
+        None
+    }
+
+    /// The open segment is to end as soon as it can: another key signs what comes after it.
+    fn ends_early(&self) -> bool {
+        false
+    }
+
+    /// All facts up to position `count` are in the segment; `chain` is the hash of the block that they end with.
+    fn committed(&mut self, _count: u32, _chain: &[u8; 32]) {}
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +108,16 @@ pub struct SegmentId {
 }
 
 impl SegmentId {
+    /// From an epoch and [`SegmentId::packed`].
+    #[must_use]
+    pub const fn unpack(epoch: u32, packed: u64) -> Self {
+        Self {
+            epoch,
+            lane: (packed >> 32) as u32,
+            number: (packed & 0xffff_ffff) as u32,
+        }
+    }
+
     /// As one number for the record: lane in the upper half.
     #[must_use]
     pub const fn packed(self) -> u64 {
@@ -357,10 +380,10 @@ impl<F: SegmentFile> Lane<F> {
         Ok(receipts)
     }
 
-    /// Seals the segment when it is large or old enough; for a lane that has nothing to commit, too.
+    /// Seals the segment when it is large or old enough, or is to end early; for a lane that has nothing to commit, too.
     pub fn rest(&mut self, now: Now) {
         let old = now.mono_us.saturating_sub(self.opened_us) > SEGMENT_AGE_US;
-        let due = self.written > self.start.segment_bytes || old;
+        let due = self.written > self.start.segment_bytes || old || self.file.ends_early();
         if due && self.committed > 0 && self.count == 0 && !self.poisoned {
             // The facts are in the spool whatever comes of this: want of room is tried again, anything
             // else poisons the lane.
@@ -388,6 +411,7 @@ impl<F: SegmentFile> Lane<F> {
         }
         self.chain = hash;
         self.committed = self.position;
+        self.file.committed(self.committed, &self.chain);
         self.rows.clear();
         self.count = 0;
         Ok(())
@@ -454,7 +478,9 @@ impl<F: SegmentFile> Lane<F> {
         out.push(TRAILER);
         out.extend_from_slice(&self.committed.to_le_bytes());
         out.extend_from_slice(&self.chain);
-        let signature = self.start.key.sign(&signed(self.committed, &self.chain));
+        let key = self.file.key();
+        let key = key.as_ref().unwrap_or(&self.start.key);
+        let signature = key.sign(&signed(self.committed, &self.chain));
         out.extend_from_slice(&signature.to_bytes());
         let ended = self.file.end(&out);
         self.noted(ended, out.len())?;

@@ -424,6 +424,8 @@ pub struct Inspection {
     pub hash: [u8; 32],
     /// A signed end was read and holds.
     pub sealed: bool,
+    /// Position and chain value at the end of each block that was read without a fault before it.
+    pub heads: Vec<(u32, [u8; 32])>,
     pub errors: Vec<ReadError>,
 }
 
@@ -443,7 +445,12 @@ pub fn inspect_segment(bytes: &[u8], key: &VerifyingKey) -> Inspection {
     found.header = Some(header);
     while !rest.is_empty() {
         let taken = match reader.next(rest) {
-            Ok(Next::Block(_, len)) => len,
+            Ok(Next::Block(block, len)) => {
+                if found.errors.is_empty() {
+                    found.heads.push((block.last(), block.hash));
+                }
+                len
+            }
             Ok(Next::Trailer(trailer, len)) => {
                 found.end(&trailer, rest.len() - len, key);
                 break;

@@ -10,7 +10,7 @@ pub(crate) struct Insert {
     pub(crate) format: String,
 }
 
-const TABLES: &[&str] = &["fact", "batch"];
+const TABLES: &[&str] = &["fact", "batch", "node_key", "anchor"];
 const FORMATS: &[&str] = &[
     "RowBinary",
     "RowBinaryWithNamesAndTypes",
@@ -18,7 +18,7 @@ const FORMATS: &[&str] = &[
     "Native",
 ];
 
-/// `INSERT INTO [db.]fact|batch [(columns)] FORMAT word`, and nothing else.
+/// `INSERT INTO [db.]fact|batch|node_key|anchor [(columns)] FORMAT word`, and nothing else.
 ///
 /// # Errors
 /// 497 for anything else.
@@ -223,7 +223,9 @@ mod tests {
         let got = insert("insert into weir.fact (a, `b`) FORMAT RowBinary").unwrap();
         assert_eq!(got.statement, "INSERT INTO `weir`.`fact` (`a`, `b`)");
         assert_eq!(got.format, "RowBinary");
-        assert!(insert("INSERT INTO batch FORMAT JSONEachRow").is_ok());
+        for table in TABLES {
+            assert!(insert(&format!("INSERT INTO {table} FORMAT JSONEachRow")).is_ok());
+        }
     }
 
     #[test]

@@ -102,11 +102,11 @@ async fn fill(scratch: &Scratch, store: &Store, limit_bytes: u64) -> Counted {
         (&rows[0]["n"], &rows[0]["n"]),
         (&rows[0]["u"], &rows[0]["last"])
     );
-    let key = spool.verifying_key();
+    let key = spool.history();
     let scope = audit::Scope {
         node_id: spool.node(),
         node: "n1",
-        key: &key,
+        keys: &key,
         spool: Some(spool.directory()),
         now_s: weir_clock::now().unix_s(),
         on_its_way: Duration::ZERO,

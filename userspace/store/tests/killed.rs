@@ -224,11 +224,11 @@ async fn what_had_a_receipt_is_stored_once_whoever_is_killed() {
             "{session}: {told} told, {last} stored"
         );
     }
-    let key = spool.verifying_key();
+    let key = spool.history();
     let scope = audit::Scope {
         node_id: spool.node(),
         node: "n1",
-        key: &key,
+        keys: &key,
         spool: Some(spool.directory()),
         now_s: weir_clock::now().unix_s(),
         on_its_way: Duration::ZERO,

@@ -97,11 +97,11 @@ impl Scene {
             let done = admin.with_database("weir").query_raw(sql);
             done.execute().await.unwrap();
         }
-        let key = spool.verifying_key();
+        let key = spool.history();
         let scope = audit::Scope {
             node_id: spool.node(),
             node: name,
-            key: &key,
+            keys: &key,
             spool: None,
             now_s: self.now_s,
             on_its_way: Duration::ZERO,

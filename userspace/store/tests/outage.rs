@@ -83,11 +83,11 @@ async fn until_stored(address: &StoreAddress, expected: u64) {
 }
 
 async fn clean(spool: &SpoolDir, reader: &StoreAddress, expected: u64) {
-    let key = spool.verifying_key();
+    let key = spool.history();
     let scope = audit::Scope {
         node_id: spool.node(),
         node: "n1",
-        key: &key,
+        keys: &key,
         spool: Some(spool.directory()),
         now_s: weir_clock::now().unix_s(),
         on_its_way: Duration::ZERO,

@@ -110,11 +110,11 @@ async fn a_spool_arrives_exactly_once_though_the_store_is_killed() {
 
     let reader = store.address("reader").client();
     assert_eq!(count(&store.address("reader")).await, Some(expected));
-    let key = spool.verifying_key();
+    let key = spool.history();
     let scope = audit::Scope {
         node_id: spool.node(),
         node: "n1",
-        key: &key,
+        keys: &key,
         spool: Some(spool.directory()),
         now_s: weir_clock::now().unix_s(),
         on_its_way: Duration::ZERO,
@@ -123,7 +123,7 @@ async fn a_spool_arrives_exactly_once_though_the_store_is_killed() {
     assert_eq!(stored.findings, Vec::<String>::new());
     assert_eq!((stored.facts, stored.unproven), (expected, 0));
     assert_eq!(stored.last_anchor, "1-0-1");
-    let report = audit::verify_files(spool.directory(), &spool.verifying_key()).unwrap();
+    let report = audit::verify_files(spool.directory(), &spool.history()).unwrap();
     assert_eq!(
         (report.facts, report.unproven, report.findings.len()),
         (expected, 0, 0)

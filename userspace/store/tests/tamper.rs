@@ -107,11 +107,11 @@ impl Record {
     }
 
     async fn verify(&self, spool: Option<&Path>) -> audit::Report {
-        let key = self.spool.verifying_key();
+        let key = self.spool.history();
         let scope = audit::Scope {
             node_id: self.spool.node(),
             node: "n1",
-            key: &key,
+            keys: &key,
             spool,
             now_s: weir_clock::now().unix_s(),
             on_its_way: Duration::ZERO,

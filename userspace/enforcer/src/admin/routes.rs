@@ -61,6 +61,7 @@ pub(super) fn all(state: Arc<AdminState>) -> Router {
         .merge(super::browser::routes(Arc::clone(&state)))
         .merge(super::revocations::routes(Arc::clone(&state)))
         .merge(super::grants::routes(Arc::clone(&state)))
+        .merge(super::audit::routes(Arc::clone(&state)))
         .merge(super::run::routes(state))
 }
 

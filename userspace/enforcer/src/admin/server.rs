@@ -1,6 +1,7 @@
 //! Listening: each connection's peer is checked before a byte of it is read.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,6 +14,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, timeout};
 use weir_identify::Identify;
+use weir_record::SpoolDir;
+use weir_record::keys::KeyRing;
 use weir_relay::Node;
 use weir_state::State;
 
@@ -36,6 +39,8 @@ pub(crate) struct AdminState {
     pub(crate) metrics: prometheus::Registry,
     pub(crate) readiness: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) config: Config,
+    /// The node's signing keys, and the spool that they belong to.
+    pub(crate) keys: (Arc<KeyRing>, PathBuf),
 }
 
 impl AdminState {
@@ -44,7 +49,7 @@ impl AdminState {
         (node, state, identify): (Arc<Node>, State, Arc<Identify>),
         metrics: prometheus::Registry,
         readiness: Box<dyn Fn() -> Vec<String> + Send + Sync>,
-        config: Config,
+        (config, spool): (Config, &SpoolDir),
     ) -> Arc<Self> {
         Arc::new(Self {
             node,
@@ -55,6 +60,7 @@ impl AdminState {
             metrics,
             readiness,
             config,
+            keys: (spool.keys(), spool.directory().to_owned()),
         })
     }
 }

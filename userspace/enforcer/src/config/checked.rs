@@ -10,7 +10,9 @@ use weir_mask::{Detector, OutputPatterns};
 use super::console::{Console, check_console};
 use super::containers::{Runtime, check_runtimes};
 use super::notifiers::{Notifier, check_notifiers};
-use super::raw::{Raw, RawApprovals, RawClickHouse, RawMasking, RawRecord, RawWorkload};
+use super::raw::{
+    Raw, RawApprovals, RawClickHouse, RawMasking, RawRecord, RawWitness, RawWorkload,
+};
 use super::read::Problem;
 use super::sets::{
     Dns, Egress, Exempt, Kubernetes, Members, WORKLOADS_MAX, check_dns, check_egress, check_exempt,
@@ -92,6 +94,20 @@ pub(crate) struct Record {
     pub(crate) durability: Durability,
     pub(crate) rows_head: usize,
     pub(crate) clickhouse: Option<ClickHouse>,
+    /// How often signed anchors leave the node.
+    pub(crate) anchor_s: u64,
+    pub(crate) witness: Option<Witness>,
+}
+
+/// Where anchors go besides ClickHouse.
+#[derive(Clone, Debug)]
+pub(crate) enum Witness {
+    File(PathBuf),
+    Service {
+        url: String,
+        ca_file: Option<PathBuf>,
+        token_file: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -483,11 +499,39 @@ fn check_record(raw: RawRecord, checker: &mut Checker<'_>) -> Record {
     };
     let rows_head = checker.number("record.rows_head", raw.rows_head, (0, ROWS_HEAD_MAX), 10);
     let clickhouse = raw.clickhouse.map(|store| check_clickhouse(store, checker));
+    let anchor_s = checker.number("record.anchor_s", raw.anchor_s, (1, 3600), 5);
+    let witness = raw.witness.and_then(|raw| check_witness(raw, checker));
     Record {
         limit_bytes,
         durability,
         rows_head: usize::try_from(rows_head).unwrap_or(0),
         clickhouse,
+        anchor_s,
+        witness,
+    }
+}
+
+fn check_witness(raw: RawWitness, checker: &mut Checker<'_>) -> Option<Witness> {
+    let file_only = raw.ca_file.is_none() && raw.token_file.is_none();
+    match (raw.file, raw.url) {
+        (Some(file), None) if file_only => Some(Witness::File(checker.file(&file))),
+        (None, Some(url)) => {
+            if !url.starts_with("https://") && !url.starts_with("http://127.0.0.1:") {
+                checker.say("record.witness.url", "must start with https://");
+            }
+            Some(Witness::Service {
+                url,
+                ca_file: raw.ca_file.as_deref().map(|file| checker.file(file)),
+                token_file: raw.token_file.as_deref().map(|file| checker.file(file)),
+            })
+        }
+        _ => {
+            checker.say(
+                "record.witness",
+                "needs either file alone, or url with ca_file and token_file where needed",
+            );
+            None
+        }
     }
 }
 

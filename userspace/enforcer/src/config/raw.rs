@@ -143,6 +143,16 @@ pub(super) struct RawRecord {
     pub(super) durability: Option<String>,
     pub(super) rows_head: Option<u64>,
     pub(super) clickhouse: Option<RawClickHouse>,
+    pub(super) anchor_s: Option<u64>,
+    pub(super) witness: Option<RawWitness>,
+}
+
+/// A second place for anchors: a file, or a service.
+pub(super) struct RawWitness {
+    pub(super) file: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) token_file: Option<String>,
 }
 
 pub(super) struct RawClickHouse {
@@ -405,6 +415,8 @@ impl RawRecord {
                 durability: None,
                 rows_head: None,
                 clickhouse: None,
+                anchor_s: None,
+                witness: None,
             };
         };
         let limit_bytes = section
@@ -418,6 +430,17 @@ impl RawRecord {
             limit_bytes,
             durability: section.opt_text("durability", problems),
             rows_head: section.opt_number("rows_head", problems),
+            anchor_s: section.opt_number("anchor_s", problems),
+            witness: section.opt_section("witness", problems).map(|mut witness| {
+                let raw = RawWitness {
+                    file: witness.opt_text("file", problems),
+                    url: witness.opt_text("url", problems),
+                    ca_file: witness.opt_text("ca_file", problems),
+                    token_file: witness.opt_text("token_file", problems),
+                };
+                witness.finish(problems);
+                raw
+            }),
             clickhouse: section
                 .opt_section("clickhouse", problems)
                 .map(|mut store| {

@@ -19,6 +19,7 @@ use weir_identify::GraphConfig;
 use weir_kernel::{Origins, Speakers};
 use weir_mask::MaskKey;
 use weir_model::flow::FlowOrigin;
+use weir_record::anchor::{AnchorConfig, AnchorMetrics, Anchoring, Witness};
 use weir_record::{Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress};
 use weir_relay::{
     Intake, Metrics, Node, NodeParts, SNAPSHOT_VERSION, Settings, Workers, WorkloadBinding,
@@ -39,6 +40,7 @@ use super::prepare::{self, StatePaths};
 use super::pulse;
 use super::serving::{Life, Serving, Shipping};
 use super::targets::TargetSecrets;
+use super::witness;
 use crate::admin::{AdminState, PeerRule, serve_tcp, serve_unix};
 use crate::config::{self, Config};
 use crate::console::{self, ConsoleSecrets};
@@ -58,6 +60,7 @@ struct Secrets {
     mask_key: MaskKey,
     writer_token: Option<Zeroizing<String>>,
     reader_token: Option<Zeroizing<String>>,
+    witness: Option<Witness>,
     workloads: HashMap<Arc<str>, WorkloadBinding>,
     graph: Option<GraphConfig>,
     /// Of the Kubernetes API, when pods or Services are asked for.
@@ -213,7 +216,7 @@ async fn serve(parts: Parts, mut life: Life) -> Result<()> {
     let accept = intake::accept_all(listeners, origins, intake.clone(), books.taken());
     let accepting = tokio::spawn(accept);
     let parts = (Arc::clone(&node), state, identify);
-    let admin = AdminState::new(parts, registry, readiness, config.clone());
+    let admin = AdminState::new(parts, registry, readiness, (config.clone(), &spool));
     let mut administration = start_admin(&config, heard.admin_sockets, &admin);
     administration.extend(start_console(&config, secrets.people, &admin, &paths)?);
     serve_from_now_on(&link).await?;
@@ -321,9 +324,22 @@ fn start_shipper(
     secrets: &mut Secrets,
 ) -> Result<(watch::Sender<bool>, Option<Shipping>)> {
     let (sender, receiver) = watch::channel(false);
-    let Some(store) = &config.record.clickhouse else {
+    let store = config.record.clickhouse.as_ref();
+    let stores = store.map(|store| addresses(store, secrets.writer_token.as_ref()));
+    let anchoring = Anchoring::new(
+        AnchorConfig {
+            node_name: config.node.name.clone(),
+            every: Duration::from_secs(config.record.anchor_s),
+            stores: stores.unwrap_or_default(),
+            witness: secrets.witness.take(),
+        },
+        spool,
+        AnchorMetrics::register(registry).context("metrics")?,
+    );
+    let anchoring = anchoring.run(receiver.clone());
+    let Some(store) = store else {
         tracing::warn!("record.clickhouse is not configured: the record stays in the spool");
-        return Ok((sender, None));
+        return Ok((sender, Some(tokio::spawn(anchoring))));
     };
     let shipper = Shipper::new(
         ShipperConfig {
@@ -339,13 +355,16 @@ fn start_shipper(
     let readers = secrets.reader_token.take();
     let readers = readers.map(|token| addresses(store, Some(&token)));
     let mut stop = receiver.clone();
-    let task = tokio::spawn(async move {
+    let shipping = async move {
         // Nothing is shipped into tables that would not take it exactly once.
         tokio::select! {
             () = tables_are_right(readers) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         shipper.run(receiver).await;
+    };
+    let task = tokio::spawn(async move {
+        tokio::join!(shipping, anchoring);
     });
     Ok((sender, Some(task)))
 }
@@ -505,6 +524,12 @@ fn read_secrets(config: &Config, paths: &StatePaths) -> Result<Secrets> {
         mask_key: MaskKey::new(key),
         writer_token,
         reader_token,
+        witness: config
+            .record
+            .witness
+            .as_ref()
+            .map(witness::open)
+            .transpose()?,
         workloads: identities::read(config, &book)?,
         graph: identities::graph(config)?,
         state: approvals::place(config)?,

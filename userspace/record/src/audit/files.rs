@@ -1,14 +1,17 @@
 //! The spool's own files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ed25519_dalek::VerifyingKey;
-use weir_spool::{Inspection, SegmentId, inspect_segment};
+use weir_spool::{Inspection, ReadError, SegmentId, inspect_segment};
 
+use super::anchors::{self, Anchors, Present};
 use super::{Report, name};
 use crate::directory::segments;
 use crate::hex::unhex;
 use crate::journal::{self, Told};
+use crate::keys::KeyHistory;
 
 /// The random number that a spool has for life.
 ///
@@ -22,12 +25,25 @@ pub fn node_id(directory: &Path) -> std::io::Result<u128> {
     Ok(u128::from_le_bytes(bytes))
 }
 
-/// Verifies every segment of a spool directory, how they follow each other, and that all that the
-/// shipper wrote down is still there or was acknowledged.
+/// As [`verify_files_against`], without anything that has left the node.
+///
+/// # Errors
+/// As there.
+pub fn verify_files(directory: &Path, keys: &KeyHistory) -> std::io::Result<Report> {
+    verify_files_against(directory, keys, &Anchors::default())
+}
+
+/// Verifies every segment of a spool directory, how they follow each other, that all that the
+/// shipper wrote down is still there or was acknowledged, and that nothing contradicts an anchor. Anchors have to be
+/// read before: a live node goes on writing.
 ///
 /// # Errors
 /// The directory cannot be read; what is wrong inside is in the report.
-pub fn verify_files(directory: &Path, key: &VerifyingKey) -> std::io::Result<Report> {
+pub fn verify_files_against(
+    directory: &Path,
+    keys: &KeyHistory,
+    anchors: &Anchors,
+) -> std::io::Result<Report> {
     let mut report = Report::default();
     let told = match journal::look(&directory.join("batches")) {
         Ok(told) => told,
@@ -50,10 +66,7 @@ pub fn verify_files(directory: &Path, key: &VerifyingKey) -> std::io::Result<Rep
         report.segments += 1;
         present.push(segment.id);
         let bytes = std::fs::read(&segment.path)?;
-        let found = inspect_segment(&bytes, key);
-        for error in &found.errors {
-            report.finding(format!("segment {}: {error}", name(segment.id)));
-        }
+        let found = inspected(&mut report, segment.id, &bytes, keys);
         own_header(&mut report, segment.id, node, &found);
         if told
             .progress
@@ -67,20 +80,91 @@ pub fn verify_files(directory: &Path, key: &VerifyingKey) -> std::io::Result<Rep
         }
         follows(&mut report, segment.id, &found, before.as_ref(), &told);
         report.facts += u64::from(found.facts);
-        if found.sealed {
-            report.last_anchor = name(segment.id);
-        } else {
-            report.unproven += u64::from(found.facts);
-        }
+        let proven = anchored(&mut report, segment.id, &found, (keys, anchors));
+        report.unproven += u64::from(found.facts - proven.min(found.facts));
         before = Some(Seen {
             id: segment.id,
             hash: found.hash,
             sealed: found.sealed,
         });
     }
+    for problem in anchors.problems() {
+        report.finding(problem.clone());
+    }
+    gone(&mut report, (keys, anchors), &told, &present);
     needed(&mut report, &told, &present);
     newest_removed(&mut report, &told, &present);
     Ok(report)
+}
+
+/// Position up to which a segment is proven.
+fn anchored(
+    report: &mut Report,
+    id: SegmentId,
+    found: &Inspection,
+    (keys, anchors): (&KeyHistory, &Anchors),
+) -> u32 {
+    let present = Present {
+        id,
+        last: found.facts,
+        coming: 0,
+        heads: &found.heads.iter().copied().collect(),
+        faulty: !found.errors.is_empty(),
+    };
+    let mark = anchors::compare(report, keys, &present, anchors.of(id));
+    if let Some(mark) = mark {
+        report.anchored(id, mark.at_ms);
+    }
+    if found.sealed {
+        if mark.is_none() {
+            report.anchored(id, 0);
+        }
+        found.facts
+    } else {
+        mark.map_or(0, |mark| mark.position)
+    }
+}
+
+/// Segments that were anchored and are neither here nor shipped.
+fn gone(
+    report: &mut Report,
+    (keys, anchors): (&KeyHistory, &Anchors),
+    told: &Told,
+    present: &[SegmentId],
+) {
+    for (id, marks) in anchors.segments() {
+        if present.contains(&id) {
+            continue;
+        }
+        let nothing = Present {
+            id,
+            last: told.progress.get(&id).map_or(0, |progress| progress.last),
+            coming: 0,
+            heads: &BTreeMap::new(),
+            faulty: true,
+        };
+        anchors::compare(report, keys, &nothing, marks);
+    }
+}
+
+/// What is in a segment; what is wrong is said.
+fn inspected(report: &mut Report, id: SegmentId, bytes: &[u8], keys: &KeyHistory) -> Inspection {
+    let by = |key: &VerifyingKey| inspect_segment(bytes, key);
+    let Some(key) = keys.key_of(id) else {
+        return Inspection::default();
+    };
+    let found = by(key);
+    for error in &found.errors {
+        let mut text = error.to_string();
+        if *error == ReadError::Signature {
+            let signer = keys.signer(id, |key| !by(key).errors.contains(&ReadError::Signature));
+            if let Some(wrong) = signer.wrong() {
+                text = format!("the signature of its end {wrong}");
+            }
+        }
+        report.finding(format!("segment {}: {text}", name(id)));
+    }
+    found
 }
 
 /// Files that hold what is stored nowhere else.

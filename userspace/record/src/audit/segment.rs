@@ -23,6 +23,14 @@ pub(super) struct Walk<'a> {
     named: bool,
     last: Option<Row>,
     facts: u64,
+    /// Chain value at each block's end, of batches that are whole.
+    heads: BTreeMap<u32, [u8; 32]>,
+}
+
+/// What the rows of a segment came to.
+pub(super) struct Walked {
+    pub(super) facts: u64,
+    pub(super) heads: BTreeMap<u32, [u8; 32]>,
 }
 
 impl<'a> Walk<'a> {
@@ -44,6 +52,7 @@ impl<'a> Walk<'a> {
             named: false,
             last: None,
             facts: 0,
+            heads: BTreeMap::new(),
         };
         let mut before: Option<&BatchRow> = None;
         for row in batches {
@@ -202,7 +211,10 @@ impl<'a> Walk<'a> {
             if expected <= batch.last_position {
                 self.missing(expected, batch.last_position);
             }
-            if !self.named && !self.chain_fits(batch) {
+            let heads = self.heads_of(batch);
+            if let Some(heads) = heads {
+                self.heads.extend(heads);
+            } else if !self.named {
                 self.say(format!(
                     "batch {}, positions {} to {}: rows do not give its hash: changed together \
                      with their digests",
@@ -215,31 +227,32 @@ impl<'a> Walk<'a> {
         self.named = false;
     }
 
-    fn chain_fits(&self, batch: &BatchRow) -> bool {
-        let (Some(mut chain), Some(end)) =
-            (unhex::<32>(&batch.previous_hash), unhex::<32>(&batch.hash))
-        else {
-            return false;
-        };
+    /// Chain value at the end of each block; `None` when they do not lead to the batch's own.
+    fn heads_of(&self, batch: &BatchRow) -> Option<Vec<(u32, [u8; 32])>> {
+        let mut chain = unhex::<32>(&batch.previous_hash)?;
+        let end = unhex::<32>(&batch.hash)?;
+        let mut heads = Vec::with_capacity(batch.blocks.len().min(self.rows.len()));
         let rows: Vec<&[u8]> = self.rows.iter().map(|row| row.bytes.as_slice()).collect();
         let mut rest = rows.as_slice();
         let mut first = batch.first_position;
         for count in &batch.blocks {
-            let Some((block, after)) = rest.split_at_checked(*count as usize) else {
-                return false;
-            };
+            let (block, after) = rest.split_at_checked(*count as usize)?;
             chain = chain_rows(&chain, first, block);
             first = first.saturating_add(*count);
+            heads.push((first.saturating_sub(1), chain));
             rest = after;
         }
-        rest.is_empty() && chain == end
+        (rest.is_empty() && chain == end).then_some(heads)
     }
 
-    /// All rows were seen; gives their number.
-    pub(super) fn end(mut self) -> u64 {
+    /// All rows were seen.
+    pub(super) fn end(mut self) -> Walked {
         while self.batch < self.batches.len() {
             self.batch_ends();
         }
-        self.facts
+        Walked {
+            facts: self.facts,
+            heads: self.heads,
+        }
     }
 }

@@ -9,19 +9,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use clickhouse::Client;
-use ed25519_dalek::VerifyingKey;
 use serde::Deserialize;
 
 use weir_spool::{BlockReader, Next, SegmentId, chain_start, end_is_signed, read_header, schema};
 
-use super::ledger;
+use super::anchors::{self, Anchors, Present};
 use super::row::{self, Row};
-use super::segment::Walk;
+use super::segment::{Walk, Walked};
 use super::{Report, name};
+use super::{changes, ledger};
+use crate::anchor::Mark;
 use crate::bundle::Anchor;
 use crate::directory::segments;
 use crate::hex::unhex;
 use crate::journal;
+use crate::keys::{KeyHistory, Signer};
 use crate::query::fetch;
 
 /// Facts are deleted by the table's TTL after so many days; batches are kept.
@@ -34,7 +36,7 @@ pub struct Scope<'a> {
     pub node_id: u128,
     /// Name under which the node's facts are stored.
     pub node: &'a str,
-    pub key: &'a VerifyingKey,
+    pub keys: &'a KeyHistory,
     /// The spool, where it is at hand.
     pub spool: Option<&'a Path>,
     /// Present time, seconds since 1970.
@@ -73,12 +75,8 @@ struct What {
     what: String,
 }
 
-fn unpack(epoch: u32, segment: u64) -> SegmentId {
-    SegmentId {
-        epoch,
-        lane: (segment >> 32) as u32,
-        number: (segment & 0xffff_ffff) as u32,
-    }
+const fn unpack(epoch: u32, segment: u64) -> SegmentId {
+    SegmentId::unpack(epoch, segment)
 }
 
 /// Verifies all facts and batches of one node. What is wrong is looked at twice, so that what a live
@@ -104,7 +102,9 @@ pub async fn verify_store(client: &Client, scope: &Scope<'_>) -> Result<Report, 
 async fn look(client: &Client, scope: &Scope<'_>) -> Result<Report, String> {
     let mut report = Report::default();
     strangers(client, &mut report).await?;
+    changes::verify(client, scope, &mut report).await?;
     ledger::verify(client, scope, &mut report).await?;
+    let anchors = Anchors::newest(client, scope.node_id).await?;
     let batches = batches(client, scope).await?;
     acknowledged(&mut report, scope, &batches)?;
     let mut counts = counts(client, scope).await?;
@@ -114,6 +114,15 @@ async fn look(client: &Client, scope: &Scope<'_>) -> Result<Report, String> {
         previous(&mut report, scope, *id, rows, before.as_ref());
         let stored = counts.remove(id).unwrap_or(0);
         before = Some(segment(client, &mut report, scope, (*id, rows, stored)).await?);
+    }
+    for problem in anchors.problems() {
+        report.finding(problem.clone());
+    }
+    for (id, _) in anchors.segments() {
+        // Of the others it is said where their facts are looked at.
+        if !batches.contains_key(&id) && !counts.contains_key(&id) {
+            segment(client, &mut report, scope, (id, &[], 0)).await?;
+        }
     }
     for (id, stored) in counts {
         if scope
@@ -157,7 +166,10 @@ pub async fn verify_session(
     for row in rows {
         let id = unpack(row.epoch, row.segment);
         let rows = batches.get(&id).map_or(&[][..], Vec::as_slice);
-        segment(client, &mut proof.report, scope, (id, rows, row.n)).await?;
+        let seen = segment(client, &mut proof.report, scope, (id, rows, row.n)).await?;
+        if let (false, Some(mark)) = (seen.sealed, seen.proven) {
+            proof.anchors.push(Anchor::open(id, &mark));
+        }
         let last = rows.last().filter(|last| !last.signature.is_empty());
         proof.anchors.extend(last.map(|last| Anchor {
             epoch: id.epoch,
@@ -167,6 +179,7 @@ pub async fn verify_session(
             hash: last.hash.clone(),
             signature: last.signature.clone(),
             sealed_s: last.sealed_s,
+            at_ms: 0,
         }));
     }
     Ok(proof)
@@ -251,6 +264,8 @@ struct Before {
     id: SegmentId,
     hash: String,
     sealed: bool,
+    /// The newest anchor that holds.
+    proven: Option<Mark>,
 }
 
 /// Checks a segment's first chain value against the end of the one before it.
@@ -300,10 +315,11 @@ async fn segment(
     (id, rows, stored): (SegmentId, &[BatchRow], u64),
 ) -> Result<Before, String> {
     let last = rows.last();
-    let before = Before {
+    let mut before = Before {
         id,
         hash: last.map(|row| row.hash.clone()).unwrap_or_default(),
         sealed: last.is_some_and(|row| !row.signature.is_empty()),
+        proven: None,
     };
     let signed = signed_end(report, scope, id, rows);
     let expired = last.is_some_and(|row| {
@@ -312,13 +328,49 @@ async fn segment(
     if expired {
         return Ok(before);
     }
+    let marks = Anchors::of_segment(client, scope.node_id, id).await?;
     let spool = scope
         .spool
         .map(|spool| written(spool, id))
         .transpose()
         .map_err(|error| format!("reading the spool: {error}"))?;
     let found_before = report.findings.len();
-    let mut walk = Walk::new(report, id, scope.node, rows, spool.unwrap_or_default());
+    let spool = spool.unwrap_or_default();
+    let coming = spool.last_key_value().map_or(0, |(position, _)| *position);
+    let walk = Walk::new(report, id, scope.node, rows, spool);
+    let walked = walked(client, scope, id, walk).await?;
+    report.facts += walked.facts;
+    let present = Present {
+        id,
+        last: last.map_or(0, |row| row.last_position),
+        coming,
+        heads: &walked.heads,
+        faulty: report.findings.len() > found_before,
+    };
+    before.proven = anchors::compare(report, scope.keys, &present, &marks);
+    let good = report.findings.len() == found_before;
+    let proven = match &before.proven {
+        Some(mark) if good => {
+            report.anchored(id, mark.at_ms);
+            u64::from(mark.position)
+        }
+        Some(_) | None => 0,
+    };
+    if signed && good {
+        report.anchored(id, last.map_or(0, |row| row.sealed_s.saturating_mul(1000)));
+    } else {
+        report.unproven += walked.facts.saturating_sub(proven);
+    }
+    Ok(before)
+}
+
+/// All stored rows of a segment, as they come.
+async fn walked(
+    client: &Client,
+    scope: &Scope<'_>,
+    id: SegmentId,
+    mut walk: Walk<'_>,
+) -> Result<Walked, String> {
     let sql = format!(
         "SELECT {} FROM fact WHERE node = {{node:String}} AND epoch = {{epoch:UInt32}} AND \
          segment = {{segment:UInt64}} ORDER BY position, row_digest",
@@ -345,14 +397,7 @@ async fn segment(
     if !rest.is_empty() {
         return Err("ClickHouse's answer ends within a row".to_owned());
     }
-    let facts = walk.end();
-    report.facts += facts;
-    if signed && report.findings.len() == found_before {
-        report.last_anchor = name(id);
-    } else {
-        report.unproven += facts;
-    }
-    Ok(before)
+    Ok(walk.end())
 }
 
 /// The last batch of a sealed segment carries the signature of its end.
@@ -362,15 +407,16 @@ fn signed_end(report: &mut Report, scope: &Scope<'_>, id: SegmentId, rows: &[Bat
         if row.signature.is_empty() {
             continue;
         }
-        let holds = match (unhex::<32>(&row.hash), unhex::<64>(&row.signature)) {
-            (Some(hash), Some(signature)) => {
-                end_is_signed(row.last_position, &hash, &signature, scope.key)
-            }
-            _ => false,
+        let signer = match (unhex::<32>(&row.hash), unhex::<64>(&row.signature)) {
+            (Some(hash), Some(signature)) => scope.keys.signer(id, |key| {
+                end_is_signed(row.last_position, &hash, &signature, key)
+            }),
+            _ => Signer::Unknown,
         };
-        if !holds {
+        let holds = signer == Signer::Valid;
+        if let Some(wrong) = signer.wrong() {
             report.finding(format!(
-                "segment {} batch {}: the signature of its end is not this node's",
+                "segment {} batch {}: the signature of its end {wrong}",
                 name(id),
                 row.batch
             ));

@@ -7,7 +7,9 @@ use weir_spool::schema;
 
 use super::tail::Content;
 use crate::StoreAddress;
+use crate::anchor::Anchor;
 use crate::journal::Batch;
+use crate::keys::Change;
 
 const SEND_TIME_MAX: Duration = Duration::from_secs(60);
 const END_TIME_MAX: Duration = Duration::from_secs(180);
@@ -60,6 +62,53 @@ pub(super) async fn send(
         Bytes::from(row.to_string()),
     )
     .await
+}
+
+/// Inserts one change of the node's key.
+pub(super) async fn send_change(
+    store: &StoreAddress,
+    (node_name, node): (&str, u128),
+    change: &Change,
+) -> Result<(), Refused> {
+    let row = serde_json::json!({
+        "node": node_name,
+        "node_id": format!("{node:032x}"),
+        "change": change.number,
+        "at": change.at_s,
+        "key": change.key,
+        "line": change.line(),
+    });
+    let token = format!("{node:032x}:key:{}", change.number);
+    let sql = "INSERT INTO node_key FORMAT JSONEachRow";
+    insert(store, sql, &token, Bytes::from(row.to_string())).await
+}
+
+/// Inserts anchors; the same ones are stored once.
+///
+/// # Errors
+/// Why they are not acknowledged.
+pub(crate) async fn send_anchors(store: &StoreAddress, anchors: &[Anchor]) -> Result<(), String> {
+    let mut rows = String::new();
+    for anchor in anchors {
+        let row = serde_json::json!({
+            "node": anchor.node,
+            "node_id": anchor.node_id,
+            "epoch": anchor.epoch,
+            "segment": anchor.segment,
+            "position": anchor.position,
+            "at": format!("{}.{:03}", anchor.at_ms.div_euclid(1000), anchor.at_ms.rem_euclid(1000)),
+            "hash": anchor.hash,
+            "signature": anchor.signature,
+        });
+        rows.push_str(&format!("{row}\n"));
+    }
+    let token = format!("anchor:{}", blake3::hash(rows.as_bytes()).to_hex());
+    let sql = "INSERT INTO anchor FORMAT JSONEachRow";
+    let sent = insert(store, sql, &token, Bytes::from(rows)).await;
+    sent.map_err(|refused| match refused {
+        Refused::Batch(code) | Refused::Configuration(code) => format!("ClickHouse error {code}"),
+        Refused::Unknown(why) => why,
+    })
 }
 
 async fn insert(store: &StoreAddress, sql: &str, token: &str, body: Bytes) -> Result<(), Refused> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use weir_model::ident::SessionId;
+use weir_record::keys::KeyHistory;
 use weir_record::{audit, bundle, export, ocsf};
 
 use crate::config::Config;
@@ -120,11 +121,16 @@ async fn bundled(
     let paths = StatePaths::of(config);
     let key = audit::signing_key(&paths.node_key)
         .with_context(|| format!("reading {}", paths.node_key.display()))?;
-    let verifying = key.verifying_key();
+    let node_id = audit::node_id(&paths.spool).context("reading the spool's node.id")?;
+    let (keys, problems) = KeyHistory::beside(&paths.node_key, node_id)
+        .with_context(|| format!("reading {}", paths.node_key.display()))?;
+    if let Some(problem) = problems.first() {
+        bail!("{}: {problem}", paths.node_key.display());
+    }
     let scope = audit::Scope {
-        node_id: audit::node_id(&paths.spool).context("reading the spool's node.id")?,
+        node_id,
         node: &config.node.name,
-        key: &verifying,
+        keys: &keys,
         spool: Some(&paths.spool),
         now_s: weir_clock::now().unix_s(),
         on_its_way: Duration::ZERO,
@@ -149,6 +155,7 @@ async fn bundled(
         node: scope.node,
         node_id: scope.node_id,
         made_s: scope.now_s,
+        keys: keys.changes(),
     };
     let bundle = bundle::make(&origin, &facts, (&proof.report, proof.anchors), &key);
     write(file, bundle.map_err(anyhow::Error::msg)?.as_bytes())?;
