@@ -120,14 +120,18 @@ fn a_node_that_stops_while_no_broker_is_there_is_refused_within_the_deadline() {
     let node = Pid::from_raw(i32::try_from(node).unwrap());
     kill(node, Signal::SIGSTOP).unwrap();
     let stopped = Instant::now();
+    let mut last = Duration::ZERO;
     let refused = until(4 * SECOND, || {
+        let begun = stopped.elapsed();
         let said = lab.probe(A, "reach", PROTECTED4, None);
         assert!(!said.starts_with("said server"), "{said}");
-        said.starts_with("failed 111").then(|| stopped.elapsed())
+        let refused = said.starts_with("failed 111");
+        last = if refused { last } else { begun };
+        refused.then_some(())
     });
-    // The heartbeat is good for half a second; one look takes up to 0.4 s against a full stop.
-    let within = refused.expect("never refused");
-    assert!(within < SECOND, "refused after {within:?}");
+    // However slow the machine is: nothing that began behind the deadline is let through.
+    assert!(refused.is_some(), "never refused");
+    assert!(last < SECOND / 2, "let through after {last:?}");
     // A broker alone believes in no node.
     lab.start_broker();
     says(&lab, A, "failed 111");
@@ -224,8 +228,10 @@ fn pods_are_known_to_the_next_broker_as_the_node_knows_them() {
     assert_eq!(number(&said, "server"), 0, "governed: {said}");
     let failed = number(&said, "refused") + number(&said, "other");
     assert!(failed == 0 || !quick, "governed: {said}");
+    // After a while without a broker that knows it, nobody's pod is an unknown one.
     let said = lab.ended(exempt);
-    for bad in ["weir", "refused", "other"] {
+    assert!(number(&said, "refused") == 0 || !quick, "exempt: {said}");
+    for bad in ["weir", "other"] {
         assert_eq!(number(&said, bad), 0, "exempt: {said}");
     }
     assert!(
