@@ -13,7 +13,7 @@ use crate::say::Step;
 pub(super) const PARTS: &str = "package(weir-spool) | package(weir-record) | package(weir-store) \
     | (package(weir-enforcer) & test(/(^|::)backtest::/))";
 /// In a lab.
-pub(super) const WHOLE: &str = "package(weir-e2e) & binary(evidence)";
+pub(super) const WHOLE: &str = "package(weir-e2e) & (binary(evidence) | binary(audit))";
 
 pub(super) fn tier(step: &Step) -> Result<Outcome> {
     if !nix::unistd::geteuid().is_root() {

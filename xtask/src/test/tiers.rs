@@ -70,7 +70,7 @@ pub(super) const IDENTITY: &str =
 const KUBERNETES: &str =
     "(package(weir-e2e) & binary(/^kubernetes/)) | package(weir-test-apiserver)";
 const SSH: &str = "(package(weir-e2e) & binary(ssh)) | package(weir-ssh)";
-const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy|holds|evidence)$/) - binary(/^identity/)";
+const E2E: &str = "package(weir-e2e) - binary(/^kubernetes/) - binary(ssh) - binary(/^(upgrade|sets|containers|pods|leak|console|policy|holds|evidence|audit)$/) - binary(/^identity/)";
 const UPGRADE: &str = "package(weir-e2e) & binary(upgrade) - test(outlive_brokers)";
 const BROKERS: &str = "package(weir-e2e) & binary(upgrade) & test(outlive_brokers)";
 pub(super) const SETS: &str = "package(weir-e2e) & binary(/^(sets|containers|pods)$/)";
