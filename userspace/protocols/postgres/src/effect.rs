@@ -25,8 +25,8 @@ use crate::expect_query::{QueryJob, Then};
 use crate::pipeline::{Expect, Staged};
 use crate::reply;
 use crate::session::{PostgresSession, State};
+use crate::wire::Frame;
 use crate::wire::backend::{self, put_ready};
-use crate::wire::{Frame, message};
 
 /// Bytes of an answer that is kept back until the decision.
 const KEPT_BYTES_MAX: usize = 1 << 20;
@@ -223,13 +223,7 @@ impl PostgresSession {
             }
             Runs::Portal(name, frame) => {
                 self.run_portal(name, &permit, frame.clone(), now);
-                let mut out = bytes::BytesMut::new();
-                message(&mut out, b'H', |_| {});
-                self.staged.push_back(Staged::Own {
-                    kind: OwnToServer::Boundary,
-                    bytes: out.freeze(),
-                    expect: Vec::new(),
-                });
+                self.flush();
             }
         }
         self.effect = Some(effect);

@@ -148,9 +148,13 @@ impl PostgresSession {
 
     /// In a batch that no Sync has ended the server answers when it is asked to.
     pub(crate) fn flush_batch(&mut self) {
-        if !self.batch_open {
-            return;
+        if self.batch_open {
+            self.flush();
         }
+    }
+
+    /// Asks the server for what it has answered so far, in order with the rest.
+    pub(crate) fn flush(&mut self) {
         let mut out = BytesMut::new();
         message(&mut out, b'H', |_| {});
         let own = crate::pipeline::Staged::Own {
@@ -172,26 +176,36 @@ impl PostgresSession {
 }
 
 fn put_question(out: &mut BytesMut, text: &str) {
-    message(out, b'P', |out| {
+    put_open(out, NAME, text);
+    message(out, b'E', |out| {
         cstr(out, NAME);
+        out.put_u32(0);
+    });
+    put_close(out, NAME);
+}
+
+/// A statement and a portal of this name for a question of ours.
+pub(crate) fn put_open(out: &mut BytesMut, name: &str, text: &str) {
+    message(out, b'P', |out| {
+        cstr(out, name);
         out.put_slice(MARK.as_bytes());
         cstr(out, text);
         out.put_u16(0);
     });
     message(out, b'B', |out| {
-        cstr(out, NAME);
-        cstr(out, NAME);
+        cstr(out, name);
+        cstr(out, name);
         // No parameters, and everything as text.
         out.put_slice(&[0; 6]);
     });
-    message(out, b'E', |out| {
-        cstr(out, NAME);
-        out.put_u32(0);
-    });
+}
+
+/// Closes both; no error where there are none.
+pub(crate) fn put_close(out: &mut BytesMut, name: &str) {
     for kind in [b'P', b'S'] {
         message(out, b'C', |out| {
             out.put_u8(kind);
-            cstr(out, NAME);
+            cstr(out, name);
         });
     }
 }

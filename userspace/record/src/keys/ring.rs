@@ -157,7 +157,7 @@ impl KeyRing {
     }
 
     /// Replaces the key. Open segments end with the old one, which nothing else is signed by; their lanes end them
-    /// at once. The old secret is overwritten.
+    /// at once. The old secret's file is replaced.
     ///
     /// # Errors
     /// Another process writes to the spool as well, or files cannot be written: the old key stays then.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::look::CASCADES;
-use crate::probe::MARK;
+use crate::probe::{MARK, put_close, put_open};
 use crate::wire::backend::{self, Field};
 use crate::wire::{Frame, cstr, message};
 
@@ -183,21 +183,6 @@ impl Asked {
     }
 }
 
-fn put_open(out: &mut BytesMut, name: &str, text: &str) {
-    message(out, b'P', |out| {
-        cstr(out, name);
-        out.put_slice(MARK.as_bytes());
-        cstr(out, text);
-        out.put_u16(0);
-    });
-    message(out, b'B', |out| {
-        cstr(out, name);
-        cstr(out, name);
-        // No parameters, and everything as text.
-        out.put_slice(&[0; 6]);
-    });
-}
-
 /// Describes a portal and runs it up to so many rows; 0 is all.
 fn put_run(out: &mut BytesMut, name: &str, rows: usize) {
     message(out, b'D', |out| {
@@ -208,14 +193,4 @@ fn put_run(out: &mut BytesMut, name: &str, rows: usize) {
         cstr(out, name);
         out.put_u32(u32::try_from(rows).unwrap_or(0));
     });
-}
-
-/// Not an error where there is none.
-fn put_close(out: &mut BytesMut, name: &str) {
-    for kind in [b'P', b'S'] {
-        message(out, b'C', |out| {
-            out.put_u8(kind);
-            cstr(out, name);
-        });
-    }
 }
