@@ -10,14 +10,16 @@ use super::report::Report;
 use super::{Run, Way, corpus, folder, kept};
 use crate::{place, run, say, setup};
 
-/// Scripts of `drivers/`; those of the server's own clients are shell.
-const SCRIPTS: [&str; 7] = [
+/// Scripts of `drivers/`, programs of `rust/`; those of the server's own clients are shell.
+const SCRIPTS: [&str; 9] = [
     "psycopg3_.py",
     "psycopg2_.py",
     "asyncpg_.py",
     "sqlalchemy_.py",
     "pg.js",
     "jdbc.py",
+    "tokio_postgres.rs",
+    "sqlx.rs",
     "clients.sh",
 ];
 /// Debian's packages for them, and what each brings.
@@ -31,6 +33,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Vec<Report>> {
     let programs = Programs {
         python: setup::python_with(&folder().join("requirements.txt"))?,
         modules: node_modules()?,
+        rust: rust_drivers()?,
     };
     let mut reports = Vec::new();
     for script in SCRIPTS {
@@ -50,6 +53,25 @@ struct Programs {
     python: PathBuf,
     /// Of Node.
     modules: PathBuf,
+    /// Folder of the programs that cargo built.
+    rust: PathBuf,
+}
+
+/// tokio-postgres and sqlx, a program each, in a workspace of their own.
+fn rust_drivers() -> Result<PathBuf> {
+    let to = place::target().join("conformance/rust");
+    let step = say::step("build tokio-postgres and sqlx");
+    let mut cargo = run::cargo();
+    cargo
+        .args(["build", "--locked", "--bins", "--color", "never"])
+        .arg("--manifest-path")
+        .arg(folder().join("rust/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&to);
+    let log = place::target().join("xtask-logs/conformance-rust.log");
+    run::logged(&step, &log, &mut cargo)?;
+    step.done("");
+    Ok(to.join("debug"))
 }
 
 /// node-postgres, as its lock file says, in a folder of this build.
@@ -81,6 +103,7 @@ impl Programs {
                 text(&setup::node_binary())?,
                 text(&path)?,
             ],
+            Some("rs") => vec![text(&self.rust.join(Path::new(script).with_extension("")))?],
             Some(_) | None => vec!["bash".to_owned(), text(&path)?],
         })
     }
