@@ -80,6 +80,8 @@ pub struct Bound {
     pub(crate) set: Arc<PolicySet>,
     pub(crate) vocabulary: Option<&'static Vocabulary>,
     engine: Engine,
+    /// The target's name.
+    target: Arc<str>,
     observes: bool,
     /// Who has to be permitted: the principal, and beside it the workload that presented its token.
     pub(crate) sides: Vec<Side>,
@@ -125,6 +127,10 @@ impl Side {
             whose,
             cedar: OnceLock::new(),
         }
+    }
+
+    pub(crate) const fn who(&self) -> &Who {
+        &self.who
     }
 
     fn cedar(&self, set: &PolicySet) -> Option<&Cedar> {
@@ -190,6 +196,7 @@ impl Bound {
             set,
             vocabulary,
             engine,
+            target: Arc::clone(&target.name),
             observes: false,
             cache: HashMap::new(),
             moment: Moment::default(),
@@ -204,6 +211,14 @@ impl Bound {
     pub fn observing(mut self) -> Self {
         self.observes = true;
         self
+    }
+
+    pub(crate) const fn observes(&self) -> bool {
+        self.observes
+    }
+
+    pub(crate) fn target(&self) -> &str {
+        &self.target
     }
 
     /// Budgets that begin anew are those of the principal's other sessions, too.

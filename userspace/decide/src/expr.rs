@@ -321,11 +321,23 @@ impl Expr {
 
     /// Whether the answer depends on when it is asked.
     pub(crate) fn reads_time(&self) -> bool {
+        self.any(&|leaf| {
+            matches!(
+                leaf,
+                Self::Attribute(Attribute::Moment(_)) | Self::Has(Attribute::Moment(_))
+            )
+        })
+    }
+
+    /// Whether this is said of it, or of something in it.
+    pub(crate) fn any(&self, said: &impl Fn(&Self) -> bool) -> bool {
+        if said(self) {
+            return true;
+        }
         match self {
-            Self::Attribute(attribute) | Self::Has(attribute) => {
-                matches!(attribute, Attribute::Moment(_))
-            }
-            Self::Literal(_)
+            Self::Attribute(_)
+            | Self::Has(_)
+            | Self::Literal(_)
             | Self::PrincipalIn(_)
             | Self::PrincipalIs(_)
             | Self::ResourceIn(_)
@@ -335,7 +347,7 @@ impl Expr {
             Self::Not(inner)
             | Self::IsEmpty(inner)
             | Self::Like(inner, _)
-            | Self::Negative(inner) => inner.reads_time(),
+            | Self::Negative(inner) => inner.any(said),
             Self::And(a, b)
             | Self::Or(a, b)
             | Self::Equal(a, b)
@@ -344,8 +356,8 @@ impl Expr {
             | Self::Arithmetic(_, a, b)
             | Self::Contains(a, b)
             | Self::ContainsAll(a, b)
-            | Self::ContainsAny(a, b) => a.reads_time() || b.reads_time(),
-            Self::If(a, b, c) => a.reads_time() || b.reads_time() || c.reads_time(),
+            | Self::ContainsAny(a, b) => a.any(said) || b.any(said),
+            Self::If(a, b, c) => a.any(said) || b.any(said) || c.any(said),
         }
     }
 

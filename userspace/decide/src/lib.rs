@@ -22,6 +22,7 @@ mod index;
 mod inherit;
 mod moment;
 mod names;
+mod never;
 mod oracle;
 mod outcome;
 mod rule;
@@ -33,6 +34,7 @@ pub use crate::budget::{Budget, Budgets, SavedAccounts, Spending};
 pub use crate::compile::{AboutRule, PolicySet};
 pub use crate::explain::{Explained, MaskedAs};
 pub use crate::inherit::{Inherited, SavedPermit};
+pub use crate::never::Never;
 pub use crate::outcome::{
     AtTimeout, Denial, Escalation, HoldNeeded, Mask, MaskKind, Obligations, Observed, Outcome,
     Permit, Span, Would,

@@ -163,6 +163,12 @@ impl Names {
         Entity::Resource(next)
     }
 
+    /// A resource, by its number.
+    pub(crate) fn object(&self, resource: u32) -> Option<&Object> {
+        let named = self.resources.get(resource as usize);
+        named.map(|named| &named.object)
+    }
+
     /// How deep a resource lies; 1 is a target.
     pub(crate) fn depth(&self, resource: u32) -> usize {
         let named = self.resources.get(resource as usize);
