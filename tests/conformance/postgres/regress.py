@@ -1,7 +1,8 @@
 """The server's own regression SQL, a psql for each file, as `pg_regress` would.
 
-    regress.py run SQL-FOLDER OUTPUT-FOLDER [FILE…]    connects by PGHOST, PGPORT, PGUSER, PGDATABASE
-    regress.py compare DIRECT-FOLDER WEIR-FOLDER   prints each file that differs; exit code 1 when one is not meant
+    regress.py run SQL-FOLDER [FILE…]    connects by PGHOST, PGPORT, PGUSER, PGDATABASE; prints for each file a line of
+                                         JSON, [file, output]
+    regress.py compare DIRECT WEIR       prints each file that differs; exit code 1 when one is not meant
 
 What is compared is all that psql prints, its echo of the statements included. Files that are meant to differ stand
 in differences.txt (`regress FILE: why`): what is not understood is refused, and then misses in what follows it.
@@ -22,10 +23,7 @@ FILE_S_MAX = 240
 SHOWN_MAX = 3
 
 
-def run(sql, out, files):
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("*.out"):
-        old.unlink()
+def run(sql, files):
     files = files or sorted(path.stem for path in sql.glob("*.sql"))
     for name in FIRST + [name for name in files if name not in FIRST]:
         if name in LEFT_OUT:
@@ -33,11 +31,12 @@ def run(sql, out, files):
         environment = dict(os.environ, PGTZ="PST8PDT", PGDATESTYLE="Postgres, MDY", PGAPPNAME=f"pg_regress/{name}",
                            PG_LIBDIR="/nonexistent", PG_DLSUFFIX=".so", PG_ABS_SRCDIR=os.environ["REGRESS_DATA"], PG_ABS_BUILDDIR="/nonexistent")
         command = ["psql", "-X", "-a", "-q", "-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on", "-f", str(sql / f"{name}.sql")]
-        with open(out / f"{name}.out", "wb") as to:
-            try:
-                subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=to, stderr=subprocess.STDOUT, timeout=FILE_S_MAX)
-            except subprocess.TimeoutExpired:
-                to.write(b"\n-- cut off: it took too long\n")
+        try:
+            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=FILE_S_MAX)
+            output = done.stdout
+        except subprocess.TimeoutExpired as late:
+            output = (late.stdout or b"") + b"\n-- cut off: it took too long\n"
+        print(json.dumps([name, output.decode(errors="replace")]), flush=True)
 
 
 # Numbers of new objects and processes, and what names them.
@@ -45,9 +44,13 @@ NUMBER = re.compile(r"(?<![\w.])\d{5,}(?![\w.])")
 PLACE = re.compile(r"^(psql:)?\S*\.sql:\d+: ")
 
 
-def plain(path):
-    with open(path, errors="replace") as lines:
-        return [NUMBER.sub("N", PLACE.sub("", line.rstrip("\n"))) for line in lines]
+def outputs(path):
+    with open(path) as lines:
+        return {name: plain(output) for name, output in map(json.loads, lines)}
+
+
+def plain(output):
+    return [NUMBER.sub("N", PLACE.sub("", line)) for line in output.split("\n")]
 
 
 def statements(lines):
@@ -66,9 +69,9 @@ def meant_of():
 
 def compare(direct, weir):
     meant, seen, bad, count, same = meant_of(), set(), 0, 0, 0
-    for path in sorted(direct.glob("*.out")):
-        name = path.stem
-        expected, found = plain(path), plain(weir / path.name)
+    through = outputs(weir)
+    for name, expected in sorted(outputs(direct).items()):
+        found = through.get(name, [])
         of_file = statements(expected)
         count += of_file
         if expected == found:
@@ -89,11 +92,11 @@ def compare(direct, weir):
 
 
 def main():
-    verb, one, other = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+    verb, one, *others = sys.argv[1:]
     if verb == "run":
-        run(one, other, sys.argv[4:])
+        run(pathlib.Path(one), others)
     else:
-        sys.exit(compare(one, other))
+        sys.exit(compare(one, others[0]))
 
 
 main()

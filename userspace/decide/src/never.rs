@@ -4,6 +4,8 @@
 //! Three-valued: what is not known counts as true for a permit and as false for a forbid. A condition
 //! that fails denies as well, so "true" means "true or denied" here.
 
+use std::sync::LazyLock;
+
 use weir_model::request::{AttrValue, Object};
 
 use crate::bind::{Bound, Side};
@@ -31,6 +33,20 @@ struct Question<'a> {
     spared: fn(&Object) -> bool,
 }
 
+/// A rule that may apply.
+struct Candidate<'a> {
+    permits: bool,
+    conditions: &'a [Expr],
+    /// The conditions are all of it.
+    whole: bool,
+}
+
+/// Conditions on an object are never asked of this one.
+static NOTHING: LazyLock<Object> = LazyLock::new(|| Object {
+    kind: "",
+    path: [].into(),
+});
+
 impl Bound {
     /// Whether no request of these actions can be permitted: for each of them one of those who have to
     /// be permitted has no permit that could apply, or a plain forbid that applies to all of it. False
@@ -40,26 +56,66 @@ impl Bound {
         if self.observes() {
             return false;
         }
+        let sides = self.sides.iter();
+        let sides: Vec<_> = sides.map(|side| (side, self.about(side, never))).collect();
         never.actions.iter().all(|action| {
-            self.sides
-                .iter()
-                .any(|side| self.surely_denied(side, action, never).unwrap_or(false))
+            sides.iter().any(|(side, rules)| {
+                let question = self.question(side, action, never);
+                question.is_some_and(|question| self.surely_denied(rules, &question))
+            })
         })
     }
 
-    fn surely_denied(&self, side: &Side, action: &str, never: &Never<'_>) -> Option<bool> {
+    /// Rules for and against requests of one of those who have to be permitted: those that no answer
+    /// about principal and given attributes rules out.
+    fn about(&self, side: &Side, never: &Never<'_>) -> Vec<Candidate<'_>> {
+        let asked = Asked {
+            who: side.who(),
+            action: 0,
+            namespace: "",
+            object: &NOTHING,
+            nodes: &[],
+            itself: None,
+            context: never.context,
+            moment: Moment::default(),
+        };
+        let speaks_of_action = |leaf: &Expr| matches!(leaf, Expr::ActionIs(_));
+        let excluded = |one: &Expr| {
+            !one.any(&|leaf| is_open(leaf, &asked) || speaks_of_action(leaf))
+                && one.holds(&asked).is_ok_and(|holds| !holds)
+        };
+        let rules = self.set.rules.iter().zip(&self.set.conjuncts);
+        rules
+            .filter_map(|(rule, conjuncts)| {
+                let permits = match rule.kind {
+                    RuleKind::Permit { .. } => true,
+                    RuleKind::Forbid => false,
+                    RuleKind::Duty(_) => return None,
+                };
+                let conditions = conjuncts.list.as_slice();
+                (!conditions.iter().any(excluded)).then_some(Candidate {
+                    permits,
+                    conditions,
+                    whole: conjuncts.whole,
+                })
+            })
+            .collect()
+    }
+
+    fn question<'a>(
+        &'a self,
+        side: &'a Side,
+        action: &str,
+        never: &'a Never<'_>,
+    ) -> Option<Question<'a>> {
         let vocabulary = self.vocabulary?;
         let kind = vocabulary.actions.iter().find(|one| one.name == action)?;
-        let nothing = Object {
-            kind: "",
-            path: [].into(),
-        };
-        let question = Question {
+        Some(Question {
             asked: Asked {
                 who: side.who(),
                 action: self.set.names.action(vocabulary.namespace, action)?,
                 namespace: vocabulary.namespace,
-                object: &nothing,
+                object: &NOTHING,
                 nodes: &[],
                 itself: None,
                 context: never.context,
@@ -68,26 +124,25 @@ impl Bound {
             kinds: kind.on,
             target: self.target(),
             spared: never.spared,
-        };
+        })
+    }
+
+    fn surely_denied(&self, rules: &[Candidate<'_>], question: &Question<'_>) -> bool {
         let mut permitted = false;
-        for (rule, conjuncts) in self.set.rules.iter().zip(&self.set.conjuncts) {
-            let conditions = conjuncts.list.as_slice();
-            match rule.kind {
-                RuleKind::Permit { .. } => {
-                    permitted |= !conditions
-                        .iter()
-                        .any(|one| self.sure(one, &question) == Some(false));
+        for rule in rules {
+            if rule.permits {
+                let conditions = rule.conditions.iter();
+                permitted |= !conditions
+                    .map(|one| self.sure(one, question))
+                    .any(|holds| holds == Some(false));
+            } else {
+                let all = |one: &Expr| self.sure(one, question) == Some(true);
+                if rule.whole && rule.conditions.iter().all(all) {
+                    return true;
                 }
-                RuleKind::Forbid => {
-                    let all = |one: &Expr| self.sure(one, &question) == Some(true);
-                    if conjuncts.whole && conditions.iter().all(all) {
-                        return Some(true);
-                    }
-                }
-                RuleKind::Duty(_) => {}
             }
         }
-        Some(!permitted)
+        !permitted
     }
 
     /// Does it hold for every object of the target, or for none? `None` when that is not known.

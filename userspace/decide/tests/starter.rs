@@ -31,6 +31,29 @@ fn denial(bound: &mut Bound, accesses: Vec<Access>) -> Denial {
     }
 }
 
+/// What a session of PostgreSQL asks before it makes its transactions read-only.
+fn never_writes(bound: &Bound) -> bool {
+    bound.never_permits(&weir_decide::Never {
+        actions: &[
+            "insert", "update", "delete", "truncate", "call", "create", "doBlock",
+        ],
+        context: &[("readOnly", weir_model::request::AttrValue::Bool(false))],
+        spared: |object| {
+            let name = object.path.last().map_or("", |name| name);
+            name.starts_with("pg_advisory_")
+        },
+    })
+}
+
+#[test]
+fn analysts_never_write_and_operators_may() {
+    assert!(never_writes(&agent(&[ANALYSTS])));
+    assert!(!never_writes(&agent(&[OPERATORS])));
+    assert!(!never_writes(&agent(&[ANALYSTS, OPERATORS])));
+    assert!(never_writes(&agent(&[])));
+    assert!(!never_writes(&agent(&[ANALYSTS]).observing()));
+}
+
 fn column(action: &'static str, path: &str) -> Access {
     access(action, "Column", path)
 }

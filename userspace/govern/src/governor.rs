@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use weir_decide::{
-    Bound, Denial, HoldNeeded, Lifted, Obligations, Outcome, Permit, SavedAccounts, Spending, Would,
+    Bound, Denial, HoldNeeded, Lifted, Never, Obligations, Outcome, Permit, SavedAccounts,
+    Spending, Would,
 };
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
@@ -247,6 +248,12 @@ impl Governor {
         bound.take_over(&mut self.bound);
         self.bound = bound;
         self.note_policy();
+    }
+
+    /// See [`Bound::never_permits`].
+    #[must_use]
+    pub fn never_permits(&self, never: &Never<'_>) -> bool {
+        self.bound.never_permits(never)
     }
 
     fn note_policy(&mut self) {

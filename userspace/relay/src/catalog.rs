@@ -10,6 +10,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, timeout};
@@ -24,9 +25,12 @@ use crate::node::{Node, Target};
 use crate::upstream;
 
 const READ_TIME_MAX: Duration = Duration::from_secs(20);
-/// A catalog is read again after this, in case it was changed by somebody who does not come
-/// through Weir.
+/// A catalog is read again after a time between these, in case it was changed by somebody who does
+/// not come through Weir: the longer reading takes, the more seldom.
+const AGE_MIN: Duration = Duration::from_secs(10);
 const AGE_MAX: Duration = Duration::from_secs(60);
+/// At most one part in so many of the time is spent on reading.
+const READING_SHARE: u32 = 50;
 /// Rows of one catalog query; larger catalogs are refused, never cut.
 const ROWS_MAX: usize = 2_000_000;
 /// Databases per target that are kept.
@@ -37,15 +41,22 @@ type Key = (Arc<str>, Arc<str>, String);
 
 struct Cached {
     catalog: Arc<Catalog>,
+    /// When its reading began.
     read_at: Instant,
+    age_max: Duration,
 }
 
-/// One slot per (target, database, user); its lock makes readers wait for one another.
-type Slot = Arc<Mutex<Option<Cached>>>;
+/// One per (target, database, user); the lock makes readers wait for one another.
+#[derive(Default)]
+struct Slot {
+    cached: Mutex<Option<Cached>>,
+    /// It is being read ahead of its end.
+    renewing: AtomicBool,
+}
 
 #[derive(Default)]
 pub(crate) struct CatalogCache {
-    slots: Mutex<HashMap<Key, Slot>>,
+    slots: Mutex<HashMap<Key, Arc<Slot>>>,
 }
 
 /// Which catalog, read from where.
@@ -65,7 +76,7 @@ pub(crate) struct NoCatalog {
 }
 
 impl CatalogCache {
-    async fn slot(&self, key: Key) -> Slot {
+    async fn slot(&self, key: Key) -> Arc<Slot> {
         let mut slots = self.slots.lock().await;
         if slots.len() >= DATABASES_MAX && !slots.contains_key(&key) {
             slots.clear();
@@ -80,7 +91,7 @@ impl CatalogCache {
         for ((of, database, reader), slot) in &*slots {
             if &**of == target
                 && reader == user
-                && let Ok(slot) = slot.try_lock()
+                && let Ok(slot) = slot.cached.try_lock()
                 && let Some(cached) = slot.as_ref()
             {
                 known.push((Arc::clone(database), Arc::clone(&cached.catalog)));
@@ -91,7 +102,8 @@ impl CatalogCache {
     }
 }
 
-/// The cached catalog when it is fresh enough, else a new reading.
+/// The cached catalog when it is fresh enough, else a new reading. One that is half as old as it may
+/// become is read anew beside, so that sessions seldom wait.
 pub(crate) async fn catalog(
     node: Arc<Node>,
     question: CatalogQuestion,
@@ -102,14 +114,40 @@ pub(crate) async fn catalog(
         question.login.user.clone(),
     );
     let slot = node.catalogs.slot(key).await;
-    let mut slot = slot.lock().await;
-    if let Some(cached) = slot.as_ref()
-        && cached.read_at.elapsed() < AGE_MAX
-        && cached.catalog.generation() != question.newer_than
+    let mut cached = slot.cached.lock().await;
+    if let Some(known) = cached.as_ref()
+        && known.read_at.elapsed() < known.age_max
+        && known.catalog.generation() != question.newer_than
     {
-        return Ok(Arc::clone(&cached.catalog) as Arc<dyn Any + Send + Sync>);
+        let catalog = Arc::clone(&known.catalog);
+        let aging = known.read_at.elapsed() > known.age_max / 2;
+        if aging && !slot.renewing.swap(true, Ordering::AcqRel) {
+            tokio::spawn(renew(node, question, Arc::clone(&slot)));
+        }
+        return Ok(catalog as Arc<dyn Any + Send + Sync>);
     }
-    let rows = match timeout(READ_TIME_MAX, read(&node, &question)).await {
+    let read = fresh(&node, &question).await?;
+    let catalog = Arc::clone(&read.catalog);
+    *cached = Some(read);
+    Ok(catalog)
+}
+
+async fn renew(node: Arc<Node>, question: CatalogQuestion, slot: Arc<Slot>) {
+    let read = fresh(&node, &question).await;
+    let mut cached = slot.cached.lock().await;
+    if let Ok(read) = read
+        && cached
+            .as_ref()
+            .is_none_or(|known| known.read_at < read.read_at)
+    {
+        *cached = Some(read);
+    }
+    slot.renewing.store(false, Ordering::Release);
+}
+
+async fn fresh(node: &Node, question: &CatalogQuestion) -> Result<Cached, NoCatalog> {
+    let read_at = Instant::now();
+    let rows = match timeout(READ_TIME_MAX, read(node, question)).await {
         Ok(rows) => rows?,
         Err(_elapsed) => {
             return Err(NoCatalog {
@@ -122,12 +160,11 @@ pub(crate) async fn catalog(
         text: "weir: the catalog of this database cannot be understood",
         detail: error.to_string(),
     })?;
-    let catalog = Arc::new(catalog);
-    *slot = Some(Cached {
-        catalog: Arc::clone(&catalog),
-        read_at: Instant::now(),
-    });
-    Ok(catalog)
+    Ok(Cached {
+        catalog: Arc::new(catalog),
+        read_at,
+        age_max: (read_at.elapsed() * READING_SHARE).clamp(AGE_MIN, AGE_MAX),
+    })
 }
 
 async fn read(node: &Node, question: &CatalogQuestion) -> Result<CatalogRows, NoCatalog> {

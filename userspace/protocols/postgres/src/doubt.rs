@@ -5,6 +5,7 @@
 //! `parse`, and the request is recorded like any other. When the server accepts what is not
 //! understood here, the client gets our own refusal.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use crate::expect_query::{FAILING, recordable};
 use crate::pipeline::{Expect, Staged};
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::understand::SqlRefusal;
+use crate::understand::{SqlRefusal, refused_at};
 use crate::wire::{cstr, message};
 
 /// What the server is asked about.
@@ -50,8 +51,12 @@ impl PostgresSession {
                 None => self.refuse_query(bytes),
             };
         };
+        let alone = match types {
+            Some(_) => Cow::Borrowed(text),
+            None => self.refused_alone(text),
+        };
         let mut parse = BytesMut::new();
-        put_parse(&mut parse, text, types.unwrap_or(&[]));
+        put_parse(&mut parse, &alone, types.unwrap_or(&[]));
         let doubt = Doubt {
             seq: permit.seq(),
             refusal: bytes,
@@ -79,6 +84,20 @@ impl PostgresSession {
         });
         self.prepared.remove("");
         self.release_recorded();
+    }
+
+    /// Of several statements the one that is not understood, where it stands: what comes before it is
+    /// blanked, so that the server's position is right.
+    fn refused_alone<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let Some(catalog) = &self.catalog else {
+            return Cow::Borrowed(text);
+        };
+        let at = refused_at(text, &self.scope(catalog, false), &self.limits);
+        let (Some(before), Some(refused)) = (text.get(..at.start), text.get(at)) else {
+            return Cow::Borrowed(text);
+        };
+        let blank = before.chars().map(|_| ' ');
+        Cow::Owned(blank.chain(refused.chars()).collect())
     }
 
     /// A permit to show the text to the server's parser. A hold is as good as a denial: nobody waits

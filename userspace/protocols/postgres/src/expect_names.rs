@@ -15,6 +15,12 @@ use crate::wire::{cstr, message};
 /// Tries of a session that moved to read the catalog, and the time between them.
 const RESTORED_TRIES_MAX: u32 = 60;
 const RESTORED_AGAIN_US: u64 = 1_000_000;
+/// After this a session asks whether the catalog that it goes by is still the server's: somebody who
+/// does not come through Weir may have changed it.
+const CATALOG_AGE_US: u64 = 10_000_000;
+/// The server described something else than the catalog says: it is asked for anew, but not for each
+/// such statement.
+const CATALOG_DOUBT_US: u64 = 1_000_000;
 
 impl PostgresSession {
     /// Role and path as the server says.
@@ -27,6 +33,7 @@ impl PostgresSession {
             search_path,
             role: Arc::from(role),
             stale: false,
+            read_only: self.names.read_only,
         };
         self.understood.clear();
         if matches!(self.state, State::FirstCatalog) {
@@ -46,6 +53,29 @@ impl PostgresSession {
             self.ask_catalog();
         } else {
             self.ask_server(self.catalog_stale);
+        }
+    }
+
+    /// Between transactions; what happens in one is seen by its own statements.
+    pub(crate) fn catalog_is_old(&self) -> bool {
+        self.clock_us.saturating_sub(self.catalog_at_us) > CATALOG_AGE_US
+            && self.transaction == b'I'
+            && !self.batch_open
+    }
+
+    /// Asks for the catalog, unless something has to be answered before.
+    pub(crate) fn renew_catalog(&mut self) {
+        if self.idle() {
+            self.ask_catalog_after(0);
+        } else {
+            self.drain();
+        }
+    }
+
+    pub(crate) fn doubt_catalog(&mut self) {
+        if self.clock_us.saturating_sub(self.catalog_at_us) > CATALOG_DOUBT_US {
+            self.catalog_stale = true;
+            self.catalog_shared = true;
         }
     }
 
@@ -83,11 +113,13 @@ impl PostgresSession {
     }
 
     pub(crate) fn ask_catalog(&mut self) {
+        let known = self.catalog.as_ref();
+        self.ask_catalog_after(known.map_or(0, |catalog| catalog.generation()));
+    }
+
+    fn ask_catalog_after(&mut self, newer_than: u64) {
         self.waiting = true;
-        let newer_than = self
-            .catalog
-            .as_ref()
-            .map_or(0, |catalog| catalog.generation());
+        self.catalog_at_us = self.clock_us;
         let request = CatalogRequest {
             database: Arc::clone(&self.database),
             newer_than,
@@ -136,11 +168,16 @@ impl PostgresSession {
             self.epoch += 1;
         }
         self.set_catalog(catalog);
-        let restored = matches!(self.state, State::Restored { .. });
-        self.catalog_stale = std::mem::take(&mut self.catalog_live) && restored;
+        self.catalog_at_us = self.clock_us;
+        // It is everybody's: what only this session has is asked for beside it.
+        let temporary = |schema: &Arc<str>| schema.starts_with("pg_temp_");
+        let own = self.names.search_path.iter().any(temporary)
+            || matches!(self.state, State::Restored { .. });
+        self.catalog_stale = std::mem::take(&mut self.catalog_live) && own;
         if matches!(self.state, State::FirstCatalog) {
             self.ask_server(false);
         } else if matches!(self.state, State::Restored { .. }) {
+            self.note_policy();
             self.state = State::Query;
         } else {
             self.resume(now);

@@ -192,6 +192,18 @@ impl PostgresSession {
     // ---- understanding
 
     pub(crate) fn understand(&mut self, text: &str) -> Understood {
+        if self.catalog_is_old() {
+            self.renew_catalog();
+            return Understood::Later;
+        }
+        if self.can_switch() {
+            if self.idle() {
+                self.ask();
+            } else {
+                self.drain();
+            }
+            return Understood::Later;
+        }
         if (self.names.stale || self.catalog_stale) && !self.only_transactions(text) {
             if self.transaction == b'E' && self.idle() {
                 return Understood::Refused(SqlRefusal::TransactionFailed);
@@ -204,6 +216,7 @@ impl PostgresSession {
             return Understood::Later;
         }
         if !self.names.stale
+            && !self.must_switch()
             && let Some(known) = self.understood.get(text)
         {
             return Understood::Statements(known.clone());
@@ -221,6 +234,9 @@ impl PostgresSession {
                     .any(|statement| statement.changes.session_pins)
                 {
                     return Understood::Refused(SqlRefusal::Pinned);
+                }
+                if self.breaks_read_only(&statements) {
+                    return Understood::Refused(SqlRefusal::ReadOnly);
                 }
                 let statements: Vec<_> = statements.into_iter().map(Arc::new).collect();
                 self.remember(text, &statements);
@@ -254,7 +270,7 @@ impl PostgresSession {
         understand(text, &self.scope(catalog, lenient), &self.limits)
     }
 
-    fn scope<'a>(&'a self, catalog: &'a Catalog, lenient: bool) -> NameScope<'a> {
+    pub(crate) fn scope<'a>(&'a self, catalog: &'a Catalog, lenient: bool) -> NameScope<'a> {
         NameScope {
             catalog,
             target: &self.config.target,
@@ -541,6 +557,7 @@ impl PostgresSession {
             changes.role |= more.role;
             changes.catalog |= more.catalog;
         }
+        self.names.read_only &= !changes.resets;
         self.note_changes(&statement.kind, changes);
         let mut running = Running::new(permit.seq(), reach, &statement.kind, changes);
         if let Some(governor) = &mut self.governor {

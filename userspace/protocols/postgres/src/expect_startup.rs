@@ -194,6 +194,7 @@ impl PostgresSession {
     pub(crate) fn identified(&mut self, mut governor: Box<Governor>, now: Now) {
         governor.say_refused_as(reply::REFUSED);
         self.governor = Some(governor);
+        self.note_policy();
         if let Some(text) = self.refused_parameter(now) {
             return self.fatal("42501", text, CloseReason::Misbehaved);
         }

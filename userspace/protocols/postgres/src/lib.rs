@@ -25,6 +25,7 @@ mod parameters;
 mod pipeline;
 mod plan;
 mod probe;
+mod read_only;
 mod reply;
 mod session;
 mod snapshot;

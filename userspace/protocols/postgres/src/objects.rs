@@ -365,7 +365,7 @@ impl PostgresSession {
         let Some(prepared) = self.prepared.get(name).cloned() else {
             return Fresh::Refused(reply::no_statement(name));
         };
-        let stale = self.names.stale || self.catalog_stale;
+        let stale = self.names.stale || self.catalog_stale || self.catalog_is_old();
         if !stale && prepared.epoch == self.epoch {
             return Fresh::Ready(prepared);
         }

@@ -494,7 +494,7 @@ impl PostgresSession {
         known
     }
 
-    fn plan_of(&self, running: &Running) -> Option<Arc<Masking>> {
+    fn plan_of(&mut self, running: &Running) -> Option<Arc<Masking>> {
         let fields = running.fields.get()?;
         let obligations = &running.reach.obligations;
         let kept = running.prepared.as_ref().map(|prepared| &prepared.plan);
@@ -505,6 +505,9 @@ impl PostgresSession {
             return Some(Arc::clone(plan));
         }
         let plan = Arc::new(self.plan(&running.reach, fields, &running.formats));
+        if plan.other {
+            self.doubt_catalog();
+        }
         if let Some(kept) = kept {
             let first = (
                 Arc::clone(obligations),

@@ -97,6 +97,9 @@ impl Place<'_> {
 pub(crate) struct Masking {
     pub(crate) plan: MaskPlan,
     pub(crate) rules: Arc<[String]>,
+    /// The server described another column than was understood.
+    #[serde(skip)]
+    pub(crate) other: bool,
 }
 
 /// What the server said of a statement's or portal's result, once it did.
@@ -118,6 +121,7 @@ pub(crate) fn masking(
     place: &Place<'_>,
 ) -> Masking {
     let mut rules = BTreeSet::new();
+    let mut other = false;
     let lineage = reach
         .columns()
         .filter(|columns| columns.len() == fields.len());
@@ -133,6 +137,7 @@ pub(crate) fn masking(
             };
             let (value, arrays) = values::kind_of(field.type_oid, Some(place.catalog));
             let known = lineage.and_then(|columns| columns.get(index));
+            other |= is_other(known, field);
             let fate = if unknown {
                 Fate::Withhold
             } else {
@@ -158,7 +163,15 @@ pub(crate) fn masking(
     Masking {
         plan: MaskPlan::new(columns),
         rules: rules.into_iter().collect(),
+        other: other || unknown,
     }
+}
+
+/// The server says another column than was understood.
+fn is_other(known: Option<&OutputColumn>, field: &Field) -> bool {
+    known
+        .and_then(|column| column.described)
+        .is_some_and(|predicted| predicted != (field.table_oid, field.attnum))
 }
 
 /// What COPY writes is not described by the server: the fields are those that lineage predicts, with
@@ -212,10 +225,7 @@ fn fate(
     let mut consider = |object: &Object, mask: &'_ Mask| {
         rules.insert(format!("{}: {:?} by {}", object.id(), mask.kind, mask.rule));
     };
-    // The server says another column than was understood.
-    let mut withhold = known
-        .and_then(|column| column.described)
-        .is_some_and(|predicted| predicted != (field.table_oid, field.attnum));
+    let mut withhold = is_other(known, field);
     if field.table_oid != 0 {
         match place.object(field.table_oid, field.attnum) {
             Some(object) => {

@@ -24,6 +24,11 @@ const NAMES: [&str; 2] = [
     "select current_user::pg_catalog.text",
     "select pg_catalog.unnest(pg_catalog.current_schemas(true))::pg_catalog.text",
 ];
+/// Transactions of this session begin read-only at the server, or no longer.
+const READ_ONLY: [&str; 2] = [
+    "select pg_catalog.set_config('default_transaction_read_only', 'off', false)",
+    "select pg_catalog.set_config('default_transaction_read_only', 'on', false)",
+];
 /// All cells of the answers together; a larger catalog of one session is refused.
 const BYTES_MAX: usize = 64 << 20;
 
@@ -34,6 +39,8 @@ pub(crate) type Row = Vec<Option<String>>;
 pub(crate) struct Probe {
     /// With the catalog, beside role and path.
     catalog: bool,
+    /// Transactions are read-only from here on, or no longer.
+    read_only: Option<bool>,
     /// Rows of the questions that are answered.
     answers: Vec<Vec<Row>>,
     rows: Vec<Row>,
@@ -55,6 +62,8 @@ impl PostgresSession {
             .into_iter()
             .chain(LIVE_QUERIES.iter().map(|query| query.sql))
             .take(if catalog { usize::MAX } else { NAMES.len() });
+        let read_only = self.can_switch().then_some(self.only_reads);
+        let texts = texts.chain(read_only.map(|on| READ_ONLY[usize::from(on)]));
         let mut closes = 0;
         let mut out = BytesMut::new();
         for text in texts {
@@ -65,6 +74,7 @@ impl PostgresSession {
         self.own_to_server(OwnToServer::Probe, |to| to.extend_from_slice(&out));
         self.expected.push_back(Expect::Probe(Box::new(Probe {
             catalog,
+            read_only,
             answers: Vec::new(),
             rows: Vec::new(),
             bytes: 0,
@@ -125,6 +135,11 @@ impl PostgresSession {
             let text = "weir: the session's role cannot be read";
             return self.fatal("XX000", text, CloseReason::UpstreamFailed);
         };
+        if let Some(read_only) = probe.read_only {
+            self.names.read_only = read_only;
+            // What was prepared is understood anew.
+            self.epoch += 1;
+        }
         if probe.catalog {
             let names = LIVE_QUERIES.iter().map(|query| query.name);
             let rows = CatalogRows(names.zip(answers).collect());

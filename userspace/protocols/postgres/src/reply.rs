@@ -84,6 +84,7 @@ pub(crate) fn refusal(refusal: &SqlRefusal, session: SessionId) -> (Bytes, &'sta
         SqlRefusal::UnknownRelation(_) | SqlRefusal::UnknownColumn(_) => "weir:unknown-name",
         SqlRefusal::TransactionFailed => "weir:failed-transaction",
         SqlRefusal::Unsupported(_) | SqlRefusal::Pinned => "weir:unsupported",
+        SqlRefusal::ReadOnly => "weir:read-only",
     };
     if *refusal == SqlRefusal::TransactionFailed {
         return (error(refusal.sqlstate(), &refusal.to_string(), ""), rule);

@@ -105,13 +105,16 @@ pub(crate) enum State {
     Closed,
 }
 
-/// What `search_path` and role are at the server, as far as is known.
+/// What `search_path`, role and the kind of transactions are at the server, as far as is known.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Names {
     pub(crate) search_path: Vec<Arc<str>>,
     pub(crate) role: Arc<str>,
     /// They may have changed: ask before the next decision.
     pub(crate) stale: bool,
+    /// Transactions begin read-only at the server, by our own word.
+    #[serde(default)]
+    pub(crate) read_only: bool,
 }
 
 /// A PostgreSQL session.
@@ -130,6 +133,11 @@ pub struct PostgresSession {
     pub(crate) catalog_shared: bool,
     /// The catalog is this session's own: of its open transaction, or with its temporary tables.
     pub(crate) catalog_live: bool,
+    /// When the catalog was asked for last, and the time of the input at hand, monotonic microseconds.
+    pub(crate) catalog_at_us: u64,
+    pub(crate) clock_us: u64,
+    /// Policy permits nothing that writes.
+    pub(crate) only_reads: bool,
     pub(crate) names: Names,
     /// Last `ReadyForQuery` status: `I`, `T` or `E`.
     pub(crate) transaction: u8,
@@ -214,6 +222,9 @@ impl PostgresSession {
             catalog_stale: false,
             catalog_shared: false,
             catalog_live: false,
+            catalog_at_us: 0,
+            clock_us: 0,
+            only_reads: false,
             names: Names::default(),
             transaction: b'I',
             prepared: HashMap::new(),
@@ -345,6 +356,7 @@ impl PostgresSession {
 
 impl Session for PostgresSession {
     fn handle_client(&mut self, input: &mut BytesMut, now: Now) {
+        self.clock_us = now.mono_us;
         loop {
             let before = input.len();
             match &self.state {
@@ -371,6 +383,7 @@ impl Session for PostgresSession {
     }
 
     fn handle_server(&mut self, input: &mut BytesMut, now: Now) {
+        self.clock_us = now.mono_us;
         match &self.state {
             State::Login(_) => self.login_frames(input, now),
             State::FirstCatalog | State::Query => {
@@ -396,6 +409,7 @@ impl Session for PostgresSession {
     }
 
     fn handle(&mut self, event: Event, now: Now) {
+        self.clock_us = now.mono_us;
         match event {
             Event::TlsUp(Side::Client) => self.state = State::Startup { tls: true },
             Event::TlsUp(Side::Server) => {}
@@ -417,6 +431,7 @@ impl Session for PostgresSession {
                 if let Some(governor) = &mut self.governor {
                     governor.rebind(bound);
                 }
+                self.note_policy();
             }
             Event::Attributed(context) => {
                 if let Some(governor) = &mut self.governor {

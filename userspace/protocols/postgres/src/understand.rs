@@ -24,6 +24,7 @@ mod query;
 mod resolve;
 mod routine;
 mod secrets;
+mod setting;
 mod statement;
 mod tree;
 mod write;
@@ -162,6 +163,12 @@ pub struct Changes {
     /// It would change a setting that Weir pins (`standard_conforming_strings`,
     /// `client_encoding` …): refuse.
     pub session_pins: bool,
+    /// A transaction of it may write, whatever the session's default is.
+    #[serde(default)]
+    pub writable: bool,
+    /// Settings get the values that the session began with (RESET ALL, DISCARD ALL).
+    #[serde(default)]
+    pub resets: bool,
 }
 
 /// The statement's class.
@@ -296,6 +303,8 @@ pub enum SqlRefusal {
     TransactionFailed,
     #[error("changing a setting that statements are understood by is not supported")]
     Pinned,
+    #[error("policy permits only reads here, so transactions stay read-only")]
+    ReadOnly,
     /// Cannot be classified; the text says what.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
@@ -323,6 +332,7 @@ impl SqlRefusal {
             | Self::TooManyAccesses
             | Self::TooComplex
             | Self::Pinned
+            | Self::ReadOnly
             | Self::Nul => false,
         }
     }
@@ -338,6 +348,7 @@ impl SqlRefusal {
             Self::UnknownColumn(_) => "42703",
             Self::Nul => "22021",
             Self::TransactionFailed => "25P02",
+            Self::ReadOnly => "25006",
             Self::Unsupported(_) | Self::Pinned => "0A000",
         }
     }
@@ -356,6 +367,7 @@ impl Fault for SqlRefusal {
             | Self::UnknownColumn(_)
             | Self::TransactionFailed
             | Self::Pinned
+            | Self::ReadOnly
             | Self::Unsupported(_) => FaultKind::Denied,
         }
     }
@@ -375,14 +387,28 @@ pub fn understand(
         return Err(SqlRefusal::TooLong);
     }
     // The library's typed lists panic on a node they do not expect; that is a refusal as well.
-    std::panic::catch_unwind(AssertUnwindSafe(|| understand_text(sql, scope, limits)))
-        .unwrap_or(Err(SqlRefusal::Unsupported("a statement of that form")))
+    std::panic::catch_unwind(AssertUnwindSafe(|| {
+        understand_text(sql, scope, limits, &mut (0..0))
+    }))
+    .unwrap_or(Err(SqlRefusal::Unsupported("a statement of that form")))
 }
 
+/// Where the first statement stands that is not understood; all of the text when that is not known.
+pub(crate) fn refused_at(sql: &str, scope: &NameScope<'_>, limits: &SqlLimits) -> Range<usize> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut at = 0..sql.len();
+        let _refusal = understand_text(sql, scope, limits, &mut at);
+        at
+    }))
+    .unwrap_or(0..sql.len())
+}
+
+/// `at` is where the statement stands that was looked at last.
 fn understand_text(
     sql: &str,
     scope: &NameScope<'_>,
     limits: &SqlLimits,
+    at: &mut Range<usize>,
 ) -> Result<Vec<Statement>, SqlRefusal> {
     let parsed = tree::parse(sql)?;
     let mut context = statement::Context {
@@ -399,6 +425,7 @@ fn understand_text(
             return Err(SqlRefusal::TooManyStatements);
         }
         let text = range_of(sql, raw.stmt_location, raw.stmt_len);
+        *at = text.clone();
         let one = statement::statement(&context, raw.stmt(), text, &mut created, 0)?;
         // The end of a transaction undoes what was changed in it, and nothing was.
         let undoes_nothing =

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use ed25519_dalek::SigningKey;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
-use weir_decide::{PolicySet, PolicySettings, PolicySource, TargetRef};
+use weir_decide::{Bound, PolicySet, PolicySettings, PolicySource, TargetRef};
 use weir_govern::{CancelKey, Credential, Event, Governor, HoldRequest, Output, Session, Verdict};
 use weir_mask::{Detector, MaskKey, Patterns};
 use weir_model::fact::{Fact, FactContext, FactKind};
@@ -232,20 +232,34 @@ impl Drop for Server {
     }
 }
 
+fn compiled(policies: &str) -> Arc<PolicySet> {
+    let settings = PolicySettings {
+        reviewer_groups: ["dba".to_owned()].into(),
+        targets: vec!["t".to_owned()],
+        ..PolicySettings::default()
+    };
+    let source = PolicySource {
+        name: "p".to_owned(),
+        text: policies.to_owned(),
+    };
+    Arc::new(PolicySet::compile(&[source], &[&VOCABULARY], &settings).expect("policies"))
+}
+
 fn governor() -> Box<Governor> {
     static SET: OnceLock<Arc<PolicySet>> = OnceLock::new();
-    let set = SET.get_or_init(|| {
-        let settings = PolicySettings {
-            reviewer_groups: ["dba".to_owned()].into(),
-            targets: vec!["t".to_owned()],
-            ..PolicySettings::default()
-        };
-        let source = PolicySource {
-            name: "p".to_owned(),
-            text: POLICIES.to_owned(),
-        };
-        Arc::new(PolicySet::compile(&[source], &[&VOCABULARY], &settings).expect("policies"))
-    });
+    let set = SET.get_or_init(|| compiled(POLICIES));
+    let context = FactContext {
+        session_id: SESSION.0,
+        ..FactContext::default()
+    };
+    Box::new(Governor::new(
+        SESSION,
+        Arc::new(context),
+        Box::new(bound(set)),
+    ))
+}
+
+fn bound(set: &Arc<PolicySet>) -> Bound {
     let principal = Principal {
         kind: PrincipalKind::Application,
         cloud: Arc::from("public"),
@@ -264,15 +278,7 @@ fn governor() -> Box<Governor> {
         name: Arc::from("t"),
         namespace: VOCABULARY.namespace,
     };
-    let context = FactContext {
-        session_id: SESSION.0,
-        ..FactContext::default()
-    };
-    Box::new(Governor::new(
-        SESSION,
-        Arc::new(context),
-        Box::new(set.bind(&principal, &target)),
-    ))
+    set.bind(&principal, &target)
 }
 
 struct Memory;
@@ -667,6 +673,8 @@ mod defects;
 mod effects;
 #[path = "session_on_server/own_names.rs"]
 mod own_names;
+#[path = "session_on_server/read_only.rs"]
+mod read_only;
 #[path = "session_on_server/scram.rs"]
 mod scram;
 

@@ -32,6 +32,7 @@ const TABLES: &[&str] = &[
     "pg_catalog.pg_stats v: tablename most_common_vals",
     "pg_catalog.pg_class r: oid relname relnamespace",
     "pg_temp_3.scratch r: x",
+    "pg_catalog.pg_settings r: name setting",
 ];
 
 /// Functions as `schema.name flags`: `v` volatile, `d` security definer, `s` scalar, `r` returns a set.
@@ -243,6 +244,8 @@ fn render_one(text: &mut String, sql: &str, statement: &Statement) {
         ("catalog", changes.catalog),
         ("role", changes.role),
         ("PINS", changes.session_pins),
+        ("WRITABLE", changes.writable),
+        ("all settings", changes.resets),
     ] {
         if set {
             writeln!(text, "  changes {name}").expect("a string");

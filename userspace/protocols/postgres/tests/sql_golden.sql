@@ -98,6 +98,20 @@ SELECT nextval('counter')
 SELECT set_config('search_path', 'other', false)
 SELECT set_config('standard_conforming_strings', 'off', false)
 SELECT set_config(name, 'x', false) FROM customers
+SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'
+SELECT set_config(s.name, 'x', false) FROM pg_catalog.pg_settings s WHERE setting <> '' AND 'work_mem' = s.name
+SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = 'client_encoding'
+SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = 'work_mem' OR name = 'geqo'
+SELECT set_config(pg_settings.name, 'x', false) FROM pg_settings, customers WHERE pg_settings.name = 'work_mem'
+SELECT set_config(name, 'x', false) FROM (SELECT 'client_encoding' AS name) pg_settings WHERE name = 'work_mem'
+SELECT (SELECT set_config(name, 'x', false) FROM customers LIMIT 1) FROM pg_settings WHERE name = 'work_mem'
+BEGIN READ WRITE
+START TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE
+SET TRANSACTION READ WRITE
+SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY
+SET default_transaction_read_only = off
+SET default_transaction_read_only = on
+RESET transaction_read_only
 SELECT current_setting('work_mem')
 CALL touch()
 DO $$ BEGIN DELETE FROM customers; END $$

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::super::debian::Archive;
 use super::report::Report;
-use super::{Run, Way, folder, kept};
+use super::{Run, Way, corpus, folder, kept};
 use crate::{place, run, say, setup};
 
 const DATABASE: &str = "regression";
@@ -50,7 +50,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Vec<Report>> {
 }
 
 fn outputs(way: Way) -> PathBuf {
-    kept("regress").join(way.name())
+    kept(&format!("regress.{}", way.name()))
 }
 
 fn one(run: &Run<'_>, way: Way, source: &Path, data: &Path) -> Result<()> {
@@ -61,16 +61,10 @@ fn one(run: &Run<'_>, way: Way, source: &Path, data: &Path) -> Result<()> {
         &format!("create database {DATABASE} template template0 owner {user}"),
     ])?;
     let data = format!("REGRESS_DATA={}", data.display());
-    let [script, sql, outputs] = [
-        folder().join("regress.py"),
-        source.join("sql"),
-        outputs(way),
-    ]
-    .map(|path| path.display().to_string());
-    let command = [
-        "env", &data, "python3", "-B", &script, "run", &sql, &outputs,
-    ];
-    run::quiet(&mut run.client(way, DATABASE, &command)?)
+    let [script, sql] =
+        [folder().join("regress.py"), source.join("sql")].map(|path| path.display().to_string());
+    let command = ["env", &data, "python3", "-B", &script, "run", &sql];
+    corpus::to_file(&mut run.client(way, DATABASE, &command)?, &outputs(way))
 }
 
 /// The tests of the newest source package of that server, kept in the cache.

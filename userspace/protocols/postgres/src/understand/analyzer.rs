@@ -63,6 +63,8 @@ impl Item {
 #[derive(Debug, Default)]
 pub(super) struct Level {
     pub(super) items: Vec<Item>,
+    /// The one setting whose row of `pg_settings` the query reads.
+    pub(super) setting: Option<String>,
     /// A sub-query in FROM without LATERAL does not see its siblings.
     pub(super) hidden: bool,
 }
@@ -133,6 +135,8 @@ pub(super) struct Analyzer<'a> {
     pub(super) limit: Option<i64>,
     pub(super) settings: Vec<Arc<str>>,
     pub(super) pins: bool,
+    /// A setting is changed that keeps transactions from writing.
+    pub(super) writable: bool,
     /// Names without a schema cannot be resolved: an earlier statement of the text may have
     /// changed `search_path`.
     pub(super) stale_path: bool,
@@ -175,6 +179,7 @@ impl<'a> Analyzer<'a> {
             limit: None,
             settings: Vec::new(),
             pins: false,
+            writable: false,
             stale_path: false,
             inner_diverted: Vec::new(),
             inner_literals: Vec::new(),

@@ -140,7 +140,7 @@ impl Analyzer<'_> {
                 let item = Item::new(Arc::clone(&relation.name), incoming);
                 self.levels.push(Level {
                     items: vec![item],
-                    hidden: false,
+                    ..Default::default()
                 });
                 self.predicate(copy.where_clause())?;
                 self.levels.pop();

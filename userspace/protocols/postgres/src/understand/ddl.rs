@@ -381,7 +381,7 @@ impl Analyzer<'_> {
         item.open = true;
         self.levels.push(super::analyzer::Level {
             items: vec![item],
-            hidden: false,
+            ..Default::default()
         });
         self.predicate(node)?;
         self.levels.pop();

@@ -347,8 +347,7 @@ impl Analyzer<'_> {
         }
         match functions::special(name) {
             Special::SetsConfig => {
-                let setting = call.args().first().and_then(constant_text);
-                match setting {
+                match self.setting_named(call.args().first()) {
                     Some(setting) => self.set_setting(&setting)?,
                     None => {
                         // Any setting may be meant, the pinned ones too.
@@ -389,20 +388,6 @@ impl Analyzer<'_> {
                 self.call(parts)
             }
         }
-    }
-
-    /// Records that a setting is changed.
-    pub(super) fn set_setting(&mut self, setting: &str) -> Result<(), SqlRefusal> {
-        let setting = setting.to_lowercase();
-        self.pins |= functions::is_pinned(&setting);
-        match setting.as_str() {
-            "role" | "session_authorization" => {
-                self.touch_object("setRole", "Role", &["?"])?;
-            }
-            _ => self.touch_object("set", "Setting", &[&setting])?,
-        }
-        self.settings.push(Arc::from(setting));
-        Ok(())
     }
 
     fn operator<'n>(

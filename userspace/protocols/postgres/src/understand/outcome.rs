@@ -24,6 +24,7 @@ pub(super) fn finish(
     let source = context.sql.get(text.clone()).unwrap_or_default();
     let mut changes = class.changes;
     changes.session_pins |= analyzer.pins;
+    changes.writable |= analyzer.writable;
     for setting in &analyzer.settings {
         changes.search_path |= &**setting == "search_path";
         changes.role |= matches!(&**setting, "role" | "session_authorization");

@@ -61,6 +61,7 @@ impl Analyzer<'_> {
             self.from(item)?;
         }
         self.predicate(select.where_clause())?;
+        self.note_setting(select);
         let rows = self.targets(select.target_list().iter())?;
         for item in select.group_clause() {
             self.ordering(item, &rows, true)?;

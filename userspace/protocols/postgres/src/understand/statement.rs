@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{
     CreateTableAsStmt, ExplainStmt, IntoClause, SelectStmt, TransactionStmt, VacuumStmt,
     VariableSetStmt,
 };
 use pg_raw_parse::raw::{DiscardMode, TransactionStmtKind, VariableSetKind};
+use pg_raw_parse::{ConstValue, Node};
 use weir_model::request::AttrValue;
 
 use super::analyzer::{Analyzer, qualified};
@@ -232,6 +232,7 @@ impl Analyzer<'_> {
                 class.changes.search_path = all || discard.target == DiscardMode::DISCARD_TEMP;
                 class.changes.catalog = class.changes.search_path;
                 class.changes.role = all;
+                class.changes.resets = all;
                 return Ok(class);
             }
             Node::CallStmt(call) => {
@@ -252,8 +253,7 @@ impl Analyzer<'_> {
                     search_path: true,
                     catalog: true,
                     role: true,
-                    temporary: false,
-                    session_pins: false,
+                    ..Changes::default()
                 };
                 return Ok(class);
             }
@@ -537,10 +537,9 @@ impl Analyzer<'_> {
         );
         class.changes = Changes {
             search_path: ends,
-            catalog: false,
             role: ends,
-            temporary: false,
-            session_pins: false,
+            writable: begins_writable(transaction.options()),
+            ..Changes::default()
         };
         Ok(class)
     }
@@ -557,9 +556,10 @@ impl Analyzer<'_> {
         match (set.kind, name.as_str()) {
             (VariableSetKind::VAR_SET_MULTI, _) => {
                 self.touch_database("transaction")?;
-                return Ok(Class::new(StatementKind::Transaction(
-                    Transaction::Characteristics,
-                )));
+                let mut class =
+                    Class::new(StatementKind::Transaction(Transaction::Characteristics));
+                class.changes.writable = begins_writable(set.args());
+                return Ok(class);
             }
             (VariableSetKind::VAR_RESET_ALL, _) => {
                 self.touch_object("set", "Setting", &["all"])?;
@@ -568,6 +568,7 @@ impl Analyzer<'_> {
                 });
                 class.changes.search_path = true;
                 class.changes.role = true;
+                class.changes.resets = true;
                 return Ok(class);
             }
             (_, "role" | "session_authorization") => {
@@ -583,6 +584,9 @@ impl Analyzer<'_> {
         }
         if name == "client_encoding" || name == "standard_conforming_strings" {
             self.pins = !keeps_pin(set, &name);
+        }
+        if stays_read_only(set) {
+            self.writable = false;
         }
         Ok(Class::new(kind))
     }
@@ -607,6 +611,37 @@ fn keeps_pin(set: &VariableSetStmt, name: &str) -> bool {
     match name {
         "client_encoding" => matches!(value.as_str(), "utf8" | "utf-8" | "unicode"),
         _ => value == "on",
+    }
+}
+
+/// `transaction_read_only` and its default may be switched on, not off.
+fn stays_read_only(set: &VariableSetStmt) -> bool {
+    let [value] = set.args().iter().collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    let value = constant_text(value).unwrap_or_default().to_lowercase();
+    set.kind == VariableSetKind::VAR_SET_VALUE && matches!(value.as_str(), "on" | "true" | "yes")
+}
+
+/// READ WRITE among a transaction's modes.
+fn begins_writable(modes: &pg_raw_parse::list::NodeList) -> bool {
+    modes.iter().any(|mode| match mode {
+        Node::DefElem(mode) => {
+            mode.defname() == Some("transaction_read_only") && !is_true(mode.arg())
+        }
+        _ => true,
+    })
+}
+
+fn is_true(node: Node<'_>) -> bool {
+    match node {
+        Node::A_Const(constant) => matches!(
+            constant.val(),
+            Some(ConstValue::Integer(1) | ConstValue::Boolean(true))
+        ),
+        Node::Integer(number) => number.ival == 1,
+        Node::Boolean(flag) => flag.boolval,
+        _ => false,
     }
 }
 

@@ -34,7 +34,7 @@ impl<'a> Analyzer<'a> {
         self.insert_source(insert.select_stmt(), &columns)?;
         self.levels.push(Level {
             items: vec![written.item.clone()],
-            hidden: false,
+            ..Default::default()
         });
         if let Some(conflict) = insert.on_conflict_clause() {
             self.on_conflict(conflict, &written)?;
@@ -55,7 +55,7 @@ impl<'a> Analyzer<'a> {
         let written = self.written(update.relation(), "update")?;
         self.levels.push(Level {
             items: vec![written.item.clone()],
-            hidden: false,
+            ..Default::default()
         });
         for item in update.from_clause() {
             self.from(item)?;
@@ -78,7 +78,7 @@ impl<'a> Analyzer<'a> {
         let written = self.written(delete.relation(), "delete")?;
         self.levels.push(Level {
             items: vec![written.item.clone()],
-            hidden: false,
+            ..Default::default()
         });
         for item in delete.using_clause() {
             self.from(item)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgRow};
 use sqlx::types::Json;
-use sqlx::{Acquire, Column, ConnectOptions, Connection, Error, Executor, PgPool, Row, TypeInfo};
+use sqlx::{Column, ConnectOptions, Connection, Error, Executor, PgPool, Row, TypeInfo};
 use weir_conformance_drivers::{ERRORS, QUERIES, place, said};
 
 #[tokio::main(flavor = "current_thread")]
@@ -126,10 +126,13 @@ async fn values(connection: &mut PgConnection) -> Result<(), Error> {
         .fetch_optional(&mut *connection)
         .await?;
     said("none", name);
-    let mut rows = sqlx::query("select n from generate_series(1, 300) n").fetch(&mut *connection);
     let mut sum = 0;
-    while let Some(row) = rows.try_next().await? {
-        sum += row.get::<i32, _>(0);
+    {
+        let mut rows =
+            sqlx::query("select n from generate_series(1, 300) n").fetch(&mut *connection);
+        while let Some(row) = rows.try_next().await? {
+            sum += row.get::<i32, _>(0);
+        }
     }
     said("streamed", sum);
     // One that is left in the middle.
@@ -150,7 +153,7 @@ async fn values(connection: &mut PgConnection) -> Result<(), Error> {
 }
 
 async fn transactions(connection: &mut PgConnection) -> Result<(), Error> {
-    let mut outer = connection.begin().await?;
+    let mut outer = Connection::begin(&mut *connection).await?;
     said(
         "inserted",
         sqlx::query("insert into audit values ($1), ($2)")
@@ -160,7 +163,7 @@ async fn transactions(connection: &mut PgConnection) -> Result<(), Error> {
             .await?
             .rows_affected(),
     );
-    let mut inner = outer.begin().await?;
+    let mut inner = Connection::begin(&mut *outer).await?;
     said(
         "fails",
         sqlx::query("select 1/0")
@@ -184,7 +187,7 @@ async fn transactions(connection: &mut PgConnection) -> Result<(), Error> {
             .await?,
     );
     // Dropped: rolled back before the next statement.
-    let mut dropped = connection.begin().await?;
+    let mut dropped = Connection::begin(&mut *connection).await?;
     sqlx::query("insert into audit values ('dropped')")
         .execute(&mut *dropped)
         .await?;

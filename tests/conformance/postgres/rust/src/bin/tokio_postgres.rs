@@ -184,7 +184,7 @@ async fn transactions(client: &mut Client) -> Result<(), Error> {
             .execute("insert into audit values ($1)", &[&"one"])
             .await?,
     );
-    let inner = transaction.savepoint("inner").await?;
+    let inner = transaction.savepoint("nested").await?;
     said(
         "fails",
         inner.execute("select 1/0", &[]).await.map_err(shape),
