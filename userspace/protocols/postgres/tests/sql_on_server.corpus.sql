@@ -141,3 +141,6 @@ SELECT n.nspname FROM pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.~) '^(p
 SELECT * FROM ROWS FROM (generate_series(1, 2), generate_series(1, 3)) AS r(a, b);
 SELECT nosuch FROM customers;
 SELECT * FROM nosuch
+SELECT * FROM between_two(1, 2);
+SELECT m, m.high FROM between_two(1, 2) m;
+SELECT between_two(1, 2);

@@ -26,3 +26,6 @@ CREATE TABLE typed (id int, p pair);
 CREATE FUNCTION total_of(int) RETURNS numeric LANGUAGE sql STABLE
     AS 'SELECT sum(amount) FROM orders WHERE customer_id = $1';
 CREATE SEQUENCE counter;
+create type measured as (low float8, high float8);
+create domain ordered as measured check ((value).low <= (value).high);
+create function between_two(float8, float8) returns ordered language plpgsql as 'begin return row($1, $2); end';

@@ -63,13 +63,15 @@ pub const LIVE_QUERIES: &[CatalogQuery] = &[
         name: "functions",
         sql: "SELECT n.nspname, p.proname, \
               pg_catalog.bool_or(p.provolatile OPERATOR(pg_catalog.=) 'v'), pg_catalog.bool_or(p.prosecdef), \
-              pg_catalog.bool_and(t.typtype OPERATOR(pg_catalog.=) ANY ('{b,d,e,r,m}'::pg_catalog.\"char\"[]) \
+              pg_catalog.bool_and(COALESCE(b.typtype, t.typtype) \
+                OPERATOR(pg_catalog.=) ANY ('{b,e,r,m}'::pg_catalog.\"char\"[]) \
                 AND p.proargmodes IS NULL), \
               pg_catalog.bool_or(p.proretset), \
               pg_catalog.string_agg(p.oid::pg_catalog.text, ' ') \
               FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n \
               ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
               JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) p.prorettype \
+              LEFT JOIN pg_catalog.pg_type b ON b.oid OPERATOR(pg_catalog.=) t.typbasetype \
               WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' \
               AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema' GROUP BY 1, 2 ORDER BY 1, 2",
     },

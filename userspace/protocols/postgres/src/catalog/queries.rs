@@ -57,11 +57,12 @@ pub const CATALOG_QUERIES: &[CatalogQuery] = &[
         name: "functions",
         sql: "SELECT n.nspname, p.proname, \
               pg_catalog.bool_or(p.provolatile = 'v'), pg_catalog.bool_or(p.prosecdef), \
-              pg_catalog.bool_and(t.typtype IN ('b','d','e','r','m') AND p.proargmodes IS NULL), \
+              pg_catalog.bool_and(COALESCE(b.typtype, t.typtype) IN ('b','e','r','m') AND p.proargmodes IS NULL), \
               pg_catalog.bool_or(p.proretset), \
               pg_catalog.string_agg(p.oid::pg_catalog.text, ' ') \
               FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
               JOIN pg_catalog.pg_type t ON t.oid = p.prorettype \
+              LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype \
               GROUP BY 1, 2 ORDER BY 1, 2",
     },
     CatalogQuery {
