@@ -1,12 +1,13 @@
 //! Conversation: simple and extended queries, COPY data, holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use weir_decide::{Denial, Permit};
+use weir_decide::{Denial, Mask, Permit};
 use weir_govern::{CloseReason, Hold, OwnToServer, Ruling};
 use weir_model::ident::ApprovalId;
-use weir_model::request::Request;
+use weir_model::request::{Object, Request};
 use weir_model::time::Now;
 
 use crate::catalog::Catalog;
@@ -479,7 +480,8 @@ impl PostgresSession {
             .chain(inner)
             .flat_map(|statement| &statement.diverted)
             .any(|column| masks.contains_key(column));
-        if !diverted {
+        let fills = matches!(statement.kind, StatementKind::FillByExecute { .. });
+        if !diverted && !(fills && may_hold(inner, masks)) {
             return None;
         }
         let reason = "the value of a masked column would go where it cannot be masked";
@@ -614,6 +616,15 @@ impl PostgresSession {
     }
 }
 
+/// Whether a masked value may be in the rows of that statement.
+fn may_hold(inner: Option<&Statement>, masks: &BTreeMap<Object, Mask>) -> bool {
+    let columns = inner.and_then(|inner| inner.columns.as_ref());
+    columns.map_or(!masks.is_empty(), |columns| {
+        let mut sources = columns.iter().flat_map(|column| &column.sources);
+        sources.any(|source| masks.contains_key(source))
+    })
+}
+
 /// What rows of a statement may hold: of FETCH and EXECUTE, what their cursor or prepared statement
 /// may hold.
 pub(crate) fn reach(
@@ -627,6 +638,11 @@ pub(crate) fn reach(
             // The permit is of both.
             Reach::of(&prepared.statement, permit.obligations())
         }
+        // A plan, and the number of rows that a table was filled with.
+        (
+            Some(Referred::Statement(_)),
+            StatementKind::Explain { .. } | StatementKind::FillByExecute { .. },
+        ) => Reach::of(statement, permit.obligations()),
         (Some(Referred::Statement(prepared)), _) => {
             Reach::of(&prepared.statement, prepared.permit.obligations())
         }

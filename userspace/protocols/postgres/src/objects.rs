@@ -248,10 +248,10 @@ impl PostgresSession {
 
     /// What an EXECUTE or FETCH runs.
     pub(crate) fn refer(&self, statement: &Statement) -> Option<Referred> {
+        if let Some(name) = statement.kind.executes() {
+            return self.prepared.get(&**name).cloned().map(Referred::Statement);
+        }
         match &statement.kind {
-            StatementKind::Execute { name } => {
-                self.prepared.get(&**name).cloned().map(Referred::Statement)
-            }
             StatementKind::Fetch { name, .. } => match &self.open.get(&**name)?.open {
                 Open::Cursor { cursor, .. } => Some(Referred::Cursor(Arc::clone(cursor))),
                 Open::Portal(portal) => Some(Referred::Statement(Arc::clone(&portal.prepared))),
@@ -286,9 +286,7 @@ impl PostgresSession {
         statement: &Statement,
         earlier: &[Arc<Statement>],
     ) -> Option<Arc<Statement>> {
-        let StatementKind::Execute { name } = &statement.kind else {
-            return None;
-        };
+        let name = statement.kind.executes()?;
         let here = earlier.iter().rev().find_map(|one| match &one.kind {
             StatementKind::Prepare {
                 name: prepared,
@@ -326,6 +324,11 @@ impl PostgresSession {
                     (name, true)
                 }
                 StatementKind::Execute { name }
+                | StatementKind::FillByExecute { name }
+                | StatementKind::Explain {
+                    executes: Some(name),
+                    ..
+                }
                 | StatementKind::Fetch { name, .. }
                 | StatementKind::Deallocate { name: Some(name) }
                 | StatementKind::Close { name: Some(name) } => (name, false),
@@ -343,7 +346,7 @@ impl PostgresSession {
                 _ => false,
             });
             match &statement.kind {
-                StatementKind::Execute { name } if !made_here => match self.fresh(name, now) {
+                kind if kind.executes().is_some() && !made_here => match self.fresh(name, now) {
                     Fresh::Ready(_) => {}
                     Fresh::Later => return Ok(false),
                     Fresh::Refused(bytes) => return Err(bytes),

@@ -232,7 +232,9 @@ fn fate(
                 if let Some(mask) = masks.get(&object) {
                     consider(&object, mask);
                     strictest = Some((mask, object.id()));
-                } else if known.is_none() && !reach.reads(&object) {
+                } else if known.is_none_or(|known| known.described.is_none())
+                    && !reach.reads(&object)
+                {
                     // The server says a column that policy was not asked about.
                     withhold = true;
                 }

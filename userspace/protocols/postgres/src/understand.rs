@@ -171,6 +171,21 @@ pub struct Changes {
     pub resets: bool,
 }
 
+impl StatementKind {
+    /// The prepared statement that is run, or shown how it would run.
+    pub(crate) const fn executes(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Execute { name }
+            | Self::FillByExecute { name }
+            | Self::Explain {
+                executes: Some(name),
+                ..
+            } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// The statement's class.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum StatementKind {
@@ -185,8 +200,11 @@ pub enum StatementKind {
     Show {
         name: Arc<str>,
     },
+    /// `executes` is the prepared statement of EXPLAIN EXECUTE.
     Explain {
         analyze: bool,
+        #[serde(default)]
+        executes: Option<Arc<str>>,
     },
     /// `inner` is decided with this statement; its columns are those of every `EXECUTE`.
     Prepare {
@@ -194,6 +212,10 @@ pub enum StatementKind {
         inner: Box<Statement>,
     },
     Execute {
+        name: Arc<str>,
+    },
+    /// CREATE TABLE AS EXECUTE.
+    FillByExecute {
         name: Arc<str>,
     },
     /// `None` is `DEALLOCATE ALL`.

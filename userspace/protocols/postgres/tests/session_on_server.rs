@@ -671,6 +671,8 @@ mod cases;
 mod defects;
 #[path = "session_on_server/effects.rs"]
 mod effects;
+#[path = "session_on_server/filled.rs"]
+mod filled;
 #[path = "session_on_server/own_names.rs"]
 mod own_names;
 #[path = "session_on_server/read_only.rs"]

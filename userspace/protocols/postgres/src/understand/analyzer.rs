@@ -117,6 +117,8 @@ pub(super) struct Analyzer<'a> {
     pub(super) limits: &'a SqlLimits,
     /// Relations created by earlier statements of the text.
     pub(super) created: &'a BTreeSet<String>,
+    /// The schema that is being created with its elements, and their names so far.
+    pub(super) making: Option<(String, BTreeSet<String>)>,
     pub(super) touched: BTreeSet<(&'static str, Touched)>,
     pub(super) levels: Vec<Level>,
     pub(super) ctes: Vec<Cte>,
@@ -162,6 +164,7 @@ impl<'a> Analyzer<'a> {
             names,
             limits,
             created,
+            making: None,
             touched: BTreeSet::new(),
             levels: Vec::new(),
             ctes: Vec::new(),
@@ -323,6 +326,12 @@ impl<'a> Analyzer<'a> {
             return Err(SqlRefusal::Unsupported(
                 "a name without its schema after search_path may have changed in the same text",
             ));
+        }
+        if let Some((making, made)) = &self.making
+            && schema.is_none_or(|schema| schema == making)
+            && made.contains(name)
+        {
+            return Ok(Named::Created(self.object("Table", &[making, name])));
         }
         let names = self.names;
         let found = match schema {

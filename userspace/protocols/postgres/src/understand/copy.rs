@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{CopyStmt, DefElem, RangeVar};
 
-use super::analyzer::{Analyzer, Item, Level, Named};
+use super::analyzer::{Analyzer, Item, Level, Named, Touched};
 use super::flow::{Output, Rows};
 use super::statement::Class;
 use super::{CopyDirection, CopyFormat, SqlRefusal, StatementKind};
@@ -79,12 +79,19 @@ impl Analyzer<'_> {
     }
 
     fn copy_table(&mut self, copy: &CopyStmt, range: &RangeVar) -> Result<Rows, SqlRefusal> {
-        let Named::Known(relation) = self.find(range)? else {
-            return Err(SqlRefusal::Unsupported(
-                "COPY of a table made in the same text",
-            ));
-        };
         self.relations_read += 1;
+        let relation = match self.find(range)? {
+            Named::Known(relation) => relation,
+            // Made in the same text: its columns are not known.
+            Named::Created(object) => {
+                self.touch("select", Touched::Object(object.clone()))?;
+                self.touch("copyOut", Touched::Object(object))?;
+                return Ok(Rows {
+                    open: true,
+                    ..Rows::default()
+                });
+            }
+        };
         self.touch_relation("select", relation)?;
         self.touch_relation("copyOut", relation)?;
         let all = self.relation_columns(relation.oid)?;

@@ -1,10 +1,12 @@
 //! Statements that define, alter or drop objects, and privileges on them.
 
 use pg_raw_parse::Node;
+use std::collections::BTreeSet;
+
 use pg_raw_parse::list::NodeList;
 use pg_raw_parse::nodes::{
-    AlterTableStmt, Constraint, CreateFunctionStmt, CreateStmt, DropStmt, GrantStmt, RangeVar,
-    RoleSpec, VariableSetStmt,
+    AlterTableStmt, Constraint, CreateFunctionStmt, CreateSchemaStmt, CreateStmt, DropStmt,
+    GrantStmt, RangeVar, RoleSpec, VariableSetStmt,
 };
 use pg_raw_parse::raw::ObjectType;
 
@@ -27,13 +29,7 @@ impl Analyzer<'_> {
                 self.in_table(index.relation(), index.where_clause())?;
             }
             Node::CreateSchemaStmt(create) => {
-                let name = create.schemaname().unwrap_or("?");
-                self.touch_object("create", "Schema", &[name])?;
-                for element in create.schema_elts() {
-                    if !self.ddl(element)? {
-                        return Err(SqlRefusal::Unsupported("CREATE SCHEMA with that element"));
-                    }
-                }
+                self.create_schema(create)?;
             }
             Node::CreateSeqStmt(create) => self.new_relation("create", create.sequence())?,
             Node::AlterSeqStmt(alter) => {
@@ -318,7 +314,10 @@ impl Analyzer<'_> {
         match range.schemaname() {
             Some(schema) => schema,
             None if temporary => "pg_temp",
-            None => self.creation_schema(),
+            None => match &self.making {
+                Some((schema, _)) => schema,
+                None => self.creation_schema(),
+            },
         }
     }
 
@@ -340,6 +339,33 @@ impl Analyzer<'_> {
         }
         self.predicate(node)?;
         self.levels.pop();
+        Ok(())
+    }
+
+    /// Elements are made in the new schema, and see one another first.
+    fn create_schema(&mut self, create: &CreateSchemaStmt) -> Result<(), SqlRefusal> {
+        let name = schema_name(create);
+        self.touch_object("create", "Schema", &[&name])?;
+        self.making = Some((name, BTreeSet::new()));
+        for element in create.schema_elts() {
+            self.spend(1)?;
+            let known = match element {
+                Node::ViewStmt(view) => {
+                    let rows = self.query_node(view.query())?;
+                    self.use_up(&rows)?;
+                    self.new_relation("create", view.view())?;
+                    true
+                }
+                element => self.ddl(element)?,
+            };
+            if !known {
+                return Err(SqlRefusal::Unsupported("CREATE SCHEMA with that element"));
+            }
+            if let (Some(range), Some((_, made))) = (made_by(element), &mut self.making) {
+                made.insert(range.relname().unwrap_or_default().to_owned());
+            }
+        }
+        self.making = None;
         Ok(())
     }
 
@@ -570,5 +596,26 @@ pub(super) fn role_name(role: Option<&RoleSpec>) -> &str {
             _ => "public",
         }),
         None => "all",
+    }
+}
+
+/// That of a new schema: its own, or that of the role that it is for.
+pub(super) fn schema_name(create: &CreateSchemaStmt) -> String {
+    match create.schemaname() {
+        Some(name) => name.to_owned(),
+        None => {
+            let role = create.authrole().and_then(RoleSpec::rolename);
+            role.unwrap_or("?").to_owned()
+        }
+    }
+}
+
+/// The relation that an element of a new schema makes.
+pub(super) fn made_by(element: Node<'_>) -> Option<&RangeVar> {
+    match element {
+        Node::CreateStmt(create) => create.relation(),
+        Node::CreateSeqStmt(create) => create.sequence(),
+        Node::ViewStmt(view) => view.view(),
+        _ => None,
     }
 }

@@ -85,7 +85,8 @@ impl Output {
         }
     }
 
-    /// A whole row or a system column: what the server says of it is not predicted.
+    /// A whole row, a system column, or one of what is not known: what the server says of it is not
+    /// predicted.
     pub(crate) fn row(name: Arc<str>, flow: Flow) -> Self {
         Self {
             described: None,

@@ -77,7 +77,7 @@ impl Analyzer<'_> {
             );
             let found = found.or_else(|| {
                 let open = visible.iter().find(|item| item.open || item.loose)?;
-                Some(Output::expression(Arc::from(name), open.rest.clone()))
+                Some(Output::row(Arc::from(name), open.rest.clone()))
             });
             let found = found.or_else(|| {
                 let tables = visible.iter().any(|item| item.relation != 0);
@@ -177,7 +177,7 @@ impl Analyzer<'_> {
             return Ok(found);
         }
         if open {
-            return Ok(Some(Output::expression(Arc::from(name), rest)));
+            return Ok(Some(Output::row(Arc::from(name), rest)));
         }
         if system {
             return Ok(Some(Output::row(Arc::from(name), Flow::default())));

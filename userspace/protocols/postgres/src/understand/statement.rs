@@ -5,14 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use pg_raw_parse::nodes::{
-    CreateTableAsStmt, ExplainStmt, IntoClause, SelectStmt, TransactionStmt, VacuumStmt,
-    VariableSetStmt,
+    CreateTableAsStmt, ExecuteStmt, ExplainStmt, IntoClause, SelectStmt, TransactionStmt,
+    VacuumStmt, VariableSetStmt,
 };
 use pg_raw_parse::raw::{DiscardMode, TransactionStmtKind, VariableSetKind};
 use pg_raw_parse::{ConstValue, Node};
 use weir_model::request::AttrValue;
 
 use super::analyzer::{Analyzer, qualified};
+use super::ddl;
 use super::expr::constant_text;
 use super::flow::{NO_COLUMN, Output, Rows};
 use super::outcome::finish;
@@ -149,11 +150,7 @@ impl Analyzer<'_> {
                 }))
             }
             Node::ExecuteStmt(execute) => {
-                let name: Arc<str> = Arc::from(execute.name().unwrap_or_default());
-                for parameter in execute.params() {
-                    self.read(parameter)?;
-                }
-                self.touch_object("execute", "Prepared", &[&name])?;
+                let name = self.execute(execute)?;
                 let mut class = Class::new(StatementKind::Execute { name });
                 class.returns_rows = true;
                 Ok(class)
@@ -409,18 +406,32 @@ impl Analyzer<'_> {
         create: &CreateTableAsStmt,
         created: &mut BTreeSet<String>,
     ) -> Result<Class, SqlRefusal> {
-        let rows = match create.query() {
-            Node::ExecuteStmt(execute) => {
-                // The values of a prepared query would go where no mask reaches.
-                let _ = execute;
-                return Err(SqlRefusal::Unsupported("CREATE TABLE AS EXECUTE"));
-            }
-            query => self.query_node(query)?,
-        };
         let into = create
             .into()
             .ok_or(SqlRefusal::Unsupported("CREATE TABLE AS without a table"))?;
-        self.fill_table(into, &rows, created)
+        let Node::ExecuteStmt(execute) = create.query() else {
+            let rows = self.query_node(create.query())?;
+            return self.fill_table(into, &rows, created);
+        };
+        let name = self.execute(execute)?;
+        self.writes = true;
+        let rows = Rows {
+            open: true,
+            ..Rows::default()
+        };
+        Ok(Class {
+            kind: StatementKind::FillByExecute { name },
+            ..self.fill_table(into, &rows, created)?
+        })
+    }
+
+    fn execute(&mut self, execute: &ExecuteStmt) -> Result<Arc<str>, SqlRefusal> {
+        for parameter in execute.params() {
+            self.read(parameter)?;
+        }
+        let name: Arc<str> = Arc::from(execute.name().unwrap_or_default());
+        self.touch_object("execute", "Prepared", &[&name])?;
+        Ok(name)
     }
 
     fn remember(
@@ -438,6 +449,12 @@ impl Analyzer<'_> {
         match node {
             Node::CreateStmt(create) => self.remember(create.relation(), created),
             Node::CreateSeqStmt(create) => self.remember(create.sequence(), created),
+            Node::CreateSchemaStmt(create) => {
+                let schema = ddl::schema_name(create);
+                for range in create.schema_elts().iter().filter_map(ddl::made_by) {
+                    created.insert(qualified(&schema, range.relname().unwrap_or_default()));
+                }
+            }
             Node::IndexStmt(index) => {
                 if let Some(name) = index.idxname() {
                     let schema = index.relation().and_then(|range| range.schemaname());
@@ -463,15 +480,20 @@ impl Analyzer<'_> {
             .options()
             .iter()
             .any(|option| option.defname() == Some("analyze") && !is_false(option.arg()));
+        let mut executes = None;
         if let Some(inner) = inner {
             self.take(&inner)?;
+            executes = inner.kind.executes().cloned();
+            if matches!(inner.kind, StatementKind::FillByExecute { .. }) {
+                return Err(SqlRefusal::Unsupported("EXPLAIN CREATE TABLE AS EXECUTE"));
+            }
             if !analyze {
                 self.writes = false;
             }
         }
         self.touch_database("explain")?;
         Ok(Class::text_row(
-            StatementKind::Explain { analyze },
+            StatementKind::Explain { analyze, executes },
             "QUERY PLAN",
         ))
     }
