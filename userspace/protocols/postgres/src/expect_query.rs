@@ -225,11 +225,13 @@ impl PostgresSession {
         let Some(catalog) = self.catalog.clone() else {
             return Understood::Later;
         };
-        let retried = self.retried_catalog.is_some();
+        let retried = self.retried_text.as_deref() == Some(text);
         let outcome = self.understand_with(text, &catalog, retried);
         match outcome {
             Ok(statements) => {
-                self.retried_catalog = None;
+                if retried {
+                    self.retried_text = None;
+                }
                 if statements
                     .iter()
                     .any(|statement| statement.changes.session_pins)
@@ -247,7 +249,7 @@ impl PostgresSession {
                 if refusal.depends_on_catalog() && !retried && self.transaction != b'E' =>
             {
                 if self.idle() {
-                    self.retried_catalog = Some(catalog.generation());
+                    self.retried_text = Some(text.into());
                     self.catalog_stale = true;
                     self.ask();
                 } else {
@@ -256,7 +258,7 @@ impl PostgresSession {
                 Understood::Later
             }
             Err(refusal) => {
-                self.retried_catalog = None;
+                self.retried_text = None;
                 Understood::Refused(refusal)
             }
         }

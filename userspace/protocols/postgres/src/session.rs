@@ -176,8 +176,8 @@ pub struct PostgresSession {
     pub(crate) waits_copy: bool,
     /// Texts understood with the present catalog and names; an ORM sends the same ones again.
     pub(crate) understood: HashMap<Box<str>, Vec<Arc<Statement>>>,
-    /// The text at the front was tried with this catalog already.
-    pub(crate) retried_catalog: Option<u64>,
+    /// This text was not understood, and is tried again with a catalog that was read for it.
+    pub(crate) retried_text: Option<Box<str>>,
     /// COPY FROM STDIN is under way, under this permit.
     pub(crate) copying_in: bool,
     pub(crate) copy_permit: Option<Arc<Permit>>,
@@ -247,7 +247,7 @@ impl PostgresSession {
             waits_idle: false,
             waits_copy: false,
             understood: HashMap::new(),
-            retried_catalog: None,
+            retried_text: None,
             copying_in: false,
             copy_permit: None,
             fail_transaction: false,

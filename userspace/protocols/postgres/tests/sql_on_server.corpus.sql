@@ -144,3 +144,5 @@ SELECT * FROM nosuch
 SELECT * FROM between_two(1, 2);
 SELECT m, m.high FROM between_two(1, 2) m;
 SELECT between_two(1, 2);
+SELECT last(m), low(m) FROM measured_rows m;
+SELECT * FROM over_function;

@@ -29,3 +29,6 @@ CREATE SEQUENCE counter;
 create type measured as (low float8, high float8);
 create domain ordered as measured check ((value).low <= (value).high);
 create function between_two(float8, float8) returns ordered language plpgsql as 'begin return row($1, $2); end';
+create table measured_rows (low float8, last text);
+create function lows() returns setof float8 language sql as 'select low from measured_rows';
+create view over_function as select lows.lows from lows() lows;

@@ -114,6 +114,9 @@ pub(super) enum Named<'a> {
 /// Analysis of one statement.
 pub(super) struct Analyzer<'a> {
     pub(super) names: &'a NameScope<'a>,
+    /// The session's own: in a view names mean what they meant when it was made, in a function's body
+    /// what they mean where it is called.
+    pub(super) session: &'a NameScope<'a>,
     pub(super) limits: &'a SqlLimits,
     /// Relations created by earlier statements of the text.
     pub(super) created: &'a BTreeSet<String>,
@@ -162,6 +165,7 @@ impl<'a> Analyzer<'a> {
     ) -> Self {
         Self {
             names,
+            session: names,
             limits,
             created,
             making: None,

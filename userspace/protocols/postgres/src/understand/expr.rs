@@ -128,6 +128,11 @@ impl Analyzer<'_> {
         {
             return Ok(output);
         }
+        if let Node::FuncCall(call) = node
+            && let Some(output) = self.field_by_call(call)?
+        {
+            return Ok(output);
+        }
         let flow = self.read(node)?;
         Ok(Output::expression(Arc::from(column_name(node)), flow))
     }

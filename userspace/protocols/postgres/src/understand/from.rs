@@ -152,6 +152,7 @@ impl Analyzer<'_> {
             ..*self.names
         };
         let mut inner = Analyzer::new(&names, self.limits, self.created);
+        inner.session = self.session;
         inner.in_view = true;
         inner.nesting = self.nesting;
         inner.work = self.work;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pg_raw_parse::Node;
-use pg_raw_parse::nodes::{A_Indirection, ColumnRef};
+use pg_raw_parse::nodes::{A_Indirection, ColumnRef, FuncCall};
 
 use super::SqlRefusal;
 use super::analyzer::{Analyzer, Item};
@@ -131,7 +131,40 @@ impl Analyzer<'_> {
 
     /// The name in front of the one step, if it stands for a row in FROM.
     fn whole_row<'n>(&mut self, part: &'n A_Indirection) -> Result<Option<&'n str>, SqlRefusal> {
-        let (Node::ColumnRef(row), 1) = (part.arg(), part.indirection().len()) else {
+        if part.indirection().len() != 1 {
+            return Ok(None);
+        }
+        self.row_named(part.arg())
+    }
+
+    /// `column(t)`, where `t` is something in FROM: the same as `t.column`, unless there is such a
+    /// function (PostgreSQL, 4.2.6 and 38.5.3).
+    pub(super) fn field_by_call(&mut self, call: &FuncCall) -> Result<Option<Output>, SqlRefusal> {
+        let plain = call.over().is_none() && !call.agg_star && !call.agg_distinct;
+        let names = (call.funcname().first(), call.funcname().len());
+        let (true, (Some(field), 1), 1) = (plain, names, call.args().len()) else {
+            return Ok(None);
+        };
+        let (Some(field), Some(argument)) = (field.as_str(), call.args().first()) else {
+            return Ok(None);
+        };
+        let shadowed =
+            !self.catalog().functions(field).is_empty() || self.catalog().has_type_named(field);
+        let Some(table) = self.row_named(argument)?.filter(|_| !shadowed) else {
+            return Ok(None);
+        };
+        let item = self.item(None, table);
+        let known =
+            item.is_some_and(|item| item.columns.iter().any(|column| &*column.name == field));
+        if !known {
+            return Ok(None);
+        }
+        self.qualified_column(None, table, field)
+    }
+
+    /// The name, if it stands for a row in FROM.
+    fn row_named<'n>(&mut self, node: Node<'n>) -> Result<Option<&'n str>, SqlRefusal> {
+        let Node::ColumnRef(row) = node else {
             return Ok(None);
         };
         let (Some(table), 1) = (

@@ -72,7 +72,7 @@ impl<'a> Analyzer<'a> {
         let Ok(parsed) = tree::parse(&function.body) else {
             return Ok(None);
         };
-        let mut inner = Analyzer::new(self.names, self.limits, self.created);
+        let mut inner = Analyzer::new(self.session, self.limits, self.created);
         inner.opened = self.opened + 1;
         inner.nesting = self.nesting;
         inner.work = self.work;
@@ -98,7 +98,7 @@ impl<'a> Analyzer<'a> {
                     return Ok(None);
                 }
                 // Nor is what no catalog explains; the call itself needs a permit.
-                Err(refusal) if refusal.depends_on_catalog() && self.names.lenient => {
+                Err(refusal) if refusal.depends_on_catalog() && self.session.lenient => {
                     return Ok(None);
                 }
                 Err(refusal) => return Err(refusal),
