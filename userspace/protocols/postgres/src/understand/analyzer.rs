@@ -490,14 +490,20 @@ impl<'a> Analyzer<'a> {
     }
 }
 
-/// The schemas searched for a name without one, in order.
+/// The schemas searched for a name without one, in order. Where `pg_catalog` is listed the path is all
+/// that the server searches, temporary tables in their place (`current_schemas(true)`); else it
+/// searches temporary tables first, then `pg_catalog`.
 pub(super) fn effective_path<'a>(names: &NameScope<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
     let path = names.search_path;
     let listed = path.iter().any(|schema| &**schema == "pg_catalog");
-    // The server searches its temporary schema even before `pg_catalog`.
-    let temporary = path.iter().filter(|schema| schema.starts_with("pg_temp_"));
-    let rest = path.iter().filter(|schema| !schema.starts_with("pg_temp_"));
-    temporary
+    let is_temporary = |schema: &&Arc<str>| schema.starts_with("pg_temp_");
+    let first = path
+        .iter()
+        .filter(move |schema| !listed && is_temporary(schema));
+    let rest = path
+        .iter()
+        .filter(move |schema| listed || !is_temporary(schema));
+    first
         .map(|schema| &**schema)
         .chain((!listed).then_some("pg_catalog"))
         .chain(rest.map(|schema| &**schema))

@@ -378,6 +378,38 @@ fn a_temporary_view_in_front_of_a_table_is_seen() {
 }
 
 #[test]
+fn temporary_tables_stand_where_the_path_says() {
+    let server = server("temp-last");
+    let mut talk = Talk::open(&server);
+    talk.query("create temp table customers (id int, name text, ssn text)");
+    talk.query("insert into pg_temp.customers values (1, 'own', 'own')");
+    let seen = talk.query("select name, ssn from customers");
+    assert!(seen.iter().any(|line| line.contains("own")), "{seen:?}");
+    talk.query("set search_path = public, pg_temp");
+    let seen = talk.query("select name, ssn from customers");
+    clean(&seen);
+    assert!(
+        seen.iter()
+            .any(|line| line.contains("Ann") && line.contains("[redacted]")),
+        "{seen:?}"
+    );
+    // What is decided is what is changed: deletes of `customers` wait for a reviewer.
+    talk.query("delete from customers where id = 2");
+    assert_eq!(talk.holds, 1);
+    let asked = talk
+        .facts
+        .iter()
+        .rev()
+        .flat_map(|fact| fact.objects.iter())
+        .map(|o| format!("{o:?}"))
+        .collect::<String>();
+    assert!(asked.contains("public/customers"), "{asked}");
+    talk.query("set search_path = pg_temp, pg_catalog, public");
+    let seen = talk.query("select name, ssn from customers");
+    assert!(seen.iter().any(|line| line.contains("own")), "{seen:?}");
+}
+
+#[test]
 fn the_row_in_an_error_detail_is_kept() {
     let server = server("detail");
     let mut talk = Talk::open(&server);
