@@ -526,8 +526,7 @@ impl Governor {
 
     /// Ends a hold. Approved: decides again with only the named rules lifted.
     pub fn resolve(&mut self, hold: Hold, verdict: &Verdict, now: Now) -> Ruling {
-        let held_us = now.mono_us.saturating_sub(hold.since_us);
-        let held_ms = u32::try_from(held_us / 1000).unwrap_or(u32::MAX);
+        let held_ms = stages::millis(now.mono_us.saturating_sub(hold.since_us));
         let statement = self.statement_in_place(&hold.request.statement, now);
         let mut fact = self.next_fact(FactKind::Approval, now);
         fact.reply_to = hold.seq;

@@ -24,6 +24,11 @@ impl Stages {
     }
 }
 
+/// At most some 49 days.
+pub(crate) fn millis(micros: u64) -> u32 {
+    u32::try_from(micros / 1000).unwrap_or(u32::MAX)
+}
+
 /// At most some 71 minutes.
 pub(crate) const fn micros(micros: u64) -> u32 {
     if micros > u32::MAX as u64 {

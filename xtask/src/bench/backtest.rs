@@ -61,7 +61,7 @@ fn report(args: &BacktestArgs, row: &Value) -> Result<ExitCode> {
     say::result(format!(
         "{:.0} statements decided again in {:.1} s ({:.0} a second) by {:.0} decisions; peak {:.0} MiB, the store's {:.0} MiB\n\
          {:.0} change in {:.0} ways, {:.0} are masked otherwise: {:.0} of these differ from what is known of each statement\n\
-         {:.0} of them decided by Cedar alone, one by one, in {:.1} s: {:.0} differ",
+         {:.0} of them decided by Cedar alone as well, one by one (all of it {:.1} s): {:.0} differ",
         of("statements"),
         of("seconds"),
         of("statements") / of("seconds"),

@@ -130,7 +130,7 @@ impl Report {
 }
 
 impl Line {
-    const fn said(&self) -> [(&'static str, &Vec<String>); 6] {
+    const fn said(&self) -> [(&'static str, &Vec<String>); 7] {
         [
             ("permitted by", &self.permits),
             ("forbidden by", &self.forbids),

@@ -197,19 +197,32 @@ async fn nothing_is_sent_to_a_service_that_is_not_proven() {
 #[test]
 fn what_cannot_be_used_is_refused_at_start() {
     let service = Service::start("start", &[]);
-    let says = |edit: &dyn Fn(&mut String, &mut Option<PathBuf>, &mut Option<PathBuf>)| {
+    let says = |edit: &dyn Fn(&mut config::Witness)| {
         let mut configured = service.configured();
-        if let config::Witness::Service {
-            url,
-            ca_file,
-            token_file,
-        } = &mut configured
-        {
-            edit(url, ca_file, token_file);
-        }
+        edit(&mut configured);
         format!("{:#}", open(&configured).err().expect("a refusal"))
     };
-    let file = |name: &str| Some(service.folder.join(name));
+    let ca = |name: &str| {
+        says(&|configured| {
+            if let config::Witness::Service { ca_file, .. } = configured {
+                *ca_file = Some(service.folder.join(name));
+            }
+        })
+    };
+    let token = |name: &str| {
+        says(&|configured| {
+            if let config::Witness::Service { token_file, .. } = configured {
+                *token_file = Some(service.folder.join(name));
+            }
+        })
+    };
+    let address = |text: &str| {
+        says(&|configured| {
+            if let config::Witness::Service { url, .. } = configured {
+                text.clone_into(url);
+            }
+        })
+    };
     std::fs::write(service.folder.join("empty.pem"), "").unwrap();
     std::fs::write(
         service.folder.join("broken.pem"),
@@ -218,30 +231,15 @@ fn what_cannot_be_used_is_refused_at_start() {
     .unwrap();
     secret(&service.folder.join("open-token"), "t", 0o644);
     let cases = [
-        (says(&|_, ca, _| *ca = file("missing.pem")), "ca_file"),
+        (ca("missing.pem"), "ca_file"),
+        (ca("empty.pem"), "no root certificates"),
+        (ca("broken.pem"), "the CA cannot sign"),
+        (token("missing"), "opening"),
+        (token("open-token"), "can be read by everybody"),
+        (address("https://"), "record.witness.url"),
+        (address("http://witness.example/a"), "must be https"),
         (
-            says(&|_, ca, _| *ca = file("empty.pem")),
-            "no root certificates",
-        ),
-        (
-            says(&|_, ca, _| *ca = file("broken.pem")),
-            "the CA cannot sign",
-        ),
-        (says(&|_, _, token| *token = file("missing")), "opening"),
-        (
-            says(&|_, _, token| *token = file("open-token")),
-            "can be read by everybody",
-        ),
-        (
-            says(&|url, _, _| *url = "https://".to_owned()),
-            "record.witness.url",
-        ),
-        (
-            says(&|url, _, _| *url = "http://witness.example/a".to_owned()),
-            "must be https",
-        ),
-        (
-            says(&|url, _, _| *url = "http://127.0.0.1:1@witness.example/a".to_owned()),
+            address("http://127.0.0.1:1@witness.example/a"),
             "must be https",
         ),
     ];
@@ -284,7 +282,8 @@ async fn anchors_reach_a_service_and_prove_the_record() {
     let metrics = AnchorMetrics::register(&prometheus::Registry::new()).unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let giving = tokio::spawn(Anchoring::new(config, &spool, metrics).run(stopped));
-    let (refused, kept) = tokio::task::block_in_place(|| (service.call(), service.call()));
+    let calls = tokio::task::spawn_blocking(move || (service.call(), service.call(), service));
+    let (refused, kept, service) = calls.await.unwrap();
     assert_eq!(refused.body, kept.body);
     stop.send(true).unwrap();
     giving.await.unwrap();

@@ -5,6 +5,10 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 
+fn shows(lines: &[String], text: &str) -> bool {
+    lines.iter().any(|line| line.contains(text))
+}
+
 /// The newest reply, as it is recorded.
 fn reply(talk: &Talk<'_>) -> Fact {
     let replies = talk.facts.iter().rev();
