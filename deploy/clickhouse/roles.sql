@@ -1,4 +1,4 @@
--- Roles for a real server; grant them to your own users. SREs see the clusters of their row policy and no responses,
+-- Roles for a real server; grant them to your own users. SREs see the clusters of their row policy and no responses (nor their digests),
 -- parameters or argument vectors: columns are withheld by grants on the table, so that row policies hold as well.
 -- Views run with the rights of who asks. Add one row policy per cluster and team, as weir_sre_default shows.
 CREATE SETTINGS PROFILE IF NOT EXISTS weir_reader/*on*/
@@ -17,6 +17,7 @@ GRANT/*on*/ SELECT ON seen TO weir_sre;
 GRANT/*on*/ SELECT ON held TO weir_sre;
 GRANT/*on*/ SELECT ON denied TO weir_sre;
 GRANT/*on*/ SELECT ON terminals TO weir_sre;
+GRANT/*on*/ SELECT ON large_statement TO weir_sre;
 GRANT/*on*/ SELECT ON * TO weir_auditor;
 CREATE ROW POLICY IF NOT EXISTS weir_sre_default/*on*/ ON fact FOR SELECT USING cluster IN ('default') TO weir_sre;
 CREATE ROW POLICY IF NOT EXISTS weir_auditor_all/*on*/ ON fact FOR SELECT USING 1 TO weir_auditor;

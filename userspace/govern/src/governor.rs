@@ -9,10 +9,14 @@ use weir_decide::{
     Bound, Denial, HoldNeeded, Lifted, Never, Obligations, Outcome, Permit, SavedAccounts,
     Spending, Would,
 };
+use weir_mask::Shown;
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
-use weir_model::request::{Object, Request};
+use weir_model::request::{Intent, Object, Request};
 use weir_model::time::Now;
+
+use crate::large::Known;
+use crate::stages::{self, Stages};
 
 /// Requests that may be open (forwarded, reply not finished) at once; a protocol stops reading
 /// from its client at this limit.
@@ -28,6 +32,8 @@ pub struct Governor {
     refused_status: &'static str,
     facts: Vec<Fact>,
     open: VecDeque<OpenRequest>,
+    pub(crate) known: Known,
+    stages: Stages,
 }
 
 /// A forwarded request whose reply is not complete.
@@ -74,14 +80,16 @@ pub struct Refusal {
 }
 
 impl Reply {
-    /// Counts what the agent gets, and keeps its first `head` bytes for the record.
-    pub fn shown(&mut self, bytes: &[u8], head: usize) {
-        self.bytes_out += bytes.len() as u64;
-        let room = head.saturating_sub(self.response_masked.len());
-        self.truncated |= bytes.len() > room;
-        let kept = bytes.get(..room.min(bytes.len())).unwrap_or(&[]);
-        self.response_masked
-            .push_str(&String::from_utf8_lossy(kept));
+    /// What the agent was shown. Where it was recorded otherwise, `recorded` is false.
+    #[must_use]
+    pub fn showing(mut self, shown: Shown, recorded: bool) -> Self {
+        self.bytes_out = shown.bytes();
+        let (text, truncated, digest) = shown.finish();
+        self.digest = digest;
+        if recorded {
+            (self.response_masked, self.truncated) = (text, truncated);
+        }
+        self
     }
 }
 
@@ -151,6 +159,10 @@ pub struct Reply {
     pub bytes_out: u64,
     pub response_masked: String,
     pub truncated: bool,
+    /// See [`weir_mask::Digest`].
+    pub digest: u128,
+    /// Microseconds of masking.
+    pub mask_us: u32,
     pub masked_values: u64,
     pub mask_rules: Arc<[String]>,
 }
@@ -164,6 +176,8 @@ pub struct SavedGovernor {
     open: VecDeque<OpenRequest>,
     #[serde(default)]
     accounts: SavedAccounts,
+    #[serde(default)]
+    known: Known,
 }
 
 impl SavedGovernor {
@@ -184,6 +198,8 @@ impl SavedGovernor {
             refused_status,
             facts: Vec::new(),
             open,
+            known: self.known,
+            stages: Stages::default(),
         };
         governor.note_policy();
         governor
@@ -205,6 +221,7 @@ impl Governor {
             last_seq: self.last_seq,
             open: self.open.clone(),
             accounts: self.bound.save_accounts(),
+            known: self.known.clone(),
         }
     }
 
@@ -219,6 +236,8 @@ impl Governor {
             refused_status: "denied",
             facts: Vec::new(),
             open: VecDeque::new(),
+            known: Known::default(),
+            stages: Stages::default(),
         }
     }
 
@@ -330,9 +349,14 @@ impl Governor {
     }
 
     pub(crate) fn request_fact(&mut self, request: &Request, now: Now) -> Fact {
+        let statement = self.statement_in_place(&request.statement, now);
+        let parameters = self.parameters_in_place(&request.parameters, now);
         let mut fact = self.next_fact(FactKind::Request, now);
-        fact.statement = Arc::clone(&request.statement);
-        fact.parameters.clone_from(&request.parameters);
+        fact.statement = statement;
+        fact.parameters = parameters;
+        fact.credential_us = std::mem::take(&mut self.stages.credential_us);
+        fact.decode_us =
+            std::mem::take(&mut self.stages.decode_us).saturating_add(request.decode_us);
         fact.shape = request.shape;
         fact.effects = Arc::clone(&request.recorded.effects);
         fact.objects = Arc::clone(&request.recorded.objects);
@@ -342,6 +366,47 @@ impl Governor {
             fact.labels.push(("asked".to_owned(), asked));
         }
         fact
+    }
+
+    /// Decides for `fact`, and notes how long that took.
+    pub(crate) fn decide(
+        &mut self,
+        fact: &mut Fact,
+        intent: &Arc<Intent>,
+        lifted: &Lifted,
+        now: Now,
+    ) -> Outcome {
+        let started_us = (self.stages.clock)();
+        let outcome = self
+            .bound
+            .decide(fact.seq, self.session, intent, lifted, now);
+        let took_us = self.stages.since(started_us);
+        fact.decide_us = fact.decide_us.saturating_add(took_us);
+        outcome
+    }
+
+    /// Reads this clock, in monotonic microseconds, around each stage; none is timed without.
+    pub const fn timed_by(&mut self, clock: fn() -> u64) {
+        self.stages.clock = clock;
+    }
+
+    /// Understanding the next request took so long.
+    pub const fn decoded_in(&mut self, micros: u64) {
+        let so_far = self.stages.decode_us;
+        self.stages.decode_us = so_far.saturating_add(stages::micros(micros));
+    }
+
+    /// The server took the credential so long after it was wanted; the next request says so.
+    pub const fn logged_in_after(&mut self, micros: u64) {
+        self.stages.credential_us = stages::micros(micros);
+    }
+
+    /// Notes whose flow it is, and how long it took to know.
+    pub fn note_identity(&mut self, status: &str, presenter: &str, (took_us, now): (u64, Now)) {
+        self.note(FactKind::Identity, status, presenter, now);
+        if let Some(fact) = self.facts.last_mut() {
+            fact.identify_us = stages::micros(took_us);
+        }
     }
 
     /// Would the principal get this column's values masked? What is compared with them must not be
@@ -360,9 +425,7 @@ impl Governor {
     pub fn submit(&mut self, request: Request, now: Now) -> Ruling {
         let mut fact = self.request_fact(&request, now);
         let seq = fact.seq;
-        let outcome = self
-            .bound
-            .decide(seq, self.session, &request.intent, &Lifted::none(), now);
+        let outcome = self.decide(&mut fact, &request.intent, &Lifted::none(), now);
         match self.afforded(outcome, now) {
             Outcome::Permit(permit) => {
                 permitted(&mut fact, &permit);
@@ -401,14 +464,11 @@ impl Governor {
         let mut fact = self.request_fact(request, now);
         fact.labels.push(("phase".to_owned(), "prepare".to_owned()));
         let seq = fact.seq;
-        let outcome = self
-            .bound
-            .decide(seq, self.session, &request.intent, &Lifted::none(), now);
+        let outcome = self.decide(&mut fact, &request.intent, &Lifted::none(), now);
         let outcome = match outcome {
             Outcome::Hold(needed) => {
                 let lifted = Lifted::approved(ApprovalId(0), needed.rules.clone());
-                self.bound
-                    .decide(seq, self.session, &request.intent, &lifted, now)
+                self.decide(&mut fact, &request.intent, &lifted, now)
             }
             settled @ (Outcome::Permit(_) | Outcome::Denial(_)) => settled,
         };
@@ -453,6 +513,7 @@ impl Governor {
         statement: Arc<str>,
         now: Now,
     ) -> Refusal {
+        let statement = self.statement_in_place(&statement, now);
         let mut fact = self.next_fact(FactKind::Request, now);
         fact.statement = statement;
         fact.decision = DecisionKind::Deny;
@@ -472,12 +533,12 @@ impl Governor {
 
     /// Ends a hold. Approved: decides again with only the named rules lifted.
     pub fn resolve(&mut self, hold: Hold, verdict: &Verdict, now: Now) -> Ruling {
-        let held_us = now.mono_us.saturating_sub(hold.since_us);
-        let held_ms = u32::try_from(held_us / 1000).unwrap_or(u32::MAX);
+        let held_ms = stages::millis(now.mono_us.saturating_sub(hold.since_us));
+        let statement = self.statement_in_place(&hold.request.statement, now);
         let mut fact = self.next_fact(FactKind::Approval, now);
         fact.reply_to = hold.seq;
         fact.held_ms = held_ms;
-        fact.statement = Arc::clone(&hold.request.statement);
+        fact.statement = statement;
         fact.rule = Arc::from(hold.needed.rules.join(", "));
         let (decision, approval) = match verdict {
             Verdict::Approved { approval, approver } => {
@@ -622,11 +683,13 @@ impl Governor {
             fact.held_ms = open.held_ms;
         }
         fact.status = reply.status;
+        fact.mask_us = reply.mask_us;
         fact.rows = reply.rows;
         fact.bytes_in = reply.bytes_in;
         fact.bytes_out = reply.bytes_out;
         fact.response_masked = reply.response_masked;
         fact.truncated = reply.truncated;
+        fact.reply_digest = reply.digest;
         fact.masked_values = reply.masked_values;
         fact.mask_rules = reply.mask_rules;
         self.facts.push(fact);

@@ -14,13 +14,16 @@ mod bytes;
 mod effect;
 mod gate;
 mod governor;
+mod large;
 mod output;
 mod session;
+mod stages;
 pub mod terminal;
 
 pub use crate::bytes::{ClientBytes, OwnToClient, OwnToServer, ServerBytes, Unproven};
 pub use crate::gate::{Blocked, Cleared, Forwarded, Gate};
 pub use crate::governor::{Governor, Hold, Refusal, Reply, Ruling, SavedGovernor, Verdict};
+pub use crate::large::{IN_PLACE_BYTES_MAX, PARAMETER_BYTES_MAX};
 pub use crate::output::OutputMasking;
 pub use crate::session::{
     CancelKey, CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Output,

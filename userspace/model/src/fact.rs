@@ -19,6 +19,8 @@ pub enum FactKind {
     Node = 8,
     /// A piece of a recorded terminal; `reply_to` names the request that opened it.
     Terminal = 9,
+    /// A piece of a text that is too large for the fact that names it: the same column of it.
+    Value = 10,
 }
 
 /// What policy, or a human, said.
@@ -121,13 +123,26 @@ pub struct Fact {
     pub duration_us: u64,
     /// Of that, until the server's first byte.
     pub server_us: u64,
+    /// Of an identity: the sign-in, and evidence on the process.
+    pub identify_us: u32,
+    /// Of a session's first request: from wanting the server until it had taken the credential.
+    pub credential_us: u32,
+    /// Of a request: understanding it. What is known from before takes nothing.
+    pub decode_us: u32,
+    /// Of a request: the decision.
+    pub decide_us: u32,
+    /// Of a reply: masking its values. Rows that pass as they are take nothing.
+    pub mask_us: u32,
     pub rows: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Head of the masked reply as JSON lines, within the recording limits.
+    /// What is recorded of the masked reply, as JSON lines where it has rows: its head, and what policy asks for.
     pub response_masked: String,
-    /// The head above is not the whole reply.
+    /// The text above is not the whole reply.
     pub truncated: bool,
+    /// The first 16 bytes of the SHA-256 of what the agent was sent, most significant first; 0 when it was sent
+    /// nothing, or when the session moved to another process meanwhile.
+    pub reply_digest: u128,
     pub masked_values: u64,
     /// `object: kind` of each mask that was applied.
     pub mask_rules: Arc<[String]>,
@@ -159,11 +174,17 @@ impl Fact {
             held_ms: 0,
             duration_us: 0,
             server_us: 0,
+            identify_us: 0,
+            credential_us: 0,
+            decode_us: 0,
+            decide_us: 0,
+            mask_us: 0,
             rows: 0,
             bytes_in: 0,
             bytes_out: 0,
             response_masked: String::new(),
             truncated: false,
+            reply_digest: 0,
             masked_values: 0,
             mask_rules: Arc::default(),
             status: String::new(),
