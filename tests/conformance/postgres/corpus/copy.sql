@@ -162,7 +162,6 @@ copy made_here to stdout
 
 commit
 
---! name: copy-made-here
 begin; create table made_too (a int); copy made_too to stdout; commit
 
 copy loaded to '/tmp/weir-conformance-copy.txt'

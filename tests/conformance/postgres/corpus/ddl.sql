@@ -249,16 +249,12 @@ drop type frange, pairt cascade
 
 drop domain zip cascade
 
---! name: create-schema-elements
 create schema s1 create table s1t (a int) create view s1v as select a from s1t
 
---! name: create-schema-elements
 select * from s1.s1v
 
---! name: create-schema-elements
 alter schema s1 rename to s1r
 
---! name: create-schema-elements
 drop schema s1r cascade
 
 create schema if not exists other

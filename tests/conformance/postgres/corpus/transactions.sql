@@ -338,10 +338,8 @@ execute ins('prepared')
 
 explain (costs off) execute q(1)
 
---! name: create-as-execute
 create table from_q as execute q(3)
 
---! name: create-as-execute
 select * from from_q
 
 deallocate q

@@ -146,3 +146,6 @@ SELECT m, m.high FROM between_two(1, 2) m;
 SELECT between_two(1, 2);
 SELECT last(m), low(m) FROM measured_rows m;
 SELECT * FROM over_function;
+SELECT * FROM two_of(1, 2) m;
+SELECT m FROM two_of(1, 2) m;
+SELECT two_of(1, 2);

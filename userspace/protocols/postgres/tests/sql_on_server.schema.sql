@@ -32,3 +32,4 @@ create function between_two(float8, float8) returns ordered language plpgsql as 
 create table measured_rows (low float8, last text);
 create function lows() returns setof float8 language sql as 'select low from measured_rows';
 create view over_function as select lows.lows from lows() lows;
+create function two_of(float8, float8) returns ordered language sql as 'select row($1, $2)';

@@ -79,11 +79,13 @@ pub const LIVE_QUERIES: &[CatalogQuery] = &[
         name: "sql_functions",
         sql: "SELECT n.nspname, p.proname, p.prosrc, \
               COALESCE(pg_catalog.array_to_string(p.proargnames, ','), ''), \
-              COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), ''), p.pronargs, t.typrelid \
+              COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), ''), p.pronargs, \
+              COALESCE(b.typrelid, t.typrelid) \
               FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n \
               ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
               JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
               JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) p.prorettype \
+              LEFT JOIN pg_catalog.pg_type b ON b.oid OPERATOR(pg_catalog.=) t.typbasetype \
               WHERE l.lanname OPERATOR(pg_catalog.=) 'sql' AND p.prosrc OPERATOR(pg_catalog.<>) '' \
               AND p.proconfig IS NULL \
               AND p.prokind OPERATOR(pg_catalog.=) ANY ('{f,w}'::pg_catalog.\"char\"[]) \

@@ -484,8 +484,10 @@ impl Analyzer<'_> {
         if let Some(inner) = inner {
             self.take(&inner)?;
             executes = inner.kind.executes().cloned();
-            if matches!(inner.kind, StatementKind::FillByExecute { .. }) {
-                return Err(SqlRefusal::Unsupported("EXPLAIN CREATE TABLE AS EXECUTE"));
+            if analyze && matches!(inner.kind, StatementKind::FillByExecute { .. }) {
+                return Err(SqlRefusal::Unsupported(
+                    "EXPLAIN ANALYZE CREATE TABLE AS EXECUTE",
+                ));
             }
             if !analyze {
                 self.writes = false;
