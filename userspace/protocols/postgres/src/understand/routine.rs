@@ -170,10 +170,19 @@ impl<'a> Analyzer<'a> {
             vec![Arc::clone(&function.name)]
         };
         if names.len() != rows.columns.len() {
-            // A row in one column: all of it.
             let mut all = rows.rest;
             for column in &rows.columns {
                 all.join(&column.flow);
+            }
+            // A row in one column: each of its fields may be any of it.
+            if rows.columns.len() == 1 && !names.is_empty() {
+                let fields = names
+                    .into_iter()
+                    .map(|name| Arc::new(Output::expression(name, all.clone())));
+                return Rows {
+                    columns: fields.collect(),
+                    ..Rows::default()
+                };
             }
             return Rows {
                 open: true,
