@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, always as a ratio against a direct run in the same command.
 
+mod backtest;
 mod connect;
 mod kubernetes;
 mod pair;
@@ -17,7 +18,7 @@ use clap::{Args, Subcommand};
 #[derive(Subcommand)]
 #[command(after_help = "Examples:\n  cargo xtask bench path\n  \
     cargo xtask bench path --rounds 7 --seconds 4\n  \
-    cargo xtask bench connect\n  cargo xtask bench policy\n  cargo xtask bench record --facts 10000000\n  cargo xtask bench ssh\n  cargo xtask bench kubernetes --rounds 3")]
+    cargo xtask bench connect\n  cargo xtask bench policy\n  cargo xtask bench record --facts 10000000\n  cargo xtask bench backtest\n  cargo xtask bench ssh\n  cargo xtask bench kubernetes --rounds 3")]
 pub(crate) enum BenchCommand {
     /// pgbench through Weir, directly, and through a byte-copying proxy
     Path(PathArgs),
@@ -27,6 +28,8 @@ pub(crate) enum BenchCommand {
     Connect(connect::ConnectArgs),
     /// Decisions under 10 to 10,000 policies
     Policy(policy::PolicyArgs),
+    /// Recorded statements decided again under other policies
+    Backtest(backtest::BacktestArgs),
     /// Facts into the spool and into ClickHouse, an outage, and verification
     Record(record::RecordArgs),
     /// Requests and streams of Kubernetes through Weir and directly
@@ -60,6 +63,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Connect(args) => connect::run(args),
         BenchCommand::Policy(args) => policy::run(args),
+        BenchCommand::Backtest(args) => backtest::run(args),
         BenchCommand::Record(args) => record::run(args),
         BenchCommand::Path(args) => path::run(args),
         BenchCommand::Ssh(args) => ssh::run(args),

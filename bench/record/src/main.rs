@@ -1,4 +1,5 @@
-//! What recording costs, and that an outage loses nothing; `cargo xtask bench record` runs it.
+//! What recording costs, and that an outage loses nothing (`cargo xtask bench record`); what a backtest of
+//! what was recorded costs (`cargo xtask bench backtest`).
 //!
 //! Statements are recorded as a node does it: a request and its reply, one commit for each statement, in
 //! both durabilities and turn by turn with a plain write of as many bytes. Then an outage: facts go into
@@ -7,22 +8,30 @@
 
 #![forbid(unsafe_code)]
 
+mod asked;
+mod backtest;
 mod made;
 mod outage;
 mod statements;
+mod store;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-/// What is measured with what.
-pub(crate) struct Arguments {
+/// What every measurement is made with.
+pub(crate) struct Parts {
     /// A folder that does not exist yet; everything is made in it.
     pub(crate) folder: PathBuf,
     /// `weir-store` and its library.
     pub(crate) store: PathBuf,
     pub(crate) library: PathBuf,
+}
+
+/// What is measured with what.
+pub(crate) struct Arguments {
+    pub(crate) parts: Parts,
     /// Of the outage.
     pub(crate) facts: u64,
     /// Of each measurement of statements.
@@ -30,35 +39,49 @@ pub(crate) struct Arguments {
     pub(crate) rounds: usize,
 }
 
-fn arguments() -> Result<Arguments> {
+const USAGE: &str = "record FOLDER STORE LIBRARY FACTS STATEMENTS ROUNDS, or \
+    backtest FOLDER STORE LIBRARY WEIR STATEMENTS LIMITS CHECKED";
+
+fn main() -> Result<()> {
     let all: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, store, library, facts, statements, rounds] = all.as_slice() else {
-        anyhow::bail!("FOLDER STORE LIBRARY FACTS STATEMENTS ROUNDS");
+    let [what, folder, store, library, rest @ ..] = all.as_slice() else {
+        anyhow::bail!("{USAGE}");
     };
-    Ok(Arguments {
+    let parts = Parts {
         folder: folder.into(),
         store: store.into(),
         library: library.into(),
-        facts: facts.parse().context("facts")?,
-        statements: statements.parse().context("statements")?,
-        rounds: rounds.parse().context("rounds")?,
-    })
+    };
+    let folder = parts.folder.clone();
+    ensure!(!folder.exists(), "{} exists already", folder.display());
+    std::fs::create_dir_all(&folder).context("making the folder")?;
+    let measured = match (what.as_str(), rest) {
+        ("record", [facts, statements, rounds]) => record(&Arguments {
+            parts,
+            facts: facts.parse().context("facts")?,
+            statements: statements.parse().context("statements")?,
+            rounds: rounds.parse().context("rounds")?,
+        }),
+        ("backtest", [weir, statements, limits, checked]) => {
+            backtest::measure(&backtest::Arguments {
+                parts,
+                weir: weir.into(),
+                statements: statements.parse().context("statements")?,
+                limits: limits.parse().context("limits")?,
+                checked: checked.parse().context("checked")?,
+            })
+            .map(|row| print(&row))
+        }
+        _ => Err(anyhow::anyhow!("{USAGE}")),
+    };
+    std::fs::remove_dir_all(&folder).context("removing the folder")?;
+    measured
 }
 
-fn main() -> Result<()> {
-    let arguments = arguments()?;
-    ensure!(
-        !arguments.folder.exists(),
-        "{} exists already",
-        arguments.folder.display()
-    );
-    std::fs::create_dir_all(&arguments.folder).context("making the folder")?;
-    let measured = statements::measure(&arguments)
-        .map(|row| print(&row))
-        .and_then(|()| outage::measure(&arguments))
-        .map(|row| print(&row));
-    std::fs::remove_dir_all(&arguments.folder).context("removing the folder")?;
-    measured
+fn record(arguments: &Arguments) -> Result<()> {
+    print(&statements::measure(arguments)?);
+    print(&outage::measure(arguments)?);
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is measured is time")]

@@ -1,84 +1,18 @@
 //! ClickHouse is away while facts are recorded at full speed; then it comes back.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use weir_record::{
-    Durability, Shipper, ShipperConfig, ShipperMetrics, SpoolConfig, SpoolDir, StoreAddress, audit,
-    migrate, query,
-};
+use weir_record::{Durability, SpoolConfig, SpoolDir, audit, migrate};
 
 use crate::made::Made;
+use crate::store::{Store, address, free_address, one, say, shipper, until_stored};
 use crate::{Arguments, cpu_s, now};
 
 const LANES: u32 = 2;
 /// Facts of one commit: a loop turn of many sessions.
 const TURN: u64 = 16;
-/// Nothing arrived for so long: it never will.
-const STILL_S: u64 = 300;
-
-struct Store(Child);
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        // It may have ended by itself; nothing is left behind either way.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-impl Store {
-    fn start(arguments: &Arguments, listen: &str) -> Result<Self> {
-        let folder = &arguments.folder;
-        let mut command = Command::new(&arguments.store);
-        command
-            .arg("--library")
-            .arg(&arguments.library)
-            .args(["--listen", listen, "--data"])
-            .arg(folder.join("store"))
-            .stdout(Stdio::piped());
-        for role in ["writer", "reader", "migrator"] {
-            std::fs::write(folder.join(role), format!("{role}-{role}-{role}"))?;
-            command
-                .arg(format!("--{role}-token"))
-                .arg(folder.join(role));
-        }
-        let mut child = command.spawn().context("starting weir-store")?;
-        let out = child.stdout.take().context("its output")?;
-        let store = Self(child);
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line)?;
-        ensure!(
-            line.starts_with("READY"),
-            "weir-store does not start: {line}"
-        );
-        Ok(store)
-    }
-
-    /// Processor seconds, user and system.
-    fn cpu_s(&self) -> Result<f64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        let rest = text.rsplit_once(") ").context("its times")?.1;
-        let ticks = |at: usize| -> Result<f64> {
-            let field = rest.split(' ').nth(at).context("a time")?;
-            Ok(field.parse::<u32>()?.into())
-        };
-        // utime and stime, in hundredths.
-        Ok((ticks(11)? + ticks(12)?) / 100.0)
-    }
-}
-
-fn address(listen: &str, role: &str) -> StoreAddress {
-    StoreAddress {
-        url: format!("http://{listen}"),
-        database: "weir".to_owned(),
-        token: Some(format!("{role}-{role}-{role}").into()),
-    }
-}
 
 pub(crate) fn measure(arguments: &Arguments) -> Result<Value> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -88,25 +22,11 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Value> {
     runtime.block_on(whole(arguments))
 }
 
-fn shipper(spool: &SpoolDir, listen: &str) -> Result<Shipper> {
-    let config = ShipperConfig {
-        stores: vec![address(listen, "writer")],
-        node_name: "n1".to_owned(),
-        rows_max: 50_000,
-        age: Duration::from_secs(1),
-        keep_bytes: 1 << 30,
-    };
-    let metrics = ShipperMetrics::register(&prometheus::Registry::new())?;
-    Ok(Shipper::new(config, spool, metrics))
-}
-
 async fn whole(arguments: &Arguments) -> Result<Value> {
-    let nowhere = TcpListener::bind("127.0.0.1:0").context("a free port")?;
-    let listen = nowhere.local_addr()?.to_string();
-    drop(nowhere);
+    let listen = free_address()?;
     let spool = SpoolDir::open(SpoolConfig {
-        directory: arguments.folder.join("spool"),
-        key_file: arguments.folder.join("node.key"),
+        directory: arguments.parts.folder.join("spool"),
+        key_file: arguments.parts.folder.join("node.key"),
         limit_bytes: 64 << 30,
         durability: Durability::Process,
     })?;
@@ -124,7 +44,7 @@ async fn whole(arguments: &Arguments) -> Result<Value> {
         "{expected} facts in {recorded_s:.0} s without a store"
     ));
 
-    let store = Store::start(arguments, &listen)?;
+    let store = Store::start(&arguments.parts, &listen)?;
     let admin = address(&listen, "migrator").client();
     let migrated = migrate::migrate(&admin, "weir", migrate::Layout::Local).await;
     migrated.map_err(anyhow::Error::msg)?;
@@ -212,30 +132,6 @@ fn bytes_of(spool: &SpoolDir) -> Result<f64> {
     Ok(bytes as f64)
 }
 
-async fn until_stored(reader: &clickhouse::Client, expected: u64) -> Result<()> {
-    let (mut last, mut still) = (0, now());
-    loop {
-        let stored = counts_only(reader).await.unwrap_or(0);
-        if stored >= expected {
-            return Ok(());
-        }
-        if stored != last {
-            (last, still) = (stored, now());
-        }
-        ensure!(
-            still.elapsed().as_secs() < STILL_S,
-            "it stands still at {stored} of {expected}"
-        );
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-}
-
-async fn counts_only(reader: &clickhouse::Client) -> Result<u64> {
-    one(reader, "SELECT count() AS n, 0 AS u FROM fact")
-        .await
-        .map(|row| row.0)
-}
-
 /// Stored and distinct. Distinct are counted session by session, since a set of all would not fit.
 async fn counts(reader: &clickhouse::Client) -> Result<(u64, u64)> {
     let sql = "SELECT sum(n) AS n, sum(d) AS u FROM (SELECT count() AS n, uniqExact(seq) AS d \
@@ -247,18 +143,4 @@ async fn stored_bytes(reader: &clickhouse::Client) -> Result<f64> {
     let sql = "SELECT sum(bytes_on_disk) AS n, 0 AS u FROM system.parts \
                WHERE database = 'weir' AND table = 'fact' AND active";
     Ok(one(reader, sql).await?.0 as f64)
-}
-
-async fn one(reader: &clickhouse::Client, sql: &str) -> Result<(u64, u64)> {
-    let rows: Vec<Value> = query::fetch(reader.query_raw(sql))
-        .await
-        .map_err(anyhow::Error::msg)?;
-    let row = rows.first().context("an answer")?;
-    let of = |name: &str| row.get(name).and_then(Value::as_u64).context("a count");
-    Ok((of("n")?, of("u")?))
-}
-
-fn say(text: &str) {
-    // Whoever does not read it is told all the same at the end.
-    drop(writeln!(std::io::stderr().lock(), "{text}"));
 }

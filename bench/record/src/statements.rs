@@ -66,7 +66,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Value> {
     // A synchronisation takes milliseconds on many disks.
     let few = (arguments.statements / 50).max(50);
     for round in 0..arguments.rounds {
-        let folder = arguments.folder.join(format!("statements-{round}"));
+        let folder = arguments.parts.folder.join(format!("statements-{round}"));
         let bytes = spooled(
             &folder.join("process"),
             (Durability::Process, arguments.statements),

@@ -5,14 +5,14 @@ use std::sync::{Arc, OnceLock};
 
 use weir_model::ident::{ApprovalId, Principal, SessionId};
 use weir_model::request::{Access, Intent, Object};
-use weir_model::time::Now;
+use weir_model::time::{Now, TimesRead};
 use weir_model::vocabulary::{PredicateKind, Vocabulary};
 
 use crate::budget::{Accounts, Budgets, SavedAccounts, Spending};
 use crate::compile::PolicySet;
 use crate::expr::{Asked, Who};
 use crate::gather::{Gathered, HoldRule, needed};
-use crate::moment::Moment;
+use crate::moment::{Class, Moment};
 use crate::oracle::{self, Cedar};
 use crate::outcome::{Denial, MaskKind, Obligations, Observed, Outcome, Permit, Would};
 use crate::rule::{Duty, RuleKind, Test, all_hold};
@@ -84,8 +84,11 @@ pub struct Bound {
     /// Who has to be permitted: the principal, and beside it the workload that presented its token.
     pub(crate) sides: Vec<Side>,
     cache: HashMap<Arc<Intent>, Arc<Finding>>,
-    /// When it was last asked; what is kept is of this minute where policies read the time.
+    reads_time: bool,
+    /// When it was last asked, where policies read the time.
     moment: Moment,
+    /// What is kept is of moments with these answers.
+    class: Class,
     /// Columns asked for by [`Bound::masks`].
     masked: HashMap<Object, bool>,
     /// What budgets are charged to.
@@ -187,12 +190,14 @@ impl Bound {
             .find(|known| known.namespace == target.namespace);
         Self {
             sides: sides(&set, principal, attested),
+            reads_time: set.times.any(),
             set,
             vocabulary,
             engine,
             observes: false,
             cache: HashMap::new(),
             moment: Moment::default(),
+            class: Class::default(),
             masked: HashMap::new(),
             accounts: Accounts::of(Arc::from(format!("{}/{}", principal.tenant, principal.oid))),
         }
@@ -294,14 +299,23 @@ impl Bound {
         }
     }
 
-    /// What was found in another minute is forgotten where it may be another answer now.
+    /// What was found at another time is forgotten where it may be another answer now.
     pub fn at(&mut self, now: Now) {
-        if !self.set.reads_time {
+        if !self.reads_time {
             return;
         }
         let moment = Moment::of(now);
-        if moment != self.moment {
-            self.moment = moment;
+        if moment == self.moment {
+            return;
+        }
+        self.moment = moment;
+        let class = match self.engine {
+            Engine::Compiled => moment.class(&self.set.times),
+            // It is the oracle: what was found out about the policies is not believed.
+            Engine::Cedar => moment.class(&TimesRead::each()),
+        };
+        if class != self.class {
+            self.class = class;
             self.cache.clear();
             self.masked.clear();
         }

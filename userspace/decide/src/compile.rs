@@ -10,11 +10,11 @@ use cedar_policy::{
 };
 use miette::Diagnostic;
 use weir_model::ident::Principal;
+use weir_model::time::TimesRead;
 use weir_model::vocabulary::Vocabulary;
 
 use crate::annotation;
 use crate::bind::{Bound, Engine, TargetRef};
-use crate::expr::Expr;
 use crate::form::{self, Conjuncts};
 use crate::index::{Index, Keys};
 use crate::names::Names;
@@ -46,8 +46,8 @@ pub struct PolicySet {
     pub(crate) whole: OnceLock<Whole>,
     /// Namespaces of protocols that a mask is for.
     pub(crate) masked: BTreeSet<&'static str>,
-    /// Some policy's answer depends on when it is asked.
-    pub(crate) reads_time: bool,
+    /// What answers depend on of when they are asked for.
+    pub(crate) times: TimesRead,
     sources: Vec<PolicySource>,
     schema_text: String,
     version: u32,
@@ -175,10 +175,10 @@ impl PolicySet {
         Bound::new(Arc::clone(self), both, target, Engine::Compiled)
     }
 
-    /// Some policy's answer depends on when it is asked, to the minute.
+    /// What answers depend on of when they are asked for.
     #[must_use]
-    pub const fn reads_time(&self) -> bool {
-        self.reads_time
+    pub const fn times(&self) -> &TimesRead {
+        &self.times
     }
 
     /// Number of policies.
@@ -541,10 +541,6 @@ impl Compiler<'_> {
             every_keys.push(keys);
             every_conjuncts.push(conjuncts);
         }
-        let reads_time = every_conjuncts.iter().any(|conjuncts: &Conjuncts| {
-            // What Cedar evaluates is not looked into.
-            !conjuncts.whole || conjuncts.list.iter().any(Expr::reads_time)
-        });
         let mut masked = BTreeSet::new();
         for (rule, keys) in rules.iter().zip(&every_keys) {
             let rule: &Rule = rule;
@@ -559,6 +555,7 @@ impl Compiler<'_> {
         PolicySet {
             rules,
             keys: every_keys,
+            times: times_of(&every_conjuncts),
             conjuncts: every_conjuncts,
             index,
             names,
@@ -568,12 +565,26 @@ impl Compiler<'_> {
             all,
             whole: OnceLock::new(),
             masked,
-            reads_time,
             sources: self.sources.to_vec(),
             schema_text,
             version,
         }
     }
+}
+
+fn times_of(every: &[Conjuncts]) -> TimesRead {
+    let mut times = TimesRead::default();
+    for conjuncts in every {
+        if !conjuncts.whole {
+            // What Cedar evaluates is not looked into.
+            return TimesRead::each();
+        }
+        conjuncts
+            .list
+            .iter()
+            .for_each(|expr| expr.times(&mut times));
+    }
+    times
 }
 
 struct Found {

@@ -8,8 +8,9 @@
 use std::sync::Arc;
 
 use weir_model::request::{AttrValue, Object};
+use weir_model::time::{Cuts, TimesRead};
 
-use crate::moment::Moment;
+use crate::moment::{self, Moment};
 
 /// Evaluation failed, as it would in Cedar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,31 @@ pub(crate) struct Asked<'a> {
     pub(crate) itself: Option<u32>,
     pub(crate) context: &'a [(&'static str, AttrValue)],
     pub(crate) moment: Moment,
+}
+
+/// Part of the time compared with numbers that are known; `None`, and nothing added, for all else.
+fn compared(a: &Expr, b: &Expr, read: &mut TimesRead) -> Option<()> {
+    let (name, with) = match (a, b) {
+        (Expr::Attribute(Attribute::Moment(name)), Expr::Literal(with))
+        | (Expr::Literal(with), Expr::Attribute(Attribute::Moment(name))) => (name, with),
+        _ => return None,
+    };
+    let numbers = match with {
+        Literal::Set(members) => members,
+        one @ (Literal::Bool(_) | Literal::Long(_) | Literal::String(_)) => {
+            std::slice::from_ref(one)
+        }
+    };
+    let cuts: Vec<i64> = numbers
+        .iter()
+        .map(|number| match number {
+            Literal::Long(number) => Some(*number),
+            Literal::Bool(_) | Literal::String(_) | Literal::Set(_) => None,
+        })
+        .collect::<Option<_>>()?;
+    let part = moment::part(read, name)?;
+    cuts.into_iter().for_each(|cut| part.add(cut));
+    Some(())
 }
 
 enum Value<'a> {
@@ -319,11 +345,15 @@ impl Expr {
         }
     }
 
-    /// Whether the answer depends on when it is asked.
-    pub(crate) fn reads_time(&self) -> bool {
+    /// Adds what the answer depends on of when it is asked.
+    pub(crate) fn times(&self, read: &mut TimesRead) {
         match self {
             Self::Attribute(attribute) | Self::Has(attribute) => {
-                matches!(attribute, Attribute::Moment(_))
+                if let Attribute::Moment(name) = attribute
+                    && let Some(part) = moment::part(read, name)
+                {
+                    *part = Cuts::Each;
+                }
             }
             Self::Literal(_)
             | Self::PrincipalIn(_)
@@ -331,21 +361,29 @@ impl Expr {
             | Self::ResourceIn(_)
             | Self::ResourceIs(_)
             | Self::ActionIs(_)
-            | Self::ResourceKind { .. } => false,
+            | Self::ResourceKind { .. } => {}
             Self::Not(inner)
             | Self::IsEmpty(inner)
             | Self::Like(inner, _)
-            | Self::Negative(inner) => inner.reads_time(),
-            Self::And(a, b)
-            | Self::Or(a, b)
-            | Self::Equal(a, b)
+            | Self::Negative(inner) => inner.times(read),
+            Self::Equal(a, b)
             | Self::Less(a, b)
             | Self::LessOrEqual(a, b)
+            | Self::Contains(a, b) => {
+                if compared(a, b, read).is_none() {
+                    a.times(read);
+                    b.times(read);
+                }
+            }
+            Self::And(a, b)
+            | Self::Or(a, b)
             | Self::Arithmetic(_, a, b)
-            | Self::Contains(a, b)
             | Self::ContainsAll(a, b)
-            | Self::ContainsAny(a, b) => a.reads_time() || b.reads_time(),
-            Self::If(a, b, c) => a.reads_time() || b.reads_time() || c.reads_time(),
+            | Self::ContainsAny(a, b) => {
+                a.times(read);
+                b.times(read);
+            }
+            Self::If(a, b, c) => [a, b, c].into_iter().for_each(|one| one.times(read)),
         }
     }
 

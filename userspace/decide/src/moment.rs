@@ -1,7 +1,7 @@
 //! The time of a request as policy sees it, in UTC.
 
 use time::OffsetDateTime;
-use weir_model::time::Now;
+use weir_model::time::{Cuts, Now, TimesRead};
 
 /// Names of the attributes that every context has.
 pub(crate) const DATE: &str = "date";
@@ -43,6 +43,29 @@ impl Moment {
             WEEKDAY => Some(self.weekday),
             _ => None,
         }
+    }
+}
+
+/// Moments of one class have equal answers.
+pub(crate) type Class = [i64; 3];
+
+impl Moment {
+    pub(crate) fn class(self, read: &TimesRead) -> Class {
+        [
+            read.date.class(self.date),
+            read.time.class(self.time),
+            read.weekday.class(self.weekday),
+        ]
+    }
+}
+
+/// By the attribute's name; nothing else is a moment's.
+pub(crate) fn part<'a>(read: &'a mut TimesRead, name: &str) -> Option<&'a mut Cuts> {
+    match name {
+        DATE => Some(&mut read.date),
+        TIME => Some(&mut read.time),
+        WEEKDAY => Some(&mut read.weekday),
+        _ => None,
     }
 }
 

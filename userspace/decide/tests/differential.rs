@@ -130,6 +130,10 @@ fn atom(columns: bool) -> BoxedStrategy<String> {
         Just(r#"principal.workload like "w*""#.to_owned()),
         select(vec![20_260_101, 20_270_101]).prop_map(|date| format!("context.date < {date}")),
         Just("(context.weekday >= 6 || context.time < 600)".to_owned()),
+        select(vec!["==", "!=", "<", "<=", ">", ">="])
+            .prop_map(|operator| format!("context.time {operator} 1200")),
+        Just("[1, 3, 7].contains(context.weekday)".to_owned()),
+        Just("context.time - context.weekday > 1100".to_owned()),
         // Outside the compiled subset: Cedar is asked.
         Just(r#"(ip("10.0.0.1").isInRange(ip("10.0.0.0/8")) && context.unbounded)"#.to_owned()),
     ]
@@ -327,7 +331,8 @@ proptest! {
         policies in prop::collection::vec(policy(), 1..12),
         who in principal(),
         intents in prop::collection::vec(intent(), 1..8),
-        wall_s in 1_700_000_000i64..1_900_000_000,
+        day in 19_000i64..22_000,
+        minutes in prop::collection::vec(0i64..3 * 1440, 1..5),
     ) {
         let Some(set) = set(&policies) else {
             return Ok(());
@@ -335,8 +340,10 @@ proptest! {
         let target = TargetRef { name: Arc::from("demo"), namespace: "Postgres" };
         let mut compiled = set.bind(&who, &target);
         let mut cedar = set.bind_by(&who, &target, Engine::Cedar);
-        let now = Now { mono_us: 0, wall_us: wall_s * 1_000_000 };
-        for intent in &intents {
+        // Each of them again at other times: what was kept may be another answer then.
+        let asked = minutes.iter().flat_map(|minute| intents.iter().map(move |intent| (*minute, intent)));
+        for (minute, intent) in asked {
+            let now = Now { mono_us: 0, wall_us: (day * 1440 + minute) * 60_000_000 };
             let ask = |bound: &mut weir_decide::Bound| {
                 bound.decide(1, SessionId(1), intent, &Lifted::none(), now)
             };

@@ -4,6 +4,7 @@
 //! recorded requests by Cedar alone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -17,6 +18,8 @@ use weir_record::asked::AskedRow;
 
 /// Principals at targets that are kept ready.
 const BOUND_MAX: usize = 4096;
+/// Changes that are told apart, and as many of masks and limits.
+const CHANGES_MAX: usize = 20_000;
 
 /// What a policy set says of a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -45,59 +48,92 @@ pub(crate) enum Undecidable {
 /// One policy set, ready for whoever is recorded.
 pub(crate) struct Judge {
     set: Arc<PolicySet>,
-    vocabularies: &'static [&'static Vocabulary],
     engine: Engine,
-    bound: HashMap<(Who, String), Bound>,
+    bound: HashMap<String, Bound>,
 }
 
-/// The principal's columns.
-type Who = [String; 6];
+/// A recorded request, read once for all who judge it.
+pub(crate) struct Question {
+    intent: Arc<Intent>,
+    vocabulary: &'static Vocabulary,
+    /// The principal's columns and the target.
+    who: String,
+}
+
+impl Question {
+    pub(crate) fn of(
+        row: &AskedRow,
+        vocabularies: &'static [&'static Vocabulary],
+    ) -> Result<Self, Undecidable> {
+        let (intent, vocabulary) = intent_of(row, vocabularies)?;
+        let mut who = String::with_capacity(256);
+        let texts = [
+            &row.target,
+            &row.tenant,
+            &row.principal,
+            &row.application,
+            &row.on_behalf_of,
+            &row.evidence,
+            &row.workload,
+        ];
+        let counts = [row.groups.len(), row.roles.len()];
+        let lists = row.groups.iter().chain(&row.roles);
+        // With lengths, so that no two ways of cutting it mean the same.
+        for text in texts.into_iter().chain(lists) {
+            let _infallible = write!(who, "{}:{text}", text.len());
+        }
+        let _infallible = write!(who, "{counts:?}");
+        Ok(Self {
+            intent: Arc::new(intent),
+            vocabulary,
+            who,
+        })
+    }
+}
 
 impl Judge {
-    pub(crate) fn new(
-        set: Arc<PolicySet>,
-        vocabularies: &'static [&'static Vocabulary],
-        engine: Engine,
-    ) -> Self {
+    pub(crate) fn new(set: Arc<PolicySet>, engine: Engine) -> Self {
         Self {
             set,
-            vocabularies,
             engine,
             bound: HashMap::new(),
         }
     }
 
-    pub(crate) fn say(&mut self, row: &AskedRow) -> Result<Said, Undecidable> {
-        let (intent, vocabulary) = intent_of(row, self.vocabularies)?;
-        let key = (
-            [
-                row.principal.clone(),
-                row.application.clone(),
-                row.on_behalf_of.clone(),
-                row.groups.join(","),
-                row.roles.join(","),
-                format!("{}/{}/{}", row.tenant, row.evidence, row.workload),
-            ],
-            row.target.clone(),
-        );
-        if self.bound.len() >= BOUND_MAX && !self.bound.contains_key(&key) {
+    pub(crate) fn say(&mut self, row: &AskedRow, question: &Question) -> Said {
+        if self.bound.len() >= BOUND_MAX && !self.bound.contains_key(&question.who) {
             self.bound.clear();
         }
-        let (set, engine) = (&self.set, self.engine);
-        let bound = self.bound.entry(key).or_insert_with(|| {
-            let target = TargetRef {
-                name: Arc::from(row.target.as_str()),
-                namespace: vocabulary.namespace,
-            };
-            set.bind_by(&principal_of(row), &target, engine)
-        });
-        let now = Now {
-            mono_us: 0,
-            wall_us: row.at_s.saturating_mul(1_000_000),
-        };
-        let outcome = bound.decide(1, SessionId(1), &Arc::new(intent), &Lifted::none(), now);
-        Ok(said(&outcome))
+        if !self.bound.contains_key(&question.who) {
+            let bound = self.bind(row, question);
+            self.bound.insert(question.who.clone(), bound);
+        }
+        match self.bound.get_mut(&question.who) {
+            Some(bound) => answer(bound, row, question),
+            None => answer(&mut self.bind(row, question), row, question),
+        }
     }
+
+    /// The same with nothing kept of any other request, nor for one.
+    pub(crate) fn say_alone(&self, row: &AskedRow, question: &Question) -> Said {
+        answer(&mut self.bind(row, question), row, question)
+    }
+
+    fn bind(&self, row: &AskedRow, question: &Question) -> Bound {
+        let target = TargetRef {
+            name: Arc::from(row.target.as_str()),
+            namespace: question.vocabulary.namespace,
+        };
+        self.set.bind_by(&principal_of(row), &target, self.engine)
+    }
+}
+
+fn answer(bound: &mut Bound, row: &AskedRow, question: &Question) -> Said {
+    let now = Now {
+        mono_us: 0,
+        wall_us: row.at_s.saturating_mul(1_000_000),
+    };
+    said(&bound.decide(1, SessionId(1), &question.intent, &Lifted::none(), now))
 }
 
 /// What policy was asked, from what was recorded.
@@ -236,6 +272,8 @@ pub(crate) struct Backtest {
     pub(crate) unchanged: u64,
     pub(crate) changes: BTreeMap<Change, Extent>,
     pub(crate) duties: BTreeMap<Duties, Extent>,
+    /// Requests whose change, of the decision or of masks and limits, is not among these: there are too many.
+    pub(crate) unlisted: (u64, u64),
     pub(crate) undecidable: BTreeMap<Undecidable, u64>,
     /// Requests that the policies in force decide otherwise than was recorded: they changed since, or
     /// an approval was remembered.
@@ -244,25 +282,30 @@ pub(crate) struct Backtest {
 
 impl Backtest {
     /// Takes requests of one row.
-    pub(crate) fn take(&mut self, row: &AskedRow, candidate: &mut Judge, now: &mut Judge) {
+    pub(crate) fn take(
+        &mut self,
+        row: &AskedRow,
+        question: Result<&Question, Undecidable>,
+        (candidate, now): (&mut Judge, &mut Judge),
+    ) {
         self.requests += row.requests;
         self.different += 1;
-        let said = match candidate.say(row) {
-            Ok(said) => said,
+        let question = match question {
+            Ok(question) => question,
             Err(why) => {
                 *self.undecidable.entry(why).or_default() += row.requests;
                 return;
             }
         };
-        if let Ok(current) = now.say(row) {
-            self.drifted += if current.decision == row.decision {
-                0
-            } else {
-                row.requests
-            };
-            if current.decision == "allow" && said.decision == "allow" {
-                self.duty(row, &current, &said);
-            }
+        let said = candidate.say(row, question);
+        let current = now.say(row, question);
+        self.drifted += if current.decision == row.decision {
+            0
+        } else {
+            row.requests
+        };
+        if current.decision == "allow" && said.decision == "allow" {
+            self.duty(row, &current, &said);
         }
         if said.decision == row.decision {
             self.unchanged += row.requests;
@@ -284,7 +327,7 @@ impl Backtest {
             shape: row.shape,
             what,
         };
-        self.changes.entry(change).or_default().add(row);
+        add((&mut self.changes, &mut self.unlisted.0), change, row);
     }
 
     fn duty(&mut self, row: &AskedRow, current: &Said, said: &Said) {
@@ -292,6 +335,9 @@ impl Backtest {
             let only = some.iter().filter(|one| !other.contains(one));
             only.cloned().collect::<Vec<_>>()
         };
+        if current.obligations == said.obligations {
+            return;
+        }
         let duties = Duties {
             workload: row.workload.clone(),
             target: row.target.clone(),
@@ -300,14 +346,24 @@ impl Backtest {
             new: without(&said.obligations, &current.obligations),
         };
         if !duties.gone.is_empty() || !duties.new.is_empty() {
-            self.duties.entry(duties).or_default().add(row);
+            add((&mut self.duties, &mut self.unlisted.1), duties, row);
         }
     }
 
     /// Requests whose decision changes.
     pub(crate) fn changed(&self) -> u64 {
-        self.changes.values().map(|extent| extent.requests).sum()
+        let listed = self.changes.values().map(|extent| extent.requests);
+        listed.sum::<u64>() + self.unlisted.0
     }
+}
+
+/// Counts what there is no place for.
+fn add<K: Ord>((map, unlisted): (&mut BTreeMap<K, Extent>, &mut u64), key: K, row: &AskedRow) {
+    if map.len() >= CHANGES_MAX && !map.contains_key(&key) {
+        *unlisted += row.requests;
+        return;
+    }
+    map.entry(key).or_default().add(row);
 }
 
 impl Extent {

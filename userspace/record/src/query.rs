@@ -100,6 +100,28 @@ pub async fn session_facts(
 pub async fn fetch<T: for<'de> Deserialize<'de>>(
     query: clickhouse::query::Query,
 ) -> Result<Vec<T>, String> {
+    let Fetched::Whole(text) = bytes(query, ANSWER_BYTES_MAX).await? else {
+        return Err("the answer is larger than 256 MiB".to_owned());
+    };
+    let mut rows = Vec::new();
+    each(&text, |row| {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// An answer, if it is within its limit.
+pub(crate) enum Fetched {
+    Whole(Vec<u8>),
+    TooLarge,
+}
+
+/// Runs a query and gives its rows as lines of JSON.
+///
+/// # Errors
+/// ClickHouse's.
+pub(crate) async fn bytes(query: clickhouse::query::Query, max: usize) -> Result<Fetched, String> {
     let query = query
         .with_setting("output_format_json_quote_64bit_integers", "0")
         .with_setting("output_format_json_named_tuples_as_objects", "1");
@@ -108,13 +130,26 @@ pub async fn fetch<T: for<'de> Deserialize<'de>>(
         .map_err(|error| error.to_string())?;
     let mut text = Vec::new();
     while let Some(chunk) = cursor.next().await.map_err(|error| error.to_string())? {
-        if text.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err("the answer is larger than 256 MiB".to_owned());
+        if text.len() + chunk.len() > max {
+            return Ok(Fetched::TooLarge);
         }
         text.extend_from_slice(&chunk);
     }
-    text.split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).map_err(|error| error.to_string()))
-        .collect()
+    Ok(Fetched::Whole(text))
+}
+
+/// Reads one row after the other.
+///
+/// # Errors
+/// What `row` says, or a line that is not what was expected.
+pub(crate) fn each<T: for<'de> Deserialize<'de>>(
+    text: &[u8],
+    mut row: impl FnMut(T) -> Result<(), String>,
+) -> Result<(), String> {
+    for line in text.split(|byte| *byte == b'\n') {
+        if !line.is_empty() {
+            row(serde_json::from_slice(line).map_err(|error| error.to_string())?)?;
+        }
+    }
+    Ok(())
 }

@@ -37,6 +37,7 @@ pub(super) fn run(args: &RecordArgs) -> Result<ExitCode> {
     let scratch = place::target().join(format!("bench-record-{}", std::process::id()));
     let step = say::step(format!("{} facts during an outage", args.facts));
     let output = Command::new(folder.join("weir-record-bench"))
+        .arg("record")
         .args([
             &scratch,
             &folder.join("weir-store"),

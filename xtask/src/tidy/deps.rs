@@ -46,7 +46,7 @@ pub(super) const TABLE: [(&str, &str); 33] = [
     ("tests/kernel", "kernel broker"),
     ("bench/copyproxy", ""),
     ("bench/policy", "decide model postgres"),
-    ("bench/record", "clock model record spool"),
+    ("bench/record", "clock model postgres record spool"),
 ];
 
 /// Crates that cannot forbid unsafe code, and why.

@@ -7,7 +7,7 @@ use weir_decide::{Engine, PolicySet, PolicySettings, PolicySource};
 use weir_model::request::{Access, AttrValue, Intent, Object, Recorded};
 use weir_record::asked::AskedRow;
 
-use super::{Backtest, Judge, Undecidable};
+use super::{Backtest, Judge, Question, Undecidable};
 use crate::policies::{VOCABULARIES, checked};
 
 fn set(text: &str) -> Arc<PolicySet> {
@@ -99,19 +99,22 @@ fn row(number: u64) -> AskedRow {
 #[test]
 fn changes_are_those_of_cedar_alone_request_by_request() {
     let (before, after) = (set(BEFORE), set(AFTER));
-    assert!(after.reads_time());
-    let judge = |set: &Arc<PolicySet>, engine| Judge::new(Arc::clone(set), VOCABULARIES, engine);
+    assert!(after.times().any());
+    let judge = |set: &Arc<PolicySet>, engine| Judge::new(Arc::clone(set), engine);
     let mut found = Backtest::default();
-    let mut candidate = judge(&after, Engine::Compiled);
-    let mut now = judge(&before, Engine::Compiled);
-    let mut oracle = judge(&after, Engine::Cedar);
+    let (mut candidate, mut now) = (
+        judge(&after, Engine::Compiled),
+        judge(&before, Engine::Compiled),
+    );
+    let oracle = judge(&after, Engine::Cedar);
     let mut expected: BTreeMap<(String, &str, String, u64), u64> = BTreeMap::new();
     let (mut total, mut masked) = (0, 0);
     for number in 0..500 {
         let row = row(number);
-        found.take(&row, &mut candidate, &mut now);
+        let question = Question::of(&row, VOCABULARIES).unwrap();
+        found.take(&row, Ok(&question), (&mut candidate, &mut now));
         total += row.requests;
-        let said = oracle.say(&row).unwrap();
+        let said = oracle.say_alone(&row, &question);
         if said.decision != "allow" {
             let key = (row.workload.clone(), said.decision, said.rule, row.shape);
             *expected.entry(key).or_default() += row.requests;
@@ -147,7 +150,6 @@ fn changes_are_those_of_cedar_alone_request_by_request() {
 
 #[test]
 fn what_cannot_be_decided_again_is_counted_by_its_reason() {
-    let mut candidate = Judge::new(set(AFTER), VOCABULARIES, Engine::Compiled);
     let unknown = AskedRow {
         asked: String::new(),
         ..row(1)
@@ -173,6 +175,27 @@ fn what_cannot_be_decided_again_is_counted_by_its_reason() {
         (presented, Undecidable::Presented),
         (secret, Undecidable::Withheld),
     ] {
-        assert_eq!(candidate.say(&row), Err(why));
+        assert_eq!(Question::of(&row, VOCABULARIES).err(), Some(why));
     }
+}
+
+#[test]
+fn changes_that_are_too_many_are_counted() {
+    let judge = |text| Judge::new(set(text), Engine::Compiled);
+    let (mut candidate, mut now) = (judge(AFTER), judge(BEFORE));
+    let mut found = Backtest::default();
+    // On the vault, and no DELETE.
+    let question = Question::of(&row(1), VOCABULARIES).unwrap();
+    let each = u64::try_from(super::CHANGES_MAX).unwrap();
+    for number in 0..each + 30 {
+        let row = AskedRow {
+            shape: 1 + number,
+            requests: 2,
+            ..row(1)
+        };
+        found.take(&row, Ok(&question), (&mut candidate, &mut now));
+    }
+    assert_eq!(found.changes.len(), super::CHANGES_MAX);
+    assert_eq!(found.unlisted, (60, 0));
+    assert_eq!(found.changed(), 2 * (each + 30));
 }
