@@ -1,4 +1,4 @@
--- Roles for a real server; grant them to your own users. SREs see the clusters of their row policy and no responses,
+-- Roles for a real server; grant them to your own users. SREs see the clusters of their row policy and no responses (nor their digests),
 -- parameters or argument vectors: columns are withheld by grants on the table, so that row policies hold as well.
 -- Views run with the rights of who asks. Add one row policy per cluster and team, as weir_sre_default shows.
 CREATE SETTINGS PROFILE IF NOT EXISTS weir_reader/*on*/

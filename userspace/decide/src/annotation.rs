@@ -1,15 +1,15 @@
-//! What annotations ask for: `@hold`, `@mask`, `@limit`, `@budget` and those that go with a hold.
+//! What annotations ask for: `@hold`, `@mask`, `@limit`, `@budget`, `@record` and those that go with a hold.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cedar_policy::Policy;
 
-use crate::outcome::{AtTimeout, Escalation, MaskKind, Span};
+use crate::outcome::{AtTimeout, Escalation, Keep, MaskKind, Span};
 use crate::rule::{BudgetDuty, Duty, HoldDuty};
 
 /// Annotations that policies may carry.
-pub(crate) const KNOWN: [&str; 14] = [
+pub(crate) const KNOWN: [&str; 15] = [
     "id",
     "reason",
     "advice",
@@ -18,6 +18,7 @@ pub(crate) const KNOWN: [&str; 14] = [
     "limit",
     "budget",
     "detect",
+    "record",
     "predicate",
     "approvals",
     "approve",
@@ -55,6 +56,7 @@ pub(crate) fn duties(
         policy.annotation("limit").map(limit),
         policy.annotation("budget").map(budget),
         policy.annotation("detect").map(detect),
+        policy.annotation("record").map(record),
     ]
     .into_iter()
     .flatten()
@@ -174,6 +176,38 @@ fn detect(text: &str) -> Result<Duty, String> {
     } else {
         Err("@detect is all: the detectors and patterns of the configuration".to_owned())
     }
+}
+
+/// Rows of one reply that a policy may have recorded at its head, and as many at its tail.
+const RECORD_ROWS_MAX: u32 = 10_000;
+
+fn record(text: &str) -> Result<Duty, String> {
+    let form = || {
+        format!(
+            "@record is all, head:N, tail:N or both, such as \"head:100, tail:20\", of 1 to {RECORD_ROWS_MAX} rows"
+        )
+    };
+    if text.trim() == "all" {
+        return Ok(Duty::Record(Keep {
+            all: true,
+            ..Keep::default()
+        }));
+    }
+    let mut keep = Keep::default();
+    for part in text.split(',') {
+        let (what, count) = part.trim().split_once(':').ok_or_else(form)?;
+        let place = match what {
+            "head" => &mut keep.head,
+            "tail" => &mut keep.tail,
+            _ => return Err(form()),
+        };
+        let rows = count.trim().parse().ok();
+        let rows = rows.filter(|rows| (1..=RECORD_ROWS_MAX).contains(rows));
+        if std::mem::replace(place, rows.ok_or_else(form)?) != 0 {
+            return Err(format!("@record names {what} twice"));
+        }
+    }
+    Ok(Duty::Record(keep))
 }
 
 fn range(span: &str) -> Result<Span, String> {

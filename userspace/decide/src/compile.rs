@@ -341,7 +341,9 @@ impl Compiler<'_> {
             wrong.push("obligations stand on forbid, not permit".to_owned());
         }
         if duties.len() > 1 {
-            wrong.push("one of @hold, @mask, @limit, @budget, @detect, not several".to_owned());
+            wrong.push(
+                "one of @hold, @mask, @limit, @budget, @detect, @record, not several".to_owned(),
+            );
         }
         let duty = if duties.is_empty() {
             None

@@ -22,6 +22,8 @@ pub struct Explained {
     pub limits: Vec<Arc<str>>,
     /// Rules by which values are looked through.
     pub detects: Vec<Arc<str>>,
+    /// Rules by which more of the reply is recorded.
+    pub records: Vec<Arc<str>>,
     /// Why it is refused without a forbid: no permit, a masked predicate, an error.
     pub refused: Option<Denial>,
 }
@@ -54,6 +56,7 @@ impl Bound {
             masks: Vec::new(),
             limits: Vec::new(),
             detects: Vec::new(),
+            records: Vec::new(),
             refused: None,
         };
         let mut numbers = BTreeSet::new();
@@ -84,6 +87,7 @@ impl Bound {
                     kind: *kind,
                 }),
                 RuleKind::Duty(Duty::Detect) => explained.detects.push(id),
+                RuleKind::Duty(Duty::Record(_)) => explained.records.push(id),
                 RuleKind::Duty(Duty::Limit { .. } | Duty::Budget(_)) => explained.limits.push(id),
             }
         }

@@ -60,6 +60,9 @@ impl Gathered {
                 obligations.bytes_max = least(obligations.bytes_max, *bytes);
             }
             RuleKind::Duty(Duty::Budget(duty)) => self.budget(rule, duty),
+            RuleKind::Duty(Duty::Record(keep)) => {
+                self.obligations.keep = self.obligations.keep.joined(*keep);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! May they, and with what obligations: Cedar policies over decoded requests.
 //!
 //! Pure. One statement yields one Cedar request per access. Permits and plain forbids decide;
-//! annotated forbids (`@hold`, `@mask`, `@limit`, `@budget`) are evaluated apart and become obligations.
+//! annotated forbids (`@hold`, `@mask`, `@limit`, `@budget`, `@record`) are evaluated apart and become obligations.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -34,8 +34,8 @@ pub use crate::compile::{AboutRule, PolicySet};
 pub use crate::explain::{Explained, MaskedAs};
 pub use crate::inherit::{Inherited, SavedPermit};
 pub use crate::outcome::{
-    AtTimeout, Denial, Escalation, HoldNeeded, Mask, MaskKind, Obligations, Observed, Outcome,
-    Permit, Span, Would,
+    AtTimeout, Denial, Escalation, HoldNeeded, Keep, Mask, MaskKind, Obligations, Observed,
+    Outcome, Permit, Span, Would,
 };
 pub use crate::schema::schema;
 pub use crate::source::{PolicyProblem, PolicySettings, PolicySource};

@@ -167,6 +167,43 @@ pub struct Obligations {
     /// Of the principal, over requests; by rule.
     #[serde(default)]
     pub budgets: Vec<Budget>,
+    #[serde(default)]
+    pub keep: Keep,
+}
+
+/// How much of a masked reply is recorded. Where there are no rows, a head and a tail have their size in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The first rows.
+    pub head: u32,
+    /// The last rows.
+    pub tail: u32,
+    /// Everything, as far as one reply's fact goes.
+    pub all: bool,
+}
+
+impl Keep {
+    /// What is asked for by either.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        Self {
+            head: self.head.max(other.head),
+            tail: self.tail.max(other.tail),
+            all: self.all || other.all,
+        }
+    }
+}
+
+impl std::fmt::Display for Keep {
+    /// As annotations write it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.all, self.head, self.tail) {
+            (true, _, _) => f.write_str("all"),
+            (false, head, 0) => write!(f, "head:{head}"),
+            (false, 0, tail) => write!(f, "tail:{tail}"),
+            (false, head, tail) => write!(f, "head:{head}, tail:{tail}"),
+        }
+    }
 }
 
 /// Policy said no.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::expr::{Asked, Expr, Failed};
-use crate::outcome::MaskKind;
+use crate::outcome::{Keep, MaskKind};
 
 /// What an annotated forbid asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) enum Duty {
         bytes: Option<u64>,
     },
     Budget(BudgetDuty),
+    /// More of the reply is recorded than the usual head.
+    Record(Keep),
 }
 
 /// How much may be used; see [`crate::Budget`].

@@ -127,6 +127,30 @@ fn every_part_of_a_limit_is_a_number() {
 }
 
 #[test]
+fn what_is_recorded_is_head_tail_or_all() {
+    for text in [
+        "",
+        "rows:1",
+        "head",
+        "head:0",
+        "head:x",
+        "tail:10001",
+        "head:1, head:2",
+        "head:1,",
+        "all, tail:2",
+        "none",
+    ] {
+        let policy = format!("@id(\"a\") @record(\"{text}\") forbid {SELECT}");
+        says(&policy, 1, "@record");
+    }
+    for text in ["all", "head:1", "tail:10000", "head:100, tail:20"] {
+        compile(&format!("@id(\"a\") @record(\"{text}\") forbid {SELECT}")).unwrap();
+    }
+    let both = format!("@id(\"a\") @record(\"all\") @limit(\"rows:1\") forbid {SELECT}");
+    says(&both, 1, "not several");
+}
+
+#[test]
 fn a_budget_has_amounts_and_a_span() {
     for text in [
         "",

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
-use weir_decide::{Bound, Engine, Lifted, Outcome, PolicySet, TargetRef};
+use weir_decide::{Bound, Engine, Keep, Lifted, Outcome, PolicySet, TargetRef};
 use weir_model::asked::{self, Asked};
 use weir_model::ident::{EvidenceKind, Groups, Principal, PrincipalKind, SessionId};
 use weir_model::request::Intent;
@@ -209,6 +209,9 @@ fn said(outcome: &Outcome) -> Said {
                     .bytes_max
                     .map(|bytes| format!("at most {bytes} bytes")),
             );
+            if duties.keep != Keep::default() {
+                obligations.push(format!("recorded: {}", duties.keep));
+            }
             obligations.extend(duties.detect.as_ref().map(|_| "looked through".to_owned()));
             Said {
                 decision: "allow",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use weir_decide::{
     Bound, Denial, HoldNeeded, Lifted, Obligations, Outcome, Permit, SavedAccounts, Spending, Would,
 };
+use weir_mask::Shown;
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::request::{Object, Request};
@@ -73,14 +74,16 @@ pub struct Refusal {
 }
 
 impl Reply {
-    /// Counts what the agent gets, and keeps its first `head` bytes for the record.
-    pub fn shown(&mut self, bytes: &[u8], head: usize) {
-        self.bytes_out += bytes.len() as u64;
-        let room = head.saturating_sub(self.response_masked.len());
-        self.truncated |= bytes.len() > room;
-        let kept = bytes.get(..room.min(bytes.len())).unwrap_or(&[]);
-        self.response_masked
-            .push_str(&String::from_utf8_lossy(kept));
+    /// What the agent was shown. Where it was recorded otherwise, `recorded` is false.
+    #[must_use]
+    pub fn showing(mut self, shown: Shown, recorded: bool) -> Self {
+        self.bytes_out = shown.bytes();
+        let (text, truncated, digest) = shown.finish();
+        self.digest = digest;
+        if recorded {
+            (self.response_masked, self.truncated) = (text, truncated);
+        }
+        self
     }
 }
 
@@ -150,6 +153,8 @@ pub struct Reply {
     pub bytes_out: u64,
     pub response_masked: String,
     pub truncated: bool,
+    /// See [`weir_mask::Digest`].
+    pub digest: u128,
     pub masked_values: u64,
     pub mask_rules: Arc<[String]>,
 }
@@ -620,6 +625,7 @@ impl Governor {
         fact.bytes_out = reply.bytes_out;
         fact.response_masked = reply.response_masked;
         fact.truncated = reply.truncated;
+        fact.reply_digest = reply.digest;
         fact.masked_values = reply.masked_values;
         fact.mask_rules = reply.mask_rules;
         self.facts.push(fact);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_decide::Permit;
+use weir_decide::{Keep, Permit};
 use weir_mask::{OutputPatterns, Patterns};
 
 /// What is looked for in the output of a program, and whether policy asks for it.
@@ -11,6 +11,8 @@ pub struct OutputMasking {
     pub patterns: OutputPatterns,
     /// As the record names them; none where output passes as it is.
     pub rules: Vec<String>,
+    /// How much of it is recorded.
+    pub keep: Keep,
 }
 
 impl OutputMasking {
@@ -23,6 +25,7 @@ impl OutputMasking {
         Self {
             patterns: patterns.clone(),
             rules: rules.collect(),
+            keep: permit.obligations().keep,
         }
     }
 

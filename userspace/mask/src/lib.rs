@@ -9,6 +9,7 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
+mod digest;
 mod document;
 mod key;
 mod plan;
@@ -17,13 +18,14 @@ mod sample;
 mod stream;
 mod value;
 
+pub use crate::digest::Digest;
 pub use crate::document::{
     DocumentRules, Encoding, Member, Unreadable, document, holds_masked_text,
 };
 pub use crate::key::MaskKey;
 pub use crate::plan::{ColumnPlan, Format, MaskPlan, ValueKind};
 pub use crate::rows::{CellFate, Masked, RowMasker};
-pub use crate::sample::Sample;
+pub use crate::sample::{Sample, Shown};
 pub use crate::stream::{
     Detector, HEAD_BYTES, HELD_BYTES_MAX, OutputMasker, OutputPatterns, PatternProblem, Patterns,
     text, without_secrets,

@@ -124,10 +124,13 @@ pub struct Fact {
     pub rows: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Head of the masked reply as JSON lines, within the recording limits.
+    /// What is recorded of the masked reply, as JSON lines where it has rows: its head, and what policy asks for.
     pub response_masked: String,
-    /// The head above is not the whole reply.
+    /// The text above is not the whole reply.
     pub truncated: bool,
+    /// The first 16 bytes of the SHA-256 of what the agent was sent, most significant first; 0 when it was sent
+    /// nothing, or when the session moved to another process meanwhile.
+    pub reply_digest: u128,
     pub masked_values: u64,
     /// `object: kind` of each mask that was applied.
     pub mask_rules: Arc<[String]>,
@@ -164,6 +167,7 @@ impl Fact {
             bytes_out: 0,
             response_masked: String::new(),
             truncated: false,
+            reply_digest: 0,
             masked_values: 0,
             mask_rules: Arc::default(),
             status: String::new(),

@@ -28,6 +28,7 @@ pub const MIGRATIONS: &[(&str, &str)] = files![
     "010_lineage_ledger.sql",
     "011_node_key.sql",
     "012_anchor.sql",
+    "013_reply_digest.sql",
 ];
 
 /// Roles, row policies and quotas; servers only, the embedded engine has none.
@@ -258,7 +259,7 @@ pub async fn roles(admin: &Client, database: &str, layout: Layout) -> Result<(),
 #[must_use]
 pub fn role_statements(layout: Layout) -> Vec<String> {
     let on = if layout == Layout::Cluster { ON } else { "" };
-    let withheld = ["response_masked", "parameters", "argv"];
+    let withheld = ["response_masked", "reply_digest", "parameters", "argv"];
     let columns: Vec<_> = weir_spool::schema::COLUMNS
         .iter()
         .map(|column| column.name)

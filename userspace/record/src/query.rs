@@ -88,7 +88,8 @@ pub async fn session_facts(
     client: &Client,
     session: u128,
 ) -> Result<Vec<serde_json::Value>, String> {
-    let sql = "SELECT *, toString(event_time) AS at FROM fact \
+    let sql = "SELECT *, toString(event_time) AS at, \
+        if(reply_digest = 0, '', lower(leftPad(hex(reply_digest), 32, '0'))) AS reply_sha256 FROM fact \
         WHERE session_id = toUInt128({session:String}) ORDER BY seq LIMIT 1000000";
     fetch(client.query_raw(sql).param("session", session.to_string())).await
 }

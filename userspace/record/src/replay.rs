@@ -215,6 +215,10 @@ fn reply(fact: &Value, time: &str) -> String {
     {
         out.push_str("    … more was returned than is recorded\n");
     }
+    let digest = text(fact, "reply_sha256");
+    if !digest.is_empty() {
+        out.push_str(&format!("    sha256 {digest}…\n"));
+    }
     out
 }
 
@@ -232,7 +236,8 @@ mod tests {
             {"kind": "flow", "at": "2026-01-01 10:00:00.000", "status": "process",
              "reason": "8 /usr/bin/python3", "pid": 8, "exe": "/usr/bin/python3\u{7}", "argv": "[]"},
             {"kind": "reply", "at": "2026-01-01 10:00:00.001", "reply_to": 3, "status": "ok",
-             "rows": 1, "response_masked": "[\"***\"]\n", "truncated": true},
+             "rows": 1, "response_masked": "[\"***\"]\n", "truncated": true,
+             "reply_sha256": "ba7816bf8f01cfea414140de5dae2223"},
         ]);
         let text = render(facts.as_array().unwrap());
         assert!(text.contains("analyst on n1"), "{text}");
@@ -250,6 +255,10 @@ mod tests {
             assert!(text.contains(line), "{line} in {text}");
         }
         assert!(text.contains("    [\"***\"]\n    … more"), "{text}");
+        assert!(
+            text.contains("\n    sha256 ba7816bf8f01cfea414140de5dae2223…\n"),
+            "{text}"
+        );
         assert!(!text.contains('\u{1b}'));
     }
 }

@@ -89,6 +89,7 @@ pub(crate) fn event(out: &mut Vec<u8>, f: &Fact) {
     }
     text(out, &f.response_masked);
     out.push(u8::from(f.truncated));
+    out.extend_from_slice(&f.reply_digest.to_le_bytes());
     out.extend_from_slice(&f.masked_values.to_le_bytes());
     texts(out, &f.mask_rules);
     text(out, &f.status);

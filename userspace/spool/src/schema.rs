@@ -74,6 +74,7 @@ pub const COLUMNS: &[Column] = &[
     column("bytes_out", "UInt64"),
     column("response_masked", "String"),
     column("truncated", "Bool"),
+    column("reply_digest", "UInt128"),
     column("masked_values", "UInt64"),
     column("mask_rules", "Array(LowCardinality(String))"),
     column("status", "LowCardinality(String)"),

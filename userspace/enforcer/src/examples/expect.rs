@@ -137,6 +137,7 @@ fn merged(
     obligations.masks.extend(other.masks);
     obligations.rows_max = obligations.rows_max.or(other.rows_max);
     obligations.bytes_max = obligations.bytes_max.or(other.bytes_max);
+    obligations.keep = obligations.keep.joined(other.keep);
     Verdict::Allow { rules, obligations }
 }
 

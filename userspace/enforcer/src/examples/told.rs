@@ -45,6 +45,7 @@ struct Line {
     masks: Vec<String>,
     limits: Vec<String>,
     detects: Vec<String>,
+    records: Vec<String>,
     refused: Option<String>,
 }
 
@@ -129,7 +130,7 @@ impl Report {
 }
 
 impl Line {
-    const fn said(&self) -> [(&'static str, &Vec<String>); 6] {
+    const fn said(&self) -> [(&'static str, &Vec<String>); 7] {
         [
             ("permitted by", &self.permits),
             ("forbidden by", &self.forbids),
@@ -137,6 +138,7 @@ impl Line {
             ("masked by", &self.masks),
             ("limited by", &self.limits),
             ("looked through by", &self.detects),
+            ("recorded further by", &self.records),
         ]
     }
 }
@@ -166,6 +168,7 @@ fn line(explained: &Explained) -> Line {
             .collect(),
         limits: ids(&explained.limits),
         detects: ids(&explained.detects),
+        records: ids(&explained.records),
         refused: explained
             .refused
             .as_ref()

@@ -138,7 +138,7 @@ impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
     ) -> Result<(Cleared, Accounting<G, A, D>), Failed> {
         match self.flow.gate.ask(request).await {
             Ok(cleared) => {
-                let accounting = Accounting::new(Rc::clone(self.flow), cleared.seq());
+                let accounting = Accounting::new(Rc::clone(self.flow), &cleared);
                 Ok((cleared, accounting))
             }
             Err(Blocked::Refused(refusal)) => Err(Failed::Refused(StatusCode::FORBIDDEN, refusal)),

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_decide::Permit;
 use weir_govern::{ClientBytes, Hold, Output, OwnToClient, OwnToServer, Refusal, Reply, Ruling};
+use weir_mask::Digest;
 use weir_model::time::Now;
 
 pub(crate) use self::ask::Asked;
@@ -403,8 +404,16 @@ impl PostgresSession {
             None => "weir:effect".to_owned(),
             Some(code) => code.clone(),
         };
+        let mut digest = Digest::default();
+        if status == "ok" {
+            effect
+                .kept
+                .iter()
+                .for_each(|bytes| digest.add(bytes.as_bytes()));
+        }
         let reply = Reply {
             rows: if status == "ok" { effect.rows } else { 0 },
+            digest: digest.value(),
             bytes_out: effect.kept_bytes as u64,
             status,
             ..Reply::default()

@@ -100,7 +100,7 @@ impl PostgresSession {
     }
 
     pub(crate) fn copy_data(&mut self, frame: &Frame) {
-        let key = self.config.mask_key.clone();
+        let (key, rows_head) = (self.config.mask_key.clone(), self.config.rows_head);
         let patterns = self.config.patterns.clone();
         let reuse = std::mem::take(&mut self.client_out);
         let Some(Expect::Statement(running) | Expect::Execute(running)) = self.expected.front_mut()
@@ -134,9 +134,15 @@ impl PostgresSession {
         let Some(masked) = masked else {
             return self.confused();
         };
-        running.rows += 1;
-        running.masked_values += masked.masked_values();
-        running.bytes_out += masked.len() as u64;
+        let keep = running.keep(rows_head);
+        if running.sample.wants(keep, running.rows) {
+            // As it was copied, in a cell of its own: behind its tag and length.
+            let line = masked.bytes().get(5..).unwrap_or_default();
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let row = std::iter::once(Some(line));
+            running.sample.row(keep, running.rows, row);
+        }
+        running.sent(&masked);
         self.outputs
             .push_back(Output::ToClient(ClientBytes::masked(masked)));
     }

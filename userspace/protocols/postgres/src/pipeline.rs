@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use weir_decide::{Permit, Spending};
+use weir_decide::{Keep, Permit, Spending};
 use weir_govern::{ClientBytes, CloseReason, Output, OwnToClient, OwnToServer, Reply, ServerBytes};
-use weir_mask::{MaskPlan, Sample};
+use weir_mask::{MaskPlan, Masked, Sample};
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
@@ -67,7 +67,6 @@ pub(crate) struct Running {
     pub(crate) bytes_out: u64,
     pub(crate) masked_values: u64,
     pub(crate) sample: Sample,
-    pub(crate) sampled: usize,
     pub(crate) first_byte: bool,
     /// COPY out: where it stands.
     pub(crate) copy: Option<CopyOut>,
@@ -116,12 +115,29 @@ impl Running {
             bytes_out: 0,
             masked_values: 0,
             sample: Sample::default(),
-            sampled: 0,
             first_byte: false,
             copy,
             cut_off: false,
             spending: Spending::default(),
         }
+    }
+}
+
+impl Running {
+    /// What is recorded of its rows.
+    pub(crate) fn keep(&self, rows_head: usize) -> Keep {
+        self.reach.obligations.keep.joined(Keep {
+            head: u32::try_from(rows_head).unwrap_or(u32::MAX),
+            ..Keep::default()
+        })
+    }
+
+    /// A row is on its way to the client.
+    pub(crate) fn sent(&mut self, masked: &Masked) {
+        self.rows += 1;
+        self.masked_values += masked.masked_values();
+        self.bytes_out += masked.len() as u64;
+        self.sample.sent(masked.bytes());
     }
 }
 
@@ -308,6 +324,11 @@ impl PostgresSession {
             *run = 0;
             // Only rows of a plan that passes everything are in a run.
             if let Some(masked) = MaskPlan::default().pass(bytes) {
+                if let Some(Expect::Statement(running) | Expect::Execute(running)) =
+                    self.expected.front_mut()
+                {
+                    running.sample.sent(masked.bytes());
+                }
                 self.outputs
                     .push_back(Output::ToClient(ClientBytes::masked(masked)));
             }
@@ -322,7 +343,7 @@ impl PostgresSession {
             return None;
         };
         let passes = running.masking.as_ref()?.plan.is_pass() && running.kind == Flow::Rows;
-        if !passes || running.sampled < rows_head {
+        if !passes || running.sample.wants(running.keep(rows_head), running.rows) {
             return None;
         }
         if running.cut_off || running.is_full(frame.len()) {
@@ -597,22 +618,18 @@ impl PostgresSession {
         masker.patch_u32(1, length);
         masker.patch_u16(5, u16::try_from(count).unwrap_or(u16::MAX));
         let masked = masker.finish();
-        running.rows += 1;
-        running.masked_values += masked.masked_values();
-        running.bytes_out += masked.len() as u64;
-        if running.sampled < rows_head {
-            running.sampled += 1;
+        let keep = running.keep(rows_head);
+        if running.sample.wants(keep, running.rows) {
             let row = Frame {
                 tag: b'D',
                 whole: masked.bytes().clone(),
             };
             let mut cells = Vec::with_capacity(count);
             if backend::data_row(&row, |_, value| cells.push(value)).is_ok() {
-                running.sample.row(cells.into_iter());
+                running.sample.row(keep, running.rows, cells.into_iter());
             }
-        } else {
-            running.sample.mark_truncated();
         }
+        running.sent(&masked);
         self.outputs
             .push_back(Output::ToClient(ClientBytes::masked(masked)));
     }
@@ -638,7 +655,9 @@ impl PostgresSession {
     /// FunctionCallResponse: only where nothing is masked was it asked for.
     fn function_result(&mut self, frame: &Frame, now: Now) {
         match self.expected.pop_front() {
-            Some(Expect::Statement(running)) if running.reach.is_clear() => {
+            Some(Expect::Statement(mut running)) if running.reach.is_clear() => {
+                running.bytes_out += frame.whole.len() as u64;
+                running.sample.sent(&frame.whole);
                 self.finish_running(*running, "ok", now);
             }
             Some(_) | None => return self.confused(),
@@ -653,14 +672,15 @@ impl PostgresSession {
         if running.changes.catalog {
             self.catalog_stale = true;
         }
-        let (response_masked, truncated) = running.sample.finish();
+        let (response_masked, truncated, digest) = running.sample.finish(running.rows);
         let reply = Reply {
             status: status.to_owned(),
             rows: running.rows,
             bytes_in: 0,
             bytes_out: running.bytes_out,
             response_masked,
-            truncated: truncated || running.rows > running.sampled as u64,
+            truncated,
+            digest,
             masked_values: running.masked_values,
             mask_rules: running
                 .masking

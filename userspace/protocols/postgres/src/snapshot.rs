@@ -168,6 +168,8 @@ struct SavedRunning {
     bytes_out: u64,
     masked_values: u64,
     sample: Sample,
+    /// Of processes before `Sample` counted by itself.
+    #[serde(default)]
     sampled: usize,
     first_byte: bool,
     copy: Option<CopyOut>,
@@ -351,7 +353,7 @@ impl Saver {
             bytes_out: running.bytes_out,
             masked_values: running.masked_values,
             sample: running.sample.clone(),
-            sampled: running.sampled,
+            sampled: usize::try_from(running.rows).unwrap_or(usize::MAX),
             first_byte: running.first_byte,
             copy: running.copy.clone(),
             cut_off: running.cut_off,
@@ -716,7 +718,6 @@ impl<'a> Loader<'a> {
             bytes_out: saved.bytes_out,
             masked_values: saved.masked_values,
             sample: saved.sample,
-            sampled: saved.sampled,
             first_byte: saved.first_byte,
             copy: saved.copy,
             cut_off: saved.cut_off,

@@ -50,6 +50,12 @@ const POLICIES: &str = r#"
     resource in Postgres::Schema::"t/postgres/shop");
 @id("hidden") forbid (principal, action == Postgres::Action::"readColumn",
     resource in Postgres::Table::"t/postgres/shop/vault");
+@id("both-ends") @record("head:2, tail:3") forbid (principal, action == Postgres::Action::"select",
+    resource == Postgres::Table::"t/postgres/kept/ends");
+@id("whole") @record("all") forbid (principal, action == Postgres::Action::"select",
+    resource == Postgres::Table::"t/postgres/kept/whole");
+@id("mask-kept") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
+    resource == Postgres::Column::"t/postgres/kept/whole/ssn");
 "#;
 const SCHEMA: &str = "
 create table public.customers (id int primary key, name text, ssn text);
@@ -64,6 +70,11 @@ create table other.budgeted (n int);
 insert into other.budgeted select generate_series(1, 10);
 create table other.slow (n int);
 insert into other.slow values (1);
+create schema kept;
+create table kept.ends (n int);
+insert into kept.ends select generate_series(1, 50);
+create table kept.whole (n int, ssn text);
+insert into kept.whole select g, '900-11-2222' from generate_series(1, 300) g;
 create schema shop;
 create table shop.stock (id int primary key, item text, ssn text);
 insert into shop.stock select g, 'item ' || g, '900-11-2222' from generate_series(1, 30) g;
@@ -665,6 +676,8 @@ mod cases;
 mod defects;
 #[path = "session_on_server/effects.rs"]
 mod effects;
+#[path = "session_on_server/kept.rs"]
+mod kept;
 #[path = "session_on_server/own_names.rs"]
 mod own_names;
 #[path = "session_on_server/scram.rs"]

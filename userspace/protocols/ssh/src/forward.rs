@@ -7,6 +7,7 @@ use bytes::Bytes;
 use russh::server::ChannelOpenHandle;
 use russh::{ChannelMsg, ChannelOpenFailure};
 use weir_govern::{Cleared, Gate};
+use weir_mask::Digest;
 
 use crate::agent::AgentChannel;
 use crate::noted::Noted;
@@ -55,28 +56,32 @@ where
     match server {
         Ok(server) => {
             reply.accept().await;
-            let bytes = carry(&cleared, &mut channel, server).await;
-            noted.end("ok", bytes);
+            let (bytes, digest) = carry(&cleared, &mut channel, server).await;
+            noted.end_sent("ok", bytes, digest);
             // Whoever left first: the other side is told.
             drop(channel.write.eof().await);
             drop(channel.write.close().await);
         }
         Err(error) => {
             tracing::info!(%error, "a destination cannot be reached");
-            noted.end("unreachable", 0);
+            noted.end("unreachable");
             reply.reject(ChannelOpenFailure::ConnectFailed).await;
         }
     }
 }
 
-/// Returns the bytes that went to the agent, once one side closed.
-async fn carry(cleared: &Cleared, agent: &mut AgentChannel, server: ServerChannel) -> u64 {
+/// Returns how many bytes went to the agent and their digest, once one side closed.
+async fn carry(
+    cleared: &Cleared,
+    agent: &mut AgentChannel,
+    server: ServerChannel,
+) -> (u64, Digest) {
     let ServerChannel {
         write,
         mut inputs,
         throttle,
     } = server;
-    let mut shown = 0;
+    let (mut shown, mut digest) = (0, Digest::default());
     let agent_throttle = agent.inputs.throttle();
     let to_server = async {
         while let Some(message) = agent.inputs.next().await {
@@ -100,6 +105,7 @@ async fn carry(cleared: &Cleared, agent: &mut AgentChannel, server: ServerChanne
                 ChannelMsg::Data { data } => {
                     let _writing = agent_throttle.writing();
                     shown += data.len() as u64;
+                    digest.add(&data);
                     agent.write.data_bytes(data).await
                 }
                 ChannelMsg::Eof => agent.write.eof().await,
@@ -115,5 +121,5 @@ async fn carry(cleared: &Cleared, agent: &mut AgentChannel, server: ServerChanne
         () = to_agent => {}
     }
     drop(write.close().await);
-    shown
+    (shown, digest)
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use weir_govern::{Gate, Reply};
+use weir_mask::Digest;
 
 /// Dropped early, it records that.
 pub(crate) struct Noted<'a, G: Gate> {
@@ -21,13 +22,19 @@ impl<'a, G: Gate> Noted<'a, G> {
     }
 
     /// The first end counts.
-    pub(crate) fn end(&self, status: &str, bytes_out: u64) {
+    pub(crate) fn end(&self, status: &str) {
+        self.end_sent(status, 0, Digest::default());
+    }
+
+    /// The same with what the agent was sent.
+    pub(crate) fn end_sent(&self, status: &str, bytes_out: u64, digest: Digest) {
         if self.over.replace(true) {
             return;
         }
         let reply = Reply {
             status: status.to_owned(),
             bytes_out,
+            digest: digest.value(),
             ..Reply::default()
         };
         self.gate.complete(self.seq, reply);
@@ -41,6 +48,6 @@ impl<'a, G: Gate> Noted<'a, G> {
 
 impl<G: Gate> Drop for Noted<'_, G> {
     fn drop(&mut self) {
-        self.end("aborted", 0);
+        self.end("aborted");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_govern::terminal::{Cast, TooLong};
 use weir_govern::{Blocked, Cleared, ClientBytes, Gate, OutputMasking, OwnToClient, Reply};
-use weir_mask::{Masked, OutputMasker, OutputPatterns};
+use weir_mask::{Masked, OutputMasker, OutputPatterns, Shown};
 
 /// Bytes of output without a terminal that the record keeps.
 const SAMPLE_BYTES_MAX: usize = 16 * 1024;
@@ -60,7 +60,9 @@ pub(crate) struct Output<'a, G: Gate> {
     gate: &'a G,
     seq: u32,
     maskers: RefCell<Option<Maskers>>,
-    reply: RefCell<Option<Reply>>,
+    reply: RefCell<Option<(Reply, Shown)>>,
+    /// What is shown is recorded as a terminal.
+    terminal: bool,
     cast: RefCell<Option<Cast>>,
 }
 
@@ -80,11 +82,14 @@ impl<'a, G: Gate> Output<'a, G> {
             mask_rules: masking.rules.into(),
             ..Reply::default()
         };
+        let keep = cleared.permit().obligations().keep;
+        let shown = Shown::new(keep, SAMPLE_BYTES_MAX);
         Self {
             gate,
             seq: cleared.seq(),
             maskers: RefCell::new(maskers),
-            reply: RefCell::new(Some(reply)),
+            reply: RefCell::new(Some((reply, shown))),
+            terminal: cast.is_some(),
             cast: RefCell::new(cast),
         }
     }
@@ -140,7 +145,7 @@ impl<'a, G: Gate> Output<'a, G> {
     }
 
     fn masked(&self, masked: Masked) -> ClientBytes {
-        if let Some(reply) = self.reply.borrow_mut().as_mut() {
+        if let Some((reply, _)) = self.reply.borrow_mut().as_mut() {
             reply.masked_values += masked.masked_values();
         }
         ClientBytes::masked(masked)
@@ -157,7 +162,7 @@ impl<'a, G: Gate> Output<'a, G> {
     /// # Errors
     /// [`Cut`]
     pub(crate) fn typed(&self, bytes: &[u8]) -> Result<(), Cut> {
-        if let Some(reply) = self.reply.borrow_mut().as_mut() {
+        if let Some((reply, _)) = self.reply.borrow_mut().as_mut() {
             reply.bytes_in += bytes.len() as u64;
         }
         let mut cast = self.cast.borrow_mut();
@@ -204,14 +209,12 @@ impl<'a, G: Gate> Output<'a, G> {
     }
 
     fn count(&self, text: &[u8], keep: bool) {
-        let mut reply = self.reply.borrow_mut();
-        let Some(reply) = reply.as_mut() else {
-            return;
-        };
-        if keep {
-            reply.shown(text, SAMPLE_BYTES_MAX);
-        } else {
-            reply.bytes_out += text.len() as u64;
+        if let Some((_, shown)) = self.reply.borrow_mut().as_mut() {
+            if keep {
+                shown.add(text);
+            } else {
+                shown.sent(text);
+            }
         }
     }
 
@@ -227,8 +230,9 @@ impl<'a, G: Gate> Output<'a, G> {
         {
             tracing::error!("the end of a terminal is not recorded");
         }
-        if let Some(mut reply) = self.reply.borrow_mut().take() {
+        if let Some((mut reply, shown)) = self.reply.borrow_mut().take() {
             status.clone_into(&mut reply.status);
+            let reply = reply.showing(shown, !self.terminal);
             self.gate.complete(self.seq, reply);
         }
     }

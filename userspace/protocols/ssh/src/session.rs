@@ -271,12 +271,12 @@ impl<G: Gate + 'static, C: Connect> Session<'_, G, C> {
         let mut server = match self.flow.server_session(self.place).await {
             Ok(server) => server,
             Err(text) => {
-                noted.end("unreachable", 0);
+                noted.end("unreachable");
                 return self.say(text, EXIT_FAILED).await;
             }
         };
         if !begin(&mut server, cleared, &setup, command.as_deref()).await {
-            noted.end("refused-by-server", 0);
+            noted.end("refused-by-server");
             return self.say("weir: the server refused it", EXIT_FAILED).await;
         }
         let cast = setup.terminal.map(|terminal| {

@@ -56,12 +56,12 @@ where
     let mut server = match flow.server_session(place).await {
         Ok(server) => server,
         Err(text) => {
-            noted.end("unreachable", 0);
+            noted.end("unreachable");
             return say(agent, text).await;
         }
     };
     if !begin(&mut server).await {
-        noted.end("refused-by-server", 0);
+        noted.end("refused-by-server");
         return say(agent, "weir: the server has no file transfer").await;
     }
     let ServerChannel {
@@ -92,7 +92,7 @@ where
     drop(write.close().await);
     drop(closing);
     let (status, told) = finish(&flow.gate, end);
-    noted.end(status, 0);
+    noted.end(status);
     match told {
         Some(text) => say(agent, &text).await,
         // The agent may be gone.
@@ -271,7 +271,7 @@ impl<G: Gate> Transfer<'_, G> {
         let noted = Noted::new(self.gate, seq);
         let age = weir_clock::now().mono_us.saturating_sub(asked);
         if age > ANSWER_AGE_MAX_US && self.files(on.paths).await? != files {
-            noted.end("withheld", 0);
+            noted.end("withheld");
             let reason = "weir: the path leads elsewhere by now";
             return self.answer(id, code::PERMISSION_DENIED, reason).await;
         }

@@ -82,7 +82,7 @@ fn sre_roles_get_no_responses_parameters_or_argument_vectors() {
     for layout in [Layout::Local, Layout::Cluster] {
         for statement in role_statements(layout) {
             if statement.contains("TO weir_sre") && statement.contains("SELECT(") {
-                for word in ["response_masked", "parameters", "argv"] {
+                for word in ["response_masked", "reply_digest", "parameters", "argv"] {
                     assert!(!statement.contains(word), "{statement}");
                 }
             }

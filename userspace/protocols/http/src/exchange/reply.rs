@@ -10,7 +10,7 @@ use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use weir_govern::{Cleared, ClientBytes, Gate, OwnToClient, Reply};
-use weir_mask::{Masked, OutputMasker, Patterns};
+use weir_mask::{Masked, OutputMasker, Patterns, Shown};
 
 use super::Failed;
 use crate::api::{Api, Problem};
@@ -25,15 +25,16 @@ const SAMPLE_BYTES_MAX: usize = 16 * 1024;
 pub(super) struct Accounting<G: Gate, A, D> {
     flow: Rc<Flow<G, A, D>>,
     seq: u32,
-    reply: Option<Reply>,
+    reply: Option<(Reply, Shown)>,
 }
 
 impl<G: Gate, A, D> Accounting<G, A, D> {
-    pub(super) fn new(flow: Rc<Flow<G, A, D>>, seq: u32) -> Self {
+    pub(super) fn new(flow: Rc<Flow<G, A, D>>, cleared: &Cleared) -> Self {
+        let keep = cleared.permit().obligations().keep;
         Self {
             flow,
-            seq,
-            reply: Some(Reply::default()),
+            seq: cleared.seq(),
+            reply: Some((Reply::default(), Shown::new(keep, SAMPLE_BYTES_MAX))),
         }
     }
 
@@ -48,9 +49,11 @@ impl<G: Gate, A, D> Accounting<G, A, D> {
     }
 
     fn finish(&mut self, status: &str) {
-        if let Some(mut reply) = self.reply.take() {
+        if let Some((mut reply, shown)) = self.reply.take() {
             status.clone_into(&mut reply.status);
-            self.flow.gate.complete(self.seq, reply);
+            self.flow
+                .gate
+                .complete(self.seq, reply.showing(shown, true));
         }
     }
 
@@ -65,12 +68,12 @@ impl<G: Gate, A, D> Accounting<G, A, D> {
     }
 
     fn count(&mut self, bytes: &ClientBytes, masked_values: u64, rows: u64) {
-        let Some(reply) = &mut self.reply else {
+        let Some((reply, shown)) = &mut self.reply else {
             return;
         };
         reply.masked_values += masked_values;
         reply.rows += rows;
-        reply.shown(bytes.as_bytes(), SAMPLE_BYTES_MAX);
+        shown.add(bytes.as_bytes());
     }
 }
 

@@ -159,6 +159,7 @@ mod tests {
     use weir_mask::{Detector, MaskKey, OutputPatterns};
 
     use super::*;
+    use weir_decide::Keep;
 
     const NOW: Now = Now {
         mono_us: 0,
@@ -183,6 +184,7 @@ mod tests {
         let masking = OutputMasking {
             patterns: OutputPatterns::new(&Detector::ALL, &[]).unwrap(),
             rules: vec!["mask-output".to_owned()],
+            keep: Keep::default(),
         };
         KubernetesDialogue::new(codec(protocol), protocol, &remote(path), &[], &masking)
     }

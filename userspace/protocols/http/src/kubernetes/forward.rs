@@ -6,6 +6,7 @@ use bytes::Bytes;
 use weir_govern::{OwnToClient, Reply};
 use weir_kubernetes::Remote;
 use weir_kubernetes::stream::{Codec, Event, Kind, Stream};
+use weir_mask::Digest;
 
 use super::remote::{to_agent, to_server};
 use crate::dialogue::{Answer, OPENING, Step, Stopped};
@@ -33,6 +34,8 @@ struct Port {
     question: Option<u32>,
     cleared: bool,
     reply: Reply,
+    /// Of what the agent was sent.
+    digest: Digest,
     /// Of streams that wait, in order.
     waiting: Vec<Event>,
 }
@@ -196,6 +199,7 @@ impl Ports {
         {
             if let Event::Data { bytes, .. } = event {
                 port.reply.bytes_out += bytes.len() as u64;
+                port.digest.add(bytes);
                 if stream.kind == Kind::PortError && !bytes.is_empty() {
                     "error".clone_into(&mut port.reply.status);
                 }
@@ -239,6 +243,7 @@ impl Ports {
         let mut replies = vec![(OPENING, opening)];
         for port in self.ports.values_mut().filter(|port| port.cleared) {
             let mut reply = std::mem::take(&mut port.reply);
+            reply.digest = std::mem::take(&mut port.digest).value();
             if reply.status.is_empty() {
                 status.clone_into(&mut reply.status);
             }

@@ -5,7 +5,7 @@ use weir_govern::terminal::Cast;
 use weir_govern::{ClientBytes, OutputMasking, OwnToClient, Reply};
 use weir_kubernetes::Remote;
 use weir_kubernetes::stream::{Codec, Event, Kind, Side, Stream};
-use weir_mask::without_secrets;
+use weir_mask::{Shown, without_secrets};
 use weir_model::time::Now;
 
 use super::exit::{self, Exit};
@@ -28,7 +28,7 @@ pub(super) struct Command {
     stderr: Output,
     exit: Exit,
     reply: Reply,
-    head: Vec<u8>,
+    shown: Shown,
     /// SPDY's numbers of the streams that tell the agent something.
     open: Vec<Stream>,
     stopped: bool,
@@ -50,7 +50,7 @@ impl Command {
                 mask_rules: masking.rules.clone().into(),
                 ..Reply::default()
             },
-            head: Vec::new(),
+            shown: Shown::new(masking.keep, HEAD_BYTES_MAX),
             open: Vec::new(),
             stopped: false,
         }
@@ -172,7 +172,6 @@ impl Command {
         now: Now,
         steps: &mut Vec<Step>,
     ) -> Result<(), Stopped> {
-        self.reply.bytes_out += shown.len() as u64;
         self.reply.masked_values = self.stdout.masked_values() + self.stderr.masked_values();
         if self.archive && self.reply.masked_values > 0 {
             return Err(Stopped {
@@ -185,11 +184,9 @@ impl Command {
             let cast = self.cast(SIZE, now);
             cast.output(&shown, now).map_err(too_long)?;
             steps.extend(cast.due(now).map(Step::Record));
+            self.shown.sent(&shown);
         } else {
-            let room = HEAD_BYTES_MAX.saturating_sub(self.head.len());
-            self.reply.truncated |= shown.len() > room;
-            let kept = shown.get(..room.min(shown.len())).unwrap_or(&[]);
-            self.head.extend_from_slice(kept);
+            self.shown.add(&shown);
         }
         let bytes = Bytes::from(shown);
         let event = Event::Data { stream, bytes, end };
@@ -254,7 +251,7 @@ impl Command {
         if !self.stopped {
             reply.status = self.exit.status();
         }
-        reply.response_masked = String::from_utf8_lossy(&self.head).into_owned();
+        let reply = reply.showing(std::mem::take(&mut self.shown), !self.tty);
         (self.cast.as_mut().and_then(Cast::rest), reply)
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use weir_govern::{Gate, Reply};
+use weir_mask::Digest;
 
 use super::End;
-use super::wire::{self, Answer, Malformed};
+use super::wire::{self, Answer, DATA_AT, Malformed};
 
 /// Requests without an answer; OpenSSH keeps 64.
 const PENDING_MAX: usize = 4096;
@@ -21,6 +22,8 @@ struct Open {
     /// The server was asked to close it, and may give its name to another.
     closing: bool,
     bytes_read: u64,
+    /// Of what was read.
+    digest: Digest,
     bytes_written: u64,
 }
 
@@ -137,9 +140,12 @@ impl Desk {
             }
             Pending::Plain { id } => id,
             Pending::Operation { id, seq } => {
+                let mut digest = Digest::default();
+                digest.add(packet);
                 let reply = Reply {
                     status: status_of(&answer),
                     bytes_out: packet.len() as u64,
+                    digest: digest.value(),
                     ..Reply::default()
                 };
                 gate.complete(seq, reply);
@@ -150,12 +156,12 @@ impl Desk {
                 id
             }
             Pending::Reading { id, handle } => {
-                self.read(&handle, &answer, packet.len() as u64, gate);
+                self.read(&handle, &answer, packet, gate);
                 id
             }
             Pending::Closing { id, handle } => {
                 if let Some(open) = self.handles.remove(&handle) {
-                    close(gate, &open, &status_of(&answer));
+                    close(gate, open, &status_of(&answer));
                 }
                 id
             }
@@ -176,26 +182,30 @@ impl Desk {
             closing: false,
             bytes_read: 0,
             bytes_written: 0,
+            digest: Digest::default(),
         };
         match answer {
             Answer::Handle { .. } if self.handles.len() >= HANDLES_MAX => return Err(End::TooMuch),
             Answer::Handle { handle, .. } => {
                 if let Some(old) = self.handles.insert(handle, open) {
-                    close(gate, &old, "replaced");
+                    close(gate, old, "replaced");
                 }
             }
-            other => close(gate, &open, &status_of(&other)),
+            other => close(gate, open, &status_of(&other)),
         }
         Ok(())
     }
 
-    fn read<G: Gate>(&mut self, handle: &Bytes, answer: &Answer, packet: u64, gate: &G) {
+    fn read<G: Gate>(&mut self, handle: &Bytes, answer: &Answer, packet: &[u8], gate: &G) {
         if let Some(open) = self.handles.get_mut(handle) {
-            open.bytes_read += match answer {
-                Answer::Data { length, .. } => *length,
+            let read = match answer {
+                // Behind lengths, type and number.
+                Answer::Data { .. } => packet.get(DATA_AT..).unwrap_or_default(),
                 Answer::Names { .. } => packet,
-                _ => 0,
+                _ => &[],
             };
+            open.bytes_read += read.len() as u64;
+            open.digest.add(read);
             gate.first_byte(open.seq);
         }
     }
@@ -203,7 +213,7 @@ impl Desk {
     /// The transfer is over.
     pub(super) fn close_all<G: Gate>(self, gate: &G) {
         for open in self.handles.into_values() {
-            close(gate, &open, "aborted");
+            close(gate, open, "aborted");
         }
         for pending in self.pending.into_values() {
             if let Pending::Operation { seq, .. } | Pending::Opening { seq, .. } = pending {
@@ -218,11 +228,12 @@ impl Desk {
 }
 
 /// The operation that opened it is complete now.
-fn close<G: Gate>(gate: &G, open: &Open, status: &str) {
+fn close<G: Gate>(gate: &G, open: Open, status: &str) {
     let reply = Reply {
         status: status.to_owned(),
         bytes_out: open.bytes_read,
         bytes_in: open.bytes_written,
+        digest: open.digest.value(),
         ..Reply::default()
     };
     gate.complete(open.seq, reply);

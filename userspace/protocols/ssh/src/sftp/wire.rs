@@ -397,6 +397,9 @@ const EXTENSIONS: [&str; 8] = [
     "limits@openssh.com",
 ];
 
+/// Behind the packet's length, type and number, and the length of the data.
+pub(crate) const DATA_AT: usize = 13;
+
 /// What the server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -410,9 +413,9 @@ pub(crate) enum Answer {
         id: u32,
         handle: Bytes,
     },
+    /// Its bytes begin at [`DATA_AT`].
     Data {
         id: u32,
-        length: u64,
     },
     /// Names, each with its path; the count.
     Names {
@@ -447,9 +450,9 @@ pub(crate) fn answer(packet: &[u8]) -> Result<Answer, Malformed> {
             handle: reader.handle()?,
         },
         103 => {
-            let length = reader.string()?.len() as u64;
+            reader.string()?;
             reader.end()?;
-            Answer::Data { id, length }
+            Answer::Data { id }
         }
         104 => {
             let count = reader.u32()?;

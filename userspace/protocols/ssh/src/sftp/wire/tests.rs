@@ -234,7 +234,8 @@ fn answers_are_read_and_extensions_kept_to_those_known() {
         Ok(Answer::Status { id: 7, code: 4 })
     );
     let data = Packet::new(103, 9).text("12345").done();
-    assert_eq!(answer(&data), Ok(Answer::Data { id: 9, length: 5 }));
+    assert_eq!(answer(&data), Ok(Answer::Data { id: 9 }));
+    assert_eq!(data.get(DATA_AT..), Some(&b"12345"[..]));
     let names = Packet::new(104, 9)
         .u32(1)
         .text("/home/x")
