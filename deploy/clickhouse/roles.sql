@@ -17,6 +17,7 @@ GRANT/*on*/ SELECT ON seen TO weir_sre;
 GRANT/*on*/ SELECT ON held TO weir_sre;
 GRANT/*on*/ SELECT ON denied TO weir_sre;
 GRANT/*on*/ SELECT ON terminals TO weir_sre;
+GRANT/*on*/ SELECT ON large_statement TO weir_sre;
 GRANT/*on*/ SELECT ON * TO weir_auditor;
 CREATE ROW POLICY IF NOT EXISTS weir_sre_default/*on*/ ON fact FOR SELECT USING cluster IN ('default') TO weir_sre;
 CREATE ROW POLICY IF NOT EXISTS weir_auditor_all/*on*/ ON fact FOR SELECT USING 1 TO weir_auditor;

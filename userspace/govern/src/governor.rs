@@ -14,6 +14,8 @@ use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::request::{Object, Request};
 use weir_model::time::Now;
 
+use crate::large::Known;
+
 /// Requests that may be open (forwarded, reply not finished) at once; a protocol stops reading
 /// from its client at this limit.
 const OPEN_MAX: usize = 65_536;
@@ -28,6 +30,7 @@ pub struct Governor {
     refused_status: &'static str,
     facts: Vec<Fact>,
     open: VecDeque<OpenRequest>,
+    pub(crate) known: Known,
 }
 
 /// A forwarded request whose reply is not complete.
@@ -168,6 +171,8 @@ pub struct SavedGovernor {
     open: VecDeque<OpenRequest>,
     #[serde(default)]
     accounts: SavedAccounts,
+    #[serde(default)]
+    known: Known,
 }
 
 impl SavedGovernor {
@@ -188,6 +193,7 @@ impl SavedGovernor {
             refused_status,
             facts: Vec::new(),
             open,
+            known: self.known,
         };
         governor.note_policy();
         governor
@@ -209,6 +215,7 @@ impl Governor {
             last_seq: self.last_seq,
             open: self.open.clone(),
             accounts: self.bound.save_accounts(),
+            known: self.known.clone(),
         }
     }
 
@@ -223,6 +230,7 @@ impl Governor {
             refused_status: "denied",
             facts: Vec::new(),
             open: VecDeque::new(),
+            known: Known::default(),
         }
     }
 
@@ -328,9 +336,11 @@ impl Governor {
     }
 
     pub(crate) fn request_fact(&mut self, request: &Request, now: Now) -> Fact {
+        let statement = self.statement_in_place(&request.statement, now);
+        let parameters = self.parameters_in_place(&request.parameters, now);
         let mut fact = self.next_fact(FactKind::Request, now);
-        fact.statement = Arc::clone(&request.statement);
-        fact.parameters.clone_from(&request.parameters);
+        fact.statement = statement;
+        fact.parameters = parameters;
         fact.shape = request.shape;
         fact.effects = Arc::clone(&request.recorded.effects);
         fact.objects = Arc::clone(&request.recorded.objects);
@@ -451,6 +461,7 @@ impl Governor {
         statement: Arc<str>,
         now: Now,
     ) -> Refusal {
+        let statement = self.statement_in_place(&statement, now);
         let mut fact = self.next_fact(FactKind::Request, now);
         fact.statement = statement;
         fact.decision = DecisionKind::Deny;
@@ -472,10 +483,11 @@ impl Governor {
     pub fn resolve(&mut self, hold: Hold, verdict: &Verdict, now: Now) -> Ruling {
         let held_us = now.mono_us.saturating_sub(hold.since_us);
         let held_ms = u32::try_from(held_us / 1000).unwrap_or(u32::MAX);
+        let statement = self.statement_in_place(&hold.request.statement, now);
         let mut fact = self.next_fact(FactKind::Approval, now);
         fact.reply_to = hold.seq;
         fact.held_ms = held_ms;
-        fact.statement = Arc::clone(&hold.request.statement);
+        fact.statement = statement;
         fact.rule = Arc::from(hold.needed.rules.join(", "));
         let (decision, approval) = match verdict {
             Verdict::Approved { approval, approver } => {

@@ -14,6 +14,7 @@ mod bytes;
 mod effect;
 mod gate;
 mod governor;
+mod large;
 mod output;
 mod session;
 pub mod terminal;
@@ -21,6 +22,7 @@ pub mod terminal;
 pub use crate::bytes::{ClientBytes, OwnToClient, OwnToServer, ServerBytes, Unproven};
 pub use crate::gate::{Blocked, Cleared, Forwarded, Gate};
 pub use crate::governor::{Governor, Hold, Refusal, Reply, Ruling, SavedGovernor, Verdict};
+pub use crate::large::{IN_PLACE_BYTES_MAX, PARAMETER_BYTES_MAX};
 pub use crate::output::OutputMasking;
 pub use crate::session::{
     CancelKey, CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Output,

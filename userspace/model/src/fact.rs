@@ -19,6 +19,8 @@ pub enum FactKind {
     Node = 8,
     /// A piece of a recorded terminal; `reply_to` names the request that opened it.
     Terminal = 9,
+    /// A piece of a text that is too large for the fact that names it: the same column of it.
+    Value = 10,
 }
 
 /// What policy, or a human, said.

@@ -6,5 +6,5 @@ pub const ARGV_BYTES_MAX: usize = 4096;
 pub const PARENTS_MAX: usize = 16;
 /// Accesses that one statement may have before it is refused as too complex.
 pub const ACCESSES_MAX: usize = 4096;
-/// Bytes of one encoded fact; a longer statement is refused, never cut.
+/// Bytes of one encoded fact; what does not fit is refused, never cut.
 pub const FACT_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -29,6 +29,7 @@ pub const MIGRATIONS: &[(&str, &str)] = files![
     "011_node_key.sql",
     "012_anchor.sql",
     "013_reply_digest.sql",
+    "014_value.sql",
 ];
 
 /// Roles, row policies and quotas; servers only, the embedded engine has none.

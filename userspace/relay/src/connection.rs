@@ -247,6 +247,8 @@ impl Connection {
             | FactKind::Error
             | FactKind::Ledger
             | FactKind::Terminal
+            // The request that names it is waited for, and comes behind it.
+            | FactKind::Value
             | FactKind::Node => false,
         });
         self.node.metrics.facts.inc_by(self.facts.len() as u64);

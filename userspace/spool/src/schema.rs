@@ -48,7 +48,7 @@ pub const COLUMNS: &[Column] = &[
     column("policy_version", "UInt32"),
     column(
         "kind",
-        "Enum8('flow' = 1, 'identity' = 2, 'request' = 3, 'reply' = 4, 'approval' = 5, 'error' = 6, 'ledger' = 7, 'node' = 8, 'terminal' = 9)",
+        "Enum8('flow' = 1, 'identity' = 2, 'request' = 3, 'reply' = 4, 'approval' = 5, 'error' = 6, 'ledger' = 7, 'node' = 8, 'terminal' = 9, 'value' = 10)",
     ),
     column("event_time", "DateTime64(3, 'UTC')"),
     column("seq", "UInt32"),

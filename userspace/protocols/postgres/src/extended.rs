@@ -196,17 +196,20 @@ impl PostgresSession {
             self.refuse_extended(too_many());
             return true;
         }
+        let types = Types {
+            known: prepared.types.known(),
+            catalog: self.catalog.as_deref(),
+        };
+        let secret = (&*prepared.secret, &self.config.mask_key);
+        let governor = &mut self.governor;
+        let mut large = |value: &[u8], text: &str| match governor {
+            Some(governor) => governor.large_parameter(value, text, now),
+            None => format!("…({} bytes)", value.len()),
+        };
+        let parameters = parameters::json(bind, types, secret, &mut large);
         let portal = Portal {
             referred: self.refer(&prepared.statement),
-            parameters: parameters::json(
-                bind,
-                Types {
-                    known: prepared.types.known(),
-                    catalog: self.catalog.as_deref(),
-                },
-                &prepared.secret,
-                &self.config.mask_key,
-            ),
+            parameters,
             formats: bind.result_formats.clone(),
             bytes: prepared.bytes + frame.whole.len() as u64,
             fields: FieldsCell::default(),

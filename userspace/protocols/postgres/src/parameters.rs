@@ -1,14 +1,16 @@
 //! Bind parameters for the record: a JSON array of texts.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
+use weir_govern::PARAMETER_BYTES_MAX;
 use weir_mask::{MaskKey, ValueKind};
 
 use crate::catalog::Catalog;
 use crate::values;
 use crate::wire::frontend::Bind;
 
-/// Bytes of one value that are recorded; longer ones are cut with a mark.
+/// Bytes of one value that stand in their place; of a longer one the beginning does, and a mark.
 const VALUE_BYTES_MAX: usize = 8192;
 
 const BOOL: u32 = 16;
@@ -47,6 +49,9 @@ impl ParameterTypes {
     }
 }
 
+/// Takes a value that is too large for its place, with a readable form of it, and gives the mark for it.
+pub(crate) type Large<'a> = &'a mut dyn FnMut(&[u8], &str) -> String;
+
 /// What types are read by.
 #[derive(Clone, Copy)]
 pub(crate) struct Types<'a> {
@@ -62,8 +67,8 @@ pub(crate) struct Types<'a> {
 pub(crate) fn json(
     bind: &Bind<'_>,
     types: Types<'_>,
-    secret: &[(usize, String)],
-    key: &MaskKey,
+    (secret, key): (&[(usize, String)], &MaskKey),
+    large: Large<'_>,
 ) -> String {
     if bind.parameters.is_empty() {
         return String::new();
@@ -96,7 +101,7 @@ pub(crate) fn json(
                 };
                 match shown {
                     Some(text) => quote(&mut out, &text),
-                    None => one(&mut out, bytes, binary, type_oid),
+                    None => one(&mut out, bytes, (binary, type_oid), large),
                 }
             }
         }
@@ -105,27 +110,44 @@ pub(crate) fn json(
     out
 }
 
-fn one(out: &mut String, bytes: &[u8], binary: bool, type_oid: u32) {
-    let kept = bytes.get(..VALUE_BYTES_MAX).unwrap_or(bytes);
-    let text = std::str::from_utf8(kept).ok().filter(|text| {
+fn one(out: &mut String, bytes: &[u8], (binary, type_oid): (bool, u32), large: Large<'_>) {
+    let readable = |text: &&str| {
         !binary
             || matches!(type_oid, 25 | 1043 | 1042 | 19)
             || text.chars().all(|c| !c.is_control())
-    });
+    };
     out.push('"');
-    match text {
-        Some(text) => escape(out, text),
+    match std::str::from_utf8(bytes).ok().filter(readable) {
+        Some(text) => {
+            let beginning = text.floor_char_boundary(VALUE_BYTES_MAX);
+            escape(out, text.get(..beginning).unwrap_or(text));
+            if beginning < text.len() {
+                out.push_str(&large(bytes, text));
+            }
+        }
         None => {
-            out.push_str("0x");
-            for byte in kept {
-                out.push_str(&format!("{byte:02x}"));
+            let kept = bytes.get(..VALUE_BYTES_MAX).unwrap_or(bytes);
+            out.push_str(&hexadecimal(kept));
+            if kept.len() < bytes.len() {
+                let whole = if bytes.len() <= PARAMETER_BYTES_MAX {
+                    hexadecimal(bytes)
+                } else {
+                    String::new()
+                };
+                out.push_str(&large(bytes, &whole));
             }
         }
     }
-    if kept.len() < bytes.len() {
-        out.push_str(&format!("…({} bytes)", bytes.len()));
-    }
     out.push('"');
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(2 + bytes.len() * 2);
+    out.push_str("0x");
+    for byte in bytes {
+        let _infallible = write!(out, "{byte:02x}");
+    }
+    out
 }
 
 fn shown(bytes: &[u8], type_oid: u32, catalog: Option<&Catalog>) -> Option<String> {
@@ -169,6 +191,38 @@ fn escape(out: &mut String, text: &str) {
 mod tests {
     use super::*;
 
+    fn none(_value: &[u8], text: &str) -> String {
+        panic!("{text} is not large")
+    }
+
+    #[test]
+    fn a_large_value_has_its_beginning_and_a_mark() {
+        let long = "ü".repeat(VALUE_BYTES_MAX);
+        let binary = [0xff; VALUE_BYTES_MAX + 1];
+        let bind = Bind {
+            portal: "",
+            statement: "",
+            parameter_formats: vec![0, 1],
+            parameters: vec![Some(long.as_bytes()), Some(&binary)],
+            result_formats: Vec::new(),
+        };
+        let mut taken = Vec::new();
+        let mut large = |value: &[u8], text: &str| {
+            taken.push((value.len(), text.to_owned()));
+            format!("…#{}", taken.len())
+        };
+        let types = Types {
+            known: &[25, 17],
+            catalog: None,
+        };
+        let key = MaskKey::new([1; 32]);
+        let shown = json(&bind, types, (&[], &key), &mut large);
+        let (first, second) = (&long[..VALUE_BYTES_MAX], "ff".repeat(VALUE_BYTES_MAX));
+        assert_eq!(shown, format!("[\"{first}…#1\",\"0x{second}…#2\"]"));
+        assert_eq!(taken[0], (long.len(), long.clone()));
+        assert_eq!(taken[1], (binary.len(), format!("0x{second}ff")));
+    }
+
     #[test]
     fn values_are_shown_by_type_and_format() {
         let bind = Bind {
@@ -188,10 +242,10 @@ mod tests {
             known: &[23, 25, 17, 25],
             catalog: None,
         };
-        let shown = json(&bind, types, &[], &key);
+        let shown = json(&bind, types, (&[], &key), &mut none);
         assert_eq!(shown, r#"["42","a\"b","0xff00",null]"#);
         let secret = [(1, "t/ssn".to_owned())];
-        let hidden = json(&bind, types, &secret, &key);
+        let hidden = json(&bind, types, (&secret, &key), &mut none);
         assert!(hidden.starts_with(r#"["42","h:"#), "{hidden}");
         assert!(hidden.ends_with(r#"","0xff00",null]"#), "{hidden}");
     }
@@ -211,7 +265,7 @@ mod tests {
                 known: types.known(),
                 catalog: None,
             };
-            json(&bind, types, &[], &key)
+            json(&bind, types, (&[], &key), &mut none)
         };
         assert_eq!(
             shown(&types),

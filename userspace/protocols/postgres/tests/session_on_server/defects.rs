@@ -336,11 +336,13 @@ fn defect_10_the_record_has_rows_and_says_when_it_lacks_some() {
     let last = talk.facts.last().expect("a record");
     assert_eq!((last.kind, last.rows), (FactKind::Reply, 100));
     assert!(last.truncated);
-    // A statement is recorded whole, however long.
-    let long = format!("select '{}' as long, 'the end'", "x".repeat(100_000));
-    talk.query(&long);
-    let whole = |fact: &&Fact| fact.kind == FactKind::Request && *fact.statement == *long;
-    assert_eq!(talk.facts.iter().filter(whole).count(), 1);
+    // A statement is recorded whole, however long: a large one apart.
+    for (length, kind) in [(50_000, FactKind::Request), (100_000, FactKind::Value)] {
+        let long = format!("select '{}' as long, 'the end'", "x".repeat(length));
+        talk.query(&long);
+        let whole = |fact: &&Fact| fact.kind == kind && *fact.statement == *long;
+        assert_eq!(talk.facts.iter().filter(whole).count(), 1);
+    }
 }
 
 #[test]

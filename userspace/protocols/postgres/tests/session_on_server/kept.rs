@@ -1,8 +1,13 @@
-//! What the record keeps of replies: head, tail or all, and a digest of what the client was sent.
+//! What the record keeps: of replies head, tail or all, and a digest of what the client was sent; large statements and
+//! parameters apart.
 
 use sha2::{Digest, Sha256};
 
 use super::*;
+
+fn shows(lines: &[String], text: &str) -> bool {
+    lines.iter().any(|line| line.contains(text))
+}
 
 /// The newest reply, as it is recorded.
 fn reply(talk: &Talk<'_>) -> Fact {
@@ -89,4 +94,101 @@ fn rows_that_nobody_keeps_are_in_the_digest() {
     // Nothing was sent, so there is no digest.
     talk.query("select n from kept.ends where n > 100");
     assert_eq!(reply(&talk).reply_digest, 0);
+}
+
+/// Facts that hold pieces of large texts.
+fn values<'a>(talk: &'a Talk<'_>) -> Vec<&'a Fact> {
+    let all = talk.facts.iter();
+    all.filter(|fact| fact.kind == FactKind::Value).collect()
+}
+
+fn label<'a>(fact: &'a Fact, name: &str) -> &'a str {
+    let label = fact.labels.iter().find(|label| label.0 == name);
+    &label.expect("a label").1
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As `bind_text`, in binary.
+fn bind_binary(name: &str, value: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(value.len()).expect("short").to_be_bytes();
+    let head = [b"\0", name.as_bytes(), b"\0\0\x01\0\x01\0\x01"].concat();
+    frame(b'B', &[&head, length.as_slice(), value, &[0, 0]].concat())
+}
+
+#[test]
+fn a_large_statement_stands_apart_and_once() {
+    let server = server("kept-statement");
+    let mut talk = Talk::open(&server);
+    let long = format!("select length('{}')", "ü".repeat(1_000_000));
+    assert!(shows(&talk.query(&long), "1000000"));
+    let pieces: Vec<Fact> = values(&talk).into_iter().cloned().collect();
+    assert_eq!(pieces.len(), 2);
+    let whole: String = pieces.iter().map(|fact| &*fact.statement).collect();
+    assert_eq!(whole, long);
+    let request = talk
+        .facts
+        .iter()
+        .find(|fact| fact.kind == FactKind::Request && fact.seq > pieces[1].seq);
+    let request = request.expect("the request behind its pieces");
+    assert_eq!(request.seq, pieces[1].seq + 1);
+    let mark = format!(
+        "…({} bytes, sha256 {})",
+        long.len(),
+        sha256(long.as_bytes())
+    );
+    assert!(
+        request.statement.starts_with("select length('üü") && request.statement.ends_with(&mark)
+    );
+    assert!(request.statement.len() < 5000);
+    for (index, piece) in pieces.iter().enumerate() {
+        assert_eq!(label(piece, "sha256"), sha256(long.as_bytes()));
+        let place = (label(piece, "part"), label(piece, "parts"));
+        assert_eq!(place, ((index + 1).to_string().as_str(), "2"));
+    }
+    // The same again is named, and not recorded again.
+    talk.query(&long);
+    assert_eq!(values(&talk).len(), 2);
+    let named = |fact: &&Fact| fact.statement.ends_with(&mark);
+    assert_eq!(talk.facts.iter().filter(named).count(), 2);
+}
+
+#[test]
+fn a_large_parameter_stands_apart_and_once() {
+    let server = server("kept-parameter");
+    let mut talk = Talk::open(&server);
+    talk.exchange(&[parse("p", "select length($1::text)"), sync()].concat(), 1);
+    let value = format!("{}end", "y".repeat(30_000));
+    for _twice in 0..2 {
+        let seen = talk.exchange(&[bind_text("p", &value), execute(""), sync()].concat(), 1);
+        assert!(shows(&seen, "30003"), "{seen:?}");
+    }
+    let pieces = values(&talk);
+    assert_eq!(pieces.len(), 1);
+    assert_eq!(
+        (&*pieces[0].statement, &*pieces[0].parameters),
+        ("", value.as_str())
+    );
+    assert_eq!(label(pieces[0], "sha256"), sha256(value.as_bytes()));
+    let mark = format!("y…(30003 bytes, sha256 {})\"]", sha256(value.as_bytes()));
+    let named = |fact: &&Fact| fact.kind == FactKind::Request && fact.parameters.ends_with(&mark);
+    assert_eq!(talk.facts.iter().filter(named).count(), 2);
+    // Binary values are kept in hexadecimal, and named by the digest of their bytes.
+    talk.exchange(
+        &[parse("b", "select length($1::bytea)"), sync()].concat(),
+        1,
+    );
+    let bytes = vec![0xfe; 600_000];
+    let seen = talk.exchange(&[bind_binary("b", &bytes), execute(""), sync()].concat(), 1);
+    assert!(shows(&seen, "600000"), "{seen:?}");
+    let pieces = values(&talk).split_off(1);
+    let text: String = pieces.iter().map(|fact| fact.parameters.as_str()).collect();
+    assert_eq!(
+        (pieces.len(), text),
+        (2, format!("0x{}", "fe".repeat(600_000)))
+    );
+    assert_eq!(label(pieces[0], "sha256"), sha256(&bytes));
 }
