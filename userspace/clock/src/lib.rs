@@ -15,18 +15,21 @@ use weir_model::time::Now;
 /// Reads both clocks of the machine. A wall clock before 1970 reads as 0.
 #[must_use]
 pub fn now() -> Now {
-    // Since boot, so that it goes on where a session moves to another process.
-    let mono = clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        .unwrap_or_default();
-    let mono = u64::try_from(mono.as_micros()).unwrap_or(u64::MAX);
     let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     Now {
-        mono_us: mono,
+        // Since boot, so that it goes on where a session moves to another process.
+        mono_us: mono_us(),
         wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX),
     }
+}
+
+/// The monotonic part alone, microseconds.
+#[must_use]
+pub fn mono_us() -> u64 {
+    let mono = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    u64::try_from(mono.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A clock that moves only when told to.

@@ -24,7 +24,7 @@ impl Governor {
         let seq = fact.seq;
         let lifted = Lifted::approved(ApprovalId(0), hold.needed.rules.clone());
         let intent = &hold.request.intent;
-        let outcome = self.bound.decide(seq, self.session(), intent, &lifted, now);
+        let outcome = self.decide(&mut fact, intent, &lifted, now);
         let denial = match outcome {
             Outcome::Permit(permit) => {
                 fact.decision = DecisionKind::Allow;

@@ -11,10 +11,11 @@ use weir_decide::{
 use weir_mask::Shown;
 use weir_model::fact::{DecisionKind, Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, SessionId};
-use weir_model::request::{Object, Request};
+use weir_model::request::{Intent, Object, Request};
 use weir_model::time::Now;
 
 use crate::large::Known;
+use crate::stages::{self, Stages};
 
 /// Requests that may be open (forwarded, reply not finished) at once; a protocol stops reading
 /// from its client at this limit.
@@ -31,6 +32,7 @@ pub struct Governor {
     facts: Vec<Fact>,
     open: VecDeque<OpenRequest>,
     pub(crate) known: Known,
+    stages: Stages,
 }
 
 /// A forwarded request whose reply is not complete.
@@ -158,6 +160,8 @@ pub struct Reply {
     pub truncated: bool,
     /// See [`weir_mask::Digest`].
     pub digest: u128,
+    /// Microseconds of masking.
+    pub mask_us: u32,
     pub masked_values: u64,
     pub mask_rules: Arc<[String]>,
 }
@@ -194,6 +198,7 @@ impl SavedGovernor {
             facts: Vec::new(),
             open,
             known: self.known,
+            stages: Stages::default(),
         };
         governor.note_policy();
         governor
@@ -231,6 +236,7 @@ impl Governor {
             facts: Vec::new(),
             open: VecDeque::new(),
             known: Known::default(),
+            stages: Stages::default(),
         }
     }
 
@@ -341,6 +347,9 @@ impl Governor {
         let mut fact = self.next_fact(FactKind::Request, now);
         fact.statement = statement;
         fact.parameters = parameters;
+        fact.credential_us = std::mem::take(&mut self.stages.credential_us);
+        fact.decode_us =
+            std::mem::take(&mut self.stages.decode_us).saturating_add(request.decode_us);
         fact.shape = request.shape;
         fact.effects = Arc::clone(&request.recorded.effects);
         fact.objects = Arc::clone(&request.recorded.objects);
@@ -350,6 +359,47 @@ impl Governor {
             fact.labels.push(("asked".to_owned(), asked));
         }
         fact
+    }
+
+    /// Decides for `fact`, and notes how long that took.
+    pub(crate) fn decide(
+        &mut self,
+        fact: &mut Fact,
+        intent: &Arc<Intent>,
+        lifted: &Lifted,
+        now: Now,
+    ) -> Outcome {
+        let started_us = (self.stages.clock)();
+        let outcome = self
+            .bound
+            .decide(fact.seq, self.session, intent, lifted, now);
+        let took_us = self.stages.since(started_us);
+        fact.decide_us = fact.decide_us.saturating_add(took_us);
+        outcome
+    }
+
+    /// Reads this clock, in monotonic microseconds, around each stage; none is timed without.
+    pub const fn timed_by(&mut self, clock: fn() -> u64) {
+        self.stages.clock = clock;
+    }
+
+    /// Understanding the next request took so long.
+    pub const fn decoded_in(&mut self, micros: u64) {
+        let so_far = self.stages.decode_us;
+        self.stages.decode_us = so_far.saturating_add(stages::micros(micros));
+    }
+
+    /// The server took the credential so long after it was wanted; the next request says so.
+    pub const fn logged_in_after(&mut self, micros: u64) {
+        self.stages.credential_us = stages::micros(micros);
+    }
+
+    /// Notes whose flow it is, and how long it took to know.
+    pub fn note_identity(&mut self, status: &str, presenter: &str, (took_us, now): (u64, Now)) {
+        self.note(FactKind::Identity, status, presenter, now);
+        if let Some(fact) = self.facts.last_mut() {
+            fact.identify_us = stages::micros(took_us);
+        }
     }
 
     /// Would the principal get this column's values masked? What is compared with them must not be
@@ -368,9 +418,7 @@ impl Governor {
     pub fn submit(&mut self, request: Request, now: Now) -> Ruling {
         let mut fact = self.request_fact(&request, now);
         let seq = fact.seq;
-        let outcome = self
-            .bound
-            .decide(seq, self.session, &request.intent, &Lifted::none(), now);
+        let outcome = self.decide(&mut fact, &request.intent, &Lifted::none(), now);
         match self.afforded(outcome, now) {
             Outcome::Permit(permit) => {
                 permitted(&mut fact, &permit);
@@ -409,14 +457,11 @@ impl Governor {
         let mut fact = self.request_fact(request, now);
         fact.labels.push(("phase".to_owned(), "prepare".to_owned()));
         let seq = fact.seq;
-        let outcome = self
-            .bound
-            .decide(seq, self.session, &request.intent, &Lifted::none(), now);
+        let outcome = self.decide(&mut fact, &request.intent, &Lifted::none(), now);
         let outcome = match outcome {
             Outcome::Hold(needed) => {
                 let lifted = Lifted::approved(ApprovalId(0), needed.rules.clone());
-                self.bound
-                    .decide(seq, self.session, &request.intent, &lifted, now)
+                self.decide(&mut fact, &request.intent, &lifted, now)
             }
             settled @ (Outcome::Permit(_) | Outcome::Denial(_)) => settled,
         };
@@ -481,8 +526,7 @@ impl Governor {
 
     /// Ends a hold. Approved: decides again with only the named rules lifted.
     pub fn resolve(&mut self, hold: Hold, verdict: &Verdict, now: Now) -> Ruling {
-        let held_us = now.mono_us.saturating_sub(hold.since_us);
-        let held_ms = u32::try_from(held_us / 1000).unwrap_or(u32::MAX);
+        let held_ms = stages::millis(now.mono_us.saturating_sub(hold.since_us));
         let statement = self.statement_in_place(&hold.request.statement, now);
         let mut fact = self.next_fact(FactKind::Approval, now);
         fact.reply_to = hold.seq;
@@ -632,6 +676,7 @@ impl Governor {
             fact.held_ms = open.held_ms;
         }
         fact.status = reply.status;
+        fact.mask_us = reply.mask_us;
         fact.rows = reply.rows;
         fact.bytes_in = reply.bytes_in;
         fact.bytes_out = reply.bytes_out;

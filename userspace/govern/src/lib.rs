@@ -17,6 +17,7 @@ mod governor;
 mod large;
 mod output;
 mod session;
+mod stages;
 pub mod terminal;
 
 pub use crate::bytes::{ClientBytes, OwnToClient, OwnToServer, ServerBytes, Unproven};

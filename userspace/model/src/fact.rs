@@ -123,6 +123,16 @@ pub struct Fact {
     pub duration_us: u64,
     /// Of that, until the server's first byte.
     pub server_us: u64,
+    /// Of an identity: the sign-in, and evidence on the process.
+    pub identify_us: u32,
+    /// Of a session's first request: from wanting the server until it had taken the credential.
+    pub credential_us: u32,
+    /// Of a request: understanding it. What is known from before takes nothing.
+    pub decode_us: u32,
+    /// Of a request: the decision.
+    pub decide_us: u32,
+    /// Of a reply: masking its values. Rows that pass as they are take nothing.
+    pub mask_us: u32,
     pub rows: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -164,6 +174,11 @@ impl Fact {
             held_ms: 0,
             duration_us: 0,
             server_us: 0,
+            identify_us: 0,
+            credential_us: 0,
+            decode_us: 0,
+            decide_us: 0,
+            mask_us: 0,
             rows: 0,
             bytes_in: 0,
             bytes_out: 0,

@@ -136,4 +136,7 @@ pub struct Request {
     pub shape: u64,
     /// Bytes the client sent for it.
     pub bytes_in: u64,
+    /// Microseconds it took to understand it, where whoever made it knows.
+    #[serde(default)]
+    pub decode_us: u32,
 }

@@ -30,6 +30,7 @@ pub const MIGRATIONS: &[(&str, &str)] = files![
     "012_anchor.sql",
     "013_reply_digest.sql",
     "014_value.sql",
+    "015_stages.sql",
 ];
 
 /// Roles, row policies and quotas; servers only, the embedded engine has none.

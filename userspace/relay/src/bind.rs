@@ -31,6 +31,8 @@ pub(crate) struct Unbound {
 pub(crate) struct BoundFlow {
     pub(crate) subject: Subject,
     pub(crate) process: ProcessEvidence,
+    /// Microseconds.
+    pub(crate) took_us: u64,
 }
 
 /// Signs the workload in and gathers evidence on the process; runs on the control runtime.
@@ -57,6 +59,7 @@ async fn bind_within(
     origin: FlowOrigin,
     presented: Option<Presented>,
 ) -> Result<BoundFlow, Unbound> {
+    let started_us = weir_clock::mono_us();
     // Evidence never blocks a flow: the identity was captured with the cgroup.
     let process = node.host.process(origin.process());
     let own = sign_in(&node, &workload, origin.cgroup.0).await?;
@@ -74,7 +77,11 @@ async fn bind_within(
             ..ProcessEvidence::default()
         },
     };
-    Ok(BoundFlow { subject, process })
+    Ok(BoundFlow {
+        subject,
+        process,
+        took_us: weir_clock::mono_us().saturating_sub(started_us),
+    })
 }
 
 /// # Errors
@@ -264,7 +271,7 @@ pub(crate) fn governor(
     let mut governor = Governor::new(session, Arc::new(context), Box::new(bound));
     governor.note(FactKind::Flow, "opened", "", now);
     let presenter = flow.subject.note().unwrap_or_default();
-    governor.note(FactKind::Identity, "bound", &presenter, now);
+    governor.note_identity("bound", &presenter, (flow.took_us, now));
     governor
 }
 

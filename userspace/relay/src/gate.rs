@@ -51,8 +51,9 @@ impl FlowGate {
         pen: Rc<Pen>,
         target: Arc<Target>,
         (subject, workload, origin): (Subject, &Arc<str>, &FlowOrigin),
-        governor: Governor,
+        mut governor: Governor,
     ) -> Self {
+        governor.timed_by(weir_clock::mono_us);
         Self {
             whose: (Arc::clone(workload), origin.cgroup.0),
             token: RefCell::new(None),

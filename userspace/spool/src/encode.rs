@@ -84,7 +84,19 @@ pub(crate) fn event(out: &mut Vec<u8>, f: &Fact) {
     out.extend_from_slice(&f.approval_id.to_le_bytes());
     text(out, &f.approver);
     out.extend_from_slice(&f.held_ms.to_le_bytes());
-    for value in [f.duration_us, f.server_us, f.rows, f.bytes_in, f.bytes_out] {
+    for value in [f.duration_us, f.server_us] {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    for value in [
+        f.identify_us,
+        f.credential_us,
+        f.decode_us,
+        f.decide_us,
+        f.mask_us,
+    ] {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    for value in [f.rows, f.bytes_in, f.bytes_out] {
         out.extend_from_slice(&value.to_le_bytes());
     }
     text(out, &f.response_masked);

@@ -78,10 +78,13 @@ impl<G: Gate + 'static, A: Api, D: Dial> Exchange<'_, G, A, D> {
             return Err(Failed::Said(StatusCode::UNAUTHORIZED, text));
         }
         let body = self.body(body).await?;
-        let question = match self.flow.api.read(self.head, &body) {
+        let started_us = weir_clock::mono_us();
+        let mut question = match self.flow.api.read(self.head, &body) {
             Ok(question) => question,
             Err(problem) => return Err(self.refused(&problem)),
         };
+        let took_us = weir_clock::mono_us().saturating_sub(started_us);
+        question.request.decode_us = u32::try_from(took_us).unwrap_or(u32::MAX);
         let plan = question.plan;
         let asked = self.ask(question.request, &plan).await?;
         let head = match self.flow.api.towards_server(self.head, &plan) {

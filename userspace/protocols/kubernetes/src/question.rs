@@ -143,6 +143,7 @@ pub fn question(
             statement,
             parameters,
             shape: 0,
+            decode_us: 0,
             bytes_in: body.0.len() as u64,
         },
         plan,

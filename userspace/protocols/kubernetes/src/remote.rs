@@ -212,6 +212,7 @@ impl Remote {
             statement: Arc::from(format!("port-forward {}: {port}", self.place)),
             parameters: String::new(),
             shape: 0,
+            decode_us: 0,
             bytes_in: 0,
         }
     }

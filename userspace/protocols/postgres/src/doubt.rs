@@ -99,6 +99,7 @@ impl PostgresSession {
             statement: Arc::from(recordable(text)),
             parameters: String::new(),
             shape: 0,
+            decode_us: 0,
             bytes_in: text.len() as u64,
         };
         match self.governor.as_mut()?.submit(request, now) {

@@ -116,6 +116,9 @@ impl PostgresSession {
         if frame.tag == b'c' {
             return self.pass_to_client(OwnToClient::Status, frame.whole.clone());
         }
+        if self.masks_since_us.is_none() {
+            self.masks_since_us = Some((self.config.clock)());
+        }
         let masked = match (&running.masking, &mut running.copy) {
             (Some(masking), Some(copy)) if !masking.plan.is_pass() => copy
                 .row(

@@ -50,7 +50,7 @@ impl Login {
 type Refusal = &'static str;
 
 impl PostgresSession {
-    pub(crate) fn login_frames(&mut self, input: &mut BytesMut, _now: Now) {
+    pub(crate) fn login_frames(&mut self, input: &mut BytesMut, now: Now) {
         loop {
             let frame = match wire::take(input, MESSAGE_BYTES_MAX) {
                 Ok(Some(frame)) => frame,
@@ -65,6 +65,9 @@ impl PostgresSession {
             };
             match self.login_frame(&mut login, &frame) {
                 Ok(true) => {
+                    if let Some(governor) = &mut self.governor {
+                        governor.logged_in_after(now.mono_us.saturating_sub(self.wanted_us));
+                    }
                     self.logged_in(*login);
                     return;
                 }

@@ -212,7 +212,12 @@ impl PostgresSession {
             return Understood::Later;
         };
         let retried = self.retried_catalog.is_some();
+        let started_us = (self.config.clock)();
         let outcome = self.understand_with(text, &catalog, retried);
+        let took_us = (self.config.clock)().saturating_sub(started_us);
+        if let Some(governor) = &mut self.governor {
+            governor.decoded_in(took_us);
+        }
         match outcome {
             Ok(statements) => {
                 self.retried_catalog = None;

@@ -179,6 +179,7 @@ impl PostgresSession {
                 statement: Arc::from(format!("start-up: set {name} = '{value}'")),
                 parameters: String::new(),
                 shape: 0,
+                decode_us: 0,
                 bytes_in: 0,
             };
             match self.rule(request, now) {
@@ -193,6 +194,8 @@ impl PostgresSession {
 
     pub(crate) fn identified(&mut self, mut governor: Box<Governor>, now: Now) {
         governor.say_refused_as(reply::REFUSED);
+        governor.timed_by(self.config.clock);
+        self.wanted_us = now.mono_us;
         self.governor = Some(governor);
         if let Some(text) = self.refused_parameter(now) {
             return self.fatal("42501", text, CloseReason::Misbehaved);

@@ -304,6 +304,7 @@ impl PostgresSession {
                 parameters: portal.parameters.clone(),
                 shape: statement.shape,
                 bytes_in: portal.bytes,
+                decode_us: 0,
             },
         };
         match self.rule(request, now) {

@@ -276,6 +276,7 @@ impl PostgresSession {
             statement: self.recorded_text(statement),
             parameters: String::new(),
             shape: statement.shape,
+            decode_us: 0,
             bytes_in: statement.text.len() as u64,
         }
     }

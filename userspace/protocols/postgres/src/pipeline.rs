@@ -72,6 +72,8 @@ pub(crate) struct Running {
     pub(crate) copy: Option<CopyOut>,
     /// The client was told that the result ends; the rest is thrown away.
     pub(crate) cut_off: bool,
+    /// Microseconds that masking took so far.
+    pub(crate) mask_us: u32,
     /// What its rows are charged to.
     pub(crate) spending: Spending,
 }
@@ -118,6 +120,7 @@ impl Running {
             first_byte: false,
             copy,
             cut_off: false,
+            mask_us: 0,
             spending: Spending::default(),
         }
     }
@@ -315,6 +318,12 @@ impl PostgresSession {
             self.answer_local();
         }
         self.flush_run(input, &mut run);
+        let took_us = self.masking_took();
+        if let Some(Expect::Statement(running) | Expect::Execute(running)) =
+            self.expected.front_mut()
+        {
+            running.mask_us = running.mask_us.saturating_add(took_us);
+        }
         self.drained(now);
     }
 
@@ -602,6 +611,9 @@ impl PostgresSession {
                 self.confused()
             };
         };
+        if self.masks_since_us.is_none() {
+            self.masks_since_us = Some((self.config.clock)());
+        }
         reuse.clear();
         let mut masker = masking
             .plan
@@ -668,7 +680,17 @@ impl PostgresSession {
         }
     }
 
+    /// Microseconds since the first row that was masked in this turn. The clock is read twice a turn, not
+    /// twice a row.
+    fn masking_took(&mut self) -> u32 {
+        let Some(since_us) = self.masks_since_us.take() else {
+            return 0;
+        };
+        u32::try_from((self.config.clock)().saturating_sub(since_us)).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn finish_running(&mut self, running: Running, status: &str, now: Now) {
+        let mask_us = running.mask_us.saturating_add(self.masking_took());
         if running.changes.catalog {
             self.catalog_stale = true;
         }
@@ -681,6 +703,7 @@ impl PostgresSession {
             response_masked,
             truncated,
             digest,
+            mask_us,
             masked_values: running.masked_values,
             mask_rules: running
                 .masking

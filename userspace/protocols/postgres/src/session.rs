@@ -54,6 +54,8 @@ pub struct PostgresConfig {
     pub shape_seed: u64,
     /// Bytes of one message.
     pub message_bytes_max: usize,
+    /// Monotonic microseconds, read around each stage of a request; always 0 without.
+    pub clock: fn() -> u64,
 }
 
 impl Default for PostgresConfig {
@@ -72,6 +74,7 @@ impl Default for PostgresConfig {
             rows_head: 10,
             shape_seed: 0,
             message_bytes_max: 16 << 20,
+            clock: || 0,
         }
     }
 }
@@ -187,6 +190,10 @@ pub struct PostgresSession {
     pub(crate) greeting: Vec<(String, String)>,
     pub(crate) client_out: BytesMut,
     pub(crate) server_out: BytesMut,
+    /// When the server was wanted, monotonic microseconds.
+    pub(crate) wanted_us: u64,
+    /// Since when rows of the reply at the front are masked, by the configuration's clock.
+    pub(crate) masks_since_us: Option<u64>,
 }
 
 impl PostgresSession {
@@ -247,6 +254,8 @@ impl PostgresSession {
             greeting: Vec::new(),
             client_out: BytesMut::new(),
             server_out: BytesMut::new(),
+            wanted_us: 0,
+            masks_since_us: None,
         }
     }
 

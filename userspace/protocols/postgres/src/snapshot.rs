@@ -168,9 +168,6 @@ struct SavedRunning {
     bytes_out: u64,
     masked_values: u64,
     sample: Sample,
-    /// Of processes before `Sample` counted by itself.
-    #[serde(default)]
-    sampled: usize,
     first_byte: bool,
     copy: Option<CopyOut>,
     cut_off: bool,
@@ -353,7 +350,6 @@ impl Saver {
             bytes_out: running.bytes_out,
             masked_values: running.masked_values,
             sample: running.sample.clone(),
-            sampled: usize::try_from(running.rows).unwrap_or(usize::MAX),
             first_byte: running.first_byte,
             copy: running.copy.clone(),
             cut_off: running.cut_off,
@@ -518,6 +514,7 @@ impl PostgresSession {
         let loader = Loader::of(saved.tables, witness)?;
         let mut session = Self::new(config);
         let mut governor = saved.governor.restore(bound, reply::REFUSED);
+        governor.timed_by(session.config.clock);
         // Also what brings the first receipt here: it covers all that was recorded before.
         governor.note(FactKind::Flow, "moved", "", now);
         session.governor = Some(Box::new(governor));
@@ -721,6 +718,7 @@ impl<'a> Loader<'a> {
             first_byte: saved.first_byte,
             copy: saved.copy,
             cut_off: saved.cut_off,
+            mask_us: 0,
             spending: Spending::default(),
         }))
     }

@@ -165,6 +165,7 @@ fn request(
         statement,
         parameters: String::new(),
         shape: 0,
+        decode_us: 0,
     }
 }
 

@@ -67,6 +67,14 @@ impl<G: Gate, A, D> Accounting<G, A, D> {
         Failed::Refused(problem.status, refusal)
     }
 
+    fn masked_since(&mut self, started_us: u64) {
+        if let Some((reply, _)) = &mut self.reply {
+            let took_us = weir_clock::mono_us().saturating_sub(started_us);
+            let took_us = u32::try_from(took_us).unwrap_or(u32::MAX);
+            reply.mask_us = reply.mask_us.saturating_add(took_us);
+        }
+    }
+
     fn count(&mut self, bytes: &ClientBytes, masked_values: u64, rows: u64) {
         let Some((reply, shown)) = &mut self.reply else {
             return;
@@ -129,7 +137,10 @@ impl<G: Gate, A: Api, D> Relayed<G, A, D> {
                 return Err((accounting, withheld(text)));
             }
         };
-        match accounting.flow.api.mask(&plan, cleared.permit(), &bytes) {
+        let started_us = weir_clock::mono_us();
+        let masked = accounting.flow.api.mask(&plan, cleared.permit(), &bytes);
+        accounting.masked_since(started_us);
+        match masked {
             Ok(masked) => {
                 accounting.count(&masked.bytes, masked.masked_values, masked.rows);
                 let length = masked.bytes.as_bytes().len();
@@ -262,7 +273,9 @@ impl<G: Gate, A: Api, D> Streamed<G, A, D> {
             self.relayed.accounting.count(&bytes, 0, 0);
             return Some(bytes);
         };
+        let started_us = weir_clock::mono_us();
         let masked = masker.push(&data);
+        self.relayed.accounting.masked_since(started_us);
         self.masked(masked)
     }
 
