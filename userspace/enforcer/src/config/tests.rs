@@ -393,3 +393,71 @@ fn fields_of_another_way_and_missing_ones_are_named() {
         "kind: people sign in to identity.reviewer_client_id",
     );
 }
+
+#[test]
+fn a_witness_is_a_file_alone_or_a_service() {
+    let with = |witness: &str| format!("{GOOD}record: {{ witness: {witness} }}\n");
+    let witness = |text: &str| {
+        let config = parse(&with(text), Path::new("/etc/weir")).unwrap();
+        config.record.witness.unwrap()
+    };
+    let Witness::File(file) = witness("{ file: lines }") else {
+        panic!("a file was configured")
+    };
+    assert_eq!(file, Path::new("/etc/weir/lines"));
+    let service = "{ url: 'https://witness.example/a', ca_file: ca.pem, token_file: token }";
+    let Witness::Service {
+        url,
+        ca_file,
+        token_file,
+    } = witness(service)
+    else {
+        panic!("a service was configured")
+    };
+    assert_eq!(url, "https://witness.example/a");
+    assert_eq!(ca_file.as_deref(), Some(Path::new("/etc/weir/ca.pem")));
+    assert_eq!(token_file.as_deref(), Some(Path::new("/etc/weir/token")));
+    witness("{ url: 'http://127.0.0.1:99/a' }");
+    for (text, expected) in [
+        ("{}", "record.witness: needs either file alone"),
+        (
+            "{ file: a, url: 'https://w.example' }",
+            "record.witness: needs either file alone",
+        ),
+        (
+            "{ file: a, ca_file: b }",
+            "record.witness: needs either file alone",
+        ),
+        (
+            "{ file: a, token_file: b }",
+            "record.witness: needs either file alone",
+        ),
+        (
+            "{ token_file: b }",
+            "record.witness: needs either file alone",
+        ),
+        (
+            "{ url: 'http://w.example/a' }",
+            "record.witness.url: must start with https://",
+        ),
+        (
+            "{ url: 'ftp://127.0.0.1/a' }",
+            "record.witness.url: must start with https://",
+        ),
+        ("{ file: a, colour: red }", "record.witness.colour"),
+        ("{ file: 3 }", "record.witness.file"),
+        ("a", "record.witness"),
+    ] {
+        let found = problems(&with(text));
+        // What has the wrong type is not there either.
+        assert!((1..=2).contains(&found.len()), "{text}: {found:?}");
+        assert!(found[0].starts_with(expected), "{text}: {found:?}");
+    }
+    for seconds in ["0", "3601", "often"] {
+        let found = problems(&format!("{GOOD}record: {{ anchor_s: {seconds} }}\n"));
+        assert!(
+            found.len() == 1 && found[0].starts_with("record.anchor_s"),
+            "{found:?}"
+        );
+    }
+}

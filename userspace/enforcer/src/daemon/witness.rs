@@ -47,3 +47,6 @@ pub(super) fn open(witness: &config::Witness) -> Result<Witness> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
