@@ -10,11 +10,13 @@ mod metrics;
 mod send;
 mod tail;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 pub use self::metrics::ShipperMetrics;
 pub(crate) use self::send::send_anchors;
@@ -54,6 +56,8 @@ pub struct Shipper {
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// Batches under way together. Each has up to 64 MiB in memory.
+const AT_ONCE_MAX: usize = 4;
 /// How long it waits when the spool's own files fail it.
 const FILES_AGAIN: Duration = Duration::from_secs(1);
 
@@ -136,10 +140,7 @@ impl Shipper {
                 .map_err(std::io::Error::other)?;
             self.measure(&journal, &mut way)?;
             self.send_keys(&mut journal, &mut way).await?;
-            let sent = match journal.open.first().cloned() {
-                Some(batch) => self.send(&mut journal, &batch, &way).await?,
-                None => Sent::Nothing,
-            };
+            let sent = self.send(&mut journal, &way).await?;
             self.free(&journal)?;
             match sent {
                 Sent::Stored => {
@@ -221,24 +222,52 @@ impl Shipper {
         Ok(any)
     }
 
-    async fn send(&self, journal: &mut Journal, batch: &Batch, way: &Way) -> std::io::Result<Sent> {
-        let content = match tail::content(&self.directory, batch)? {
-            Ok(content) => content,
-            Err(tail::Damaged(why)) => {
-                tracing::error!(
-                    why, segment = ?batch.segment, number = batch.number,
-                    "a batch in the spool is damaged: it is in quarantine, see weir audit verify"
-                );
-                self.metrics.quarantined.inc();
-                journal.settle(batch, 'Q')?;
-                return Ok(Sent::Stored);
-            }
-        };
+    /// Sends the first batch of some lanes at once, and notes what became of each as soon as it is known.
+    async fn send(&self, journal: &mut Journal, way: &Way) -> std::io::Result<Sent> {
         let Some(store) = self.config.stores.get(way.store) else {
             return Err(std::io::Error::other("there is no store to send to"));
         };
-        let from = (self.config.node_name.as_str(), self.node);
-        match send::send(store, from, batch, content).await {
+        let mut sending = JoinSet::new();
+        let mut outcome = Sent::Nothing;
+        for batch in at_once(&journal.open) {
+            let content = match tail::content(&self.directory, &batch)? {
+                Ok(content) => content,
+                Err(tail::Damaged(why)) => {
+                    tracing::error!(
+                        why, segment = ?batch.segment, number = batch.number,
+                        "a batch in the spool is damaged: it is in quarantine, see weir audit verify"
+                    );
+                    self.metrics.quarantined.inc();
+                    journal.settle(&batch, 'Q')?;
+                    outcome = outcome.with(Sent::Stored);
+                    continue;
+                }
+            };
+            let (store, name, node) = (store.clone(), self.config.node_name.clone(), self.node);
+            sending.spawn(async move {
+                let sent = send::send(&store, (&name, node), &batch, content).await;
+                (batch, sent)
+            });
+        }
+        while let Some(done) = sending.join_next().await {
+            // A send that panicked is as unknown as one without an answer.
+            let Ok((batch, sent)) = done else {
+                outcome = outcome.with(Sent::Failed);
+                continue;
+            };
+            outcome = outcome.with(self.settled(journal, (&batch, &store.url), sent)?);
+        }
+        Ok(outcome)
+    }
+
+    /// What became of a batch.
+    fn settled(
+        &self,
+        journal: &mut Journal,
+        (batch, url): (&Batch, &str),
+        sent: Result<(), send::Refused>,
+    ) -> std::io::Result<Sent> {
+        match sent {
             Ok(()) => {
                 journal.settle(batch, 'A')?;
                 self.metrics
@@ -260,23 +289,45 @@ impl Shipper {
             Err(send::Refused::Configuration(code)) => {
                 tracing::error!(
                     code,
-                    store = store.url,
+                    store = url,
                     "ClickHouse refuses our batches: check schema and rights"
                 );
                 Ok(Sent::Failed)
             }
             Err(send::Refused::Unknown(detail)) => {
-                tracing::warn!(%detail, store = store.url, "a batch is not acknowledged; it is sent again");
+                tracing::warn!(%detail, store = url, "a batch is not acknowledged; it is sent again");
                 Ok(Sent::Failed)
             }
         }
     }
 }
 
+/// Batches that may be under way together: the oldest of each lane of each epoch, so that a lane arrives in order.
+fn at_once(open: &[Batch]) -> Vec<Batch> {
+    let mut lanes = BTreeSet::new();
+    open.iter()
+        .filter(|batch| lanes.insert((batch.segment.epoch, batch.segment.lane)))
+        .take(AT_ONCE_MAX)
+        .cloned()
+        .collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     Stored,
     Failed,
     Nothing,
+}
+
+impl Sent {
+    /// Of several: one that failed has all of them wait.
+    const fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
+            (Self::Stored, _) | (_, Self::Stored) => Self::Stored,
+            (Self::Nothing, Self::Nothing) => Self::Nothing,
+        }
+    }
 }
 
 /// Sleeps, but not through a stop.
@@ -289,5 +340,52 @@ async fn pause(time: Duration, stop: &mut watch::Receiver<bool>) {
         () = tokio::time::sleep(time) => {}
         // The sender being gone means that the process ends anyway.
         _ = stop.changed() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_spool::SegmentId;
+
+    use super::*;
+
+    fn batch(lane: u16, segment: u32, number: u32) -> Batch {
+        let mut id = SegmentId::unpack(1, 0);
+        (id.lane, id.number) = (lane.into(), segment);
+        Batch {
+            segment: id,
+            number,
+            start: 0,
+            end: 1,
+            first: 1,
+            last: 1,
+            previous: String::new(),
+            hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn batches_of_one_lane_are_never_under_way_together() {
+        let open = [
+            batch(0, 1, 1),
+            batch(0, 1, 2),
+            batch(1, 1, 1),
+            batch(0, 2, 1),
+            batch(2, 5, 3),
+        ];
+        let chosen = at_once(&open);
+        assert_eq!(chosen, [open[0].clone(), open[2].clone(), open[4].clone()]);
+        let lanes: Vec<Batch> = (0..20).map(|lane| batch(lane, 1, 1)).collect();
+        assert_eq!(at_once(&lanes), lanes[..AT_ONCE_MAX]);
+        assert!(at_once(&[]).is_empty());
+    }
+
+    #[test]
+    fn one_that_failed_has_all_of_them_wait() {
+        let all = [Sent::Nothing, Sent::Stored, Sent::Failed, Sent::Stored];
+        let sent = |count: usize| all[..count].iter().fold(Sent::Nothing, |a, b| a.with(*b));
+        assert_eq!(sent(1), Sent::Nothing);
+        assert_eq!(sent(2), Sent::Stored);
+        assert_eq!(sent(4), Sent::Failed);
     }
 }
