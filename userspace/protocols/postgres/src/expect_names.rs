@@ -63,13 +63,17 @@ impl PostgresSession {
             && !self.batch_open
     }
 
-    /// Asks for the catalog, unless something has to be answered before.
-    pub(crate) fn renew_catalog(&mut self) {
-        if self.idle() {
-            self.ask_catalog_after(0);
-        } else {
+    /// Whether something is asked for, or waited for, that is due between two transactions.
+    pub(crate) fn asks_between(&mut self) -> bool {
+        let (old, switch) = (self.catalog_is_old(), self.can_switch());
+        if (old || switch) && !self.idle() {
             self.drain();
+        } else if old {
+            self.ask_catalog_after(0);
+        } else if switch {
+            self.ask();
         }
+        old || switch
     }
 
     pub(crate) fn doubt_catalog(&mut self) {

@@ -193,16 +193,7 @@ impl PostgresSession {
     // ---- understanding
 
     pub(crate) fn understand(&mut self, text: &str) -> Understood {
-        if self.catalog_is_old() {
-            self.renew_catalog();
-            return Understood::Later;
-        }
-        if self.can_switch() {
-            if self.idle() {
-                self.ask();
-            } else {
-                self.drain();
-            }
+        if self.asks_between() {
             return Understood::Later;
         }
         if (self.names.stale || self.catalog_stale) && !self.only_transactions(text) {
@@ -488,7 +479,7 @@ impl PostgresSession {
             .flat_map(|statement| &statement.diverted)
             .any(|column| masks.contains_key(column));
         let fills = matches!(statement.kind, StatementKind::FillByExecute { .. });
-        if !diverted && !(fills && may_hold(inner, masks)) {
+        if !(diverted || fills && may_hold(inner, masks)) {
             return None;
         }
         let reason = "the value of a masked column would go where it cannot be masked";

@@ -38,8 +38,7 @@ pub(super) fn finish(
         attributes(&analyzer, source, read_only),
     );
     changes.temporary = matches!(class.kind, StatementKind::Ddl) && only_temporary(&intent);
-    let secret = holds_secrets(&intent);
-    let ranges = if secret {
+    let ranges = if holds_secrets(&intent) {
         secrets::secret_ranges(source)
     } else {
         Vec::new()
