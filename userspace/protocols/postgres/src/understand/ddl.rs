@@ -347,7 +347,9 @@ impl Analyzer<'_> {
         let name = schema_name(create);
         self.touch_object("create", "Schema", &[&name])?;
         self.making = Some((name, BTreeSet::new()));
-        for element in create.schema_elts() {
+        let mut elements: Vec<_> = create.schema_elts().iter().collect();
+        elements.sort_by_key(|element| turn(*element));
+        for element in elements {
             self.spend(1)?;
             let known = match element {
                 Node::ViewStmt(view) => {
@@ -617,5 +619,17 @@ pub(super) fn made_by(element: Node<'_>) -> Option<&RangeVar> {
         Node::CreateSeqStmt(create) => create.sequence(),
         Node::ViewStmt(view) => view.view(),
         _ => None,
+    }
+}
+
+/// The server makes elements of a new schema in this order, whatever the text's.
+fn turn(element: Node<'_>) -> u8 {
+    match element {
+        Node::CreateSeqStmt(_) => 0,
+        Node::CreateStmt(_) => 1,
+        Node::ViewStmt(_) => 2,
+        Node::IndexStmt(_) => 3,
+        Node::CreateTrigStmt(_) => 4,
+        _ => 5,
     }
 }

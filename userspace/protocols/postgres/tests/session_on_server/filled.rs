@@ -66,7 +66,7 @@ fn what_a_text_made_is_read_in_it() {
     has(&seen, "own");
     has(&talk.query("begin; create table made (a text); insert into made values ('raw'); copy made to stdout; commit"), "raw");
     let seen =
-        talk.query("create schema s create table t (a text) create view v as select a from t");
+        talk.query("create schema s create index on t (a) create view v as select a from t create table t (a text)");
     has(&seen, "CREATE SCHEMA");
     talk.query("insert into s.t values ('seen')");
     has(&talk.query("select * from s.v"), "seen");
