@@ -215,6 +215,50 @@ fn the_cookbook_answers_for_what_was_done_in_the_lab() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn large_statements_digests_and_stages_are_stored_and_verify() -> Result<()> {
+    let lab = Lab::current()?;
+    let mark = format!("l{}", std::process::id());
+    let text = format!("select '{mark}' as mark, length('{}')", "x".repeat(150_000));
+    let said = lab.psql("analyst", &format!("{text};\n"))?;
+    ensure!(said.code == 0 && said.has("150000"), "{said:?}");
+    let whole = format!(
+        "select session_id from weir.large_statement where position(text, '{mark}') > 0 \
+         and bytes = {} and length(text) = bytes and lower(hex(SHA256(text))) = sha256",
+        text.len()
+    );
+    let session = until("the whole statement", SHIPPED_WITHIN, || {
+        let ids = lab.store(&whole)?;
+        Ok(ids.lines().next().map(str::to_owned))
+    })?;
+    let request = format!(
+        "select seq from weir.fact where session_id = toUInt128('{session}') and kind = 'request' and decode_us > 0 \
+         and position(statement, '{mark}') > 0 and position(statement, ' bytes, sha256 ') > 0 \
+         and length(statement) < 5000"
+    );
+    let seq = until("the request that names it", SHIPPED_WITHIN, || {
+        let seqs = lab.store(&request)?;
+        Ok(seqs.lines().next().map(str::to_owned))
+    })?;
+    for (kind, condition) in [
+        (
+            "reply",
+            format!("reply_to = {seq} and reply_digest != 0 and not truncated"),
+        ),
+        ("identity", "identify_us > 0".to_owned()),
+        ("request", "credential_us > 0".to_owned()),
+    ] {
+        let sql = format!(
+            "select count() from weir.fact where session_id = toUInt128('{session}') and kind = '{kind}' \
+             and {condition}"
+        );
+        until(kind, SHIPPED_WITHIN, || {
+            Ok((lab.store(&sql)?.trim() == "1").then_some(()))
+        })?;
+    }
+    verified(&lab)
+}
+
 /// A session of the analyst that has ended and is stored: its id.
 fn session(lab: &Lab, mark: &str) -> Result<String> {
     let said = lab.psql(
