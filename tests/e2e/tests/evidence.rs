@@ -232,7 +232,7 @@ fn large_statements_digests_and_stages_are_stored_and_verify() -> Result<()> {
         Ok(ids.lines().next().map(str::to_owned))
     })?;
     let request = format!(
-        "select seq from weir.fact where session_id = {session} and kind = 'request' and decode_us > 0 \
+        "select seq from weir.fact where session_id = toUInt128('{session}') and kind = 'request' and decode_us > 0 \
          and position(statement, '{mark}') > 0 and position(statement, ' bytes, sha256 ') > 0 \
          and length(statement) < 5000"
     );
@@ -249,7 +249,7 @@ fn large_statements_digests_and_stages_are_stored_and_verify() -> Result<()> {
         ("request", "credential_us > 0".to_owned()),
     ] {
         let sql = format!(
-            "select count() from weir.fact where session_id = {session} and kind = '{kind}' \
+            "select count() from weir.fact where session_id = toUInt128('{session}') and kind = '{kind}' \
              and {condition}"
         );
         until(kind, SHIPPED_WITHIN, || {

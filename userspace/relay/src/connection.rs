@@ -42,6 +42,13 @@ const LINGER_MAX: Duration = Duration::from_secs(5);
 /// First byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
+/// Sides whose stream has not sent all that it has taken.
+#[derive(Default)]
+struct Flushing {
+    client: bool,
+    server: bool,
+}
+
 /// Everything of one flow.
 struct Connection {
     node: Arc<Node>,
@@ -58,6 +65,7 @@ struct Connection {
     server_in: BytesMut,
     client_out: Outbox,
     server_out: Outbox,
+    flushing: Flushing,
     client_ended: bool,
     server_ended: bool,
     jobs: Jobs,
@@ -122,6 +130,7 @@ pub(crate) async fn serve(arrival: Arrival) {
         server_in: BytesMut::new(),
         client_out: Outbox::default(),
         server_out: Outbox::default(),
+        flushing: Flushing::default(),
         client_ended: false,
         server_ended: false,
         jobs: Jobs::default(),

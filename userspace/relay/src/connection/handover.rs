@@ -13,7 +13,7 @@ use weir_model::ident::{ApprovalId, SessionId};
 use weir_model::time::Now;
 
 use super::jobs::{Done, Jobs};
-use super::{Connection, START_TIME_MAX};
+use super::{Connection, Flushing, START_TIME_MAX};
 use crate::arrival::{MAILBOX_MAX, record_refused};
 use crate::grants;
 use crate::holds::Waiter;
@@ -236,6 +236,7 @@ fn take_up(node: Arc<Node>, pen: Rc<Pen>, moved: Moved, now: Now) -> Result<Conn
         server_in: moved::buffer(&flow.server_in),
         client_out: moved::outbox(flow.client_out),
         server_out: moved::outbox(flow.server_out),
+        flushing: Flushing::default(),
         client_ended: false,
         server_ended: false,
         jobs: Jobs::default(),

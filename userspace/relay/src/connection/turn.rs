@@ -119,23 +119,25 @@ impl Connection {
 
     fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Result<Woken, CloseReason>> {
         let mut woken = Woken::default();
-        if !self.client_out.is_empty() {
+        // TLS may have taken all of it and not have sent it yet.
+        if !self.client_out.is_empty() || self.flushing.client {
             let before = self.client_out.len();
-            if let Poll::Ready(Err(_)) = self.client.poll_drain(cx, &mut self.client_out) {
+            let drained = self.client.poll_drain(cx, &mut self.client_out);
+            self.flushing.client = drained.is_pending();
+            if let Poll::Ready(Err(_)) = drained {
                 return Poll::Ready(Err(CloseReason::ClientLeft));
             }
             let written = before - self.client_out.len();
             self.node.metrics.bytes_to_client.inc_by(written as u64);
         }
         if let Some(server) = &mut self.server
-            && !self.server_out.is_empty()
+            && (!self.server_out.is_empty() || self.flushing.server)
         {
             let before = self.server_out.len();
+            let drained = server.poll_drain(cx, &mut self.server_out);
+            self.flushing.server = drained.is_pending();
             // A server that refuses bytes may still have said why: that is read below.
-            let failed = matches!(
-                server.poll_drain(cx, &mut self.server_out),
-                Poll::Ready(Err(_))
-            );
+            let failed = matches!(drained, Poll::Ready(Err(_)));
             let written = before - self.server_out.len();
             self.node.metrics.bytes_to_server.inc_by(written as u64);
             if failed {
