@@ -257,3 +257,4 @@ CREATE TABLE fresh (a int); INSERT INTO fresh VALUES (1); DROP TABLE fresh
 SHOW ALL
 SELECT count(*) FROM generate_series(1, (SELECT id FROM customers LIMIT 1))
 SELECT count(*) FROM (SELECT generate_series(1, id) FROM customers) s
+CREATE TABLE pc (s text); INSERT INTO pc VALUES ('a'); COPY pc FROM STDIN; UPDATE pc SET s = 'b' WHERE s = 'a'; DELETE FROM pc WHERE s = 'b'; COPY pc TO STDOUT; TRUNCATE pc; DROP TABLE pc; SELECT 'ok' AS done
