@@ -378,7 +378,10 @@ impl PostgresSession {
             Understood::Refused(refusal) => {
                 let (bytes, rule) = reply::refusal(&refusal, self.session_id());
                 self.record_refusal(rule, &refusal.to_string(), &prepared.text, now);
-                return Fresh::Refused(bytes);
+                return Fresh::Refused(match &refusal {
+                    SqlRefusal::UnknownRelation(name) => reply::no_such("relation", "42P01", name),
+                    _ => bytes,
+                });
             }
             Understood::Statements(mut statements) => {
                 statements.pop().or_else(|| self.nothing(&prepared.text))
