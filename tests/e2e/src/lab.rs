@@ -388,12 +388,25 @@ impl Lab {
         self.refresh()
     }
 
-    /// SIGKILL to a process of the lab.
+    /// SIGKILL to a process of the lab, and its end: until then `lab start` would find it running.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it is not there, or does not end within 30 s.
     pub fn kill(&self, process: &str) -> Result<()> {
-        self.signal(process, "KILL")
+        let pid = self.pid(process)?;
+        self.signal(process, "KILL")?;
+        crate::until(
+            "the end of what was killed",
+            Duration::from_secs(30),
+            || {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+                let state = stat.ok().and_then(|stat| {
+                    let (_, behind) = stat.rsplit_once(") ")?;
+                    behind.chars().next()
+                });
+                Ok(matches!(state, None | Some('Z' | 'X')).then_some(()))
+            },
+        )
     }
 
     /// A signal to a process of the lab, by its name without `SIG`.
