@@ -94,3 +94,21 @@ fn what_a_prepared_statement_reads_may_go_away() {
     talk.query("create temp table gone as select 2 as a");
     has(&talk.query("execute x"), "D ");
 }
+
+#[test]
+fn one_text_makes_fills_changes_and_drops_a_table() {
+    let server = server("all-in-one");
+    let mut talk = Talk::open(&server);
+    let text = "select 'ok' as \"begin\" ;\ncreate table comics (s text) ;\n\
+        insert into comics values ('Calvin'), ('hobbes') ;\ncopy comics from stdin ;\n\
+        update comics set s = 'Hobbes' where s = 'hobbes' ;\ndelete from comics where s = 'Moe' ;\n\
+        copy comics to stdout ;\ndrop table comics ;\nselect 'done' ;";
+    let query = frame(b'Q', &[text.as_bytes(), b"\0"].concat());
+    let seen = talk.until(&query, |lines| lines.iter().any(|line| line.starts_with('G') || line.starts_with("Z")));
+    has(&seen, "G ");
+    let seen = talk.exchange(&[frame(b'd', b"Moe\nSusie\n"), frame(b'c', b"")].concat(), 1);
+    has(&seen, "d Calvin");
+    has(&seen, "d Hobbes");
+    has(&seen, "done");
+    assert!(!seen.iter().any(|line| line.contains("Moe")), "{seen:?}");
+}
