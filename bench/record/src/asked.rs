@@ -10,6 +10,8 @@ use weir_model::request::Recorded;
 use weir_postgres::catalog::{Catalog, from_ddl};
 use weir_postgres::understand::{NameScope, SqlLimits, understand};
 
+use crate::made;
+
 const SCHEMA: &str = include_str!("../../../deploy/policies/shop.schema.sql");
 
 /// What was in force.
@@ -297,32 +299,9 @@ fn templates() -> Vec<Template> {
 
 /// Three workloads, four principals each.
 fn context(lane: u32, session: u32) -> Arc<FactContext> {
-    let number = (u128::from(lane) << 32) | u128::from(session);
-    let workload = ["analyst", "operator", "service"]
-        .get(session as usize % 3)
-        .copied()
-        .unwrap_or("analyst");
     Arc::new(FactContext {
-        session_id: 0x0190_f0c2_0000_7000_8000_0000_0000_0000 | number,
-        cluster: "lab".to_owned(),
-        node: "n1".to_owned(),
-        workload: workload.to_owned(),
-        agent: workload.to_owned(),
-        target: "demo".to_owned(),
-        protocol: "postgres".to_owned(),
-        tenant: "10000000-0000-4000-8000-000000000001".to_owned(),
         principal: format!("20000000-0000-4000-8000-{:012}", session % 12),
         application: format!("30000000-0000-4000-8000-{:012}", session % 12),
-        groups: vec!["40000000-0000-4000-8000-000000000004".to_owned()],
-        roles: vec!["Agent.Run".to_owned()],
-        token_id: format!("uti-{session}"),
-        evidence: "federated".to_owned(),
-        pid: 4000 + session,
-        comm: "python3".to_owned(),
-        exe: "/usr/bin/python3.11".to_owned(),
-        client_addr: format!("10.1.0.2:{}", 40_000 + session % 20_000),
-        server_addr: "10.2.0.2:5432".to_owned(),
-        policy_version: 7,
-        ..FactContext::default()
+        ..made::context(lane, session)
     })
 }

@@ -29,11 +29,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn measure(arguments: &Arguments) -> Result<Value> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(whole(arguments))
+    crate::runtime()?.block_on(whole(arguments))
 }
 
 async fn whole(arguments: &Arguments) -> Result<Value> {

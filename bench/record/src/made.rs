@@ -34,7 +34,7 @@ impl Made {
             session: 0,
             seq: 0,
             number: 0,
-            context: context(lane, 0),
+            context: Arc::new(context(lane, 0)),
         }
     }
 
@@ -43,7 +43,7 @@ impl Made {
         if self.seq >= SESSION_FACTS {
             self.session += 1;
             self.seq = 0;
-            self.context = context(self.lane, self.session);
+            self.context = Arc::new(context(self.lane, self.session));
         }
         self.seq += 1;
         if self.seq % 2 == 1 {
@@ -112,13 +112,14 @@ impl Made {
     }
 }
 
-fn context(lane: u32, session: u32) -> Arc<FactContext> {
+/// Of a session's facts.
+pub(crate) fn context(lane: u32, session: u32) -> FactContext {
     let number = (u128::from(lane) << 32) | u128::from(session);
     let workload = ["analyst", "operator", "service"]
         .get(session as usize % 3)
         .copied()
         .unwrap_or("analyst");
-    Arc::new(FactContext {
+    FactContext {
         session_id: 0x0190_f0c2_0000_7000_8000_0000_0000_0000 | number,
         cluster: "lab".to_owned(),
         node: "n1".to_owned(),
@@ -148,5 +149,5 @@ fn context(lane: u32, session: u32) -> Arc<FactContext> {
         server_addr: "10.2.0.2:5432".to_owned(),
         policy_version: 7,
         ..FactContext::default()
-    })
+    }
 }

@@ -39,6 +39,15 @@ pub(crate) struct Arguments {
     pub(crate) rounds: usize,
 }
 
+/// A thread for each of two processors.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("a runtime")
+}
+
 const USAGE: &str = "record FOLDER STORE LIBRARY FACTS STATEMENTS ROUNDS, or \
     backtest FOLDER STORE LIBRARY WEIR STATEMENTS LIMITS CHECKED";
 
