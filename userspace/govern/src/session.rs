@@ -198,7 +198,8 @@ pub struct ConnectRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogRequest {
     pub database: Arc<str>,
-    /// A cached copy with this generation, or older, is of no use; 0 accepts any.
+    /// The session has this generation and knows that something changed: only what is read from now on is of
+    /// use. 0 accepts any that is not too old.
     pub newer_than: u64,
 }
 

@@ -46,6 +46,18 @@ struct Cached {
     age_max: Duration,
 }
 
+impl Cached {
+    /// Who knows that something changed has to see what was read after that: another catalog than its
+    /// own may have been read before.
+    fn serves(&self, newer_than: u64, asked_at: Instant) -> bool {
+        if newer_than == 0 {
+            self.read_at.elapsed() < self.age_max
+        } else {
+            self.read_at > asked_at
+        }
+    }
+}
+
 /// One per (target, database, user); the lock makes readers wait for one another.
 #[derive(Default)]
 struct Slot {
@@ -114,10 +126,10 @@ pub(crate) async fn catalog(
         question.login.user.clone(),
     );
     let slot = node.catalogs.slot(key).await;
+    let asked_at = Instant::now();
     let mut cached = slot.cached.lock().await;
     if let Some(known) = cached.as_ref()
-        && known.read_at.elapsed() < known.age_max
-        && known.catalog.generation() != question.newer_than
+        && known.serves(question.newer_than, asked_at)
     {
         let catalog = Arc::clone(&known.catalog);
         let aging = known.read_at.elapsed() > known.age_max / 2;
@@ -217,4 +229,29 @@ fn texts(messages: &[SimpleQueryMessage]) -> Result<Vec<Vec<Option<String>>>, St
         }
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_knows_of_a_change_gets_what_was_read_after_it() {
+        let catalog = weir_postgres::catalog::from_ddl("create table t (a int)");
+        let catalog = Arc::new(catalog.expect("a catalog"));
+        let read_at = Instant::now();
+        let cached = |age_max| Cached {
+            catalog: Arc::clone(&catalog),
+            read_at,
+            age_max,
+        };
+        let (before, after) = (read_at - AGE_MIN, read_at + AGE_MIN);
+        assert!(cached(AGE_MAX).serves(0, after));
+        assert!(!cached(Duration::ZERO).serves(0, before));
+        let own = catalog.generation();
+        for newer_than in [own.wrapping_add(1).max(1), own.max(1)] {
+            assert!(cached(AGE_MAX).serves(newer_than, before));
+            assert!(!cached(AGE_MAX).serves(newer_than, after));
+        }
+    }
 }

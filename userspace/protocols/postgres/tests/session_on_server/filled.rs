@@ -104,9 +104,16 @@ fn one_text_makes_fills_changes_and_drops_a_table() {
         update comics set s = 'Hobbes' where s = 'hobbes' ;\ndelete from comics where s = 'Moe' ;\n\
         copy comics to stdout ;\ndrop table comics ;\nselect 'done' ;";
     let query = frame(b'Q', &[text.as_bytes(), b"\0"].concat());
-    let seen = talk.until(&query, |lines| lines.iter().any(|line| line.starts_with('G') || line.starts_with("Z")));
+    let seen = talk.until(&query, |lines| {
+        lines
+            .iter()
+            .any(|line| line.starts_with('G') || line.starts_with("Z"))
+    });
     has(&seen, "G ");
-    let seen = talk.exchange(&[frame(b'd', b"Moe\nSusie\n"), frame(b'c', b"")].concat(), 1);
+    let seen = talk.exchange(
+        &[frame(b'd', b"Moe\nSusie\n"), frame(b'c', b"")].concat(),
+        1,
+    );
     has(&seen, "d Calvin");
     has(&seen, "d Hobbes");
     has(&seen, "done");
