@@ -50,7 +50,7 @@ pub(super) const TABLE: [(&str, &str); 33] = [
 ];
 
 /// Crates that cannot forbid unsafe code, and why.
-pub(super) const UNSAFE: [(&str, &str); 7] = [
+pub(super) const UNSAFE: [(&str, &str); 8] = [
     (
         "userspace/broker",
         "adopts descriptors that the kernel passed",
@@ -61,4 +61,8 @@ pub(super) const UNSAFE: [(&str, &str); 7] = [
     ("userspace/kernel", "system calls that have no safe wrapper"),
     ("tests/kernel", "system calls that recipes make by number"),
     ("userspace/store", "loads the engine's shared library"),
+    (
+        "userspace/protocols/postgres",
+        "reads one node of the grammar that its library does not give",
+    ),
 ];

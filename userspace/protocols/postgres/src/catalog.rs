@@ -181,11 +181,16 @@ impl Catalog {
     /// The relation of that name in that schema.
     #[must_use]
     pub fn relation_in(&self, schema: &str, name: &str) -> Option<&Relation> {
-        self.by_name
-            .get(name)?
+        self.relations_named(name)
+            .find(|relation| &*relation.schema == schema)
+    }
+
+    /// The relations of that name, of whatever schema.
+    pub fn relations_named(&self, name: &str) -> impl Iterator<Item = &Relation> {
+        let places = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        places
             .iter()
             .filter_map(|at| self.relations.get(*at as usize))
-            .find(|relation| &*relation.schema == schema)
     }
 
     /// All functions of that name, one entry for each schema.
@@ -235,6 +240,11 @@ impl Catalog {
     pub fn cast_functions_named(&self, name: &str) -> impl Iterator<Item = &FunctionName> {
         let oids = self.type_names.get(name).map_or(&[][..], Vec::as_slice);
         oids.iter().flat_map(|oid| self.cast_functions(*oid))
+    }
+
+    /// The schemas of the database.
+    pub fn schemas(&self) -> impl Iterator<Item = &str> {
+        self.schemas.iter().map(|schema| &**schema)
     }
 
     /// Whether the database has that schema.

@@ -3,7 +3,7 @@
 //! Pure and sans-IO. [`PostgresSession`] is the conversation; [`understand`] says what a text of
 //! SQL would do; [`catalog`] is what names mean; [`wire`] is the only codec.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod catalog;
 mod copy_out;

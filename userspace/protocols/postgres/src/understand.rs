@@ -16,16 +16,19 @@ mod copy;
 mod ddl;
 mod expr;
 pub(crate) mod flow;
+mod foreign;
 mod from;
 mod functions;
 mod outcome;
 mod partial;
+mod path;
 mod query;
 mod resolve;
 mod routine;
 mod secrets;
 mod setting;
 mod statement;
+mod table;
 mod tree;
 mod write;
 
@@ -38,6 +41,7 @@ use std::sync::Arc;
 pub(crate) use analyzer::ViewLineage;
 pub(crate) use functions::is_pinned;
 
+use pg_raw_parse::Node;
 use weir_model::fault::{Fault, FaultKind};
 use weir_model::request::{Intent, Object};
 
@@ -437,7 +441,7 @@ fn understand_text(
         names: scope,
         limits,
         sql,
-        stale_path: false,
+        path: path::Path::Known,
     };
     let mut created = BTreeSet::new();
     let mut statements = Vec::new();
@@ -449,11 +453,17 @@ fn understand_text(
         let text = range_of(sql, raw.stmt_location, raw.stmt_len);
         *at = text.clone();
         let one = statement::statement(&context, raw.stmt(), text, &mut created, 0)?;
+        let listed = match raw.stmt() {
+            Node::VariableSetStmt(set) => path::listed(set),
+            _ => None,
+        };
         // The end of a transaction undoes what was changed in it, and nothing was.
         let undoes_nothing =
             matches!(one.kind, StatementKind::Transaction(_)) && scope.path_settled && !changed;
-        context.stale_path |= one.changes.search_path && !undoes_nothing;
-        changed |= one.changes.search_path && !undoes_nothing;
+        if one.changes.search_path && !undoes_nothing {
+            context.path = listed.unwrap_or(path::Path::Unknown);
+            changed = true;
+        }
         statements.push(one);
     }
     Ok(statements)
@@ -477,7 +487,7 @@ pub fn nothing(
         names: scope,
         limits,
         sql,
-        stale_path: false,
+        path: path::Path::Known,
     };
     let created = BTreeSet::new();
     let analyzer = analyzer::Analyzer::new(scope, limits, &created);

@@ -258,3 +258,22 @@ SHOW ALL
 SELECT count(*) FROM generate_series(1, (SELECT id FROM customers LIMIT 1))
 SELECT count(*) FROM (SELECT generate_series(1, id) FROM customers) s
 CREATE TABLE pc (s text); INSERT INTO pc VALUES ('a'); COPY pc FROM STDIN; UPDATE pc SET s = 'b' WHERE s = 'a'; DELETE FROM pc WHERE s = 'b'; COPY pc TO STDOUT; TRUNCATE pc; DROP TABLE pc; SELECT 'ok' AS done
+CREATE FOREIGN TABLE far (id int OPTIONS (column_name 'i') DEFAULT pg_sleep(1), s text) SERVER remote OPTIONS (table_name 't')
+CREATE FOREIGN TABLE IF NOT EXISTS logs_far PARTITION OF logs FOR VALUES FROM ('2020-01-01') TO ('2021-01-01') SERVER remote
+CREATE FOREIGN TABLE far (id int) SERVER remote; SELECT id FROM far; DROP FOREIGN TABLE far
+CREATE TABLE logs_2 PARTITION OF logs FOR VALUES FROM (pg_sleep(1)) TO (MAXVALUE)
+CREATE TABLE keyed (a int) PARTITION BY LIST ((pg_read_file('x')))
+CREATE TABLE listed PARTITION OF logs FOR VALUES IN (lo_import('/etc/passwd'), 2)
+ALTER TABLE logs ATTACH PARTITION logs_1 FOR VALUES FROM (random()) TO (2)
+ALTER TABLE customers ALTER COLUMN name SET DEFAULT pg_read_file('x')
+ALTER TABLE customers ALTER COLUMN name DROP DEFAULT
+SET search_path = other, public; SELECT id FROM orders
+SET search_path = other, public; SELECT id FROM customers
+SET search_path = other; SELECT id FROM orders
+SET search_path = other; CREATE TABLE fresh (a int); INSERT INTO fresh VALUES (1); SELECT a FROM fresh
+SET search_path = other, public; CREATE TABLE fresh (a int); SELECT a FROM fresh
+SET search_path = other; DROP TABLE IF EXISTS nosuch; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'
+SET search_path = "$user", other; SELECT note FROM orders; CREATE TABLE fresh (a int)
+SELECT set_config('search_path', 'other', false); SELECT id FROM customers
+CREATE SCHEMA fresh; SELECT touch(); CREATE TABLE made (a int)
+SET search_path = pg_temp, other; CREATE TYPE t AS ENUM ('a')

@@ -8,6 +8,7 @@ use weir_model::request::{Access, Object};
 
 use super::flow::{ColumnId, Flow, Output, Rows};
 use super::functions::{self, Special};
+use super::path::Path;
 use super::routine::Arguments;
 use super::{NameScope, SqlLimits, SqlRefusal};
 use crate::catalog::{Catalog, Relation};
@@ -142,9 +143,7 @@ pub(super) struct Analyzer<'a> {
     pub(super) pins: bool,
     /// A setting is changed that keeps transactions from writing.
     pub(super) writable: bool,
-    /// Names without a schema cannot be resolved: an earlier statement of the text may have
-    /// changed `search_path`.
-    pub(super) stale_path: bool,
+    pub(super) path: Path,
     /// What an inner statement (PREPARE, EXPLAIN, DECLARE) brought along.
     pub(super) inner_diverted: Vec<Object>,
     pub(super) inner_literals: Vec<(std::ops::Range<usize>, Object)>,
@@ -187,7 +186,7 @@ impl<'a> Analyzer<'a> {
             settings: Vec::new(),
             pins: false,
             writable: false,
-            stale_path: false,
+            path: Path::Known,
             inner_diverted: Vec::new(),
             inner_literals: Vec::new(),
             inner_parameters: Vec::new(),
@@ -326,16 +325,14 @@ impl<'a> Analyzer<'a> {
         if database.is_some_and(|database| database != &**self.names.database) {
             return Err(SqlRefusal::Unsupported("a reference to another database"));
         }
-        if schema.is_none() && self.stale_path {
-            return Err(SqlRefusal::Unsupported(
-                "a name without its schema after search_path may have changed in the same text",
-            ));
-        }
         if let Some((making, made)) = &self.making
             && schema.is_none_or(|schema| schema == making)
             && made.contains(name)
         {
             return Ok(Named::Created(self.object("Table", &[making, name])));
+        }
+        if schema.is_none() && !self.path.is_known() {
+            return self.find_in_reach(name);
         }
         let names = self.names;
         let found = match schema {
@@ -449,7 +446,7 @@ impl<'a> Analyzer<'a> {
             let visible = match schema {
                 Some(schema) => &*function.schema == schema,
                 None => {
-                    self.stale_path
+                    !self.path.is_known()
                         || effective_path(names).any(|schema| *schema == *function.schema)
                 }
             };

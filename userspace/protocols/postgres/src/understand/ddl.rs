@@ -5,20 +5,27 @@ use std::collections::BTreeSet;
 
 use pg_raw_parse::list::NodeList;
 use pg_raw_parse::nodes::{
-    AlterTableStmt, Constraint, CreateFunctionStmt, CreateSchemaStmt, CreateStmt, DropStmt,
-    GrantStmt, RangeVar, RoleSpec, VariableSetStmt,
+    CreateFunctionStmt, CreateSchemaStmt, DropStmt, GrantStmt, RangeVar, RoleSpec, VariableSetStmt,
 };
 use pg_raw_parse::raw::ObjectType;
 
 use super::SqlRefusal;
 use super::analyzer::{Analyzer, Named, Touched};
-use super::functions;
+use super::{foreign, functions};
 
 impl Analyzer<'_> {
     /// Classifies a statement that changes definitions; `false` when it is none of these.
     pub(super) fn ddl(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
         match node {
             Node::CreateStmt(create) => self.create_table(create)?,
+            Node::Invalid(_) => match foreign::table(node) {
+                Some(create) => {
+                    self.create_table(create)?;
+                    self.touch_database("create")?;
+                    self.touch_object("create", "Other", &["foreign table"])?;
+                }
+                None => return Ok(false),
+            },
             Node::AlterTableStmt(alter) => self.alter_table(alter)?,
             Node::DropStmt(drop) => self.drop(drop)?,
             Node::IndexStmt(index) => {
@@ -242,8 +249,7 @@ impl Analyzer<'_> {
                     .map(|function| function.schema.to_string())
                     .collect();
                 if action == "create" || known.is_empty() {
-                    let schema = self.creation_schema();
-                    return self.touch_object(action, "Function", &[schema, name]);
+                    return self.touch_new(action, "Function", name);
                 }
                 for schema in known {
                     self.touch_object(action, "Function", &[&schema, name])?;
@@ -277,10 +283,10 @@ impl Analyzer<'_> {
         match self.find_name(None, schema, name) {
             Ok(Named::Known(relation)) => self.touch_relation(action, relation),
             Ok(Named::Created(object)) => self.touch(action, Touched::Object(object)),
-            Err(SqlRefusal::UnknownRelation(_)) if missing_ok => {
-                let schema = schema.unwrap_or_else(|| self.creation_schema()).to_owned();
-                self.touch_object(action, "Table", &[&schema, name])
-            }
+            Err(SqlRefusal::UnknownRelation(_)) if missing_ok => match schema {
+                Some(schema) => self.touch_object(action, "Table", &[schema, name]),
+                None => self.touch_new(action, "Table", name),
+            },
             // Whichever it would be, should it be there after all: each of them has to be permitted.
             Err(SqlRefusal::UnknownRelation(_)) if self.names.lenient => match schema {
                 Some(schema) => self.touch_object(action, "Table", &[schema, name]),
@@ -289,7 +295,7 @@ impl Analyzer<'_> {
                     for schema in path.iter().filter(|schema| &***schema != "pg_catalog") {
                         self.touch_object(action, "Table", &[schema, name])?;
                     }
-                    self.touch_object(action, "Table", &[self.creation_schema(), name])
+                    self.touch_new(action, "Table", name)
                 }
             },
             Err(refusal) => Err(refusal),
@@ -304,41 +310,32 @@ impl Analyzer<'_> {
     ) -> Result<(), SqlRefusal> {
         let range = range.ok_or(SqlRefusal::Unsupported("a statement without its table"))?;
         let name = range.relname().unwrap_or_default();
-        let schema = self.new_schema(range).to_owned();
-        self.touch_object(action, "Table", &[&schema, name])
+        let schemas: Vec<String> = self
+            .new_schemas(range)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        for schema in schemas {
+            self.touch_object(action, "Table", &[&schema, name])?;
+        }
+        Ok(())
     }
 
-    /// The schema of a new relation; `pg_temp` for temporary ones.
-    pub(super) fn new_schema<'r>(&'r self, range: &'r RangeVar) -> &'r str {
-        let temporary = u8::try_from(range.relpersistence).is_ok_and(|kind| kind == b't');
-        match range.schemaname() {
-            Some(schema) => schema,
-            None if temporary => "pg_temp",
-            None => match &self.making {
-                Some((schema, _)) => schema,
-                None => self.creation_schema(),
-            },
+    /// An access on a new object without a schema, wherever it may come to be.
+    fn touch_new(
+        &mut self,
+        action: &'static str,
+        kind: &'static str,
+        name: &str,
+    ) -> Result<(), SqlRefusal> {
+        let schemas: Vec<String> = self
+            .creation_schemas()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        for schema in schemas {
+            self.touch_object(action, kind, &[&schema, name])?;
         }
-    }
-
-    /// An expression over the columns of one table (index, check, policy).
-    fn in_table(&mut self, range: Option<&RangeVar>, node: Node<'_>) -> Result<(), SqlRefusal> {
-        let Some(range) = range else { return Ok(()) };
-        if matches!(node, Node::None) {
-            return Ok(());
-        }
-        self.levels.push(super::analyzer::Level::default());
-        if let Ok(Named::Known(relation)) = self.find(range) {
-            let columns = self.relation_columns(relation.oid)?;
-            let mut item =
-                super::analyzer::Item::new(std::sync::Arc::clone(&relation.name), columns);
-            item.relation = relation.oid;
-            if let Some(level) = self.levels.last_mut() {
-                level.items.push(item);
-            }
-        }
-        self.predicate(node)?;
-        self.levels.pop();
         Ok(())
     }
 
@@ -368,87 +365,6 @@ impl Analyzer<'_> {
             }
         }
         self.making = None;
-        Ok(())
-    }
-
-    fn create_table(&mut self, create: &CreateStmt) -> Result<(), SqlRefusal> {
-        self.new_relation("create", create.relation())?;
-        for parent in create.inh_relations() {
-            if let Node::RangeVar(parent) = parent {
-                self.named_relation("alter", Some(parent), false)?;
-            }
-        }
-        for element in create.table_elts() {
-            self.spend(1)?;
-            match element {
-                Node::TableLikeClause(like) => {
-                    self.named_relation("select", like.relation(), false)?;
-                }
-                Node::ColumnDef(column) => {
-                    self.default_expression(column.raw_default())?;
-                    for constraint in column.constraints() {
-                        if let Node::Constraint(constraint) = constraint {
-                            self.constraint(constraint)?;
-                        }
-                    }
-                }
-                Node::Constraint(constraint) => self.constraint(constraint)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Functions in defaults and checks run with every later write: they are called.
-    fn default_expression(&mut self, node: Node<'_>) -> Result<(), SqlRefusal> {
-        if matches!(node, Node::None) {
-            return Ok(());
-        }
-        // Columns of the table being made are not in the catalog yet.
-        let mut item = super::analyzer::Item::new("".into(), Vec::new());
-        item.open = true;
-        self.levels.push(super::analyzer::Level {
-            items: vec![item],
-            ..Default::default()
-        });
-        self.predicate(node)?;
-        self.levels.pop();
-        Ok(())
-    }
-
-    fn constraint(&mut self, constraint: &Constraint) -> Result<(), SqlRefusal> {
-        if let Some(parent) = constraint.pktable() {
-            // REFERENCES probes the other table's keys; it may be made later in the same text.
-            self.named_relation("select", Some(parent), true)?;
-        }
-        self.default_expression(constraint.raw_expr())
-    }
-
-    fn alter_table(&mut self, alter: &AlterTableStmt) -> Result<(), SqlRefusal> {
-        if alter.objtype == ObjectType::OBJECT_TYPE {
-            return self.touch_database("alter");
-        }
-        self.named_relation("alter", alter.relation(), alter.missing_ok)?;
-        for command in alter.cmds() {
-            self.spend(1)?;
-            let Node::AlterTableCmd(command) = command else {
-                continue;
-            };
-            match command.def() {
-                Node::Constraint(constraint) => self.constraint(constraint)?,
-                Node::ColumnDef(column) => {
-                    self.in_table(alter.relation(), column.raw_default())?;
-                    for constraint in column.constraints() {
-                        if let Node::Constraint(constraint) = constraint {
-                            self.constraint(constraint)?;
-                        }
-                    }
-                }
-                Node::PartitionCmd(part) => self.named_relation("alter", part.name(), false)?,
-                Node::RangeVar(other) => self.named_relation("alter", Some(other), false)?,
-                _ => {}
-            }
-        }
         Ok(())
     }
 
@@ -502,10 +418,7 @@ impl Analyzer<'_> {
     fn type_access(&mut self, action: &'static str, parts: &[&str]) -> Result<(), SqlRefusal> {
         match parts {
             [.., schema, name] => self.touch_object(action, "Type", &[schema, name]),
-            [name] => {
-                let schema = self.creation_schema();
-                self.touch_object(action, "Type", &[schema, name])
-            }
+            [name] => self.touch_new(action, "Type", name),
             [] => self.touch_database(action),
         }
     }

@@ -131,7 +131,7 @@ impl<'a> Analyzer<'a> {
                 .args()
                 .iter()
                 .any(|argument| matches!(argument, Node::NamedArgExpr(_)));
-        if !plain || self.opened >= DEPTH_MAX || self.stale_path {
+        if !plain || self.opened >= DEPTH_MAX || !self.path.is_known() {
             return None;
         }
         let (schema, name) = match parts {

@@ -13,11 +13,12 @@ use pg_raw_parse::{ConstValue, Node};
 use weir_model::request::AttrValue;
 
 use super::analyzer::{Analyzer, qualified};
-use super::ddl;
 use super::expr::constant_text;
 use super::flow::{NO_COLUMN, Output, Rows};
 use super::outcome::finish;
+use super::path::Path;
 use super::{Changes, NameScope, SqlLimits, SqlRefusal, Statement, StatementKind, Transaction};
+use super::{ddl, foreign};
 
 /// `CURSOR_OPT_HOLD` of PostgreSQL's parsenodes.h.
 const CURSOR_HOLD: i32 = 0x0020;
@@ -27,8 +28,8 @@ pub(super) struct Context<'a> {
     pub(super) names: &'a NameScope<'a>,
     pub(super) limits: &'a SqlLimits,
     pub(super) sql: &'a str,
-    /// An earlier statement of the text may have changed `search_path`.
-    pub(super) stale_path: bool,
+    /// An earlier statement of the text may have changed it.
+    pub(super) path: Path,
 }
 
 /// What a class of statement adds to the analysis.
@@ -78,7 +79,7 @@ pub(super) fn statement(
     }
     let before = created.clone();
     let mut analyzer = Analyzer::new(context.names, context.limits, &before);
-    analyzer.stale_path = context.stale_path;
+    analyzer.path.clone_from(&context.path);
     let inner = match inner_of(node) {
         Some(inner) => Some(statement(
             context,
@@ -440,31 +441,46 @@ impl Analyzer<'_> {
         created: &mut BTreeSet<String>,
     ) {
         if let Some(range) = range {
-            let name = range.relname().unwrap_or_default();
-            created.insert(qualified(self.new_schema(range), name));
+            self.remember_named(range, range.relname().unwrap_or_default(), created);
         }
+    }
+
+    fn remember_named(
+        &self,
+        range: &pg_raw_parse::nodes::RangeVar,
+        name: &str,
+        created: &mut BTreeSet<String>,
+    ) {
+        let schema = self.new_schemas(range).first().copied().unwrap_or("?");
+        created.insert(qualified(schema, name));
     }
 
     fn remember_created(&self, node: Node<'_>, created: &mut BTreeSet<String>) {
         match node {
             Node::CreateStmt(create) => self.remember(create.relation(), created),
+            Node::Invalid(_) => {
+                if let Some(create) = foreign::table(node) {
+                    self.remember(create.relation(), created);
+                }
+            }
             Node::CreateSeqStmt(create) => self.remember(create.sequence(), created),
             Node::CreateSchemaStmt(create) => {
                 let schema = ddl::schema_name(create);
+                created.insert(qualified(&schema, ""));
                 for range in create.schema_elts().iter().filter_map(ddl::made_by) {
                     created.insert(qualified(&schema, range.relname().unwrap_or_default()));
                 }
             }
             Node::IndexStmt(index) => {
                 if let Some(name) = index.idxname() {
-                    let schema = index.relation().and_then(|range| range.schemaname());
-                    let schema = schema.unwrap_or_else(|| self.creation_schema());
-                    created.insert(qualified(schema, name));
+                    if let Some(range) = index.relation() {
+                        self.remember_named(range, name, created);
+                    }
                 }
             }
             Node::RenameStmt(rename) => {
                 if let (Some(range), Some(name)) = (rename.relation(), rename.newname()) {
-                    created.insert(qualified(self.new_schema(range), name));
+                    self.remember_named(range, name, created);
                 }
             }
             _ => {}
