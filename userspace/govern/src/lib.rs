@@ -26,6 +26,6 @@ pub use crate::governor::{Governor, Hold, Refusal, Reply, Ruling, SavedGovernor,
 pub use crate::large::{IN_PLACE_BYTES_MAX, PARAMETER_BYTES_MAX};
 pub use crate::output::OutputMasking;
 pub use crate::session::{
-    CancelKey, CatalogRequest, CloseReason, ConnectRequest, Credential, Event, HoldRequest, Output,
-    Presented, Session, Side, Snapshot,
+    CancelKey, CatalogNeeded, CatalogRequest, CloseReason, ConnectRequest, Credential, Event,
+    HoldRequest, Output, Presented, Session, Side, Snapshot,
 };

@@ -198,9 +198,18 @@ pub struct ConnectRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogRequest {
     pub database: Arc<str>,
-    /// The session has this generation and knows that something changed: only what is read from now on is of
-    /// use. 0 accepts any that is not too old.
-    pub newer_than: u64,
+    pub needed: CatalogNeeded,
+}
+
+/// How new a catalog has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatalogNeeded {
+    /// Not too old.
+    Recent,
+    /// Read when so many changes of definitions had been seen.
+    Since(u64),
+    /// Read from now on: the session knows that something changed.
+    New,
 }
 
 /// A request that waits for a human.

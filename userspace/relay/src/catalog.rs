@@ -9,15 +9,16 @@ mod scram_only;
 use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, timeout};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
+use weir_govern::CatalogNeeded;
 use weir_model::addr::NetnsCookie;
 use weir_postgres::MARK;
-use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows};
+use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows, Definitions};
 
 use self::scram_only::ScramOnly;
 use crate::credentials::BackendLogin;
@@ -41,19 +42,21 @@ type Key = (Arc<str>, Arc<str>, String);
 
 struct Cached {
     catalog: Arc<Catalog>,
-    /// When its reading began.
+    /// When its reading began, and how many changes of definitions had been seen then.
     read_at: Instant,
+    definitions: u64,
     age_max: Duration,
 }
 
 impl Cached {
     /// Who knows that something changed has to see what was read after that: another catalog than its
     /// own may have been read before.
-    fn serves(&self, newer_than: u64, asked_at: Instant) -> bool {
-        if newer_than == 0 {
-            self.read_at.elapsed() < self.age_max
-        } else {
-            self.read_at > asked_at
+    fn serves(&self, needed: CatalogNeeded, asked_at: Instant) -> bool {
+        let recent = self.read_at.elapsed() < self.age_max;
+        match needed {
+            CatalogNeeded::Recent => recent,
+            CatalogNeeded::Since(definitions) => recent && self.definitions >= definitions,
+            CatalogNeeded::New => self.read_at > asked_at,
         }
     }
 }
@@ -69,6 +72,8 @@ struct Slot {
 #[derive(Default)]
 pub(crate) struct CatalogCache {
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    /// By target.
+    definitions: std::sync::Mutex<HashMap<Arc<str>, Definitions>>,
 }
 
 /// Which catalog, read from where.
@@ -78,7 +83,7 @@ pub(crate) struct CatalogQuestion {
     pub(crate) login: BackendLogin,
     pub(crate) netns: NetnsCookie,
     pub(crate) server: SocketAddr,
-    pub(crate) newer_than: u64,
+    pub(crate) needed: CatalogNeeded,
 }
 
 /// Why there is none; the first is for the agent, the second for the log.
@@ -88,6 +93,15 @@ pub(crate) struct NoCatalog {
 }
 
 impl CatalogCache {
+    /// What sessions of that target count changes with.
+    pub(crate) fn definitions(&self, target: &Arc<str>) -> Definitions {
+        let mut all = self
+            .definitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.entry(Arc::clone(target)).or_default().clone()
+    }
+
     async fn slot(&self, key: Key) -> Arc<Slot> {
         let mut slots = self.slots.lock().await;
         if slots.len() >= DATABASES_MAX && !slots.contains_key(&key) {
@@ -129,7 +143,7 @@ pub(crate) async fn catalog(
     let asked_at = Instant::now();
     let mut cached = slot.cached.lock().await;
     if let Some(known) = cached.as_ref()
-        && known.serves(question.newer_than, asked_at)
+        && known.serves(question.needed, asked_at)
     {
         let catalog = Arc::clone(&known.catalog);
         let aging = known.read_at.elapsed() > known.age_max / 2;
@@ -159,6 +173,7 @@ async fn renew(node: Arc<Node>, question: CatalogQuestion, slot: Arc<Slot>) {
 
 async fn fresh(node: &Node, question: &CatalogQuestion) -> Result<Cached, NoCatalog> {
     let read_at = Instant::now();
+    let definitions = node.catalogs.definitions(&question.target.name).count();
     let rows = match timeout(READ_TIME_MAX, read(node, question)).await {
         Ok(rows) => rows?,
         Err(_elapsed) => {
@@ -175,6 +190,7 @@ async fn fresh(node: &Node, question: &CatalogQuestion) -> Result<Cached, NoCata
     Ok(Cached {
         catalog: Arc::new(catalog),
         read_at,
+        definitions,
         age_max: (read_at.elapsed() * READING_SHARE).clamp(AGE_MIN, AGE_MAX),
     })
 }
@@ -243,15 +259,17 @@ mod tests {
         let cached = |age_max| Cached {
             catalog: Arc::clone(&catalog),
             read_at,
+            definitions: 3,
             age_max,
         };
         let (before, after) = (read_at - AGE_MIN, read_at + AGE_MIN);
-        assert!(cached(AGE_MAX).serves(0, after));
-        assert!(!cached(Duration::ZERO).serves(0, before));
-        let own = catalog.generation();
-        for newer_than in [own.wrapping_add(1).max(1), own.max(1)] {
-            assert!(cached(AGE_MAX).serves(newer_than, before));
-            assert!(!cached(AGE_MAX).serves(newer_than, after));
+        assert!(cached(AGE_MAX).serves(CatalogNeeded::Recent, after));
+        assert!(!cached(Duration::ZERO).serves(CatalogNeeded::Recent, before));
+        assert!(cached(AGE_MAX).serves(CatalogNeeded::New, before));
+        assert!(!cached(AGE_MAX).serves(CatalogNeeded::New, after));
+        for seen in [2, 3] {
+            assert!(cached(AGE_MAX).serves(CatalogNeeded::Since(seen), after));
         }
+        assert!(!cached(AGE_MAX).serves(CatalogNeeded::Since(4), before));
     }
 }

@@ -139,6 +139,7 @@ fn postgres(node: &Node, target: &Target, cancel: CancelKey) -> PostgresConfig {
         patterns: Some(Arc::clone(&node.patterns.command)),
         rows_head: node.settings.rows_head,
         shape_seed: node.settings.shape_seed,
+        definitions: node.catalogs.definitions(&target.name),
         clock: weir_clock::mono_us,
         ..PostgresConfig::default()
     }

@@ -37,6 +37,7 @@ pub(crate) fn program(text: &str) -> Result<Program, Refused> {
         return Err(Refused::Nul);
     }
     expansions(text)?;
+    here_documents(text)?;
     // Its sources hold assertions; a bug in it must refuse the text, not end the flow.
     let parsed = catch_unwind(AssertUnwindSafe(|| guarded(text)));
     parsed.unwrap_or(Err(Refused::Syntax))
@@ -105,6 +106,28 @@ fn expansions(text: &str) -> Result<(), Refused> {
     }
     if total > EXPANSIONS_MAX {
         return Err(Refused::TooComplex);
+    }
+    Ok(())
+}
+
+/// Refuses a here-document whose end is an empty word (`<<''`): where the text ends on that line, the
+/// tokenizer takes the same nothing for the end again and again, until memory is used up.
+fn here_documents(text: &str) -> Result<(), Refused> {
+    let mut rest = text;
+    while let Some((_, behind)) = rest.split_once("<<") {
+        rest = behind.strip_prefix('<').unwrap_or(behind);
+        if rest.len() < behind.len() {
+            // A here-string.
+            continue;
+        }
+        let word = behind.strip_prefix('-').unwrap_or(behind);
+        let word = word.trim_start_matches([' ', '\t']);
+        let end = word.find([' ', '\t', '\n', ';', '&', '|', '<', '>', '(', ')']);
+        let word = end.map_or(word, |end| word.get(..end).unwrap_or_default());
+        let says_nothing = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '\\' | '$');
+        if !word.is_empty() && word.chars().all(says_nothing) {
+            return Err(Refused::TooComplex);
+        }
     }
     Ok(())
 }

@@ -206,3 +206,29 @@ fn an_argument_vector_is_the_same_joined_or_not() {
     let names: Vec<_> = seen.commands.iter().map(|command| command.name()).collect();
     assert_eq!(names, [Some("sudo"), Some("sh"), Some("rm"), Some("sh")]);
 }
+
+#[test]
+fn a_here_document_without_an_end_uses_up_no_memory() {
+    for text in [
+        "cat <<'' ",
+        "cat <<\"\" x",
+        "cat <<-''",
+        "cat <<\u{c}\u{c} ",
+        "cat <<\\\n",
+        "cat <<\\\n'' ",
+        "cat <<$'' ",
+        "cat <<a <<'' ",
+        "echo $(cat <<'' )",
+        "cat <<\u{a0} ",
+    ] {
+        assert_eq!(parse(text), Err(Refused::TooComplex), "{text:?}");
+    }
+    for text in [
+        "cat <<< ''",
+        "cat <<'a'\nx\na\n",
+        "echo $((1<<2))",
+        "cat <<-a\n\ta\n",
+    ] {
+        assert!(parse(text).is_ok(), "{text:?}");
+    }
+}

@@ -5,6 +5,7 @@ mod ddl;
 mod live;
 mod load;
 mod queries;
+mod seen;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,7 @@ pub use ddl::{DdlError, from_ddl};
 pub use live::LIVE_QUERIES;
 pub use load::{CatalogError, CatalogRows};
 pub use queries::{CATALOG_QUERIES, CatalogQuery};
+pub use seen::Definitions;
 
 /// What a relation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{
     ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
 };
-use weir_govern::{CatalogRequest, CloseReason, Credential, Output, OwnToServer};
+use weir_govern::{CatalogNeeded, CatalogRequest, CloseReason, Credential, Output, OwnToServer};
 use weir_model::time::Now;
 
 use crate::session::{PostgresSession, State};
@@ -181,9 +181,10 @@ impl PostgresSession {
         self.names.stale = true;
         self.greeting = login.statuses;
         self.state = State::FirstCatalog;
+        self.definitions_seen = self.config.definitions.count();
         let request = CatalogRequest {
             database: Arc::clone(&self.database),
-            newer_than: 0,
+            needed: CatalogNeeded::Since(self.definitions_seen),
         };
         self.outputs.push_back(Output::Catalog(request));
     }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use weir_govern::{CatalogRequest, CloseReason, Output, OwnToClient};
+use weir_govern::{CatalogNeeded, CatalogRequest, CloseReason, Output, OwnToClient};
 use weir_model::time::Now;
 
 use crate::catalog::Catalog;
@@ -50,7 +50,7 @@ impl PostgresSession {
         let own = self.transaction == b'T' || self.batch_open;
         if self.catalog_stale && self.catalog_shared && !own {
             self.catalog_shared = false;
-            self.ask_catalog();
+            self.ask_catalog(CatalogNeeded::Since(self.config.definitions.count()));
         } else {
             self.ask_server(self.catalog_stale);
         }
@@ -58,9 +58,9 @@ impl PostgresSession {
 
     /// Between transactions; what happens in one is seen by its own statements.
     pub(crate) fn catalog_is_old(&self) -> bool {
-        self.clock_us.saturating_sub(self.catalog_at_us) > CATALOG_AGE_US
-            && self.transaction == b'I'
-            && !self.batch_open
+        let aged = self.clock_us.saturating_sub(self.catalog_at_us) > CATALOG_AGE_US;
+        let changed = self.config.definitions.count() != self.definitions_seen;
+        (aged || changed || self.catalog_doubted) && self.transaction == b'I' && !self.batch_open
     }
 
     /// Whether something is asked for, or waited for, that is due between two transactions.
@@ -69,7 +69,13 @@ impl PostgresSession {
         if (old || switch) && !self.idle() {
             self.drain();
         } else if old {
-            self.ask_catalog_after(0);
+            let seen = self.config.definitions.count();
+            let doubted = std::mem::take(&mut self.catalog_doubted);
+            self.ask_catalog(match (doubted, seen == self.definitions_seen) {
+                (true, _) => CatalogNeeded::New,
+                (false, true) => CatalogNeeded::Recent,
+                (false, false) => CatalogNeeded::Since(seen),
+            });
         } else if switch {
             self.ask();
         }
@@ -77,10 +83,8 @@ impl PostgresSession {
     }
 
     pub(crate) fn doubt_catalog(&mut self) {
-        if self.clock_us.saturating_sub(self.catalog_at_us) > CATALOG_DOUBT_US {
-            self.catalog_stale = true;
-            self.catalog_shared = true;
-        }
+        let since_us = self.clock_us.saturating_sub(self.catalog_at_us);
+        self.catalog_doubted |= since_us > CATALOG_DOUBT_US;
     }
 
     pub(crate) fn set_catalog(&mut self, catalog: Arc<Catalog>) {
@@ -97,6 +101,10 @@ impl PostgresSession {
     /// The first `ReadyForQuery`, with everything that comes before it.
     fn greet(&mut self, _now: Now) {
         let statuses = std::mem::take(&mut self.greeting);
+        // The server's own number: clients compare it with that of notifications and views.
+        if let Some((pid, _)) = &self.server_key {
+            self.config.cancel.pid = *pid;
+        }
         let cancel = self.config.cancel.clone();
         self.tell_client(OwnToClient::Handshake, |out| {
             message(out, b'R', |out| out.put_u32(0));
@@ -116,17 +124,13 @@ impl PostgresSession {
         self.state = State::Query;
     }
 
-    pub(crate) fn ask_catalog(&mut self) {
-        let known = self.catalog.as_ref();
-        self.ask_catalog_after(known.map_or(0, |catalog| catalog.generation()));
-    }
-
-    fn ask_catalog_after(&mut self, newer_than: u64) {
+    fn ask_catalog(&mut self, needed: CatalogNeeded) {
         self.waiting = true;
         self.catalog_at_us = self.clock_us;
+        self.definitions_seen = self.config.definitions.count();
         let request = CatalogRequest {
             database: Arc::clone(&self.database),
-            newer_than,
+            needed,
         };
         self.outputs.push_back(Output::Catalog(request));
     }
@@ -152,7 +156,7 @@ impl PostgresSession {
         {
             let request = CatalogRequest {
                 database: Arc::clone(&self.database),
-                newer_than: 0,
+                needed: CatalogNeeded::Recent,
             };
             self.outputs.push_back(Output::Catalog(request));
         }

@@ -579,6 +579,7 @@ impl PostgresSession {
         self.names.stale |= changes.catalog;
         self.catalog_stale |= changes.catalog;
         self.catalog_shared |= changes.catalog && !changes.temporary;
+        self.redefines |= changes.catalog && !changes.temporary;
         let undoes = matches!(
             kind,
             StatementKind::Transaction(Transaction::RollbackTo | Transaction::Rollback)

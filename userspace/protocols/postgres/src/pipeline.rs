@@ -476,6 +476,9 @@ impl PostgresSession {
         let failed = self.transaction == b'E';
         self.transaction = status;
         if status == b'I' {
+            if std::mem::take(&mut self.redefines) {
+                self.config.definitions.changed();
+            }
             self.unseen_in_transaction = false;
             self.worked = false;
             self.names_touched = false;

@@ -20,7 +20,7 @@ use weir_model::ident::ApprovalId;
 use weir_model::time::Now;
 use weir_spool::Receipt;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Definitions};
 use crate::effect::Effect;
 use crate::expect_login::Login;
 use crate::expect_query::Held;
@@ -54,6 +54,8 @@ pub struct PostgresConfig {
     pub shape_seed: u64,
     /// Bytes of one message.
     pub message_bytes_max: usize,
+    /// Of the target, shared by its sessions.
+    pub definitions: Definitions,
     /// Monotonic microseconds, read around each stage of a request; always 0 without.
     pub clock: fn() -> u64,
 }
@@ -74,6 +76,7 @@ impl Default for PostgresConfig {
             rows_head: 10,
             shape_seed: 0,
             message_bytes_max: 16 << 20,
+            definitions: Definitions::default(),
             clock: || 0,
         }
     }
@@ -134,6 +137,12 @@ pub struct PostgresSession {
     pub(crate) catalog_stale: bool,
     /// What made it stale concerns other sessions: the catalog that they share is read anew.
     pub(crate) catalog_shared: bool,
+    /// The open transaction changed definitions that others see.
+    pub(crate) redefines: bool,
+    /// The server described another column than the catalog has: it is read anew.
+    pub(crate) catalog_doubted: bool,
+    /// So many changes had been seen when the catalog was asked for.
+    pub(crate) definitions_seen: u64,
     /// The catalog is this session's own: of its open transaction, or with its temporary tables.
     pub(crate) catalog_live: bool,
     /// When the catalog was asked for last, and the time of the input at hand, monotonic microseconds.
@@ -228,6 +237,9 @@ impl PostgresSession {
             catalog: None,
             catalog_stale: false,
             catalog_shared: false,
+            redefines: false,
+            catalog_doubted: false,
+            definitions_seen: 0,
             catalog_live: false,
             catalog_at_us: 0,
             clock_us: 0,

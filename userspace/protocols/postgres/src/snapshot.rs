@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use weir_decide::{Bound, Inherited, Permit, SavedPermit, Spending};
-use weir_govern::{CatalogRequest, Hold, Output, SavedGovernor, Snapshot};
+use weir_govern::{CatalogNeeded, CatalogRequest, Hold, Output, SavedGovernor, Snapshot};
 use weir_mask::Sample;
 use weir_model::fact::FactKind;
 use weir_model::ident::ApprovalId;
@@ -557,7 +557,7 @@ impl PostgresSession {
         session.fail_transaction = saved.fail_transaction;
         let request = CatalogRequest {
             database: Arc::clone(&session.database),
-            newer_than: 0,
+            needed: CatalogNeeded::Recent,
         };
         session.outputs.push_back(Output::Catalog(request));
         Ok(session)

@@ -113,7 +113,7 @@ impl Connection {
             database: request.database,
             netns: self.origin.netns,
             server: self.origin.dst.0,
-            newer_than: request.newer_than,
+            needed: request.needed,
         };
         let task = self
             .node
