@@ -4,6 +4,7 @@
 //! 7677), and the server's signature is checked: a server that does not know the password learns
 //! nothing of it. One that TLS has proven may ask for the password in other ways.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -46,8 +47,42 @@ impl Login {
     }
 }
 
-/// A sentence for the client; the server's own words are for the log of the server.
-type Refusal = &'static str;
+/// What the client is told; the server's own words are for the log of the server.
+struct Refusal {
+    code: &'static str,
+    text: Cow<'static, str>,
+}
+
+impl From<&'static str> for Refusal {
+    fn from(text: &'static str) -> Self {
+        Self {
+            code: "08006",
+            text: text.into(),
+        }
+    }
+}
+
+/// What the client can do something about it is told as the server says it; the rest is between the
+/// server and Weir.
+fn refused_by_server(code: Option<&str>, database: &str) -> Refusal {
+    let said = |code, text: String| Refusal {
+        code,
+        text: text.into(),
+    };
+    match code {
+        Some("3D000") => said("3D000", format!("database \"{database}\" does not exist")),
+        Some("42501") => said(
+            "42501",
+            format!("permission denied for database \"{database}\""),
+        ),
+        Some("53300") => said("53300", "sorry, too many clients already".to_owned()),
+        Some("57P03") => said("57P03", "the database system is starting up".to_owned()),
+        Some("28P01" | "28000") => {
+            "weir: the server refused the credential that Weir holds for it".into()
+        }
+        Some(_) | None => "weir: the server refused the login".into(),
+    }
+}
 
 impl PostgresSession {
     pub(crate) fn login_frames(&mut self, input: &mut BytesMut, now: Now) {
@@ -72,9 +107,9 @@ impl PostgresSession {
                     return;
                 }
                 Ok(false) => self.state = State::Login(login),
-                Err(text) => {
+                Err(Refusal { code, text }) => {
                     self.state = State::Login(login);
-                    return self.fatal("08006", text, CloseReason::UpstreamFailed);
+                    return self.fatal(code, &text, CloseReason::UpstreamFailed);
                 }
             }
         }
@@ -96,16 +131,10 @@ impl PostgresSession {
             b'N' => {}
             b'Z' if login.authenticated => return Ok(true),
             b'E' => {
-                return Err(match error_code(frame).as_deref() {
-                    Some("3D000") => "weir: the server has no such database",
-                    Some("28P01" | "28000") => {
-                        "weir: the server refused the credential that Weir holds for it"
-                    }
-                    Some("53300") => "weir: the server has too many connections",
-                    Some(_) | None => "weir: the server refused the login",
-                });
+                let code = error_code(frame);
+                return Err(refused_by_server(code.as_deref(), &self.database));
             }
-            _ => return Err("weir: the server's login cannot be decoded"),
+            _ => return Err("weir: the server's login cannot be decoded".into()),
         }
         Ok(false)
     }
@@ -128,7 +157,7 @@ impl PostgresSession {
             }
             Auth::SaslContinue(challenge) => {
                 if iterations(challenge).is_none_or(|count| count < ITERATIONS_MIN) {
-                    return Err("weir: the server's SCRAM is weaker than 4,096 iterations");
+                    return Err("weir: the server's SCRAM is weaker than 4,096 iterations".into());
                 }
                 let scram = login
                     .scram
@@ -152,7 +181,7 @@ impl PostgresSession {
                 login.verified = true;
             }
             Auth::Ok if login.verified => login.authenticated = true,
-            Auth::Ok => return Err("weir: the server let us in without proving itself"),
+            Auth::Ok => return Err("weir: the server let us in without proving itself".into()),
             Auth::ClearText if login.credential.server_proven => {
                 let password = login.credential.password.clone();
                 self.own_to_server(OwnToServer::Login, |out| {
@@ -169,7 +198,7 @@ impl PostgresSession {
             }
             Auth::ClearText | Auth::Md5 { .. } | Auth::Sasl { .. } | Auth::Other(_) => {
                 return Err(
-                    "weir: the server asks for a login that would give the credential away",
+                    "weir: the server asks for a login that would give the credential away".into(),
                 );
             }
         }

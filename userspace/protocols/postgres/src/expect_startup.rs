@@ -120,11 +120,7 @@ impl PostgresSession {
                 }
                 "replication" => {}
                 "client_encoding" => {
-                    let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
-                    if !matches!(
-                        plain.to_ascii_lowercase().as_str(),
-                        "utf8" | "unicode" | "auto"
-                    ) {
+                    if !understand::is_utf8(&value) && !value.eq_ignore_ascii_case("auto") {
                         return Err("weir: client_encoding has to be UTF8");
                     }
                 }

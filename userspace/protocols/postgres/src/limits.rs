@@ -1,4 +1,5 @@
-//! A result that is longer than policy allows: cut off with an error, and the session goes on.
+//! A result that is longer than policy allows, or another one than was decided on: cut off with an
+//! error, and the session goes on.
 //!
 //! Budgets count over requests; rows and bytes of them end a result in the same way, time ends the
 //! session. The server is not told of rows that are too many, since a cancel could hit the next statement: what still comes of the
@@ -15,8 +16,20 @@ use crate::session::PostgresSession;
 use crate::wire::{cstr, message};
 
 /// SQLSTATE `program_limit_exceeded`.
-const CODE: &str = "54000";
+pub(crate) const CODE: &str = "54000";
 const TEXT: &str = "weir: policy allows no more of this result";
+/// SQLSTATE `feature_not_supported`, as of a server whose cached plan fits no longer.
+const CHANGED_CODE: &str = "0A000";
+const CHANGED: &str =
+    "weir: what the statement reads was changed meanwhile, so its result is not shown";
+const CHANGED_HINT: &str = "It has run. Run it again to see what is there now.";
+
+/// Why a result ends early.
+struct Cut {
+    code: &'static str,
+    text: &'static str,
+    hint: String,
+}
 
 impl Running {
     /// What to do about a result that is full.
@@ -46,13 +59,36 @@ impl PostgresSession {
     pub(crate) fn is_cut_off(&self) -> bool {
         matches!(
             self.expected.front(),
-            Some(Expect::Statement(running) | Expect::Execute(running)) if running.cut_off
+            Some(Expect::Statement(running) | Expect::Execute(running)) if running.cut_off.is_some()
         )
     }
 
-    /// A limit of policy is reached. With more behind it in the same message or pipeline the server
-    /// would run what the client is told is skipped: then the session ends.
+    /// A limit of policy is reached.
     pub(crate) fn over_limit(&mut self) {
+        let hint = match self.expected.front() {
+            Some(Expect::Statement(running) | Expect::Execute(running)) => running.full_hint(),
+            Some(_) | None => return self.confused(),
+        };
+        self.cut_off(Cut {
+            code: CODE,
+            text: TEXT,
+            hint,
+        });
+    }
+
+    /// The server described another result than the statement was understood to have: somebody who does
+    /// not come through Weir has changed what it reads, and no mask is known to fit.
+    pub(crate) fn result_changed(&mut self) {
+        self.cut_off(Cut {
+            code: CHANGED_CODE,
+            text: CHANGED,
+            hint: CHANGED_HINT.to_owned(),
+        });
+    }
+
+    /// With more behind it in the same message or pipeline the server would run what the client is told
+    /// is skipped: then the session ends.
+    fn cut_off(&mut self, cut: Cut) {
         let last = match self.expected.get(1) {
             Some(Expect::QueryEnd | Expect::Sync) => self.expected.len() == 2,
             Some(_) => false,
@@ -63,10 +99,10 @@ impl PostgresSession {
             return self.confused();
         };
         if !last || !self.staged.is_empty() {
-            return self.fatal(CODE, TEXT, CloseReason::LimitReached);
+            return self.fatal(cut.code, cut.text, CloseReason::LimitReached);
         }
-        running.cut_off = true;
-        let error = reply::error(CODE, TEXT, &running.full_hint());
+        running.cut_off = Some(cut.code);
+        let error = reply::error(cut.code, cut.text, &cut.hint);
         self.pass_to_client(OwnToClient::Denial, error);
         self.fail_transaction = true;
         self.skipping |= self.expected.len() == 1;
@@ -89,7 +125,8 @@ impl PostgresSession {
         if let Some(Expect::Statement(running) | Expect::Execute(running)) =
             self.expected.pop_front()
         {
-            self.finish_running(*running, CODE, now);
+            let status = running.cut_off.unwrap_or(CODE);
+            self.finish_running(*running, status, now);
             self.effect_ran_in_batch(false);
         }
     }

@@ -23,7 +23,7 @@ use crate::parameters::TypesCell;
 use crate::plan::{FieldsCell, Masking, Place, Reach, masking};
 use crate::probe::Probe;
 use crate::session::{PostgresSession, State};
-use crate::understand::{Changes, CopyDirection, StatementKind};
+use crate::understand::{Changes, CopyDirection, StatementKind, is_utf8};
 use crate::wire::backend::{self, Field, put_ready};
 use crate::wire::{self, Frame};
 
@@ -70,8 +70,8 @@ pub(crate) struct Running {
     pub(crate) first_byte: bool,
     /// COPY out: where it stands.
     pub(crate) copy: Option<CopyOut>,
-    /// The client was told that the result ends; the rest is thrown away.
-    pub(crate) cut_off: bool,
+    /// The client was told with this SQLSTATE that the result ends; the rest is thrown away.
+    pub(crate) cut_off: Option<&'static str>,
     /// Microseconds that masking took so far.
     pub(crate) mask_us: u32,
     /// What its rows are charged to.
@@ -119,7 +119,7 @@ impl Running {
             sample: Sample::default(),
             first_byte: false,
             copy,
-            cut_off: false,
+            cut_off: None,
             mask_us: 0,
             spending: Spending::default(),
         }
@@ -355,7 +355,7 @@ impl PostgresSession {
         if !passes || running.sample.wants(running.keep(rows_head), running.rows) {
             return None;
         }
-        if running.cut_off || running.is_full(frame.len()) {
+        if running.cut_off.is_some() || running.is_full(frame.len()) {
             return None;
         }
         running.rows += 1;
@@ -427,7 +427,7 @@ impl PostgresSession {
         };
         let broken = match name {
             "standard_conforming_strings" => value != "on",
-            "client_encoding" => !value.eq_ignore_ascii_case("utf8"),
+            "client_encoding" => !is_utf8(value),
             _ => false,
         };
         if broken {
@@ -608,6 +608,13 @@ impl PostgresSession {
         else {
             return self.confused();
         };
+        if running
+            .masking
+            .as_ref()
+            .is_some_and(|masking| masking.other)
+        {
+            return self.result_changed();
+        }
         let (Some(masking), false) = (running.masking.as_ref(), running.is_full(frame.whole.len()))
         else {
             let over = running.masking.is_some();

@@ -20,6 +20,7 @@ use weir_model::time::Now;
 
 use crate::copy_out::CopyOut;
 use crate::expect_query::{Held, QueryJob, Then};
+use crate::limits;
 use crate::objects::{Cursor, Open, Opened, Portal, Prepared, Referred, Undo};
 use crate::pipeline::{Described, Expect, Flow, Running};
 use crate::plan::{FieldsCell, Masking, Reach};
@@ -352,7 +353,7 @@ impl Saver {
             sample: running.sample.clone(),
             first_byte: running.first_byte,
             copy: running.copy.clone(),
-            cut_off: running.cut_off,
+            cut_off: running.cut_off.is_some(),
         })
     }
 
@@ -717,7 +718,7 @@ impl<'a> Loader<'a> {
             sample: saved.sample,
             first_byte: saved.first_byte,
             copy: saved.copy,
-            cut_off: saved.cut_off,
+            cut_off: saved.cut_off.then_some(limits::CODE),
             mask_us: 0,
             spending: Spending::default(),
         }))

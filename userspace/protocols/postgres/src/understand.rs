@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 pub(crate) use analyzer::ViewLineage;
 pub(crate) use functions::is_pinned;
+pub(crate) use setting::is_utf8;
 
 use pg_raw_parse::Node;
 use weir_model::fault::{Fault, FaultKind};

@@ -21,7 +21,7 @@ use weir_mask::{Detector, MaskKey, Patterns};
 use weir_model::fact::{Fact, FactContext, FactKind};
 use weir_model::ident::{ApprovalId, EvidenceKind, Groups, Principal, PrincipalKind, SessionId};
 use weir_model::time::Now;
-use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows};
+use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows, Definitions};
 use weir_postgres::vocabulary::VOCABULARY;
 use weir_postgres::{PostgresConfig, PostgresSession};
 use weir_spool::{Lane, LaneStart, SegmentFile, SegmentId, SpoolError};
@@ -91,6 +91,8 @@ struct Server {
     process: Child,
     directory: PathBuf,
     port: u16,
+    /// Of the target, for all sessions.
+    definitions: Definitions,
 }
 
 fn binaries() -> PathBuf {
@@ -174,6 +176,7 @@ impl Server {
             process,
             directory,
             port,
+            definitions: Definitions::default(),
         };
         server.load_schema();
         server
@@ -376,6 +379,7 @@ impl<'a> Talk<'a> {
             },
             mask_key: MaskKey::new([3; 32]),
             patterns,
+            definitions: server.definitions.clone(),
             ..PostgresConfig::default()
         });
         Self {
@@ -692,6 +696,8 @@ mod own_names;
 mod read_only;
 #[path = "session_on_server/scram.rs"]
 mod scram;
+#[path = "session_on_server/shared.rs"]
+mod shared;
 
 /// Preparations are labelled.
 fn is_labelled(fact: &Fact, name: &str) -> bool {

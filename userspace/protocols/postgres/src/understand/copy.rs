@@ -185,8 +185,7 @@ fn format(copy: &CopyStmt) -> Result<CopyFormat, SqlRefusal> {
             "null" => null = option_text(option).map(str::to_owned),
             "header" => header = !is_off(option.arg()),
             "encoding" => {
-                let encoding = option_text(option).unwrap_or_default().to_lowercase();
-                if !matches!(encoding.as_str(), "utf8" | "utf-8") {
+                if !super::is_utf8(option_text(option).unwrap_or_default()) {
                     return Err(SqlRefusal::Unsupported(
                         "COPY in an encoding other than UTF8",
                     ));

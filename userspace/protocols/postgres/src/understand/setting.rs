@@ -11,6 +11,17 @@ use super::analyzer::{Analyzer, effective_path};
 use super::expr::constant_text;
 use super::functions;
 
+/// Whether the server means UTF-8 by that name of an encoding (`pg_char_to_encoding`): it looks at
+/// letters and digits only.
+pub(crate) fn is_utf8(encoding: &str) -> bool {
+    let plain: String = encoding
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
+    matches!(plain.as_str(), "utf8" | "unicode")
+}
+
 impl Analyzer<'_> {
     /// Records that a setting is changed.
     pub(super) fn set_setting(&mut self, setting: &str) -> Result<(), SqlRefusal> {

@@ -649,7 +649,7 @@ fn keeps_pin(set: &VariableSetStmt, name: &str) -> bool {
     };
     let value = value.to_lowercase();
     match name {
-        "client_encoding" => matches!(value.as_str(), "utf8" | "utf-8" | "unicode"),
+        "client_encoding" => super::is_utf8(&value),
         _ => value == "on",
     }
 }

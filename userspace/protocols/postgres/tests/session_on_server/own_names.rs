@@ -99,7 +99,7 @@ fn the_server_says_what_is_wrong_with_a_text_and_never_runs_it() {
     talk.query("rollback");
     // The server's parser takes it and Weir does not: it is refused, and the transaction fails.
     talk.query("begin");
-    let seen = talk.query("create foreign table f (a int) server nosuch");
+    let seen = talk.query("copy customers (name) to stdout (format xml)");
     assert!(errors(&seen)[0].contains("weir: "), "{seen:?}");
     assert_eq!(errors(&seen).len(), 1, "{seen:?}");
     assert_eq!(seen.last().map(String::as_str), Some("Z E"), "{seen:?}");
@@ -187,4 +187,17 @@ fn copy_data_right_behind_the_statement_are_not_lost() {
     let seen = talk.exchange(&[failing, data].concat(), 1);
     assert!(errors(&seen).len() == 1, "{seen:?}");
     assert_eq!(rows(&talk.query("select a from copied")), 80);
+}
+
+#[test]
+fn the_clients_encoding_may_be_named_as_the_server_does() {
+    let server = server("unicode");
+    let mut talk = Talk::open(&server);
+    for name in ["'UNICODE'", "'utf_8'", "utf8", "'UTF-8'"] {
+        let seen = talk.query(&format!("set client_encoding to {name}"));
+        assert!(errors(&seen).is_empty(), "{name}: {seen:?}");
+        assert_eq!(rows(&talk.query("select name from customers")), 2);
+    }
+    let seen = talk.query("set client_encoding to latin1");
+    assert!(errors(&seen)[0].contains("weir: "), "{seen:?}");
 }
