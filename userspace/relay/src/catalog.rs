@@ -1,9 +1,9 @@
 //! Catalogs of protected databases, read over a connection of Weir's own and shared by flows.
 //!
-//! `tokio-postgres` logs in; [`ScramOnly`] stands between it and the socket, since that library
-//! would answer a request for a clear-text or MD5 password, and the credential may only go to a
-//! server that proves to know it.
+//! What was read of the server's own objects is kept for a minute; what a change asks for anew is the
+//! rest.
 
+mod reader;
 mod scram_only;
 
 use std::any::Any;
@@ -14,16 +14,13 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, timeout};
-use tokio_postgres::{NoTls, SimpleQueryMessage};
 use weir_govern::CatalogNeeded;
 use weir_model::addr::NetnsCookie;
-use weir_postgres::MARK;
-use weir_postgres::catalog::{CATALOG_QUERIES, Catalog, CatalogRows, Definitions};
+use weir_postgres::catalog::{Catalog, CatalogError, CatalogRows, Definitions};
 
-use self::scram_only::ScramOnly;
+use self::reader::{Idle, What};
 use crate::credentials::BackendLogin;
 use crate::node::{Node, Target};
-use crate::upstream;
 
 const READ_TIME_MAX: Duration = Duration::from_secs(20);
 /// A catalog is read again after a time between these, in case it was changed by somebody who does
@@ -32,8 +29,6 @@ const AGE_MIN: Duration = Duration::from_secs(10);
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// At most one part in so many of the time is spent on reading.
 const READING_SHARE: u32 = 50;
-/// Rows of one catalog query; larger catalogs are refused, never cut.
-const ROWS_MAX: usize = 2_000_000;
 /// Databases per target that are kept.
 const DATABASES_MAX: usize = 64;
 
@@ -46,9 +41,16 @@ struct Cached {
     read_at: Instant,
     definitions: u64,
     age_max: Duration,
+    /// When the server's own objects were read, too.
+    whole_at: Instant,
 }
 
 impl Cached {
+    /// The server's own objects, which seldom change, have to be read again.
+    fn is_partly_old(&self) -> bool {
+        self.whole_at.elapsed() > AGE_MAX
+    }
+
     /// Who knows that something changed has to see what was read after that: another catalog than its
     /// own may have been read before.
     fn serves(&self, needed: CatalogNeeded, asked_at: Instant) -> bool {
@@ -65,6 +67,8 @@ impl Cached {
 #[derive(Default)]
 struct Slot {
     cached: Mutex<Option<Cached>>,
+    /// The connection of the last reading, while it is likely that it is needed again.
+    reader: Idle,
     /// It is being read ahead of its end.
     renewing: AtomicBool,
 }
@@ -146,20 +150,26 @@ pub(crate) async fn catalog(
         && known.serves(question.needed, asked_at)
     {
         let catalog = Arc::clone(&known.catalog);
-        let aging = known.read_at.elapsed() > known.age_max / 2;
+        let aging = known.read_at.elapsed() > known.age_max / 2 || known.is_partly_old();
         if aging && !slot.renewing.swap(true, Ordering::AcqRel) {
             tokio::spawn(renew(node, question, Arc::clone(&slot)));
         }
         return Ok(catalog as Arc<dyn Any + Send + Sync>);
     }
-    let read = fresh(&node, &question).await?;
+    let base = cached.as_ref().filter(|known| !known.is_partly_old());
+    let read = match base {
+        Some(base) if question.needed != CatalogNeeded::Recent => {
+            renewed(&node, &question, &slot, base).await?
+        }
+        Some(_) | None => fresh(&node, &question, &slot).await?,
+    };
     let catalog = Arc::clone(&read.catalog);
     *cached = Some(read);
     Ok(catalog)
 }
 
 async fn renew(node: Arc<Node>, question: CatalogQuestion, slot: Arc<Slot>) {
-    let read = fresh(&node, &question).await;
+    let read = fresh(&node, &question, &slot).await;
     let mut cached = slot.cached.lock().await;
     if let Ok(read) = read
         && cached
@@ -171,80 +181,74 @@ async fn renew(node: Arc<Node>, question: CatalogQuestion, slot: Arc<Slot>) {
     slot.renewing.store(false, Ordering::Release);
 }
 
-async fn fresh(node: &Node, question: &CatalogQuestion) -> Result<Cached, NoCatalog> {
-    let read_at = Instant::now();
-    let definitions = node.catalogs.definitions(&question.target.name).count();
-    let rows = match timeout(READ_TIME_MAX, read(node, question)).await {
-        Ok(rows) => rows?,
-        Err(_elapsed) => {
-            return Err(NoCatalog {
-                text: "weir: reading the catalog of this database took too long",
-                detail: "20 s".to_owned(),
-            });
-        }
-    };
-    let catalog = Catalog::from_rows(&rows).map_err(|error| NoCatalog {
+/// Everything.
+async fn fresh(node: &Node, question: &CatalogQuestion, slot: &Slot) -> Result<Cached, NoCatalog> {
+    let reading = Reading::begin(node, question);
+    let rows = reading.rows(node, question, slot, What::Everything).await?;
+    let catalog = Catalog::from_rows(&rows).map_err(not_understood)?;
+    Ok(reading.end(catalog, None))
+}
+
+/// What is not the server's own; that is taken over.
+async fn renewed(
+    node: &Node,
+    question: &CatalogQuestion,
+    slot: &Slot,
+    base: &Cached,
+) -> Result<Cached, NoCatalog> {
+    let reading = Reading::begin(node, question);
+    let rows = reading.rows(node, question, slot, What::Own).await?;
+    let catalog = base.catalog.renewed(&rows).map_err(not_understood)?;
+    Ok(reading.end(catalog, Some(base.whole_at)))
+}
+
+fn not_understood(error: CatalogError) -> NoCatalog {
+    NoCatalog {
         text: "weir: the catalog of this database cannot be understood",
         detail: error.to_string(),
-    })?;
-    Ok(Cached {
-        catalog: Arc::new(catalog),
-        read_at,
-        definitions,
-        age_max: (read_at.elapsed() * READING_SHARE).clamp(AGE_MIN, AGE_MAX),
-    })
+    }
 }
 
-async fn read(node: &Node, question: &CatalogQuestion) -> Result<CatalogRows, NoCatalog> {
-    let failed = |detail: String| NoCatalog {
-        text: "weir: the catalog of this database cannot be read",
-        detail,
-    };
-    let opening = upstream::stream(node, &question.target, question.netns, question.server);
-    let stream = opening.await.map_err(failed)?;
-    let mut config = tokio_postgres::Config::new();
-    config
-        .user(&question.login.user)
-        .password(question.login.secret.as_bytes())
-        .dbname(&*question.database)
-        .application_name("weir catalog")
-        .ssl_mode(tokio_postgres::config::SslMode::Disable);
-    // A server that TLS has proven may ask for the password in other ways.
-    let stream = match &question.target.upstream_tls {
-        Some(_) => ScramOnly::proven(stream),
-        None => ScramOnly::new(stream),
-    };
-    let (client, connection) = config
-        .connect_raw(stream, NoTls)
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    let driver = tokio::spawn(connection);
-    let mut rows = Vec::with_capacity(CATALOG_QUERIES.len());
-    for query in CATALOG_QUERIES {
-        let messages = client
-            .simple_query(&format!("{MARK}{}", query.sql))
-            .await
-            .map_err(|error| failed(format!("{}: {error}", query.name)))?;
-        rows.push((query.name, texts(&messages).map_err(failed)?));
-    }
-    drop(client);
-    // The driver ends by itself once the client is gone; an error of it came out above.
-    driver.abort();
-    Ok(CatalogRows(rows))
+/// When a reading began, and how many changes had been seen then.
+struct Reading {
+    at: Instant,
+    definitions: u64,
 }
 
-fn texts(messages: &[SimpleQueryMessage]) -> Result<Vec<Vec<Option<String>>>, String> {
-    if messages.len() > ROWS_MAX {
-        return Err(format!("more than {ROWS_MAX} rows"));
-    }
-    let mut rows = Vec::with_capacity(messages.len());
-    for message in messages {
-        if let SimpleQueryMessage::Row(row) = message {
-            let cells = (0..row.len()).map(|index| row.get(index).map(ToOwned::to_owned));
-            rows.push(cells.collect());
+impl Reading {
+    fn begin(node: &Node, question: &CatalogQuestion) -> Self {
+        Self {
+            at: Instant::now(),
+            definitions: node.catalogs.definitions(&question.target.name).count(),
         }
     }
-    Ok(rows)
+
+    async fn rows(
+        &self,
+        node: &Node,
+        question: &CatalogQuestion,
+        slot: &Slot,
+        what: What,
+    ) -> Result<CatalogRows, NoCatalog> {
+        let reading = slot.reader.read(node, question, what);
+        match timeout(READ_TIME_MAX, reading).await {
+            Ok(rows) => rows,
+            Err(_elapsed) => Err(NoCatalog {
+                text: "weir: reading the catalog of this database took too long",
+                detail: "20 s".to_owned(),
+            }),
+        }
+    }
+
+    fn end(&self, catalog: Catalog, whole_at: Option<Instant>) -> Cached {
+        Cached {
+            catalog: Arc::new(catalog),
+            read_at: self.at,
+            definitions: self.definitions,
+            age_max: (self.at.elapsed() * READING_SHARE).clamp(AGE_MIN, AGE_MAX),
+            whole_at: whole_at.unwrap_or(self.at),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -260,6 +264,7 @@ mod tests {
             catalog: Arc::clone(&catalog),
             read_at,
             definitions: 3,
+            whole_at: read_at,
             age_max,
         };
         let (before, after) = (read_at - AGE_MIN, read_at + AGE_MIN);

@@ -238,6 +238,12 @@ impl Catalog {
         self.type_names.contains_key(name)
     }
 
+    /// The types of that name, of whatever schema.
+    pub fn types_named(&self, name: &str) -> impl Iterator<Item = &Type> {
+        let oids = self.type_names.get(name).map_or(&[][..], Vec::as_slice);
+        oids.iter().filter_map(|oid| self.types.get(oid))
+    }
+
     /// As [`Self::cast_functions`] for every type of that name.
     pub fn cast_functions_named(&self, name: &str) -> impl Iterator<Item = &FunctionName> {
         let oids = self.type_names.get(name).map_or(&[][..], Vec::as_slice);

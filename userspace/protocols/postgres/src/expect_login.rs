@@ -21,6 +21,10 @@ use crate::wire::{self, Frame, WireError, cstr, message};
 
 /// Fewer iterations make a captured exchange cheap to guess from.
 const ITERATIONS_MIN: u32 = 4096;
+/// SQLSTATE `name_too_long`: a name that the client gave was cut.
+const NAME_TOO_LONG: &str = "42622";
+/// Notices of a login that are passed on.
+const NOTICES_MAX: usize = 8;
 /// Messages of a login; a server that sends more is not logging us in.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
@@ -127,6 +131,12 @@ impl PostgresSession {
                 let mut reader = wire::Reader::new(frame.body());
                 let pid = reader.i32().map_err(undecodable)?;
                 self.server_key = Some((pid, reader.remaining().into()));
+            }
+            // Others may be about the credential, or say what a trigger of the server wants to.
+            b'N' if error_code(frame).as_deref() == Some(NAME_TOO_LONG) => {
+                if self.greeting_notices.len() < NOTICES_MAX {
+                    self.greeting_notices.push(frame.whole.clone());
+                }
             }
             b'N' => {}
             b'Z' if login.authenticated => return Ok(true),

@@ -101,6 +101,7 @@ impl PostgresSession {
     /// The first `ReadyForQuery`, with everything that comes before it.
     fn greet(&mut self, _now: Now) {
         let statuses = std::mem::take(&mut self.greeting);
+        let notices = std::mem::take(&mut self.greeting_notices);
         // The server's own number: clients compare it with that of notifications and views.
         if let Some((pid, _)) = &self.server_key {
             self.config.cancel.pid = *pid;
@@ -108,6 +109,9 @@ impl PostgresSession {
         let cancel = self.config.cancel.clone();
         self.tell_client(OwnToClient::Handshake, |out| {
             message(out, b'R', |out| out.put_u32(0));
+            for notice in notices {
+                out.put_slice(&notice);
+            }
             for (name, value) in statuses {
                 message(out, b'S', |out| {
                     cstr(out, &name);

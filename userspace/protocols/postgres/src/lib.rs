@@ -7,6 +7,7 @@
 
 pub mod catalog;
 mod copy_out;
+mod cursor;
 mod doubt;
 mod effect;
 mod expect_copy;

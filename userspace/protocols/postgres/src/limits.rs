@@ -21,8 +21,9 @@ const TEXT: &str = "weir: policy allows no more of this result";
 /// SQLSTATE `feature_not_supported`, as of a server whose cached plan fits no longer.
 const CHANGED_CODE: &str = "0A000";
 const CHANGED: &str =
-    "weir: what the statement reads was changed meanwhile, so its result is not shown";
-const CHANGED_HINT: &str = "It has run. Run it again to see what is there now.";
+    "weir: the server describes another result than was understood, so it is not shown";
+const CHANGED_HINT: &str =
+    "The statement has run. If what it reads was changed meanwhile, run it again.";
 
 /// Why a result ends early.
 struct Cut {

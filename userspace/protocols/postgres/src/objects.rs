@@ -19,6 +19,7 @@ use weir_govern::Ruling;
 use weir_model::request::{Access, Intent, Recorded, Request};
 use weir_model::time::Now;
 
+use crate::cursor::Foreign;
 use crate::expect_query::Understood;
 use crate::parameters::ParameterTypes;
 use crate::plan::{FieldsCell, Masking, Reach};
@@ -355,7 +356,10 @@ impl PostgresSession {
                 StatementKind::Fetch { name, .. }
                     if !made_here && !self.open.contains_key(&**name) =>
                 {
-                    return Err(reply::no_such("cursor", "34000", name));
+                    match self.foreign_cursor(name) {
+                        Foreign::Later => return Ok(false),
+                        Foreign::Refused(bytes) => return Err(bytes),
+                    }
                 }
                 _ => {}
             }

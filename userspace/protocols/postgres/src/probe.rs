@@ -10,6 +10,7 @@ use weir_govern::{CloseReason, OwnToServer};
 use weir_model::time::Now;
 
 use crate::catalog::{CatalogRows, LIVE_QUERIES};
+use crate::cursor;
 use crate::pipeline::Expect;
 use crate::session::PostgresSession;
 use crate::wire::{Frame, backend, cstr, message};
@@ -41,6 +42,8 @@ pub(crate) struct Probe {
     catalog: bool,
     /// Transactions are read-only from here on, or no longer.
     read_only: Option<bool>,
+    /// A cursor that somebody else than the agent opened: its text is asked for last.
+    cursor: Option<String>,
     /// Rows of the questions that are answered.
     answers: Vec<Vec<Row>>,
     rows: Vec<Row>,
@@ -55,6 +58,11 @@ impl PostgresSession {
     /// Asks for role and path, and for the catalog as this session sees it; only when nothing else is
     /// under way and the transaction is not failed.
     pub(crate) fn ask_server(&mut self, catalog: bool) {
+        self.ask_server_of(catalog, None);
+    }
+
+    /// As [`Self::ask_server`], and for the text of a cursor.
+    pub(crate) fn ask_server_of(&mut self, catalog: bool, cursor: Option<String>) {
         self.waiting = true;
         // Within a batch a Sync would end the agent's implicit transaction.
         let synced = !self.batch_open;
@@ -64,9 +72,10 @@ impl PostgresSession {
             .take(if catalog { usize::MAX } else { NAMES.len() });
         let read_only = self.can_switch().then_some(self.only_reads);
         let texts = texts.chain(read_only.map(|on| READ_ONLY[usize::from(on)]));
+        let of_cursor = cursor.as_deref().map(cursor::question);
         let mut closes = 0;
         let mut out = BytesMut::new();
-        for text in texts {
+        for text in texts.chain(of_cursor.as_deref()) {
             put_question(&mut out, text);
             closes += 2;
         }
@@ -75,6 +84,7 @@ impl PostgresSession {
         self.expected.push_back(Expect::Probe(Box::new(Probe {
             catalog,
             read_only,
+            cursor,
             answers: Vec::new(),
             rows: Vec::new(),
             bytes: 0,
@@ -126,7 +136,9 @@ impl PostgresSession {
     }
 
     fn probed(&mut self, probe: Probe, now: Now) {
-        let mut answers = probe.answers.into_iter();
+        let mut answers = probe.answers;
+        let of_cursor = probe.cursor.as_ref().and_then(|_| answers.pop());
+        let mut answers = answers.into_iter();
         let first = |row: Row| row.into_iter().next().flatten();
         let role = answers.next().into_iter().flatten().find_map(first);
         let path: Option<Vec<String>> =
@@ -150,6 +162,12 @@ impl PostgresSession {
             };
             self.set_catalog(std::sync::Arc::new(catalog));
             self.catalog_live = true;
+        }
+        if let Some(name) = probe.cursor {
+            let text = of_cursor
+                .and_then(|rows| rows.into_iter().next())
+                .and_then(first);
+            self.cursor_said(name, text, now);
         }
         self.names_here(role, path, now);
     }

@@ -199,12 +199,16 @@ pub struct PostgresSession {
     pub(crate) worked: bool,
     /// Code that is not seen here ran in the open transaction.
     pub(crate) unseen_in_transaction: bool,
+    /// The cursor of somebody else that was asked about last, when it cannot be read.
+    pub(crate) cursor_refused: Option<(String, Bytes)>,
     /// The newest receipt: what it covers needs no other.
     pub(crate) receipt: Option<Receipt>,
     /// A message that waits for catalog or names.
     pub(crate) parked: Option<Frame>,
     /// Parameter statuses of the login, for the greeting.
     pub(crate) greeting: Vec<(String, String)>,
+    /// What the server said to the client's own names while it logged us in.
+    pub(crate) greeting_notices: Vec<Bytes>,
     pub(crate) client_out: BytesMut,
     pub(crate) server_out: BytesMut,
     /// When the server was wanted, monotonic microseconds.
@@ -272,9 +276,11 @@ impl PostgresSession {
             fail_transaction: false,
             worked: false,
             unseen_in_transaction: false,
+            cursor_refused: None,
             receipt: None,
             parked: None,
             greeting: Vec::new(),
+            greeting_notices: Vec::new(),
             client_out: BytesMut::new(),
             server_out: BytesMut::new(),
             wanted_us: 0,

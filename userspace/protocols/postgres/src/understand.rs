@@ -413,11 +413,31 @@ pub fn understand(
     if sql.len() > limits.text_bytes_max {
         return Err(SqlRefusal::TooLong);
     }
-    // The library's typed lists panic on a node they do not expect; that is a refusal as well.
-    std::panic::catch_unwind(AssertUnwindSafe(|| {
-        understand_text(sql, scope, limits, &mut (0..0))
-    }))
-    .unwrap_or(Err(SqlRefusal::Unsupported("a statement of that form")))
+    guarded(|| understand_text(sql, scope, limits, &mut (0..0)))
+}
+
+/// As [`understand`] for the text that a function runs: a name that nothing has is a variable of it.
+pub(crate) fn understand_of_function(
+    sql: &str,
+    scope: &NameScope<'_>,
+    limits: &SqlLimits,
+) -> Result<Vec<Statement>, SqlRefusal> {
+    if sql.len() > limits.text_bytes_max {
+        return Err(SqlRefusal::TooLong);
+    }
+    let context = statement::Context {
+        variables: true,
+        ..statement::Context::new(sql, scope, limits)
+    };
+    guarded(|| understand_each(context, &mut (0..0)))
+}
+
+/// The library's typed lists panic on a node they do not expect; that is a refusal as well.
+fn guarded(
+    understanding: impl FnOnce() -> Result<Vec<Statement>, SqlRefusal>,
+) -> Result<Vec<Statement>, SqlRefusal> {
+    std::panic::catch_unwind(AssertUnwindSafe(understanding))
+        .unwrap_or(Err(SqlRefusal::Unsupported("a statement of that form")))
 }
 
 /// Where the first statement stands that is not understood; all of the text when that is not known.
@@ -437,13 +457,15 @@ fn understand_text(
     limits: &SqlLimits,
     at: &mut Range<usize>,
 ) -> Result<Vec<Statement>, SqlRefusal> {
+    understand_each(statement::Context::new(sql, scope, limits), at)
+}
+
+fn understand_each(
+    mut context: statement::Context<'_>,
+    at: &mut Range<usize>,
+) -> Result<Vec<Statement>, SqlRefusal> {
+    let (sql, scope, limits) = (context.sql, context.names, context.limits);
     let parsed = tree::parse(sql)?;
-    let mut context = statement::Context {
-        names: scope,
-        limits,
-        sql,
-        path: path::Path::Known,
-    };
     let mut created = BTreeSet::new();
     let mut statements = Vec::new();
     let mut changed = false;
@@ -484,12 +506,7 @@ pub fn nothing(
     scope: &NameScope<'_>,
     limits: &SqlLimits,
 ) -> Result<Statement, SqlRefusal> {
-    let context = statement::Context {
-        names: scope,
-        limits,
-        sql,
-        path: path::Path::Known,
-    };
+    let context = statement::Context::new(sql, scope, limits);
     let created = BTreeSet::new();
     let analyzer = analyzer::Analyzer::new(scope, limits, &created);
     let class = statement::Class::new(StatementKind::Other);

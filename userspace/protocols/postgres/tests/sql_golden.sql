@@ -277,3 +277,7 @@ SET search_path = "$user", other; SELECT note FROM orders; CREATE TABLE fresh (a
 SELECT set_config('search_path', 'other', false); SELECT id FROM customers
 CREATE SCHEMA fresh; SELECT touch(); CREATE TABLE made (a int)
 SET search_path = pg_temp, other; CREATE TYPE t AS ENUM ('a')
+WITH RECURSIVE late AS (SELECT id, ssn FROM early), early AS (SELECT id, ssn FROM customers) SELECT * FROM late
+WITH RECURSIVE y (id) AS (VALUES (1)), x (id) AS (SELECT * FROM y UNION ALL SELECT id + 1 FROM x WHERE id < 5) SELECT * FROM x
+WITH RECURSIVE x (id) AS (SELECT * FROM y UNION ALL SELECT id + 1 FROM x WHERE id < 5), y (id) AS (SELECT id FROM orders) SELECT * FROM x
+WITH RECURSIVE x (id) AS (SELECT 1 UNION ALL SELECT id FROM y), y (id) AS (SELECT 1 UNION ALL SELECT id FROM x) SELECT * FROM x

@@ -196,6 +196,16 @@ impl<'a> Analyzer<'a> {
         }
     }
 
+    /// Outside of everything: something that has every name, and holds nothing of a table.
+    pub(super) fn add_variables(&mut self) {
+        let mut item = Item::new("".into(), Vec::new());
+        item.open = true;
+        self.levels.push(Level {
+            items: vec![item],
+            ..Default::default()
+        });
+    }
+
     pub(super) fn catalog(&self) -> &'a Catalog {
         self.names.catalog
     }

@@ -72,9 +72,7 @@ impl Analyzer<'_> {
         if range.schemaname().is_none()
             && let Some(cte) = self.ctes.iter().rev().find(|cte| &*cte.name == name)
         {
-            let rows = cte.rows.clone().ok_or(SqlRefusal::Unsupported(
-                "a reference in WITH RECURSIVE before its turn",
-            ))?;
+            let rows = cte.rows.clone().ok_or(super::query::BEFORE_ITS_TURN)?;
             let mut item = Item::new(Arc::from(name), rows.columns);
             item.open = rows.open;
             item.rest = rows.rest;
@@ -137,7 +135,7 @@ impl Analyzer<'_> {
         }
         let unclear = SqlRefusal::Unsupported("a view whose definition is not understood");
         let definition = relation.definition.as_deref().unwrap_or_default();
-        let parsed = tree::parse(definition).map_err(|_| unclear.clone())?;
+        let parsed = tree::parse_definition(definition).map_err(|_| unclear.clone())?;
         let Some(Node::SelectStmt(select)) = parsed.stmts().next() else {
             return Err(unclear);
         };
@@ -332,7 +330,17 @@ impl Analyzer<'_> {
             };
         }
         if matches!(name, "unnest" | "generate_subscripts" | "generate_series") && !shadowed {
-            // unnest of a composite type has that type's columns; then the server's description
+            if let [argument] = call.args().iter().collect::<Vec<_>>()[..]
+                && name == "unnest"
+                && let Some(names) = self.composite_elements(argument)
+            {
+                return FunctionShape {
+                    names,
+                    open: false,
+                    loose: false,
+                };
+            }
+            // unnest of values that are not seen to be composite; if they are, the server's description
             // has more columns than ours and is not accepted.
             let count = if name == "unnest" {
                 call.args().len().max(1)
@@ -363,6 +371,29 @@ impl Analyzer<'_> {
             open: true,
             loose: false,
         }
+    }
+
+    /// Columns of the elements of an array of composite values, where the text says that they are.
+    fn composite_elements(&self, array: Node<'_>) -> Option<Vec<String>> {
+        let name = match array {
+            Node::TypeCast(cast) => cast.type_name()?,
+            Node::A_ArrayExpr(array) => {
+                let cast = array.elements().iter().find_map(|element| match element {
+                    Node::TypeCast(cast) => Some(cast),
+                    _ => None,
+                });
+                cast?.type_name()?
+            }
+            _ => return None,
+        };
+        let name = name.names().iter().next_back()?.sval()?;
+        let mut types = self.catalog().types_named(name);
+        let (only, None) = (types.next()?, types.next()) else {
+            return None;
+        };
+        let relation = self.catalog().relation(only.relation)?;
+        let columns = relation.columns.iter();
+        Some(columns.map(|column| column.name.to_string()).collect())
     }
 
     fn xml_table(&mut self, table: &RangeTableFunc) -> Result<Item, SqlRefusal> {

@@ -15,6 +15,10 @@ use super::flow::{Flow, Output, Rows};
 /// from all it reaches.
 const RECURSION_ROUNDS_MAX: usize = 12;
 
+/// A query of WITH RECURSIVE that is not understood yet, or the whole of one that goes round.
+pub(super) const BEFORE_ITS_TURN: SqlRefusal =
+    SqlRefusal::Unsupported("a reference in WITH RECURSIVE before its turn");
+
 impl Analyzer<'_> {
     /// A query in any place that takes one, data-modifying statements included.
     pub(super) fn query_node(&mut self, node: Node<'_>) -> Result<Rows, SqlRefusal> {
@@ -303,11 +307,7 @@ impl Analyzer<'_> {
                 let name = Arc::from(cte.ctename().unwrap_or_default());
                 self.ctes.push(Cte { name, rows: None });
             }
-            let first = self.ctes.len() - with.ctes().len();
-            for (at, cte) in with.ctes().iter().enumerate() {
-                self.recursive(cte, first + at)?;
-            }
-            return Ok(());
+            return self.in_turn(with);
         }
         for cte in with.ctes() {
             let rows = self.query_node(cte.ctequery())?;
@@ -321,8 +321,44 @@ impl Analyzer<'_> {
         Ok(())
     }
 
+    /// Queries of WITH RECURSIVE may refer to later ones, but not round: one that does waits for its turn.
+    fn in_turn(&mut self, with: &WithClause) -> Result<(), SqlRefusal> {
+        let first = self.ctes.len() - with.ctes().len();
+        let mut waiting: Vec<_> = with.ctes().iter().enumerate().collect();
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let mut still = Vec::new();
+            for (at, cte) in waiting {
+                let (levels, ctes) = (self.levels.len(), self.ctes.len());
+                let (nesting, read) = (self.nesting, self.relations_read);
+                match self.recursive(cte, first + at) {
+                    Err(refusal) if refusal == BEFORE_ITS_TURN => {
+                        self.levels.truncate(levels);
+                        self.ctes.truncate(ctes);
+                        self.set_unknown(first + at);
+                        (self.nesting, self.relations_read) = (nesting, read);
+                        still.push((at, cte));
+                    }
+                    done => done?,
+                }
+            }
+            if still.len() == before {
+                return Err(BEFORE_ITS_TURN);
+            }
+            waiting = still;
+        }
+        Ok(())
+    }
+
+    fn set_unknown(&mut self, at: usize) {
+        if let Some(cte) = self.ctes.get_mut(at) {
+            cte.rows = None;
+        }
+    }
+
     /// Repeats the query with what is known of itself until nothing is added.
     fn recursive(&mut self, cte: &CommonTableExpr, at: usize) -> Result<(), SqlRefusal> {
+        let read = self.relations_read;
         if let Node::SelectStmt(select) = cte.ctequery()
             && let Some(left) = select.larg()
             && select.op == SetOperation::SETOP_UNION
@@ -338,6 +374,7 @@ impl Analyzer<'_> {
         }
         for _ in 0..RECURSION_ROUNDS_MAX {
             let before = self.ctes.get(at).and_then(|known| known.rows.clone());
+            self.relations_read = read;
             let rows = self.query_node(cte.ctequery())?;
             let rows = renamed_rows(cte, rows)?;
             let stable = before.as_ref() == Some(&rows);

@@ -30,6 +30,20 @@ pub(super) struct Context<'a> {
     pub(super) sql: &'a str,
     /// An earlier statement of the text may have changed it.
     pub(super) path: Path,
+    /// A name that nothing has is a variable of the function that runs the text.
+    pub(super) variables: bool,
+}
+
+impl<'a> Context<'a> {
+    pub(super) const fn new(sql: &'a str, names: &'a NameScope<'a>, limits: &'a SqlLimits) -> Self {
+        Self {
+            names,
+            limits,
+            sql,
+            path: Path::Known,
+            variables: false,
+        }
+    }
 }
 
 /// What a class of statement adds to the analysis.
@@ -80,6 +94,9 @@ pub(super) fn statement(
     let before = created.clone();
     let mut analyzer = Analyzer::new(context.names, context.limits, &before);
     analyzer.path.clone_from(&context.path);
+    if context.variables {
+        analyzer.add_variables();
+    }
     let inner = match inner_of(node) {
         Some(inner) => Some(statement(
             context,
