@@ -77,6 +77,7 @@ impl CopyOut {
                 csv.row(body, columns, &mut rows)?;
             }
             CopyFormat::Binary => binary_row(body, first, columns, &mut rows)?,
+            CopyFormat::Other => return Err(WireError::Trailing),
         }
         let length = rows.len().saturating_sub(1);
         rows.patch_u32(1, u32::try_from(length).map_err(|_| WireError::TooLarge)?);

@@ -17,7 +17,7 @@ use crate::expect_query::{FAILING, recordable};
 use crate::pipeline::{Expect, Staged};
 use crate::reply;
 use crate::session::PostgresSession;
-use crate::understand::{SqlRefusal, refused_at};
+use crate::understand::{SqlRefusal, query_within, refused_at};
 use crate::wire::{cstr, message};
 
 /// What the server is asked about.
@@ -55,6 +55,7 @@ impl PostgresSession {
             Some(_) => Cow::Borrowed(text),
             None => self.refused_alone(text),
         };
+        let alone = within(&alone).map_or(alone, Cow::Owned);
         let mut parse = BytesMut::new();
         put_parse(&mut parse, &alone, types.unwrap_or(&[]));
         let doubt = Doubt {
@@ -134,6 +135,15 @@ impl PostgresSession {
             self.pass_to_client(OwnToClient::Denial, doubt.refusal);
         }
     }
+}
+
+/// The query within a statement whose query the server's parser does not look at before it runs, where it
+/// stands: the rest is blanked.
+fn within(text: &str) -> Option<String> {
+    let query = query_within(text)?;
+    let blank = |part: &str| part.chars().map(|_| ' ').collect::<String>();
+    let (before, behind) = (text.get(..query.start)?, text.get(query.end..)?);
+    Some([&blank(before), text.get(query)?, &blank(behind)].concat())
 }
 
 fn put_parse(out: &mut BytesMut, text: &str, types: &[u32]) {

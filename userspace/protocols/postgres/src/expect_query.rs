@@ -17,7 +17,8 @@ use crate::plan::Reach;
 use crate::reply;
 use crate::session::PostgresSession;
 use crate::understand::{
-    Changes, NameScope, SqlRefusal, Statement, StatementKind, Transaction, nothing, understand,
+    Changes, CopyDirection, CopyFormat, NameScope, SqlRefusal, Statement, StatementKind,
+    Transaction, nothing, understand,
 };
 use crate::wire::backend::put_ready;
 use crate::wire::frontend::{self, Frontend};
@@ -478,8 +479,18 @@ impl PostgresSession {
             .chain(inner)
             .flat_map(|statement| &statement.diverted)
             .any(|column| masks.contains_key(column));
-        let fills = matches!(statement.kind, StatementKind::FillByExecute { .. });
-        if !(diverted || fills && may_hold(inner, masks)) {
+        let fills = matches!(
+            statement.kind,
+            StatementKind::FillByExecute { .. } | StatementKind::Explain { fills: true, .. }
+        );
+        let unread = matches!(
+            statement.kind,
+            StatementKind::Copy {
+                direction: CopyDirection::Out,
+                format: CopyFormat::Other
+            }
+        ) && !(masks.is_empty() && permit.obligations().detect.is_none());
+        if !(diverted || unread || fills && may_hold(inner, masks)) {
             return None;
         }
         let reason = "the value of a masked column would go where it cannot be masked";

@@ -75,7 +75,7 @@ pub(crate) fn no_statement(name: &str) -> Bytes {
 /// Why a text was not understood; the server's own SQLSTATE where it has one.
 pub(crate) fn refusal(refusal: &SqlRefusal, session: SessionId) -> (Bytes, &'static str) {
     let rule = match refusal {
-        SqlRefusal::Syntax(_) | SqlRefusal::Nul => "weir:syntax",
+        SqlRefusal::Syntax(_) | SqlRefusal::Nul | SqlRefusal::AsServer { .. } => "weir:syntax",
         SqlRefusal::TooDeep
         | SqlRefusal::TooLong
         | SqlRefusal::TooManyStatements
@@ -86,7 +86,10 @@ pub(crate) fn refusal(refusal: &SqlRefusal, session: SessionId) -> (Bytes, &'sta
         SqlRefusal::Unsupported(_) | SqlRefusal::Pinned => "weir:unsupported",
         SqlRefusal::ReadOnly => "weir:read-only",
     };
-    if *refusal == SqlRefusal::TransactionFailed {
+    if matches!(
+        refusal,
+        SqlRefusal::TransactionFailed | SqlRefusal::AsServer { .. }
+    ) {
         return (error(refusal.sqlstate(), &refusal.to_string(), ""), rule);
     }
     let text = format!("weir: {refusal}");

@@ -10,6 +10,7 @@
               generically"
 )]
 
+mod altered;
 mod analyzer;
 mod column_name;
 mod copy;
@@ -210,6 +211,9 @@ pub enum StatementKind {
         analyze: bool,
         #[serde(default)]
         executes: Option<Arc<str>>,
+        /// That of CREATE TABLE AS EXECUTE.
+        #[serde(default)]
+        fills: bool,
     },
     /// `inner` is decided with this statement; its columns are those of every `EXECUTE`.
     Prepare {
@@ -301,6 +305,8 @@ pub enum CopyFormat {
         header: bool,
     },
     Binary,
+    /// Options that are not understood, or another encoding: nothing in it can be masked.
+    Other,
 }
 
 /// Why a text is refused before policy is asked. Each variant has its own sentence for the client.
@@ -335,6 +341,12 @@ pub enum SqlRefusal {
     /// Cannot be classified; the text says what.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+    /// What every server says of it when it runs, in its words; its parser does not look at it.
+    #[error("{text}")]
+    AsServer {
+        sqlstate: &'static str,
+        text: String,
+    },
 }
 
 impl SqlRefusal {
@@ -360,6 +372,7 @@ impl SqlRefusal {
             | Self::TooComplex
             | Self::Pinned
             | Self::ReadOnly
+            | Self::AsServer { .. }
             | Self::Nul => false,
         }
     }
@@ -377,6 +390,7 @@ impl SqlRefusal {
             Self::TransactionFailed => "25P02",
             Self::ReadOnly => "25006",
             Self::Unsupported(_) | Self::Pinned => "0A000",
+            Self::AsServer { sqlstate, .. } => sqlstate,
         }
     }
 }
@@ -395,6 +409,7 @@ impl Fault for SqlRefusal {
             | Self::TransactionFailed
             | Self::Pinned
             | Self::ReadOnly
+            | Self::AsServer { .. }
             | Self::Unsupported(_) => FaultKind::Denied,
         }
     }
@@ -490,6 +505,46 @@ fn understand_each(
         statements.push(one);
     }
     Ok(statements)
+}
+
+/// Where the query stands within CREATE VIEW, COPY or PREPARE (of a statement without parameters), and
+/// nothing for other texts. The grammar does not say; the first part of the text that is a query is it.
+pub(crate) fn query_within(sql: &str) -> Option<Range<usize>> {
+    const WORDS: [&str; 6] = ["select", "with", "values", "insert", "update", "delete"];
+    const TRIES_MAX: usize = 16;
+    let is_query = |text: &str| {
+        let parsed = tree::parse(text).ok()?;
+        let mut statements = parsed.iter();
+        let only = statements.next().filter(|_| statements.len() == 0)?;
+        matches!(
+            only.stmt(),
+            Node::SelectStmt(_) | Node::InsertStmt(_) | Node::UpdateStmt(_) | Node::DeleteStmt(_)
+        )
+        .then_some(())
+    };
+    let parsed = tree::parse(sql).ok()?;
+    match parsed.iter().next()?.stmt() {
+        Node::ViewStmt(_) | Node::CopyStmt(_) => {}
+        Node::PrepareStmt(prepare) if prepare.argtypes().is_empty() => {}
+        _ => return None,
+    }
+    let lower = sql.to_ascii_lowercase();
+    let starts = lower.char_indices().map(|(at, _)| at).filter(|at| {
+        let before = lower.get(..*at).and_then(|text| text.chars().next_back());
+        let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let rest = lower.get(*at..).unwrap_or_default();
+        !in_word && WORDS.iter().any(|word| rest.starts_with(word))
+    });
+    let ends: Vec<usize> = std::iter::once(sql.len())
+        .chain(sql.rmatch_indices(')').map(|(at, _)| at))
+        .collect();
+    starts
+        .flat_map(|start| {
+            let ends = ends.iter().filter(move |end| **end > start);
+            ends.map(move |end| start..*end)
+        })
+        .take(TRIES_MAX)
+        .find(|range| sql.get(range.clone()).and_then(is_query).is_some())
 }
 
 /// The server's grammar's tree of a text, for whoever reads definitions.

@@ -281,3 +281,22 @@ WITH RECURSIVE late AS (SELECT id, ssn FROM early), early AS (SELECT id, ssn FRO
 WITH RECURSIVE y (id) AS (VALUES (1)), x (id) AS (SELECT * FROM y UNION ALL SELECT id + 1 FROM x WHERE id < 5) SELECT * FROM x
 WITH RECURSIVE x (id) AS (SELECT * FROM y UNION ALL SELECT id + 1 FROM x WHERE id < 5), y (id) AS (SELECT id FROM orders) SELECT * FROM x
 WITH RECURSIVE x (id) AS (SELECT 1 UNION ALL SELECT id FROM y), y (id) AS (SELECT 1 UNION ALL SELECT id FROM x) SELECT * FROM x
+CREATE TABLE fresh (a int DEFAULT (bar.id))
+CREATE TABLE fresh (a int CHECK (fresh.a > 0 AND touch() > 0))
+CREATE TABLE fresh (a int) PARTITION BY magic (a)
+CREATE STATISTICS st ON a, b FROM (SELECT 1 a, 2 b) x
+COPY (SELECT 1 INTO fresh) TO STDOUT
+COPY customers TO STDOUT (FORMAT xml)
+COPY customers TO STDOUT (ENCODING 'latin1')
+COPY customers FROM STDIN (FORMAT csv, FORMAT csv)
+COPY customers (nosuch) TO STDOUT
+EXPLAIN ANALYZE CREATE TABLE fresh AS EXECUTE p
+ALTER TABLE customers ADD t text; UPDATE customers SET t = name; SELECT t, id FROM customers WHERE t IS NOT NULL
+ALTER TABLE customers RENAME name TO ssn2; SELECT reverse(ssn2), ssn2 FROM customers
+ALTER TABLE customers RENAME ssn TO x; ALTER TABLE customers RENAME name TO ssn; ALTER TABLE customers RENAME x TO name; SELECT upper(name) FROM customers
+DROP TABLE orders; CREATE TABLE orders (fresh int); INSERT INTO orders (fresh) VALUES (1); SELECT fresh FROM orders
+CREATE TABLE fresh (email text); CREATE UNIQUE INDEX ON fresh (lower(email)) WHERE email IS NOT NULL
+ALTER TABLE customers ALTER name TYPE text USING upper(ssn)
+ALTER TABLE customers ALTER name TYPE text USING upper(name)
+ALTER TABLE customers ADD t text; COPY customers (t) FROM STDIN; COPY customers TO STDOUT
+ALTER TABLE customers ADD t text; INSERT INTO customers SELECT id, ssn FROM other.customers c (id, ssn)

@@ -1,5 +1,6 @@
 //! COPY in all its directions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pg_raw_parse::Node;
@@ -9,10 +10,11 @@ use super::analyzer::{Analyzer, Item, Level, Named, Touched};
 use super::flow::{Output, Rows};
 use super::statement::Class;
 use super::{CopyDirection, CopyFormat, SqlRefusal, StatementKind};
+use crate::catalog::Relation;
 
 impl Analyzer<'_> {
     pub(super) fn copy(&mut self, copy: &CopyStmt) -> Result<Class, SqlRefusal> {
-        let format = format(copy)?;
+        let format = format(copy);
         let direction = self.copy_place(copy)?;
         let kind = StatementKind::Copy { direction, format };
         let mut class = Class::new(kind);
@@ -24,6 +26,14 @@ impl Analyzer<'_> {
             Some(range) => self.copy_table(copy, range)?,
             None => {
                 self.touch_database("copyOut")?;
+                if let Node::SelectStmt(select) = copy.query()
+                    && select.into_clause().is_some()
+                {
+                    return Err(SqlRefusal::AsServer {
+                        sqlstate: "0A000",
+                        text: "COPY (SELECT INTO) is not supported".to_owned(),
+                    });
+                }
                 self.query_node(copy.query())?
             }
         };
@@ -63,7 +73,7 @@ impl Analyzer<'_> {
     fn copy_columns(
         &mut self,
         copy: &CopyStmt,
-        all: &[Arc<Output>],
+        (relation, all): (&Relation, &[Arc<Output>]),
     ) -> Result<Vec<Arc<Output>>, SqlRefusal> {
         if copy.attlist().is_empty() {
             return Ok(all.to_vec());
@@ -72,8 +82,20 @@ impl Analyzer<'_> {
         for name in copy.attlist().iter().filter_map(Node::as_str) {
             self.spend(all.len())?;
             let found = all.iter().find(|column| &*column.name == name);
-            let found = found.ok_or_else(|| SqlRefusal::UnknownColumn(name.to_owned()))?;
-            columns.push(Arc::clone(found));
+            match found {
+                Some(found) => columns.push(Arc::clone(found)),
+                // The one that it would be, should it be there after all.
+                None if self.names.lenient || self.is_altered(relation) => {
+                    let action = if copy.is_from {
+                        "writeColumn"
+                    } else {
+                        "readColumn"
+                    };
+                    let path = [&*relation.schema, &*relation.name, name];
+                    self.touch_object(action, "Column", &path)?;
+                }
+                None => return Err(SqlRefusal::UnknownColumn(name.to_owned())),
+            }
         }
         Ok(columns)
     }
@@ -95,7 +117,15 @@ impl Analyzer<'_> {
         self.touch_relation("select", relation)?;
         self.touch_relation("copyOut", relation)?;
         let all = self.relation_columns(relation.oid)?;
-        let mut columns = self.copy_columns(copy, &all)?;
+        if self.is_altered(relation) {
+            let item = Item::new(Arc::clone(&relation.name), all);
+            return Ok(Rows {
+                open: true,
+                rest: Self::whole(&item),
+                ..Rows::default()
+            });
+        }
+        let mut columns = self.copy_columns(copy, (relation, &all))?;
         if copy.attlist().is_empty() {
             // Generated columns are not copied unless they are named.
             columns.retain(|column| {
@@ -103,7 +133,9 @@ impl Analyzer<'_> {
                 of.is_none_or(|of| of.computed_from.is_empty())
             });
         }
+        let named = copy.attlist().len();
         Ok(Rows {
+            open: named > columns.len(),
             columns,
             ..Rows::default()
         })
@@ -131,7 +163,7 @@ impl Analyzer<'_> {
                 self.touch_relation("insert", relation)?;
                 self.touch_relation("copyIn", relation)?;
                 let all = self.relation_columns(relation.oid)?;
-                for column in self.copy_columns(copy, &all)? {
+                for column in self.copy_columns(copy, (relation, &all))? {
                     self.touch_flow("writeColumn", &column.flow)?;
                 }
                 // WHERE sees the incoming row, not the table.
@@ -144,7 +176,8 @@ impl Analyzer<'_> {
                         ))
                     })
                     .collect();
-                let item = Item::new(Arc::clone(&relation.name), incoming);
+                let mut item = Item::new(Arc::clone(&relation.name), incoming);
+                item.open = self.names.lenient || self.is_altered(relation);
                 self.levels.push(Level {
                     items: vec![item],
                     ..Default::default()
@@ -161,56 +194,57 @@ fn option_text(option: &DefElem) -> Option<&str> {
     option.arg().as_str()
 }
 
-fn option_byte(option: &DefElem) -> Result<u8, SqlRefusal> {
+fn option_byte(option: &DefElem) -> Option<u8> {
     match option_text(option).map(str::as_bytes) {
-        Some([byte]) => Ok(*byte),
-        _ => Err(SqlRefusal::Unsupported(
-            "a COPY option that is not one byte",
-        )),
+        Some([byte]) => Some(*byte),
+        _ => None,
     }
 }
 
-/// The format that the options choose; options that change how data is written and that are not
-/// known are refused.
-fn format(copy: &CopyStmt) -> Result<CopyFormat, SqlRefusal> {
+/// The format that the options choose.
+fn format(copy: &CopyStmt) -> CopyFormat {
+    known_format(copy).unwrap_or(CopyFormat::Other)
+}
+
+/// `None` when an option is not known, or not one that a server takes.
+fn known_format(copy: &CopyStmt) -> Option<CopyFormat> {
     let mut name = "text";
     let (mut delimiter, mut quote, mut escape) = (None, b'"', None);
     let (mut null, mut header) = (None, false);
+    let mut seen = BTreeSet::new();
     for option in copy.options() {
-        match option.defname().unwrap_or_default() {
-            "format" => name = option_text(option).unwrap_or("?"),
+        let named = option.defname().unwrap_or_default();
+        if !seen.insert(named) {
+            return None;
+        }
+        match named {
+            "format" => name = option_text(option)?,
             "delimiter" => delimiter = Some(option_byte(option)?),
             "quote" => quote = option_byte(option)?,
             "escape" => escape = Some(option_byte(option)?),
-            "null" => null = option_text(option).map(str::to_owned),
+            "null" => null = Some(option_text(option)?.to_owned()),
             "header" => header = !is_off(option.arg()),
-            "encoding" => {
-                if !super::is_utf8(option_text(option).unwrap_or_default()) {
-                    return Err(SqlRefusal::Unsupported(
-                        "COPY in an encoding other than UTF8",
-                    ));
-                }
-            }
+            "encoding" if super::is_utf8(option_text(option)?) => {}
             "freeze" | "force_quote" | "force_not_null" | "force_null" | "default" | "on_error"
             | "log_verbosity" | "reject_limit" => {}
-            _ => return Err(SqlRefusal::Unsupported("that COPY option")),
+            _ => return None,
         }
     }
     match name {
-        "text" => Ok(CopyFormat::Text {
+        "text" => Some(CopyFormat::Text {
             delimiter: delimiter.unwrap_or(b'\t'),
             null: null.unwrap_or_else(|| "\\N".to_owned()),
             header,
         }),
-        "csv" => Ok(CopyFormat::Csv {
+        "csv" => Some(CopyFormat::Csv {
             delimiter: delimiter.unwrap_or(b','),
             quote,
             escape: escape.unwrap_or(quote),
             null: null.unwrap_or_default(),
             header,
         }),
-        "binary" => Ok(CopyFormat::Binary),
-        _ => Err(SqlRefusal::Unsupported("that COPY format")),
+        "binary" => Some(CopyFormat::Binary),
+        _ => None,
     }
 }
 

@@ -63,6 +63,14 @@ impl Analyzer<'_> {
             }
             Node::AlterPolicyStmt(policy) => self.named_relation("alter", policy.table(), false)?,
             Node::CreateStatsStmt(create) => {
+                // The library's list panics where something else than a table is in it.
+                if std::panic::catch_unwind(|| create.relations().iter().for_each(drop)).is_err() {
+                    return Err(SqlRefusal::AsServer {
+                        sqlstate: "0A000",
+                        text: "CREATE STATISTICS only supports relation names in the FROM clause"
+                            .to_owned(),
+                    });
+                }
                 for relation in create.relations() {
                     self.named_relation("alter", Some(relation), false)?;
                 }

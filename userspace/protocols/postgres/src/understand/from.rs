@@ -88,7 +88,7 @@ impl Analyzer<'_> {
                 let mut item = Item::new(Arc::clone(&relation.name), columns);
                 item.schema = Some(Arc::clone(&relation.schema));
                 item.relation = relation.oid;
-                item
+                self.loosened(item, relation)
             }
             Named::Created(object) => {
                 self.touch("select", super::analyzer::Touched::Object(object))?;

@@ -18,7 +18,7 @@ use super::flow::{NO_COLUMN, Output, Rows};
 use super::outcome::finish;
 use super::path::Path;
 use super::{Changes, NameScope, SqlLimits, SqlRefusal, Statement, StatementKind, Transaction};
-use super::{ddl, foreign};
+use super::{altered, ddl, foreign};
 
 /// `CURSOR_OPT_HOLD` of PostgreSQL's parsenodes.h.
 const CURSOR_HOLD: i32 = 0x0020;
@@ -473,6 +473,18 @@ impl Analyzer<'_> {
     }
 
     fn remember_created(&self, node: Node<'_>, created: &mut BTreeSet<String>) {
+        if let Some(range) = altered::alters(node) {
+            let name = range.relname().unwrap_or_default();
+            // Whichever of that name it is.
+            for relation in self.catalog().relations_named(name) {
+                if range
+                    .schemaname()
+                    .is_none_or(|schema| *relation.schema == *schema)
+                {
+                    created.insert(qualified(&relation.schema, name));
+                }
+            }
+        }
         match node {
             Node::CreateStmt(create) => self.remember(create.relation(), created),
             Node::Invalid(_) => {
@@ -513,24 +525,28 @@ impl Analyzer<'_> {
             .options()
             .iter()
             .any(|option| option.defname() == Some("analyze") && !is_false(option.arg()));
-        let mut executes = None;
+        let (mut executes, mut fills) = (None, false);
+        let mut changes = Changes::default();
         if let Some(inner) = inner {
             self.take(&inner)?;
             executes = inner.kind.executes().cloned();
-            if analyze && matches!(inner.kind, StatementKind::FillByExecute { .. }) {
-                return Err(SqlRefusal::Unsupported(
-                    "EXPLAIN ANALYZE CREATE TABLE AS EXECUTE",
-                ));
-            }
-            if !analyze {
+            fills = analyze && matches!(inner.kind, StatementKind::FillByExecute { .. });
+            if analyze {
+                changes = inner.changes;
+            } else {
                 self.writes = false;
             }
         }
         self.touch_database("explain")?;
-        Ok(Class::text_row(
-            StatementKind::Explain { analyze, executes },
-            "QUERY PLAN",
-        ))
+        let kind = StatementKind::Explain {
+            analyze,
+            executes,
+            fills,
+        };
+        Ok(Class {
+            changes,
+            ..Class::text_row(kind, "QUERY PLAN")
+        })
     }
 
     /// Takes over what an inner statement would do.

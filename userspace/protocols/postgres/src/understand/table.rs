@@ -1,43 +1,47 @@
 //! Tables as they are made and altered: what their defaults, checks and partitions call and read.
 
-use std::sync::Arc;
-
 use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{
     AlterTableStmt, Constraint, CreateStmt, PartitionBoundSpec, PartitionSpec, RangeVar,
 };
-use pg_raw_parse::raw::{AlterTableType, ObjectType};
+use pg_raw_parse::raw::{AlterTableType, ConstrType, ObjectType};
 
 use super::SqlRefusal;
 use super::analyzer::{Analyzer, Item, Level, Named};
+use super::flow::{ColumnId, Flow};
 
 impl Analyzer<'_> {
-    /// An expression over the columns of one table (index, check, policy).
+    /// An expression over the columns of one table (index, check, policy), and what flows into it.
     pub(super) fn in_table(
         &mut self,
         range: Option<&RangeVar>,
         node: Node<'_>,
-    ) -> Result<(), SqlRefusal> {
-        let Some(range) = range else { return Ok(()) };
-        if matches!(node, Node::None) {
-            return Ok(());
-        }
-        self.levels.push(Level::default());
-        if let Ok(Named::Known(relation)) = self.find(range) {
-            let columns = self.relation_columns(relation.oid)?;
-            let mut item = Item::new(Arc::clone(&relation.name), columns);
-            item.relation = relation.oid;
-            if let Some(level) = self.levels.last_mut() {
-                level.items.push(item);
+    ) -> Result<Flow, SqlRefusal> {
+        let (Some(range), false) = (range, matches!(node, Node::None)) else {
+            return Ok(Flow::default());
+        };
+        let mut item = Item::new(range.relname().unwrap_or_default().into(), Vec::new());
+        match self.find(range) {
+            Ok(Named::Known(relation)) => {
+                item.columns = self.relation_columns(relation.oid)?;
+                item.relation = relation.oid;
+                item = self.loosened(item, relation);
             }
+            Ok(Named::Created(_)) => item.open = true,
+            Err(_) => {}
         }
-        self.predicate(node)?;
+        self.levels.push(Level {
+            items: vec![item],
+            ..Default::default()
+        });
+        let flow = self.predicate(node)?;
         self.levels.pop();
-        Ok(())
+        Ok(flow)
     }
 
     pub(super) fn create_table(&mut self, create: &CreateStmt) -> Result<(), SqlRefusal> {
         self.new_relation("create", create.relation())?;
+        let table = named(create.relation());
         for parent in create.inh_relations() {
             if let Node::RangeVar(parent) = parent {
                 self.named_relation("alter", Some(parent), false)?;
@@ -50,25 +54,25 @@ impl Analyzer<'_> {
                     self.named_relation("select", like.relation(), false)?;
                 }
                 Node::ColumnDef(column) => {
-                    self.default_expression(column.raw_default())?;
+                    self.default_expression(table, column.raw_default())?;
                     for constraint in column.constraints() {
                         if let Node::Constraint(constraint) = constraint {
-                            self.constraint(constraint)?;
+                            self.constraint(table, constraint)?;
                         }
                     }
                 }
-                Node::Constraint(constraint) => self.constraint(constraint)?,
+                Node::Constraint(constraint) => self.constraint(table, constraint)?,
                 _ => {}
             }
         }
-        self.partitioned(create.partspec())?;
+        self.partitioned(table, create.partspec())?;
         self.partition_bound(create.partbound())
     }
 
     /// A partition's key is computed for every later row, and its bounds at once.
-    fn partitioned(&mut self, by: Option<&PartitionSpec>) -> Result<(), SqlRefusal> {
+    fn partitioned(&mut self, table: &str, by: Option<&PartitionSpec>) -> Result<(), SqlRefusal> {
         for part in by.into_iter().flat_map(PartitionSpec::part_params) {
-            self.default_expression(part.expr())?;
+            self.table_expression(table, part.expr())?;
         }
         Ok(())
     }
@@ -76,24 +80,24 @@ impl Analyzer<'_> {
     fn partition_bound(&mut self, bound: Option<&PartitionBoundSpec>) -> Result<(), SqlRefusal> {
         let Some(bound) = bound else { return Ok(()) };
         for value in bound.listdatums() {
-            self.default_expression(value)?;
+            self.table_expression("", value)?;
         }
         for end in bound.lowerdatums().iter().chain(bound.upperdatums()) {
             match end {
-                Node::PartitionRangeDatum(datum) => self.default_expression(datum.value())?,
-                value => self.default_expression(value)?,
+                Node::PartitionRangeDatum(datum) => self.table_expression("", datum.value())?,
+                value => self.table_expression("", value)?,
             }
         }
         Ok(())
     }
 
     /// Functions in defaults and checks run with every later write: they are called.
-    fn default_expression(&mut self, node: Node<'_>) -> Result<(), SqlRefusal> {
+    fn table_expression(&mut self, table: &str, node: Node<'_>) -> Result<(), SqlRefusal> {
         if matches!(node, Node::None) {
             return Ok(());
         }
         // Columns of the table being made are not in the catalog yet.
-        let mut item = Item::new("".into(), Vec::new());
+        let mut item = Item::new(table.into(), Vec::new());
         item.open = true;
         self.levels.push(Level {
             items: vec![item],
@@ -104,12 +108,38 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn constraint(&mut self, constraint: &Constraint) -> Result<(), SqlRefusal> {
+    /// No server takes a column in a default, so one that is not known is left to it.
+    fn default_expression(&mut self, table: &str, node: Node<'_>) -> Result<(), SqlRefusal> {
+        let (levels, nesting) = (self.levels.len(), self.nesting);
+        match self.table_expression(table, node) {
+            Err(SqlRefusal::UnknownColumn(_)) => {
+                self.levels.truncate(levels);
+                self.nesting = nesting;
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn constraint(&mut self, table: &str, constraint: &Constraint) -> Result<(), SqlRefusal> {
         if let Some(parent) = constraint.pktable() {
             // REFERENCES probes the other table's keys; it may be made later in the same text.
             self.named_relation("select", Some(parent), true)?;
         }
-        self.default_expression(constraint.raw_expr())
+        if constraint.contype == ConstrType::CONSTR_DEFAULT {
+            return self.default_expression(table, constraint.raw_expr());
+        }
+        self.table_expression(table, constraint.raw_expr())
+    }
+
+    fn altered_column(&mut self, range: Option<&RangeVar>, name: Option<&str>) -> Option<ColumnId> {
+        match self.find(range?).ok()? {
+            Named::Known(relation) if !self.is_altered(relation) => Some(ColumnId {
+                relation: relation.oid,
+                attnum: relation.column(name?)?.attnum,
+            }),
+            Named::Known(_) | Named::Created(_) => None,
+        }
     }
 
     pub(super) fn alter_table(&mut self, alter: &AlterTableStmt) -> Result<(), SqlRefusal> {
@@ -117,18 +147,22 @@ impl Analyzer<'_> {
             return self.touch_database("alter");
         }
         self.named_relation("alter", alter.relation(), alter.missing_ok)?;
+        let table = named(alter.relation());
         for command in alter.cmds() {
             self.spend(1)?;
             let Node::AlterTableCmd(command) = command else {
                 continue;
             };
             match command.def() {
-                Node::Constraint(constraint) => self.constraint(constraint)?,
+                Node::Constraint(constraint) => self.constraint(table, constraint)?,
                 Node::ColumnDef(column) => {
-                    self.in_table(alter.relation(), column.raw_default())?;
+                    let flow = self.in_table(alter.relation(), column.raw_default())?;
+                    // USING writes it into the column, where it stays.
+                    let to = self.altered_column(alter.relation(), command.name());
+                    self.flow_into(&flow, to)?;
                     for constraint in column.constraints() {
                         if let Node::Constraint(constraint) = constraint {
-                            self.constraint(constraint)?;
+                            self.constraint(table, constraint)?;
                         }
                     }
                 }
@@ -138,11 +172,15 @@ impl Analyzer<'_> {
                 }
                 Node::RangeVar(other) => self.named_relation("alter", Some(other), false)?,
                 expression if command.subtype == AlterTableType::AT_ColumnDefault => {
-                    self.default_expression(expression)?;
+                    self.default_expression(table, expression)?;
                 }
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+fn named(range: Option<&RangeVar>) -> &str {
+    range.and_then(|range| range.relname()).unwrap_or_default()
 }

@@ -23,6 +23,13 @@ pub(super) fn parse(sql: &str) -> Result<ParseResult, SqlRefusal> {
         if let Some(message) = text.strip_prefix("Invalid statement: ") {
             text = message.to_owned();
         }
+        if text.starts_with("unrecognized partitioning strategy") {
+            // Before 16 the grammar takes it.
+            return SqlRefusal::AsServer {
+                sqlstate: "22023",
+                text,
+            };
+        }
         SqlRefusal::Syntax(text)
     })
 }

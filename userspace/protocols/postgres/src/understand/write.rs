@@ -19,6 +19,8 @@ use crate::catalog::{Relation, RelationKind};
 struct Written<'a> {
     /// `None` when the text itself created it.
     relation: Option<&'a Relation>,
+    /// An earlier statement of the text changes its columns: which one a value goes to is not known.
+    altered: bool,
     item: Item,
 }
 
@@ -145,7 +147,8 @@ impl<'a> Analyzer<'a> {
                     self.write_column(*id, written)?;
                 }
                 for (at, value) in clause.values().iter().enumerate() {
-                    self.assign(value, columns.get(at).copied())?;
+                    let to = columns.get(at).copied().filter(|_| !written.altered);
+                    self.assign(value, to)?;
                 }
                 Ok(())
             }
@@ -176,7 +179,8 @@ impl<'a> Analyzer<'a> {
                 }
                 Written {
                     relation: Some(relation),
-                    item,
+                    altered: self.is_altered(relation),
+                    item: self.loosened(item, relation),
                 }
             }
             Named::Created(object) => {
@@ -185,6 +189,7 @@ impl<'a> Analyzer<'a> {
                 item.open = true;
                 Written {
                     relation: None,
+                    altered: false,
                     item,
                 }
             }
@@ -310,7 +315,7 @@ impl<'a> Analyzer<'a> {
         for id in &columns {
             self.write_column(*id, written)?;
         }
-        Ok(columns)
+        Ok(if written.altered { Vec::new() } else { columns })
     }
 
     fn write_column(&mut self, id: ColumnId, written: &Written<'_>) -> Result<(), SqlRefusal> {
@@ -376,9 +381,12 @@ impl<'a> Analyzer<'a> {
         written: &Written<'a>,
     ) -> Result<(), SqlRefusal> {
         for target in targets {
-            let columns = self.target_columns(&[target], written)?;
+            let mut columns = self.target_columns(&[target], written)?;
             for id in &columns {
                 self.write_column(*id, written)?;
+            }
+            if written.altered {
+                columns.clear();
             }
             match target.val() {
                 Node::MultiAssignRef(part) => {
