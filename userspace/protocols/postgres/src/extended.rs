@@ -9,6 +9,7 @@ use weir_model::request::Request;
 use weir_model::time::Now;
 
 use crate::expect_query::{FAILING, Then, Understood};
+use crate::named_settings;
 use crate::objects::{
     Fresh, NAME_BYTES_MAX, OBJECTS_MAX, Open, Portal, Prepared, Referred, too_long, too_many,
 };
@@ -109,6 +110,11 @@ impl PostgresSession {
             let text = "weir: the empty statement cannot be prepared";
             return self.refuse_extended(reply::error("54001", text, ""));
         };
+        if !named_settings::are_texts(&statement, &parse.types) {
+            let (bytes, rule) = reply::refusal(&SqlRefusal::Pinned, self.session_id());
+            self.record_refusal(rule, &SqlRefusal::Pinned.to_string(), parse.sql, now);
+            return self.refuse_extended(bytes);
+        }
         let inner = self.executed(&statement, &[]);
         let secret = self.secret_parameters(&statement);
         let request = self.request(&statement, inner.as_deref());
@@ -188,6 +194,9 @@ impl PostgresSession {
                 return true;
             }
         };
+        if !self.may_set(&prepared, bind, now) {
+            return true;
+        }
         if bind.portal.len() > NAME_BYTES_MAX {
             self.refuse_extended(too_long());
             return true;

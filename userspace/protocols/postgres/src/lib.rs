@@ -21,6 +21,7 @@ mod failure;
 mod function_call;
 mod hold;
 mod limits;
+mod named_settings;
 mod objects;
 mod parameters;
 mod pipeline;

@@ -119,6 +119,9 @@ pub struct Statement {
     pub compared_literals: Vec<(Range<usize>, Object)>,
     /// Parameters (`$n`, from 1) compared with or assigned to a column.
     pub compared_parameters: Vec<(u16, Object)>,
+    /// Parameters that name a setting which is changed: known when they are bound.
+    #[serde(default)]
+    pub setting_parameters: Vec<u16>,
     /// Columns whose values go elsewhere than into [`Self::columns`]: into a table, a function
     /// with effects, a file. A mask cannot be applied there.
     pub diverted: Vec<Object>,

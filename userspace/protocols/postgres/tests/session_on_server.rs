@@ -698,6 +698,8 @@ mod own_names;
 mod read_only;
 #[path = "session_on_server/scram.rs"]
 mod scram;
+#[path = "session_on_server/settings.rs"]
+mod settings;
 #[path = "session_on_server/shared.rs"]
 mod shared;
 

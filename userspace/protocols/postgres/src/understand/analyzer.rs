@@ -140,6 +140,7 @@ pub(super) struct Analyzer<'a> {
     pub(super) returning: bool,
     pub(super) limit: Option<i64>,
     pub(super) settings: Vec<Arc<str>>,
+    pub(super) setting_parameters: BTreeSet<u16>,
     pub(super) pins: bool,
     /// A setting is changed that keeps transactions from writing.
     pub(super) writable: bool,
@@ -184,6 +185,7 @@ impl<'a> Analyzer<'a> {
             returning: false,
             limit: None,
             settings: Vec::new(),
+            setting_parameters: BTreeSet::new(),
             pins: false,
             writable: false,
             path: Path::Known,

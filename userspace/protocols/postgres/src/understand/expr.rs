@@ -354,11 +354,7 @@ impl Analyzer<'_> {
             Special::SetsConfig => {
                 match self.setting_named(call.args().first()) {
                     Some(setting) => self.set_setting(&setting)?,
-                    None => {
-                        // Any setting may be meant, the pinned ones too.
-                        self.touch_object("set", "Setting", &["?"])?;
-                        self.pins = true;
-                    }
+                    None => self.set_some_setting(call.args().first())?,
                 }
                 self.call(parts)
             }

@@ -85,6 +85,7 @@ pub(super) fn finish(
         redacted,
         compared_literals: literals,
         compared_parameters: parameters,
+        setting_parameters: analyzer.setting_parameters.iter().copied().collect(),
         diverted,
         unseen,
     })

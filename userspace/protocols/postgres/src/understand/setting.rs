@@ -22,6 +22,9 @@ pub(crate) fn is_utf8(encoding: &str) -> bool {
     matches!(plain.as_str(), "utf8" | "unicode")
 }
 
+/// `text` of pg_type.dat.
+const TEXT_OID: u32 = 25;
+
 impl Analyzer<'_> {
     /// Records that a setting is changed.
     pub(super) fn set_setting(&mut self, setting: &str) -> Result<(), SqlRefusal> {
@@ -38,6 +41,23 @@ impl Analyzer<'_> {
             _ => self.touch_object("set", "Setting", &[&setting])?,
         }
         self.settings.push(Arc::from(setting));
+        Ok(())
+    }
+
+    /// `set_config` is told the name of a setting when it runs: the pinned ones may be meant, too. The value
+    /// of a parameter is seen before.
+    pub(super) fn set_some_setting(&mut self, name: Option<Node<'_>>) -> Result<(), SqlRefusal> {
+        self.touch_object("set", "Setting", &["?"])?;
+        // A cast to text of somebody's own could make another name of the value.
+        let own_casts = !self.catalog().cast_functions(TEXT_OID).is_empty();
+        match name {
+            Some(Node::ParamRef(parameter)) if !own_casts && self.arguments.is_none() => {
+                let number = u16::try_from(parameter.number).unwrap_or(0);
+                self.setting_parameters.insert(number);
+                self.settings.extend(["search_path", "role"].map(Arc::from));
+            }
+            _ => self.pins = true,
+        }
         Ok(())
     }
 

@@ -572,7 +572,8 @@ impl Analyzer<'_> {
                 _ => {}
             }
         }
-        self.pins |= inner.changes.session_pins;
+        // What is run by name is not seen when it gets its values.
+        self.pins |= inner.changes.session_pins || !inner.setting_parameters.is_empty();
         self.called.foreign |= inner.unseen;
         self.inner_diverted.extend(inner.diverted.iter().cloned());
         self.inner_literals
