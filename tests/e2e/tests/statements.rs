@@ -118,6 +118,22 @@ fn a_refusal_inside_a_transaction_fails_the_transaction_only() -> Result<()> {
 }
 
 #[test]
+fn who_sends_more_than_a_message_may_hold_reads_why() -> Result<()> {
+    let lab = Lab::current()?;
+    let said = lab.psql(
+        "operator",
+        &format!("select length('{}');\n", "x".repeat(20 << 20)),
+    )?;
+    ensure!(
+        said.err
+            .contains("the message is larger than this gateway takes"),
+        "{}",
+        said.err
+    );
+    Ok(())
+}
+
+#[test]
 fn no_size_passes_undecided() -> Result<()> {
     let lab = Lab::current()?;
     let said = lab.python("operator", wire::LARGE)?;

@@ -6,15 +6,15 @@
 
 mod handover;
 mod jobs;
+mod last_words;
 mod turn;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Duration, Instant, Sleep};
+use tokio::time::{Duration, Sleep};
 use weir_decide::PolicySet;
 use weir_govern::{CancelKey, CloseReason, Event, Output, Session, Side};
 use weir_model::fact::{Fact, FactContext, FactKind};
@@ -36,8 +36,6 @@ use crate::worker::Pen;
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// TLS handshake with the agent.
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
-/// What is still to be written when a flow closes is given up after this.
-const LINGER_MAX: Duration = Duration::from_secs(5);
 
 /// First byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -191,7 +189,7 @@ impl Connection {
             if self.settle()
                 && let Some(reason) = self.closing
             {
-                self.linger().await;
+                self.last_words(reason).await;
                 return Ended::Closed(reason);
             }
             if self.upgrade {
@@ -360,35 +358,6 @@ impl Connection {
         self.session
             .handle(Event::TlsUp(Side::Client), weir_clock::now());
         Ok(())
-    }
-
-    async fn flush_client(&mut self) -> Result<(), CloseReason> {
-        let deadline = Instant::now() + LINGER_MAX;
-        let flush = std::future::poll_fn(|cx| self.client.poll_drain(cx, &mut self.client_out));
-        match tokio::time::timeout_at(deadline, flush).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(CloseReason::ClientLeft),
-            Err(_elapsed) => Err(CloseReason::TimedOut),
-        }
-    }
-
-    /// Last words to both sides.
-    async fn linger(&mut self) {
-        if self.flush_client().await.is_err() {
-            tracing::debug!(session = %self.id, "the agent did not take the last bytes");
-        } else if matches!(self.client, Stream::Tls(_)) {
-            // Without a word of TLS the end is an error to the client (RFC 8446, section 6.1): libpq
-            // says so of each cancel request.
-            let said = tokio::time::timeout(LINGER_MAX, self.client.shutdown()).await;
-            tracing::trace!(session = %self.id, ?said, "end of TLS");
-        }
-        if let Some(server) = &mut self.server {
-            let out = &mut self.server_out;
-            let flush = std::future::poll_fn(|cx| server.poll_drain(cx, out));
-            if tokio::time::timeout(LINGER_MAX, flush).await.is_err() {
-                tracing::debug!(session = %self.id, "the server did not take the last bytes");
-            }
-        }
     }
 
     /// Records the end and leaves the registries.

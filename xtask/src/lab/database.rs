@@ -89,7 +89,7 @@ fn settings(lab: &Lab) -> String {
         "# A lab: quick to start and to throw away, so nothing is synced to disk.\n\
          listen_addresses = '{},{}'\nport = {}\nunix_socket_directories = '{}'\n\
          fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n\
-         max_connections = 500\nshared_buffers = 128MB\nautovacuum = off\njit = off\n\
+         max_connections = 500\nshared_buffers = 128MB\nautovacuum = off\njit = off\nmax_prepared_transactions = 20\n\
          password_encryption = scram-sha-256\n\
          ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\n\
          log_statement = all\nlog_line_prefix = '%m [%p] %u@%d %h '\nlog_timezone = UTC\n",

@@ -106,10 +106,9 @@ impl PostgresSession {
         let scope = self.scope(self.catalog.as_ref()?, false);
         let mut statements = understand_of_function(text, &scope, &self.limits).ok()?;
         let statement = statements.pop().filter(|_| statements.is_empty())?;
-        match statement.kind {
-            StatementKind::Select => Some(Arc::new(statement)),
-            StatementKind::Declare { inner, .. } => Some(Arc::from(inner)),
-            _ => None,
+        if let StatementKind::Declare { inner, .. } = statement.kind {
+            return Some(Arc::from(inner));
         }
+        matches!(statement.kind, StatementKind::Select).then(|| Arc::new(statement))
     }
 }

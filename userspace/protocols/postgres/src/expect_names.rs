@@ -49,7 +49,6 @@ impl PostgresSession {
     pub(crate) fn ask(&mut self) {
         let own = self.transaction == b'T' || self.batch_open;
         if self.catalog_stale && self.catalog_shared && !own {
-            self.catalog_shared = false;
             self.ask_catalog(CatalogNeeded::Since(self.config.definitions.count()));
         } else {
             self.ask_server(self.catalog_stale);
@@ -130,6 +129,7 @@ impl PostgresSession {
 
     fn ask_catalog(&mut self, needed: CatalogNeeded) {
         self.waiting = true;
+        self.catalog_shared = false;
         self.catalog_at_us = self.clock_us;
         self.definitions_seen = self.config.definitions.count();
         let request = CatalogRequest {

@@ -77,6 +77,15 @@ impl PostgresSession {
         });
     }
 
+    /// Whether the server described another result than the statement at the front was understood to have.
+    pub(crate) fn is_another_result(&self) -> bool {
+        matches!(
+            self.expected.front(),
+            Some(Expect::Statement(running) | Expect::Execute(running))
+                if running.masking.as_ref().is_some_and(|masking| masking.other)
+        )
+    }
+
     /// The server described another result than the statement was understood to have: somebody who does
     /// not come through Weir has changed what it reads, and no mask is known to fit.
     pub(crate) fn result_changed(&mut self) {

@@ -598,6 +598,9 @@ impl PostgresSession {
         if !planned && self.plan_front().is_none() {
             return self.confused();
         }
+        if !planned && self.is_another_result() {
+            return self.result_changed();
+        }
         let rows_head = self.config.rows_head;
         let (key, mut reuse) = (
             self.config.mask_key.clone(),
@@ -608,13 +611,6 @@ impl PostgresSession {
         else {
             return self.confused();
         };
-        if running
-            .masking
-            .as_ref()
-            .is_some_and(|masking| masking.other)
-        {
-            return self.result_changed();
-        }
         let (Some(masking), false) = (running.masking.as_ref(), running.is_full(frame.whole.len()))
         else {
             let over = running.masking.is_some();

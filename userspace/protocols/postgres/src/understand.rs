@@ -526,7 +526,9 @@ pub(crate) fn query_within(sql: &str) -> Option<Range<usize>> {
         .then_some(())
     };
     let parsed = tree::parse(sql).ok()?;
-    match parsed.iter().next()?.stmt() {
+    let mut statements = parsed.iter();
+    let only = statements.next().filter(|_| statements.len() == 0)?;
+    match only.stmt() {
         Node::ViewStmt(_) | Node::CopyStmt(_) => {}
         Node::PrepareStmt(prepare) if prepare.argtypes().is_empty() => {}
         _ => return None,

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use pg_raw_parse::list::NodeList;
 use pg_raw_parse::nodes::{
-    CreateFunctionStmt, CreateSchemaStmt, DropStmt, GrantStmt, RangeVar, RoleSpec, VariableSetStmt,
+    CreateFunctionStmt, CreateSchemaStmt, CreateStatsStmt, DropStmt, GrantStmt, RangeVar, RoleSpec,
+    VariableSetStmt,
 };
 use pg_raw_parse::raw::ObjectType;
 
@@ -18,14 +19,7 @@ impl Analyzer<'_> {
     pub(super) fn ddl(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
         match node {
             Node::CreateStmt(create) => self.create_table(create)?,
-            Node::Invalid(_) => match foreign::table(node) {
-                Some(create) => {
-                    self.create_table(create)?;
-                    self.touch_database("create")?;
-                    self.touch_object("create", "Other", &["foreign table"])?;
-                }
-                None => return Ok(false),
-            },
+            Node::Invalid(_) => return self.foreign_table(node),
             Node::AlterTableStmt(alter) => self.alter_table(alter)?,
             Node::DropStmt(drop) => self.drop(drop)?,
             Node::IndexStmt(index) => {
@@ -62,19 +56,7 @@ impl Analyzer<'_> {
                 self.named_relation("alter", policy.table(), false)?
             }
             Node::AlterPolicyStmt(policy) => self.named_relation("alter", policy.table(), false)?,
-            Node::CreateStatsStmt(create) => {
-                // The library's list panics where something else than a table is in it.
-                if std::panic::catch_unwind(|| create.relations().iter().for_each(drop)).is_err() {
-                    return Err(SqlRefusal::AsServer {
-                        sqlstate: "0A000",
-                        text: "CREATE STATISTICS only supports relation names in the FROM clause"
-                            .to_owned(),
-                    });
-                }
-                for relation in create.relations() {
-                    self.named_relation("alter", Some(relation), false)?;
-                }
-            }
+            Node::CreateStatsStmt(create) => self.create_statistics(create)?,
             Node::GrantStmt(grant) => self.grant(grant)?,
             Node::RenameStmt(rename) => {
                 self.altered(rename.rename_type, rename.relation(), rename.object())?;
@@ -90,6 +72,31 @@ impl Analyzer<'_> {
             node => return self.ddl_other(node),
         }
         Ok(true)
+    }
+
+    fn foreign_table(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
+        let Some(create) = foreign::table(node) else {
+            return Ok(false);
+        };
+        self.create_table(create)?;
+        self.touch_database("create")?;
+        self.touch_object("create", "Other", &["foreign table"])?;
+        Ok(true)
+    }
+
+    fn create_statistics(&mut self, create: &CreateStatsStmt) -> Result<(), SqlRefusal> {
+        // The library's list panics where something else than a table is in it.
+        if std::panic::catch_unwind(|| create.relations().iter().for_each(drop)).is_err() {
+            return Err(SqlRefusal::AsServer {
+                sqlstate: "0A000",
+                text: "CREATE STATISTICS only supports relation names in the FROM clause"
+                    .to_owned(),
+            });
+        }
+        for relation in create.relations() {
+            self.named_relation("alter", Some(relation), false)?;
+        }
+        Ok(())
     }
 
     fn ddl_other(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {

@@ -320,9 +320,16 @@ impl Analyzer<'_> {
             .functions(name)
             .iter()
             .any(|function| &*function.schema != "pg_catalog");
-        let known = columns_of(name, call);
-        if !known.is_empty() && !shadowed {
-            let names = known.iter().map(|name| (*name).to_owned()).collect();
+        let known = columns_of(name, call).iter();
+        let mut names: Vec<String> = known.map(|name| (*name).to_owned()).collect();
+        if name == "unnest" && call.args().len() == 1 && names.is_empty() {
+            let elements = call
+                .args()
+                .first()
+                .map(|array| self.composite_elements(array));
+            names.extend(elements.flatten().into_iter().flatten());
+        }
+        if !names.is_empty() && !shadowed {
             return FunctionShape {
                 names,
                 open: false,
@@ -330,16 +337,6 @@ impl Analyzer<'_> {
             };
         }
         if matches!(name, "unnest" | "generate_subscripts" | "generate_series") && !shadowed {
-            if let [argument] = call.args().iter().collect::<Vec<_>>()[..]
-                && name == "unnest"
-                && let Some(names) = self.composite_elements(argument)
-            {
-                return FunctionShape {
-                    names,
-                    open: false,
-                    loose: false,
-                };
-            }
             // unnest of values that are not seen to be composite; if they are, the server's description
             // has more columns than ours and is not accepted.
             let count = if name == "unnest" {

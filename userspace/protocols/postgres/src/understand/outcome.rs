@@ -58,12 +58,8 @@ pub(super) fn finish(
             .filter_map(|(number, id)| Some((*number, analyzer.column_object(*id)?))),
     );
     let mut diverted = analyzer.inner_diverted.clone();
-    diverted.extend(
-        analyzer
-            .diverted
-            .iter()
-            .filter_map(|id| analyzer.column_object(*id)),
-    );
+    let own = analyzer.diverted.iter();
+    diverted.extend(own.filter_map(|id| analyzer.column_object(*id)));
     diverted.sort();
     diverted.dedup();
     let unseen = analyzer.called.foreign
@@ -85,7 +81,7 @@ pub(super) fn finish(
         redacted,
         compared_literals: literals,
         compared_parameters: parameters,
-        setting_parameters: analyzer.setting_parameters.iter().copied().collect(),
+        setting_parameters: Vec::from_iter(analyzer.setting_parameters),
         diverted,
         unseen,
     })

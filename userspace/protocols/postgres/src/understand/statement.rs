@@ -501,10 +501,8 @@ impl Analyzer<'_> {
                 }
             }
             Node::IndexStmt(index) => {
-                if let Some(name) = index.idxname() {
-                    if let Some(range) = index.relation() {
-                        self.remember_named(range, name, created);
-                    }
+                if let (Some(name), Some(range)) = (index.idxname(), index.relation()) {
+                    self.remember_named(range, name, created);
                 }
             }
             Node::RenameStmt(rename) => {

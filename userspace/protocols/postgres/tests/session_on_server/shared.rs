@@ -66,3 +66,15 @@ fn clients_are_given_the_servers_own_process_number() {
         &given.to_string(),
     );
 }
+
+#[test]
+fn what_a_function_made_is_asked_for_anew() {
+    let server = server("made-by-function");
+    let mut talk = Talk::open(&server);
+    talk.query(
+        "create function makes() returns void language plpgsql as \
+         $$ begin create table by_function (v text); insert into by_function values ('made'); end $$",
+    );
+    talk.query("select makes()");
+    value(&talk.query("select v from by_function"), "made");
+}
