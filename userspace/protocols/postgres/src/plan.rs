@@ -137,7 +137,7 @@ pub(crate) fn masking(
             };
             let (value, arrays) = values::kind_of(field.type_oid, Some(place.catalog));
             let known = lineage.and_then(|columns| columns.get(index));
-            other |= is_other(known, field);
+            other |= is_other(known, field, place);
             let fate = if unknown {
                 Fate::Withhold
             } else {
@@ -167,11 +167,19 @@ pub(crate) fn masking(
     }
 }
 
-/// The server says another column than was understood.
-fn is_other(known: Option<&OutputColumn>, field: &Field) -> bool {
-    known
-        .and_then(|column| column.described)
-        .is_some_and(|predicted| predicted != (field.table_oid, field.attnum))
+/// The server says another column than was understood. Which casts change nothing is its own business:
+/// of an expression it may say a column whose values flow into it, and of a column that it is an
+/// expression. What is masked then goes by lineage.
+fn is_other(known: Option<&OutputColumn>, field: &Field, place: &Place<'_>) -> bool {
+    let said = (field.table_oid, field.attnum);
+    known.is_some_and(|column| match column.described {
+        None => false,
+        Some(predicted) if predicted == said || said == (0, 0) => false,
+        Some((0, _)) => place
+            .object(field.table_oid, field.attnum)
+            .is_none_or(|object| !column.sources.contains(&object)),
+        Some(_) => true,
+    })
 }
 
 /// What COPY writes is not described by the server: the fields are those that lineage predicts, with
@@ -225,7 +233,7 @@ fn fate(
     let mut consider = |object: &Object, mask: &'_ Mask| {
         rules.insert(format!("{}: {:?} by {}", object.id(), mask.kind, mask.rule));
     };
-    let mut withhold = is_other(known, field);
+    let mut withhold = is_other(known, field, place);
     if field.table_oid != 0 {
         match place.object(field.table_oid, field.attnum) {
             Some(object) => {

@@ -682,6 +682,8 @@ fn server(name: &str) -> Server {
 
 #[path = "session_on_server/cases.rs"]
 mod cases;
+#[path = "session_on_server/casts.rs"]
+mod casts;
 #[path = "session_on_server/cursors.rs"]
 mod cursors;
 #[path = "session_on_server/defects.rs"]
