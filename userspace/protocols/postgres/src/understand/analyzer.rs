@@ -155,6 +155,8 @@ pub(super) struct Analyzer<'a> {
     pub(super) opened: usize,
     /// Offsets mean nothing and predicates are not the agent's inside a view's definition.
     pub(super) in_view: bool,
+    /// The views that are being opened, from the outermost one.
+    pub(super) within_views: Vec<u32>,
 }
 
 impl<'a> Analyzer<'a> {
@@ -195,6 +197,7 @@ impl<'a> Analyzer<'a> {
             arguments: None,
             opened: 0,
             in_view: false,
+            within_views: Vec::new(),
         }
     }
 

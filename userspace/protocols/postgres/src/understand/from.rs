@@ -133,6 +133,9 @@ impl Analyzer<'_> {
         if let Some(known) = relation.lineage.get() {
             return Ok(Arc::clone(known));
         }
+        if self.within_views.contains(&relation.oid) {
+            return Err(SqlRefusal::Unsupported("a view that refers to itself"));
+        }
         let unclear = SqlRefusal::Unsupported("a view whose definition is not understood");
         let definition = relation.definition.as_deref().unwrap_or_default();
         let parsed = tree::parse_definition(definition).map_err(|_| unclear.clone())?;
@@ -152,6 +155,8 @@ impl Analyzer<'_> {
         let mut inner = Analyzer::new(&names, self.limits, self.created);
         inner.session = self.session;
         inner.in_view = true;
+        inner.within_views.clone_from(&self.within_views);
+        inner.within_views.push(relation.oid);
         inner.nesting = self.nesting;
         inner.work = self.work;
         let rows = inner.query(select)?;
