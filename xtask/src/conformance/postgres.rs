@@ -2,6 +2,7 @@
 
 mod corpus;
 mod drivers;
+mod own;
 mod records;
 mod regress;
 mod report;
@@ -25,7 +26,7 @@ pub(crate) struct PostgresArgs {
     /// Name of the lab
     #[arg(long, default_value = "conformance-pg")]
     name: String,
-    /// Only these suites: corpus drivers records regress
+    /// Only these suites: corpus drivers records regress own
     #[arg(long, value_delimiter = ',', value_name = "SUITE")]
     suites: Vec<String>,
     /// Only these modes of the corpus
@@ -46,11 +47,12 @@ pub(crate) struct PostgresArgs {
 type Suite = (&'static str, fn(&Run<'_>) -> Result<Vec<Report>>);
 
 /// In order; `records` compares what all before it left in the server's log and in the store.
-const SUITES: [Suite; 4] = [
+const SUITES: [Suite; 5] = [
     ("corpus", corpus::run),
     ("drivers", drivers::run),
     ("records", records::run),
     ("regress", regress::run),
+    ("own", own::run),
 ];
 
 /// What a suite needs.
