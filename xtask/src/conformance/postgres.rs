@@ -32,6 +32,9 @@ pub(crate) struct PostgresArgs {
     /// Only these modes of the corpus
     #[arg(long, value_delimiter = ',', value_name = "MODE")]
     modes: Vec<String>,
+    /// Of the suite `own` only the tests of these, as `asyncpg` or `sqlalchemy-psycopg`
+    #[arg(long, value_delimiter = ',', value_name = "DRIVER")]
+    drivers: Vec<String>,
     /// Two modes, and every 20th of the statements that are made from the server's catalog
     #[arg(long)]
     short: bool,
@@ -61,6 +64,7 @@ pub(super) struct Run<'a> {
     server: Server<'a>,
     short: bool,
     modes: &'a [String],
+    drivers: &'a [String],
 }
 
 pub(super) fn run(args: &PostgresArgs) -> Result<ExitCode> {
@@ -84,6 +88,7 @@ pub(crate) fn tier(_step: &say::Step) -> Result<Outcome> {
         name: format!("postgres-{}", std::process::id()),
         suites: vec!["corpus".to_owned(), "records".to_owned()],
         modes: Vec::new(),
+        drivers: Vec::new(),
         short: true,
         keep: false,
         binaries: None,
@@ -125,6 +130,7 @@ fn reports(lab: &Lab, args: &PostgresArgs) -> Result<Vec<Report>> {
         server,
         short: args.short,
         modes: &args.modes,
+        drivers: &args.drivers,
     };
     let mut reports = Vec::new();
     for (name, suite) in SUITES {

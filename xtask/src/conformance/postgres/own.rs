@@ -30,7 +30,13 @@ pub(super) fn run(run: &Run<'_>) -> Result<Vec<Report>> {
     let left_out = Named::read(&text(suites().join("left-out.txt"))?, "");
     let meant = Named::read(&text(folder().join("differences.txt"))?, "own ");
     let mut reports = Vec::new();
-    for tests in &TESTS {
+    let asked = |name: &str| run.drivers.is_empty() || run.drivers.iter().any(|it| it == name);
+    anyhow::ensure!(
+        TESTS.iter().any(|tests| asked(tests.name)),
+        "no such driver; there are {}",
+        TESTS.map(|tests| tests.name).join(" ")
+    );
+    for tests in TESTS.iter().filter(|tests| asked(tests.name)) {
         let step = say::step(format!("own tests of {}", tests.name));
         let one = One {
             run,
