@@ -76,7 +76,7 @@ impl One<'_> {
             fs::write(&only, differing.join("\n")).context("keeping what differs")?;
             seen.replace(self.both(only.to_str().context("a path of text")?)?);
         }
-        Ok(seen.report(format!("own tests, {name}"), meant))
+        Ok(seen.report(format!("own, {name}"), meant))
     }
 
     fn both(&self, only: &str) -> Result<Seen> {
