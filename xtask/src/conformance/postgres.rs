@@ -2,6 +2,7 @@
 
 mod corpus;
 mod drivers;
+mod own;
 mod records;
 mod regress;
 mod report;
@@ -25,12 +26,15 @@ pub(crate) struct PostgresArgs {
     /// Name of the lab
     #[arg(long, default_value = "conformance-pg")]
     name: String,
-    /// Only these suites: corpus drivers records regress
+    /// Only these suites: corpus drivers records regress own
     #[arg(long, value_delimiter = ',', value_name = "SUITE")]
     suites: Vec<String>,
     /// Only these modes of the corpus
     #[arg(long, value_delimiter = ',', value_name = "MODE")]
     modes: Vec<String>,
+    /// Of the suite `own` only the tests of these, as `asyncpg` or `sqlalchemy-psycopg`
+    #[arg(long, value_delimiter = ',', value_name = "DRIVER")]
+    drivers: Vec<String>,
     /// Two modes, and every 20th of the statements that are made from the server's catalog
     #[arg(long)]
     short: bool,
@@ -46,11 +50,12 @@ pub(crate) struct PostgresArgs {
 type Suite = (&'static str, fn(&Run<'_>) -> Result<Vec<Report>>);
 
 /// In order; `records` compares what all before it left in the server's log and in the store.
-const SUITES: [Suite; 4] = [
+const SUITES: [Suite; 5] = [
     ("corpus", corpus::run),
     ("drivers", drivers::run),
     ("records", records::run),
     ("regress", regress::run),
+    ("own", own::run),
 ];
 
 /// What a suite needs.
@@ -59,6 +64,7 @@ pub(super) struct Run<'a> {
     server: Server<'a>,
     short: bool,
     modes: &'a [String],
+    drivers: &'a [String],
 }
 
 pub(super) fn run(args: &PostgresArgs) -> Result<ExitCode> {
@@ -82,6 +88,7 @@ pub(crate) fn tier(_step: &say::Step) -> Result<Outcome> {
         name: format!("postgres-{}", std::process::id()),
         suites: vec!["corpus".to_owned(), "records".to_owned()],
         modes: Vec::new(),
+        drivers: Vec::new(),
         short: true,
         keep: false,
         binaries: None,
@@ -123,6 +130,7 @@ fn reports(lab: &Lab, args: &PostgresArgs) -> Result<Vec<Report>> {
         server,
         short: args.short,
         modes: &args.modes,
+        drivers: &args.drivers,
     };
     let mut reports = Vec::new();
     for (name, suite) in SUITES {
