@@ -374,13 +374,10 @@ create foreign data wrapper fdw
 
 create server fs foreign data wrapper fdw
 
---! name: foreign-table
 create foreign table ft (a int) server fs
 
---! name: foreign-table
 select * from ft
 
---! name: foreign-table
 drop foreign data wrapper fdw cascade
 
 create cast (mood as int) with inout

@@ -312,10 +312,8 @@ copy person to '/nosuch/dir/file'
 
 copy person from '/nosuch/file'
 
---! name: copy-options
 copy person to stdout (format nosuch)
 
---! name: copy-options
 copy person to stdout (delimiter 'xx')
 
 --! name: unknown-name-inside

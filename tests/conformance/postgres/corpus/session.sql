@@ -26,7 +26,6 @@ reset search_path
 
 select count(*) from person
 
---! name: path-in-one-text
 begin; set local search_path = other; select * from person; commit
 
 select count(*) from person

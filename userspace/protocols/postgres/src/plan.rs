@@ -163,7 +163,7 @@ pub(crate) fn masking(
     Masking {
         plan: MaskPlan::new(columns),
         rules: rules.into_iter().collect(),
-        other: reach.statement.is_some() && (other || unknown),
+        other: reach.statement.is_some() && (other || unknown && !fields.is_empty()),
     }
 }
 

@@ -26,9 +26,7 @@ impl Analyzer<'_> {
             Some(range) => self.copy_table(copy, range)?,
             None => {
                 self.touch_database("copyOut")?;
-                if let Node::SelectStmt(select) = copy.query()
-                    && select.into_clause().is_some()
-                {
+                if selects_into(copy.query()) {
                     return Err(SqlRefusal::AsServer {
                         sqlstate: "0A000",
                         text: "COPY (SELECT INTO) is not supported".to_owned(),
@@ -200,6 +198,17 @@ impl Analyzer<'_> {
             }
         }
     }
+}
+
+/// INTO stands in the first part of a UNION.
+fn selects_into(query: Node<'_>) -> bool {
+    let Node::SelectStmt(mut select) = query else {
+        return false;
+    };
+    while let Some(left) = select.larg() {
+        select = left;
+    }
+    select.into_clause().is_some()
 }
 
 fn option_text(option: &DefElem) -> Option<&str> {

@@ -80,12 +80,12 @@ impl Analyzer<'_> {
     fn partition_bound(&mut self, bound: Option<&PartitionBoundSpec>) -> Result<(), SqlRefusal> {
         let Some(bound) = bound else { return Ok(()) };
         for value in bound.listdatums() {
-            self.table_expression("", value)?;
+            self.default_expression("", value)?;
         }
         for end in bound.lowerdatums().iter().chain(bound.upperdatums()) {
             match end {
-                Node::PartitionRangeDatum(datum) => self.table_expression("", datum.value())?,
-                value => self.table_expression("", value)?,
+                Node::PartitionRangeDatum(datum) => self.default_expression("", datum.value())?,
+                value => self.default_expression("", value)?,
             }
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    /// No server takes a column in a default, so one that is not known is left to it.
+    /// No server takes a column in a default or a bound, so one that is not known is left to it.
     fn default_expression(&mut self, table: &str, node: Node<'_>) -> Result<(), SqlRefusal> {
         let (levels, nesting) = (self.levels.len(), self.nesting);
         match self.table_expression(table, node) {
