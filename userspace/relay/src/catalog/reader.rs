@@ -141,14 +141,18 @@ impl Reader {
 
     async fn read(&mut self, what: What) -> Result<CatalogRows, String> {
         match what {
-            What::Everything => self.everything().await,
-            What::Own => self.own().await,
+            What::Everything => self.each(CATALOG_QUERIES).await,
+            What::Own => match self.own().await {
+                Ok(rows) => Ok(rows),
+                // A pooler may give each transaction another backend.
+                Err(_) => self.each(LIVE_QUERIES).await,
+            },
         }
     }
 
-    async fn everything(&self) -> Result<CatalogRows, String> {
-        let mut rows = Vec::with_capacity(CATALOG_QUERIES.len());
-        for query in CATALOG_QUERIES {
+    async fn each(&self, queries: &[CatalogQuery]) -> Result<CatalogRows, String> {
+        let mut rows = Vec::with_capacity(queries.len());
+        for query in queries {
             let messages = self.said(query, &format!("{MARK}{}", query.sql)).await?;
             rows.push((query.name, texts(&messages)?));
         }
