@@ -461,16 +461,25 @@ impl Governor {
     ///
     /// The preparation itself is recorded, since its text reaches the server.
     pub fn prepare(&mut self, request: &Request, now: Now) -> Ruling {
+        self.ahead(request, true, now)
+    }
+
+    /// As [`Self::prepare`] for what is not asked about again when it runs: a hold is a denial.
+    pub fn permit_unheld(&mut self, request: &Request, now: Now) -> Ruling {
+        self.ahead(request, false, now)
+    }
+
+    fn ahead(&mut self, request: &Request, held_later: bool, now: Now) -> Ruling {
         let mut fact = self.request_fact(request, now);
         fact.labels.push(("phase".to_owned(), "prepare".to_owned()));
         let seq = fact.seq;
         let outcome = self.decide(&mut fact, &request.intent, &Lifted::none(), now);
         let outcome = match outcome {
-            Outcome::Hold(needed) => {
+            Outcome::Hold(needed) if held_later => {
                 let lifted = Lifted::approved(ApprovalId(0), needed.rules.clone());
                 self.decide(&mut fact, &request.intent, &lifted, now)
             }
-            settled @ (Outcome::Permit(_) | Outcome::Denial(_)) => settled,
+            settled @ (Outcome::Permit(_) | Outcome::Denial(_) | Outcome::Hold(_)) => settled,
         };
         match outcome {
             Outcome::Permit(permit) => {

@@ -114,10 +114,17 @@ fn expansions(text: &str) -> Result<(), Refused> {
 /// tokenizer takes the same nothing for the end again and again, until memory is used up.
 fn here_documents(text: &str) -> Result<(), Refused> {
     let mut rest = text;
-    while let Some((_, behind)) = rest.split_once("<<") {
-        rest = behind.strip_prefix('<').unwrap_or(behind);
-        if rest.len() < behind.len() {
-            // A here-string.
+    while let Some((before, behind)) = rest.split_once("<<") {
+        rest = behind;
+        if let Some(string) = behind.strip_prefix('<') {
+            // A here-string, unless its first sign is escaped.
+            let begins = !before.ends_with('\\');
+            let second = text.len() - behind.len() - 1;
+            rest = if begins {
+                string
+            } else {
+                text.get(second..).unwrap_or_default()
+            };
             continue;
         }
         let word = behind.strip_prefix('-').unwrap_or(behind);

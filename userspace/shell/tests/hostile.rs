@@ -220,6 +220,7 @@ fn a_here_document_without_an_end_uses_up_no_memory() {
         "cat <<a <<'' ",
         "echo $(cat <<'' )",
         "cat <<\u{a0} ",
+        "echo \\<<<'' ",
     ] {
         assert_eq!(parse(text), Err(Refused::TooComplex), "{text:?}");
     }

@@ -45,7 +45,7 @@ impl PostgresSession {
             return Foreign::Refused(reply::no_such("cursor", "34000", name));
         }
         if self.idle() {
-            self.ask_server_of(false, Some(name.to_owned()));
+            self.ask_server_of(self.catalog_stale, Some(name.to_owned()));
         } else {
             self.drain();
         }
@@ -87,7 +87,7 @@ impl PostgresSession {
             bytes_in: text.len() as u64,
         };
         let session = self.session_id();
-        let ruling = (self.governor.as_mut()).map(|governor| governor.prepare(&request, now));
+        let ruling = (self.governor.as_mut()).map(|governor| governor.permit_unheld(&request, now));
         match ruling {
             Some(Ruling::Permit(permit)) => Ok(Cursor {
                 reach: Reach::of(&statement, permit.obligations()),
@@ -104,7 +104,8 @@ impl PostgresSession {
 
     fn cursor_statement(&self, text: &str) -> Option<Arc<Statement>> {
         let scope = self.scope(self.catalog.as_ref()?, false);
-        let mut statements = understand_of_function(text, &scope, &self.limits).ok()?;
+        let mut statements =
+            understand_of_function(text, &scope, &self.limits, self.path_moved).ok()?;
         let statement = statements.pop().filter(|_| statements.is_empty())?;
         if let StatementKind::Declare { inner, .. } = statement.kind {
             return Some(Arc::from(inner));

@@ -28,6 +28,7 @@ impl PostgresSession {
         let search_path: Vec<Arc<str>> = path.into_iter().map(Arc::from).collect();
         if *self.names.role != *role || self.names.search_path != search_path {
             self.epoch += 1;
+            self.path_moved |= self.transaction != b'I' || self.batch_open;
         }
         self.names = Names {
             search_path,
@@ -49,7 +50,7 @@ impl PostgresSession {
     pub(crate) fn ask(&mut self) {
         let own = self.transaction == b'T' || self.batch_open;
         if self.catalog_stale && self.catalog_shared && !own {
-            self.ask_catalog(CatalogNeeded::Since(self.config.definitions.count()));
+            self.ask_catalog(CatalogNeeded::New, self.config.definitions.count());
         } else {
             self.ask_server(self.catalog_stale);
         }
@@ -70,11 +71,12 @@ impl PostgresSession {
         } else if old {
             let seen = self.config.definitions.count();
             let doubted = std::mem::take(&mut self.catalog_doubted);
-            self.ask_catalog(match (doubted, seen == self.definitions_seen) {
+            let needed = match (doubted, seen == self.definitions_seen) {
                 (true, _) => CatalogNeeded::New,
                 (false, true) => CatalogNeeded::Recent,
                 (false, false) => CatalogNeeded::Since(seen),
-            });
+            };
+            self.ask_catalog(needed, seen);
         } else if switch {
             self.ask();
         }
@@ -127,11 +129,12 @@ impl PostgresSession {
         self.state = State::Query;
     }
 
-    fn ask_catalog(&mut self, needed: CatalogNeeded) {
+    /// `seen` is the number of changes that is known of.
+    fn ask_catalog(&mut self, needed: CatalogNeeded, seen: u64) {
         self.waiting = true;
         self.catalog_shared = false;
         self.catalog_at_us = self.clock_us;
-        self.definitions_seen = self.config.definitions.count();
+        self.definitions_seen = seen;
         let request = CatalogRequest {
             database: Arc::clone(&self.database),
             needed,

@@ -565,6 +565,7 @@ impl PostgresSession {
         if let Some(referred) = referred {
             let more = referred.changes();
             changes.search_path |= more.search_path;
+            changes.names_path |= more.names_path;
             changes.role |= more.role;
             changes.catalog |= more.catalog;
         }
@@ -580,6 +581,7 @@ impl PostgresSession {
     /// What has to be asked again before the next decision.
     fn note_changes(&mut self, kind: &StatementKind, changes: Changes) {
         let ends = matches!(kind, StatementKind::Transaction(_));
+        self.path_moved |= changes.names_path || changes.resets || changes.role;
         if ends && !self.names_touched {
             // It undoes nothing of the session's names.
         } else if changes.search_path || changes.role {
@@ -590,7 +592,9 @@ impl PostgresSession {
         self.names.stale |= changes.catalog;
         self.catalog_stale |= changes.catalog;
         self.catalog_shared |= changes.catalog && !changes.temporary;
-        self.redefines |= changes.catalog && !changes.temporary;
+        if changes.catalog && !changes.temporary {
+            self.redefines = Some(self.batches_sent + 1);
+        }
         let undoes = matches!(
             kind,
             StatementKind::Transaction(Transaction::RollbackTo | Transaction::Rollback)
@@ -600,6 +604,7 @@ impl PostgresSession {
 
     /// The end of the transaction will change names: texts that hold one mean something else now.
     fn touch_names(&mut self) {
+        self.names_touched_in = self.batches_sent + 1;
         if !self.names_touched {
             self.names_touched = true;
             self.understood.clear();

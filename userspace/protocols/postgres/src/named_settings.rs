@@ -59,7 +59,7 @@ impl PostgresSession {
             decode_us: 0,
             bytes_in: 0,
         };
-        match (self.governor.as_mut()).map(|governor| governor.prepare(&request, now)) {
+        match (self.governor.as_mut()).map(|governor| governor.permit_unheld(&request, now)) {
             Some(Ruling::Permit(_)) => return true,
             Some(Ruling::Denial(refusal)) => self.deny_extended(&refusal),
             Some(Ruling::Hold(_)) | None => {

@@ -476,12 +476,14 @@ impl PostgresSession {
         let failed = self.transaction == b'E';
         self.transaction = status;
         if status == b'I' {
-            if std::mem::take(&mut self.redefines) {
+            if self.redefines.is_some() {
                 self.config.definitions.changed();
+                self.redefines.take_if(|batch| *batch <= self.batches_done);
             }
             self.unseen_in_transaction = false;
             self.worked = false;
-            self.names_touched = false;
+            self.names_touched &= self.names_touched_in > self.batches_done;
+            self.path_moved &= self.names_touched;
             // What the transaction made is there for all now, or for nobody.
             self.catalog_stale |= self.catalog_live && (self.catalog_shared || failed);
             self.transaction_ended();
@@ -657,6 +659,10 @@ impl PostgresSession {
 
     /// CommandComplete, EmptyQueryResponse, PortalSuspended.
     fn complete(&mut self, frame: &Frame, now: Now) {
+        // Another transaction may begin in the same batch.
+        if self.redefines.is_some() && frame.body().starts_with(b"COMMIT") {
+            self.config.definitions.changed();
+        }
         self.effect_tag(frame);
         match self.expected.pop_front() {
             Some(Expect::Statement(running) | Expect::Execute(running)) => {

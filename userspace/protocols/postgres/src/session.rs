@@ -137,8 +137,8 @@ pub struct PostgresSession {
     pub(crate) catalog_stale: bool,
     /// What made it stale concerns other sessions: the catalog that they share is read anew.
     pub(crate) catalog_shared: bool,
-    /// The open transaction changed definitions that others see.
-    pub(crate) redefines: bool,
+    /// Definitions that others see are changed in a transaction that ends with this batch, or later.
+    pub(crate) redefines: Option<u64>,
     /// The server described another column than the catalog has: it is read anew.
     pub(crate) catalog_doubted: bool,
     /// So many changes had been seen when the catalog was asked for.
@@ -171,6 +171,10 @@ pub struct PostgresSession {
     pub(crate) batch_open: bool,
     /// The open transaction may have changed `search_path` or role, which its end undoes.
     pub(crate) names_touched: bool,
+    /// By a message of this batch, or an earlier one.
+    pub(crate) names_touched_in: u64,
+    /// `search_path` was another one earlier in the open transaction.
+    pub(crate) path_moved: bool,
     /// Syncs that a server which waits for COPY data takes no notice of, unless it fails before.
     pub(crate) early_syncs: u32,
     /// Whether policy masks any column of this catalog; `None` until it was looked at.
@@ -241,7 +245,7 @@ impl PostgresSession {
             catalog: None,
             catalog_stale: false,
             catalog_shared: false,
-            redefines: false,
+            redefines: None,
             catalog_doubted: false,
             definitions_seen: 0,
             catalog_live: false,
@@ -261,6 +265,8 @@ impl PostgresSession {
             draining: false,
             batch_open: false,
             names_touched: false,
+            names_touched_in: 0,
+            path_moved: false,
             early_syncs: 0,
             masks_here: None,
             held: None,

@@ -552,7 +552,7 @@ impl PostgresSession {
         session.copy_permit = saved.copy_permit.map(|permit| loader.permit(permit));
         session.unseen_in_transaction = saved.unseen_in_transaction;
         session.batch_open = saved.batch_open;
-        session.names_touched = saved.names_touched;
+        (session.names_touched, session.path_moved) = (saved.names_touched, saved.names_touched);
         session.early_syncs = saved.early_syncs;
         session.catalog_live = saved.catalog_live;
         session.fail_transaction = saved.fail_transaction;

@@ -162,6 +162,9 @@ pub struct PlainColumn {
 pub struct Changes {
     /// `search_path` may be another one afterwards (also by ROLLBACK, DISCARD, RESET ALL).
     pub search_path: bool,
+    /// It names `search_path` itself.
+    #[serde(default)]
+    pub names_path: bool,
     /// Objects were made, altered or dropped: the catalog snapshot is stale.
     pub catalog: bool,
     /// Only temporary ones, which nobody else sees.
@@ -434,17 +437,25 @@ pub fn understand(
     guarded(|| understand_text(sql, scope, limits, &mut (0..0)))
 }
 
-/// As [`understand`] for the text that a function runs: a name that nothing has is a variable of it.
+/// As [`understand`] for the text that a function ran: a name that nothing has is a variable of it.
+/// `path_moved` says that the session's path may have been another one then.
 pub(crate) fn understand_of_function(
     sql: &str,
     scope: &NameScope<'_>,
     limits: &SqlLimits,
+    path_moved: bool,
 ) -> Result<Vec<Statement>, SqlRefusal> {
     if sql.len() > limits.text_bytes_max {
         return Err(SqlRefusal::TooLong);
     }
     let context = statement::Context {
         variables: true,
+        // What it read when it ran may have been shadowed since.
+        path: if path_moved {
+            path::Path::Unknown
+        } else {
+            path::Path::Removed
+        },
         ..statement::Context::new(sql, scope, limits)
     };
     guarded(|| understand_each(context, &mut (0..0)))
@@ -504,6 +515,14 @@ fn understand_each(
         if one.changes.search_path && !undoes_nothing {
             context.path = listed.unwrap_or(path::Path::Unknown);
             changed = true;
+        } else if one.changes.role
+            || one.kind.executes().is_some()
+            || matches!(one.kind, StatementKind::Fetch { .. })
+        {
+            // What it runs is not seen here; another role has another "$user".
+            context.path = path::Path::Unknown;
+        } else if path::removes(raw.stmt()) && context.path.is_known() {
+            context.path = path::Path::Removed;
         }
         statements.push(one);
     }

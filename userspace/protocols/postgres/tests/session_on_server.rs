@@ -702,6 +702,8 @@ mod read_only;
 mod scram;
 #[path = "session_on_server/settings.rs"]
 mod settings;
+#[path = "session_on_server/shadowed.rs"]
+mod shadowed;
 #[path = "session_on_server/shared.rs"]
 mod shared;
 

@@ -45,7 +45,9 @@ struct Kept {
 struct Reader {
     client: Client,
     driver: JoinHandle<()>,
-    /// Statements of [`What::Own`] are prepared at the server.
+    /// Statements of [`What::Own`] are prepared at the server, under names with this in them: behind a
+    /// pooler an agent may have prepared others on the same backend.
+    secret: u128,
     prepared: bool,
 }
 
@@ -135,6 +137,7 @@ impl Reader {
         Ok(Self {
             client,
             driver,
+            secret: rand::random(),
             prepared: false,
         })
     }
@@ -163,14 +166,14 @@ impl Reader {
     async fn own(&mut self) -> Result<CatalogRows, String> {
         if !self.prepared {
             for query in LIVE_QUERIES {
-                let prepare = format!("{MARK}PREPARE weir_{} AS {}", query.name, query.sql);
+                let prepare = format!("{MARK}PREPARE {} AS {}", self.name(query), query.sql);
                 self.said(query, &prepare).await?;
             }
             self.prepared = true;
         }
         let executes: Vec<String> = LIVE_QUERIES
             .iter()
-            .map(|query| format!("EXECUTE weir_{}", query.name))
+            .map(|query| format!("EXECUTE {}", self.name(query)))
             .collect();
         let all = format!("{MARK}{}", executes.join("; "));
         let said = self.client.simple_query(&all).await;
@@ -182,6 +185,10 @@ impl Reader {
             rows.push((query.name, texts(messages)?));
         }
         Ok(CatalogRows(rows))
+    }
+
+    fn name(&self, query: &CatalogQuery) -> String {
+        format!("weir_{}_{:032x}", query.name, self.secret)
     }
 
     async fn said(

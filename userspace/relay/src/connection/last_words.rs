@@ -31,7 +31,16 @@ impl Connection {
             reason,
             CloseReason::LimitReached | CloseReason::Malformed | CloseReason::Misbehaved
         );
-        if self.flush_client().await.is_err() {
+        let told = self.flush_client().await.is_ok();
+        if let Some(server) = &mut self.server {
+            let out = &mut self.server_out;
+            let flush = std::future::poll_fn(|cx| server.poll_drain(cx, out));
+            if timeout(LINGER_MAX, flush).await.is_err() {
+                tracing::debug!(session = %self.id, "the server did not take the last bytes");
+            }
+        }
+        self.server = None;
+        if !told {
             tracing::debug!(session = %self.id, "the agent did not take the last bytes");
         } else if interrupts || matches!(self.client, Stream::Tls(_)) {
             // Without a word of TLS the end is an error to the client (RFC 8446, section 6.1): libpq
@@ -42,13 +51,6 @@ impl Connection {
         if interrupts {
             let heard = timeout(DISCARD_MAX, self.discard()).await;
             tracing::trace!(session = %self.id, ?heard, "the rest of what the agent sent");
-        }
-        if let Some(server) = &mut self.server {
-            let out = &mut self.server_out;
-            let flush = std::future::poll_fn(|cx| server.poll_drain(cx, out));
-            if timeout(LINGER_MAX, flush).await.is_err() {
-                tracing::debug!(session = %self.id, "the server did not take the last bytes");
-            }
         }
     }
 

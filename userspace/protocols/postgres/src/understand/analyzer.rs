@@ -157,6 +157,8 @@ pub(super) struct Analyzer<'a> {
     pub(super) in_view: bool,
     /// The views that are being opened, from the outermost one.
     pub(super) within_views: Vec<u32>,
+    /// The body of a function was opened, which goes by the session's path.
+    pub(super) within_session: bool,
 }
 
 impl<'a> Analyzer<'a> {
@@ -198,6 +200,7 @@ impl<'a> Analyzer<'a> {
             opened: 0,
             in_view: false,
             within_views: Vec::new(),
+            within_session: false,
         }
     }
 

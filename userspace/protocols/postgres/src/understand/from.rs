@@ -188,6 +188,11 @@ impl Analyzer<'_> {
             touched: inner.touched.into_iter().collect(),
             called: inner.called,
         });
+        if inner.within_session || !self.created.is_empty() {
+            // What it means to this session, or in this text, is not what it means to others.
+            self.within_session |= inner.within_session;
+            return Ok(view);
+        }
         Ok(Arc::clone(relation.lineage.get_or_init(|| view)))
     }
 

@@ -26,9 +26,10 @@ pub(super) fn finish(
     changes.session_pins |= analyzer.pins;
     changes.writable |= analyzer.writable;
     for setting in &analyzer.settings {
-        changes.search_path |= &**setting == "search_path";
+        changes.names_path |= &**setting == "search_path";
         changes.role |= matches!(&**setting, "role" | "session_authorization");
     }
+    changes.search_path |= changes.names_path;
     // A function's body may have SET in it; roles cannot be set there for longer than the call.
     changes.search_path |= analyzer.called.foreign;
     let read_only =
@@ -37,7 +38,7 @@ pub(super) fn finish(
         analyzer.accesses(),
         attributes(&analyzer, source, read_only),
     );
-    changes.temporary = matches!(class.kind, StatementKind::Ddl) && only_temporary(&intent);
+    changes.temporary = is_temporary(&class.kind, &intent);
     let ranges = if holds_secrets(&intent) {
         secrets::secret_ranges(source)
     } else {
@@ -85,6 +86,14 @@ pub(super) fn finish(
         diverted,
         unseen,
     })
+}
+
+fn is_temporary(kind: &StatementKind, intent: &Intent) -> bool {
+    match kind {
+        StatementKind::Ddl => only_temporary(intent),
+        StatementKind::Discard { .. } => true,
+        _ => false,
+    }
 }
 
 /// Whether all that is made, changed or dropped is in the session's temporary schema.

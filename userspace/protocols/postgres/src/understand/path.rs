@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
+use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{RangeVar, VariableSetStmt};
 use pg_raw_parse::raw::VariableSetKind;
 
 use super::SqlRefusal;
-use super::analyzer::{Analyzer, Named};
+use super::analyzer::{Analyzer, Named, effective_path};
 use super::expr::constant_text;
+use crate::objects::NAME_BYTES_MAX;
 
 /// What is known of `search_path` where a statement begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,9 @@ pub(super) enum Path {
     /// It is the session's.
     #[default]
     Known,
+    /// It is the session's, but what a name is first on it may be gone: an earlier statement dropped,
+    /// renamed or moved something, or ended a transaction that had made it.
+    Removed,
     /// These schemas, of which some may not be there or not be usable.
     Listed(Vec<Arc<str>>),
     /// Any.
@@ -45,9 +50,25 @@ pub(super) fn listed(set: &VariableSetStmt) -> Option<Path> {
             // An earlier statement may have changed the role.
             return None;
         }
+        if schema.len() > NAME_BYTES_MAX {
+            // The server cuts it.
+            return None;
+        }
         schemas.push(Arc::from(schema));
     }
     Some(Path::Listed(schemas))
+}
+
+/// Whether a statement may take something away that a name meant.
+pub(super) fn removes(node: Node<'_>) -> bool {
+    matches!(
+        node,
+        Node::DropStmt(_)
+            | Node::DropOwnedStmt(_)
+            | Node::RenameStmt(_)
+            | Node::AlterObjectSchemaStmt(_)
+            | Node::TransactionStmt(_)
+    )
 }
 
 fn is_temporary(schema: &str) -> bool {
@@ -62,6 +83,9 @@ impl<'a> Analyzer<'a> {
                 schema == "pg_catalog"
                     || is_temporary(schema)
                     || listed.iter().any(|one| **one == *schema)
+            }
+            Path::Removed => {
+                is_temporary(schema) || effective_path(self.names).any(|one| one == schema)
             }
             Path::Known | Path::Unknown => true,
         }
@@ -99,7 +123,7 @@ impl<'a> Analyzer<'a> {
     /// Where a new object without a schema may come to be, the likeliest first.
     pub(super) fn creation_schemas(&self) -> Vec<&str> {
         let found: Vec<&str> = match &self.path {
-            Path::Known => Vec::new(),
+            Path::Known | Path::Removed => Vec::new(),
             Path::Listed(listed) => {
                 let there = |schema: &&str| self.catalog().has_schema(schema);
                 let (mut first, absent): (Vec<&str>, Vec<&str>) =

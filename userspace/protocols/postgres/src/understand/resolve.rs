@@ -6,7 +6,7 @@ use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{A_Indirection, ColumnRef, FuncCall};
 
 use super::SqlRefusal;
-use super::analyzer::{Analyzer, Item};
+use super::analyzer::{Analyzer, Item, Level};
 use super::flow::{ColumnId, Flow, Output, Rows};
 
 /// Columns that every table has and that hold no data of it.
@@ -56,48 +56,37 @@ impl Analyzer<'_> {
         found.ok_or_else(|| SqlRefusal::UnknownColumn(name.to_owned()))
     }
 
+    /// Something of an inner level that has columns which are not known may have one of that name, or
+    /// not: then it is that of an outer level. The value may be either.
     fn unqualified(&mut self, name: &str) -> Result<Option<Output>, SqlRefusal> {
+        let mut guessed: Option<Flow> = None;
         for at in (0..self.levels.len()).rev() {
-            let Some(level) = self.levels.get(at) else {
+            let Some(level) = self.levels.get(at).filter(|level| !level.hidden) else {
                 continue;
             };
-            if level.hidden {
-                continue;
-            }
             let steps = level.items.iter().map(|item| item.columns.len() + 1).sum();
-            let visible: Vec<&Item> = level
-                .items
-                .iter()
-                .filter(|item| item.columns_visible)
-                .collect();
-            let found = merge(
-                visible
-                    .iter()
-                    .flat_map(|item| item.columns.iter().filter(|column| &*column.name == name)),
-            );
-            let found = found.or_else(|| {
-                let open = visible.iter().find(|item| item.open || item.loose)?;
-                Some(Output::row(Arc::from(name), open.rest.clone()))
-            });
-            let found = found.or_else(|| {
-                let tables = visible.iter().any(|item| item.relation != 0);
-                (tables && SYSTEM_COLUMNS.contains(&name))
-                    .then(|| Output::row(Arc::from(name), Flow::default()))
-            });
-            // PostgreSQL tries columns first, then a whole row of that name.
-            let found = found.or_else(|| {
-                let item = level
-                    .items
-                    .iter()
-                    .find(|item| item.name_visible && &*item.name == name)?;
-                Some(Output::row(Arc::from(name), item.whole()))
-            });
+            let found = column_of(level, name);
+            let visible = level.items.iter().filter(|item| item.columns_visible);
+            let open: Vec<&Item> = visible.filter(|item| item.open || item.loose).collect();
+            if found.is_none() && !open.is_empty() {
+                let guess = guessed.get_or_insert_default();
+                for item in open {
+                    guess.join(&item.rest);
+                }
+            }
+            let found = found.or_else(|| row_or_system_column(level, name));
             self.spend(steps)?;
-            if found.is_some() {
-                return Ok(found);
+            if let Some(found) = found {
+                return Ok(Some(match guessed {
+                    None => found,
+                    Some(mut flow) => {
+                        flow.join(&found.flow);
+                        Output::row(Arc::from(name), flow)
+                    }
+                }));
             }
         }
-        Ok(None)
+        Ok(guessed.map(|flow| Output::row(Arc::from(name), flow)))
     }
 
     /// `(t).column`, where `t` is something in FROM and no column: the same as `t.column`.
@@ -306,4 +295,21 @@ fn merge<'o>(mut found: impl Iterator<Item = &'o Arc<Output>>) -> Option<Output>
         first.described = None;
     }
     Some(first)
+}
+
+/// The column of that name in FROM; of a JOIN USING both are one.
+fn column_of(level: &Level, name: &str) -> Option<Output> {
+    let visible = level.items.iter().filter(|item| item.columns_visible);
+    merge(visible.flat_map(|item| item.columns.iter().filter(|column| &*column.name == name)))
+}
+
+/// PostgreSQL tries columns first, then a whole row of that name.
+fn row_or_system_column(level: &Level, name: &str) -> Option<Output> {
+    let mut visible = level.items.iter().filter(|item| item.columns_visible);
+    if visible.any(|item| item.relation != 0) && SYSTEM_COLUMNS.contains(&name) {
+        return Some(Output::row(Arc::from(name), Flow::default()));
+    }
+    let mut named = level.items.iter().filter(|item| item.name_visible);
+    let item = named.find(|item| &*item.name == name)?;
+    Some(Output::row(Arc::from(name), item.whole()))
 }

@@ -110,6 +110,7 @@ impl<'a> Analyzer<'a> {
         if inner.writes || inner.called.effects || inner.called.foreign || rows.open {
             return Ok(None);
         }
+        self.within_session = true;
         self.work = inner.work;
         self.relations_read += inner.relations_read;
         self.called.security_definer |= inner.called.security_definer;

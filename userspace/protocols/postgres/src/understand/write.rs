@@ -272,6 +272,8 @@ impl<'a> Analyzer<'a> {
             });
             match found {
                 Some(id) => columns.push(id),
+                // Whichever it is by now.
+                None if written.altered => columns.extend(self.all_columns(written)),
                 None if written.item.open => {}
                 None => return Err(SqlRefusal::UnknownColumn(name.to_owned())),
             }
