@@ -35,6 +35,10 @@ const POLICIES: &str = r#"
 @id("mask") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
     resource == Postgres::Column::"t/postgres/public/customers/ssn");
 @id("hold") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource);
+@id("asked") @hold("dba") forbid (principal, action == Postgres::Action::"select",
+    resource == Postgres::Table::"t/postgres/other/asked");
+@id("asked-too") @hold("dba") forbid (principal, action == Postgres::Action::"set",
+    resource == Postgres::Setting::"t/postgres/app.asked");
 @id("few") @limit("rows:3") forbid (principal, action == Postgres::Action::"select",
     resource == Postgres::Table::"t/postgres/other/many");
 @id("few-here") @budget("rows:6 per session") forbid (principal, action == Postgres::Action::"select",

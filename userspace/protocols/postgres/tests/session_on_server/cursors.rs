@@ -65,3 +65,22 @@ fn names_that_a_function_means_otherwise_are_not_taken_for_the_sessions() {
     assert_eq!(rows(&seen), 0, "{seen:?}");
     assert!(seen.iter().any(|line| line.contains("C0A000")), "{seen:?}");
 }
+
+#[test]
+fn what_is_held_is_not_fetched_by_way_of_a_function() {
+    let server = server("refcursor-held");
+    let mut talk = Talk::open(&server);
+    talk.query("create table other.asked (v text); insert into other.asked values ('held')");
+    talk.query(
+        "create function opens_held() returns refcursor language plpgsql as $$ declare c refcursor := 'c'; \
+         begin open c for select v from other.asked; return c; end $$",
+    );
+    let holds = talk.holds;
+    let seen = talk.query("select v from other.asked");
+    assert_eq!((rows(&seen), talk.holds), (1, holds + 1), "{seen:?}");
+    talk.query("begin");
+    talk.query("select opens_held()");
+    let seen = talk.query("fetch all from c");
+    assert!(seen[0].contains("C42501"), "{seen:?}");
+    assert_eq!((rows(&seen), talk.holds), (0, holds + 1), "{seen:?}");
+}

@@ -33,6 +33,10 @@ fn a_setting_may_be_named_by_a_parameter_but_not_a_pinned_one() {
         assert!(seen[0].contains("weir: "), "{name}: {seen:?}");
         assert_eq!(seen.last().map(String::as_str), Some("Z I"), "{seen:?}");
     }
+    let holds = talk.holds;
+    let seen = set(&mut talk, "app.asked", "x");
+    assert!(seen[0].contains("C42501"), "{seen:?}");
+    assert_eq!(talk.holds, holds);
     // Names mean something else afterwards.
     set(&mut talk, "search_path", "other");
     let seen = talk.query("select name from customers");
