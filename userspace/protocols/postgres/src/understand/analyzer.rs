@@ -145,6 +145,8 @@ pub(super) struct Analyzer<'a> {
     /// A setting is changed that keeps transactions from writing.
     pub(super) writable: bool,
     pub(super) path: Path,
+    /// The same of the session, by which bodies of functions go within views.
+    pub(super) session_path: Path,
     /// What an inner statement (PREPARE, EXPLAIN, DECLARE) brought along.
     pub(super) inner_diverted: Vec<Object>,
     pub(super) inner_literals: Vec<(std::ops::Range<usize>, Object)>,
@@ -193,6 +195,7 @@ impl<'a> Analyzer<'a> {
             pins: false,
             writable: false,
             path: Path::Known,
+            session_path: Path::Known,
             inner_diverted: Vec::new(),
             inner_literals: Vec::new(),
             inner_parameters: Vec::new(),

@@ -155,6 +155,7 @@ impl Analyzer<'_> {
         let mut inner = Analyzer::new(&names, self.limits, self.created);
         inner.session = self.session;
         inner.in_view = true;
+        inner.session_path.clone_from(&self.session_path);
         inner.within_views.clone_from(&self.within_views);
         inner.within_views.push(relation.oid);
         inner.nesting = self.nesting;

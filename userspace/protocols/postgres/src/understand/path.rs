@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{RangeVar, VariableSetStmt};
-use pg_raw_parse::raw::VariableSetKind;
+use pg_raw_parse::raw::{TransactionStmtKind, VariableSetKind};
 
 use super::SqlRefusal;
 use super::analyzer::{Analyzer, Named, effective_path};
@@ -67,8 +67,13 @@ pub(super) fn removes(node: Node<'_>) -> bool {
             | Node::DropOwnedStmt(_)
             | Node::RenameStmt(_)
             | Node::AlterObjectSchemaStmt(_)
-            | Node::TransactionStmt(_)
-    )
+    ) || matches!(node, Node::TransactionStmt(transaction) if !matches!(
+        transaction.kind,
+        TransactionStmtKind::TRANS_STMT_BEGIN
+            | TransactionStmtKind::TRANS_STMT_START
+            | TransactionStmtKind::TRANS_STMT_SAVEPOINT
+            | TransactionStmtKind::TRANS_STMT_RELEASE
+    ))
 }
 
 fn is_temporary(schema: &str) -> bool {

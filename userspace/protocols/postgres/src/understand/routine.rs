@@ -74,6 +74,8 @@ impl<'a> Analyzer<'a> {
         };
         let mut inner = Analyzer::new(self.session, self.limits, self.created);
         inner.opened = self.opened + 1;
+        inner.path.clone_from(&self.session_path);
+        inner.session_path.clone_from(&self.session_path);
         inner.nesting = self.nesting;
         inner.work = self.work;
         inner.in_view = self.in_view;
@@ -132,7 +134,7 @@ impl<'a> Analyzer<'a> {
                 .args()
                 .iter()
                 .any(|argument| matches!(argument, Node::NamedArgExpr(_)));
-        if !plain || self.opened >= DEPTH_MAX || !self.path.is_known() {
+        if !plain || self.opened >= DEPTH_MAX {
             return None;
         }
         let (schema, name) = match parts {
@@ -146,7 +148,10 @@ impl<'a> Analyzer<'a> {
             .iter()
             .filter(|function| match schema {
                 Some(schema) => &*function.schema == schema,
-                None => effective_path(self.names).any(|schema| *schema == *function.schema),
+                None => {
+                    !self.path.is_known()
+                        || effective_path(self.names).any(|schema| *schema == *function.schema)
+                }
             });
         let (Some(only), None) = (visible.next(), visible.next()) else {
             return None;

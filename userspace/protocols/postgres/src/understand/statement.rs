@@ -94,6 +94,7 @@ pub(super) fn statement(
     let before = created.clone();
     let mut analyzer = Analyzer::new(context.names, context.limits, &before);
     analyzer.path.clone_from(&context.path);
+    analyzer.session_path.clone_from(&context.path);
     if context.variables {
         analyzer.add_variables();
     }

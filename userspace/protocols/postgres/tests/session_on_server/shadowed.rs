@@ -77,3 +77,27 @@ fn a_cursor_of_a_function_is_not_read_by_a_table_made_later() {
         talk.query("rollback");
     }
 }
+
+#[test]
+fn a_function_is_read_behind_what_changes_names_too() {
+    let server = server("function-behind");
+    let mut talk = Talk::open(&server);
+    talk.query(
+        "create function number_of(int) returns text language sql as \
+         'select upper(c.ssn) from public.customers c where c.id = $1'",
+    );
+    talk.query("create view numbers as select public.number_of(id) as n from public.customers");
+    for before in [
+        "select 1",
+        "begin; commit",
+        "set search_path = public, other",
+        "set search_path = other",
+        "drop table if exists nosuch",
+    ] {
+        for read in ["select public.number_of(1)", "select n from public.numbers"] {
+            clean(&talk.query(&format!("{before}; {read}")));
+        }
+        talk.query("rollback");
+        talk.query("reset search_path");
+    }
+}
