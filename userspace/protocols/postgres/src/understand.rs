@@ -515,13 +515,12 @@ fn understand_each(
         if one.changes.search_path && !undoes_nothing {
             context.path = listed.unwrap_or(path::Path::Unknown);
             changed = true;
-        } else if one.changes.role
-            || one.kind.executes().is_some()
-            || matches!(one.kind, StatementKind::Fetch { .. })
-        {
-            // What it runs is not seen here; another role has another "$user".
+        } else if one.kind.executes().is_some() || matches!(one.kind, StatementKind::Fetch { .. }) {
+            // What it runs is not seen here.
             context.path = path::Path::Unknown;
-        } else if path::removes(raw.stmt()) && context.path.is_known() {
+        } else if one.changes.role && !path::has_no_schema(raw.stmt(), scope) {
+            context.path = path::Path::Unknown;
+        } else if (one.changes.role || path::removes(raw.stmt())) && context.path.is_known() {
             context.path = path::Path::Removed;
         }
         statements.push(one);

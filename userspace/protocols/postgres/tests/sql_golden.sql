@@ -300,3 +300,6 @@ ALTER TABLE customers ALTER name TYPE text USING upper(ssn)
 ALTER TABLE customers ALTER name TYPE text USING upper(name)
 ALTER TABLE customers ADD t text; COPY customers (t) FROM STDIN; COPY customers TO STDOUT
 ALTER TABLE customers ADD t text; INSERT INTO customers SELECT id, ssn FROM other.customers c (id, ssn)
+SET ROLE bob; SELECT name FROM customers
+SET ROLE other; SELECT name FROM customers
+RESET ROLE; SELECT note FROM orders

@@ -11,9 +11,9 @@ use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{RangeVar, VariableSetStmt};
 use pg_raw_parse::raw::{TransactionStmtKind, VariableSetKind};
 
-use super::SqlRefusal;
 use super::analyzer::{Analyzer, Named, effective_path};
 use super::expr::constant_text;
+use super::{NameScope, SqlRefusal};
 use crate::objects::NAME_BYTES_MAX;
 
 /// What is known of `search_path` where a statement begins.
@@ -23,7 +23,8 @@ pub(super) enum Path {
     #[default]
     Known,
     /// It is the session's, but what a name is first on it may be gone: an earlier statement dropped,
-    /// renamed or moved something, or ended a transaction that had made it.
+    /// renamed or moved something, ended a transaction that had made it, or set a role that may not use
+    /// all of its schemas.
     Removed,
     /// These schemas, of which some may not be there or not be usable.
     Listed(Vec<Arc<str>>),
@@ -57,6 +58,17 @@ pub(super) fn listed(set: &VariableSetStmt) -> Option<Path> {
         schemas.push(Arc::from(schema));
     }
     Some(Path::Listed(schemas))
+}
+
+/// Whether a statement sets a role after which no schema is named: "$user" stands for none then. Which
+/// schemas of the path it may use is another matter.
+pub(super) fn has_no_schema(node: Node<'_>, scope: &NameScope<'_>) -> bool {
+    let Node::VariableSetStmt(set) = node else {
+        return false;
+    };
+    let role = set.args().first().and_then(constant_text);
+    set.kind == VariableSetKind::VAR_SET_VALUE
+        && role.is_some_and(|role| role != "none" && !scope.catalog.has_schema(&role))
 }
 
 /// Whether a statement may take something away that a name meant.
