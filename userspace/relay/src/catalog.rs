@@ -184,7 +184,7 @@ async fn renew(node: Arc<Node>, question: CatalogQuestion, slot: Arc<Slot>) {
 /// Everything.
 async fn fresh(node: &Node, question: &CatalogQuestion, slot: &Slot) -> Result<Cached, NoCatalog> {
     let reading = Reading::begin(node, question);
-    let rows = reading.rows(node, question, slot, What::Everything).await?;
+    let rows = rows(node, question, slot, What::Everything).await?;
     let catalog = Catalog::from_rows(&rows).map_err(not_understood)?;
     Ok(reading.end(catalog, None))
 }
@@ -197,7 +197,7 @@ async fn renewed(
     base: &Cached,
 ) -> Result<Cached, NoCatalog> {
     let reading = Reading::begin(node, question);
-    let rows = reading.rows(node, question, slot, What::Own).await?;
+    let rows = rows(node, question, slot, What::Own).await?;
     let catalog = base.catalog.renewed(&rows).map_err(not_understood)?;
     Ok(reading.end(catalog, Some(base.whole_at)))
 }
@@ -206,6 +206,21 @@ fn not_understood(error: CatalogError) -> NoCatalog {
     NoCatalog {
         text: "weir: the catalog of this database cannot be understood",
         detail: error.to_string(),
+    }
+}
+
+async fn rows(
+    node: &Node,
+    question: &CatalogQuestion,
+    slot: &Slot,
+    what: What,
+) -> Result<CatalogRows, NoCatalog> {
+    match timeout(READ_TIME_MAX, slot.reader.read(node, question, what)).await {
+        Ok(rows) => rows,
+        Err(_elapsed) => Err(NoCatalog {
+            text: "weir: reading the catalog of this database took too long",
+            detail: "20 s".to_owned(),
+        }),
     }
 }
 
@@ -220,23 +235,6 @@ impl Reading {
         Self {
             at: Instant::now(),
             definitions: node.catalogs.definitions(&question.target.name).count(),
-        }
-    }
-
-    async fn rows(
-        &self,
-        node: &Node,
-        question: &CatalogQuestion,
-        slot: &Slot,
-        what: What,
-    ) -> Result<CatalogRows, NoCatalog> {
-        let reading = slot.reader.read(node, question, what);
-        match timeout(READ_TIME_MAX, reading).await {
-            Ok(rows) => rows,
-            Err(_elapsed) => Err(NoCatalog {
-                text: "weir: reading the catalog of this database took too long",
-                detail: "20 s".to_owned(),
-            }),
         }
     }
 

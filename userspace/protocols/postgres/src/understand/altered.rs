@@ -11,7 +11,7 @@ use pg_raw_parse::nodes::RangeVar;
 use pg_raw_parse::raw::ObjectType;
 
 use super::analyzer::{Analyzer, Item, qualified};
-use super::flow::{Flow, Output};
+use super::flow::Output;
 use crate::catalog::Relation;
 
 impl Analyzer<'_> {
@@ -28,28 +28,13 @@ impl Analyzer<'_> {
         if !self.is_altered(relation) {
             return item;
         }
-        let mut all = item.rest.clone();
-        for column in &item.columns {
-            all.join(&column.flow);
-        }
-        let anything = |column: &Arc<Output>| {
-            let mut output = Output::expression(Arc::clone(&column.name), all.clone());
-            output.described = None;
-            Arc::new(output)
-        };
+        let all = item.whole();
+        let anything =
+            |column: &Arc<Output>| Arc::new(Output::row(Arc::clone(&column.name), all.clone()));
         item.columns = item.columns.iter().map(anything).collect();
         item.rest = all;
         item.open = true;
         item
-    }
-
-    /// The flow of an item as a whole.
-    pub(super) fn whole(item: &Item) -> Flow {
-        let mut all = item.rest.clone();
-        for column in &item.columns {
-            all.join(&column.flow);
-        }
-        all
     }
 }
 

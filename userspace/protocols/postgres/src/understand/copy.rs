@@ -131,7 +131,7 @@ impl Analyzer<'_> {
             let item = Item::new(Arc::clone(&relation.name), all);
             return Ok(Rows {
                 open: true,
-                rest: Self::whole(&item),
+                rest: item.whole(),
                 ..Rows::default()
             });
         }
