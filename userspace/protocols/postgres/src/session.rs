@@ -562,6 +562,10 @@ impl Session for PostgresSession {
     }
 
     fn finish(&mut self, reason: CloseReason, now: Now) -> bool {
+        // What it was about to change may be done all the same.
+        if self.redefines.take().is_some() {
+            self.config.definitions.changed();
+        }
         let Some(governor) = &mut self.governor else {
             return false;
         };

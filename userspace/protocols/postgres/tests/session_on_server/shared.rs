@@ -24,6 +24,15 @@ fn a_table_made_anew_by_another_session_is_read_at_once() {
     maker.query("begin; drop table shared; create table shared (n int, v text)");
     maker.query("insert into shared values (1, 'three'); commit");
     value(&reader.query("select v from shared"), "three");
+    // Nor is a change lost of who leaves before it is done.
+    let seen = server.definitions.count();
+    maker.query("begin; create table unfinished (v text)");
+    let now = maker.now();
+    maker
+        .session
+        .finish(weir_govern::CloseReason::ClientLeft, now);
+    assert!(server.definitions.count() > seen);
+    let mut maker = Talk::open(&server);
     // Temporary ones are nobody else's.
     let seen = server.definitions.count();
     maker.query("create temp table own (v text)");
