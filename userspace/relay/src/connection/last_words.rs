@@ -9,8 +9,10 @@ use crate::stream::Stream;
 
 /// What is still to be written is given up after this.
 const LINGER_MAX: Duration = Duration::from_secs(5);
-/// What a client still sends is thrown away for so long, and up to so many bytes.
+/// What a client still sends is thrown away for so long, and up to so many bytes; one that has sent
+/// nothing for a while waits for an answer.
 const DISCARD_MAX: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_millis(200);
 const DISCARD_BYTES_MAX: usize = 64 << 20;
 
 impl Connection {
@@ -40,6 +42,10 @@ impl Connection {
             }
         }
         self.server = None;
+        if told && interrupts {
+            // libpq that hears of the end while it writes says so, and not why.
+            self.discard().await;
+        }
         if !told {
             tracing::debug!(session = %self.id, "the agent did not take the last bytes");
         } else if interrupts || matches!(self.client, Stream::Tls(_)) {
@@ -49,8 +55,7 @@ impl Connection {
             tracing::trace!(session = %self.id, ?said, "end of the agent's side");
         }
         if interrupts {
-            let heard = timeout(DISCARD_MAX, self.discard()).await;
-            tracing::trace!(session = %self.id, ?heard, "the rest of what the agent sent");
+            self.discard().await;
         }
     }
 
@@ -58,10 +63,11 @@ impl Connection {
     async fn discard(&mut self) {
         let mut buffer = vec![0; 64 << 10];
         let mut left = DISCARD_BYTES_MAX;
-        while left > 0 {
-            match self.client.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => left = left.saturating_sub(count),
+        let deadline = Instant::now() + DISCARD_MAX;
+        while left > 0 && Instant::now() < deadline {
+            match timeout(QUIET, self.client.read(&mut buffer)).await {
+                Ok(Ok(0) | Err(_)) | Err(_) => return,
+                Ok(Ok(count)) => left = left.saturating_sub(count),
             }
         }
     }
