@@ -152,3 +152,14 @@ end $$;
 grant all on all tables in schema public to weir_app;
 grant all on all sequences in schema public to weir_app;
 call fill('a');
+
+-- Whom agents come as, so that they can also change what is there.
+do $$
+declare name text;
+begin
+    for name in select c.oid::regclass from pg_class c where c.relnamespace = 'public'::regnamespace
+        and c.relkind in ('r', 'p', 'v', 'm') and c.relname ~ '^(people|places|sink|noisy|guarded|visits|base_|gold_)'
+    loop
+        execute format('alter table %s owner to weir_app', name);
+    end loop;
+end $$;

@@ -11,6 +11,7 @@ mod conformance;
 mod fuzz;
 mod http;
 mod lab;
+mod leak;
 mod place;
 mod quickstart;
 mod run;
@@ -61,6 +62,8 @@ enum Command {
     Fuzz(fuzz::FuzzArgs),
     /// Simulated PostgreSQL sessions, each replayed by its seed
     Sim(sim::SimArgs),
+    /// Statements made by chance, which must not show masked values; each is made again by its seed
+    Leak(leak::LeakArgs),
     /// The kernel tier on other kernels, under qemu
     Vm(vm::VmArgs),
     /// Check the repository's own rules
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Conformance(command) => conformance::run(&command),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Leak(args) => leak::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),
         Command::Setup => setup::run(setup::Need::everything()).map(|()| ExitCode::SUCCESS),

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
+pub(crate) use self::leak::{Made, made};
 pub(crate) use self::nextest::PACKAGES;
 use crate::{say, setup};
 

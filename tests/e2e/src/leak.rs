@@ -325,6 +325,60 @@ impl Answer {
         self.told == other.told && plain(&self.rows) == plain(&other.rows)
     }
 
+    /// The first message of Weir's own.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        let texts = self.told.iter().map(|told| String::from_utf8_lossy(told));
+        let of = |text: &str| {
+            let (_, message) = text.split_once("Mweir: ")?;
+            message.split('\0').next().map(str::to_owned)
+        };
+        texts
+            .filter_map(|text| of(&text))
+            .next()
+            .unwrap_or_default()
+    }
+
+    /// The first of what is told that is not the same, else of the rows.
+    #[must_use]
+    pub fn apart(&self, other: &Self) -> String {
+        let shown = |told: &[Vec<u8>]| -> Vec<String> {
+            told.iter()
+                .map(|bytes| String::from_utf8_lossy(bytes).replace('\0', " "))
+                .collect()
+        };
+        let (mine, theirs) = (shown(&self.told), shown(&other.told));
+        if let Some((mine, theirs)) = mine
+            .iter()
+            .zip(&theirs)
+            .find(|(mine, theirs)| mine != theirs)
+        {
+            return format!("{mine:?} and {theirs:?}");
+        }
+        if let Some((mine, theirs)) = self
+            .rows
+            .iter()
+            .zip(&other.rows)
+            .find(|(mine, theirs)| mine != theirs)
+        {
+            let shown = |row: &Row| -> Vec<String> {
+                row.iter()
+                    .map(|cell| {
+                        String::from_utf8_lossy(cell.as_deref().unwrap_or(b"NULL")).into_owned()
+                    })
+                    .collect()
+            };
+            return format!("{:?} and {:?}", shown(mine), shown(theirs));
+        }
+        format!(
+            "{} and {} messages, {} and {} rows",
+            mine.len(),
+            theirs.len(),
+            self.rows.len(),
+            other.rows.len()
+        )
+    }
+
     /// The first row and column where this differs from a direct answer although no masked value is
     /// there; which columns have one is seen by comparing the two worlds.
     #[must_use]

@@ -14,6 +14,7 @@ pub mod fakes;
 pub mod lab;
 pub mod leak;
 pub mod live;
+pub mod made;
 pub mod wire;
 
 use std::time::{Duration, Instant};

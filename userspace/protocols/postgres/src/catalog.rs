@@ -102,13 +102,23 @@ pub struct Function {
 pub struct SqlFunction {
     pub schema: Arc<str>,
     pub name: Arc<str>,
-    pub body: Arc<str>,
+    pub body: SqlBody,
     /// Names of what goes in, empty where there is none.
     pub inputs: Vec<Arc<str>>,
     /// Names of what comes out, where they are declared.
     pub outputs: Vec<Arc<str>>,
     /// Relation of the composite type that it returns, else 0.
     pub relation: u32,
+}
+
+/// What a SQL function does.
+#[derive(Clone, Debug)]
+pub enum SqlBody {
+    /// Statements, which each call reads with the path of its session.
+    Source(Arc<str>),
+    /// `BEGIN ATOMIC` or `RETURN`, as `pg_get_functiondef` gives it with nothing but `pg_catalog` on the
+    /// path: what its names stand for was settled when it was made.
+    Definition(Arc<str>),
 }
 
 /// A type.

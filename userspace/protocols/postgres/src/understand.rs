@@ -12,6 +12,7 @@
 
 mod altered;
 mod analyzer;
+mod attached;
 mod column_name;
 mod copy;
 mod ddl;
@@ -20,6 +21,7 @@ pub(crate) mod flow;
 mod foreign;
 mod from;
 mod functions;
+mod moved;
 mod outcome;
 mod partial;
 mod path;

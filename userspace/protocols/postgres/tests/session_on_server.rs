@@ -684,6 +684,8 @@ fn server(name: &str) -> Server {
     Server::start(name)
 }
 
+#[path = "session_on_server/bodies.rs"]
+mod bodies;
 #[path = "session_on_server/cases.rs"]
 mod cases;
 #[path = "session_on_server/casts.rs"]

@@ -303,3 +303,15 @@ ALTER TABLE customers ADD t text; INSERT INTO customers SELECT id, ssn FROM othe
 SET ROLE bob; SELECT name FROM customers
 SET ROLE other; SELECT name FROM customers
 RESET ROLE; SELECT note FROM orders
+ALTER TABLE customers SET SCHEMA other
+ALTER SCHEMA other RENAME TO fresh
+ALTER VIEW people RENAME COLUMN number TO n
+ALTER TABLE logs DETACH PARTITION logs_1
+ALTER TABLE customers ALTER COLUMN name DROP EXPRESSION
+ALTER TYPE pair RENAME ATTRIBUTE ssn TO s CASCADE
+ALTER INDEX by_name RENAME TO by_names
+CREATE RULE r AS ON INSERT TO orders DO ALSO SELECT id, ssn FROM customers
+CREATE RULE r AS ON UPDATE TO customers WHERE old.ssn <> new.ssn DO ALSO INSERT INTO orders (id, note) VALUES (old.id, new.ssn)
+CREATE RULE r AS ON DELETE TO customers DO INSTEAD NOTHING
+CREATE POLICY p ON orders USING (EXISTS (SELECT 1 FROM customers c WHERE c.ssn > 'm')) WITH CHECK (id > 0)
+CREATE TRIGGER t AFTER UPDATE ON customers FOR EACH ROW WHEN (old.ssn > 'm') EXECUTE FUNCTION touch()

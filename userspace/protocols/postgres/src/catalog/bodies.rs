@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::load::{CatalogError, CatalogRows, Names, answer};
-use super::{Catalog, SqlFunction};
+use super::{Catalog, SqlBody, SqlFunction};
 
 pub(super) fn load(
     rows: &CatalogRows,
@@ -42,10 +42,14 @@ pub(super) fn load(
                 }
             }
         }
+        let body = Arc::from(row.text(2)?);
         let function = SqlFunction {
             schema: Arc::clone(&key.0),
             name: Arc::clone(&key.1),
-            body: Arc::from(row.text(2)?),
+            body: match row.text(7)? {
+                "t" => SqlBody::Definition(body),
+                _ => SqlBody::Source(body),
+            },
             inputs,
             outputs,
             relation: row.number(6)?,

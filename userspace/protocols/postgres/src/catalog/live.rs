@@ -77,20 +77,28 @@ pub const LIVE_QUERIES: &[CatalogQuery] = &[
     },
     CatalogQuery {
         name: "sql_functions",
-        sql: "SELECT n.nspname, p.proname, p.prosrc, \
-              COALESCE(pg_catalog.array_to_string(p.proargnames, ','), ''), \
-              COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), ''), p.pronargs, \
-              COALESCE(b.typrelid, t.typrelid) \
-              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n \
-              ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
-              JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
-              JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) p.prorettype \
-              LEFT JOIN pg_catalog.pg_type b ON b.oid OPERATOR(pg_catalog.=) t.typbasetype \
-              WHERE l.lanname OPERATOR(pg_catalog.=) 'sql' AND p.prosrc OPERATOR(pg_catalog.<>) '' \
-              AND p.proconfig IS NULL \
-              AND p.prokind OPERATOR(pg_catalog.=) ANY ('{f,w}'::pg_catalog.\"char\"[]) \
-              AND n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' \
-              AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'",
+        sql: "WITH before AS MATERIALIZED (SELECT pg_catalog.current_setting('search_path') AS path, \
+                pg_catalog.set_config('search_path', 'pg_catalog', true) AS set), \
+              texts AS MATERIALIZED (SELECT n.nspname, p.proname, \
+                CASE WHEN p.prosrc OPERATOR(pg_catalog.<>) '' THEN p.prosrc \
+                  ELSE pg_catalog.pg_get_functiondef(p.oid) END AS body, \
+                COALESCE(pg_catalog.array_to_string(p.proargnames, ','), '') AS names, \
+                COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), '') AS modes, p.pronargs, \
+                COALESCE(b.typrelid, t.typrelid) AS relation, \
+                p.prosrc OPERATOR(pg_catalog.=) '' AS definition \
+                FROM before, pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n \
+                ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
+                JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+                JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) p.prorettype \
+                LEFT JOIN pg_catalog.pg_type b ON b.oid OPERATOR(pg_catalog.=) t.typbasetype \
+                WHERE l.lanname OPERATOR(pg_catalog.=) 'sql' AND p.proconfig IS NULL \
+                AND p.prokind OPERATOR(pg_catalog.=) ANY ('{f,w}'::pg_catalog.\"char\"[]) \
+                AND n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' \
+                AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'), \
+              after AS MATERIALIZED (SELECT pg_catalog.set_config('search_path', before.path, true) \
+                FROM before, (SELECT pg_catalog.count(*) FROM texts) AS every) \
+              SELECT nspname, proname, body, names, modes, pronargs, relation, definition \
+              FROM after LEFT JOIN texts ON true WHERE proname IS NOT NULL",
     },
     CatalogQuery {
         name: "overloads",

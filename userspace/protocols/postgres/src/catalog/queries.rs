@@ -67,15 +67,16 @@ pub const CATALOG_QUERIES: &[CatalogQuery] = &[
     },
     CatalogQuery {
         name: "sql_functions",
-        sql: "SELECT n.nspname, p.proname, p.prosrc, \
+        sql: "SELECT n.nspname, p.proname, \
+              CASE WHEN p.prosrc <> '' THEN p.prosrc ELSE pg_catalog.pg_get_functiondef(p.oid) END, \
               COALESCE(pg_catalog.array_to_string(p.proargnames, ','), ''), \
               COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), ''), p.pronargs, \
-              COALESCE(b.typrelid, t.typrelid) \
+              COALESCE(b.typrelid, t.typrelid), p.prosrc = '' \
               FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
               JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
               JOIN pg_catalog.pg_type t ON t.oid = p.prorettype \
               LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype \
-              WHERE l.lanname = 'sql' AND p.prosrc <> '' AND p.proconfig IS NULL \
+              WHERE l.lanname = 'sql' AND p.proconfig IS NULL \
               AND p.prokind IN ('f', 'w') \
               AND n.nspname NOT IN ('pg_catalog', 'information_schema')",
     },

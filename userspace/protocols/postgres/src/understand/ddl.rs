@@ -44,28 +44,30 @@ impl Analyzer<'_> {
                     self.function_option(action.arg());
                 }
             }
-            Node::CreateTrigStmt(create) => {
-                self.named_relation("alter", create.relation(), false)?;
-                self.routine("call", Some(create.funcname()))?;
-            }
-            Node::RuleStmt(rule) => {
-                self.named_relation("alter", rule.relation(), false)?;
-                self.touch_object("create", "Other", &["rule"])?;
-            }
+            Node::CreateTrigStmt(create) => self.create_trigger(create)?,
+            Node::RuleStmt(rule) => self.create_rule(rule)?,
             Node::CreatePolicyStmt(policy) => {
-                self.named_relation("alter", policy.table(), false)?
+                self.named_relation("alter", policy.table(), false)?;
+                self.in_table(policy.table(), policy.qual())?;
+                self.in_table(policy.table(), policy.with_check())?;
             }
-            Node::AlterPolicyStmt(policy) => self.named_relation("alter", policy.table(), false)?,
+            Node::AlterPolicyStmt(policy) => {
+                self.named_relation("alter", policy.table(), false)?;
+                self.in_table(policy.table(), policy.qual())?;
+                self.in_table(policy.table(), policy.with_check())?;
+            }
             Node::CreateStatsStmt(create) => self.create_statistics(create)?,
             Node::GrantStmt(grant) => self.grant(grant)?,
             Node::RenameStmt(rename) => {
                 self.altered(rename.rename_type, rename.relation(), rename.object())?;
+                self.renamed(rename)?;
             }
             Node::AlterOwnerStmt(owner) => {
                 self.altered(owner.object_type, owner.relation(), owner.object())?;
             }
             Node::AlterObjectSchemaStmt(moved) => {
                 self.altered(moved.object_type, moved.relation(), moved.object())?;
+                self.moved(moved)?;
             }
             Node::CommentStmt(comment) => self.altered(comment.objtype, None, comment.object())?,
             Node::SecLabelStmt(label) => self.altered(label.objtype, None, label.object())?,
@@ -249,7 +251,11 @@ impl Analyzer<'_> {
     }
 
     /// An access on a function by its name, known or new.
-    fn routine(&mut self, action: &'static str, name: Option<&NodeList>) -> Result<(), SqlRefusal> {
+    pub(super) fn routine(
+        &mut self,
+        action: &'static str,
+        name: Option<&NodeList>,
+    ) -> Result<(), SqlRefusal> {
         let parts: Vec<&str> = name
             .into_iter()
             .flatten()

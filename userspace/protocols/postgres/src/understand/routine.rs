@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use pg_raw_parse::Node;
 use pg_raw_parse::nodes::FuncCall;
+use pg_raw_parse::{Node, ParseResult};
 
 use super::SqlRefusal;
-use super::analyzer::{Analyzer, effective_path};
+use super::analyzer::{Analyzer, Level, effective_path};
 use super::flow::{Flow, NO_COLUMN, Output, Rows};
 use super::tree;
-use crate::catalog::SqlFunction;
+use crate::catalog::{SqlBody, SqlFunction};
 
 /// Bodies within bodies; a deeper one is taken by policy's word, as any other code.
 const DEPTH_MAX: usize = 6;
@@ -52,7 +52,7 @@ pub(super) struct Opened {
 }
 
 impl<'a> Analyzer<'a> {
-    /// Opens the function that is called, if it is SQL that only reads. The call itself, and what the
+    /// Opens the function that is called, if it is SQL that reads or changes rows. The call itself, and what the
     /// body does, are accesses; `None` when it is not such a function, and nothing is recorded then.
     pub(super) fn open(
         &mut self,
@@ -69,12 +69,27 @@ impl<'a> Analyzer<'a> {
             arguments.join(&flow);
             flows.push(flow);
         }
-        let Ok(parsed) = tree::parse(&function.body) else {
+        let (text, definition) = match &function.body {
+            SqlBody::Source(text) => (text, false),
+            SqlBody::Definition(text) => (text, true),
+        };
+        let Ok(parsed) = tree::parse(text) else {
             return Ok(None);
         };
-        let mut inner = Analyzer::new(self.session, self.limits, self.created);
+        let path = [Arc::from("pg_catalog")];
+        let settled = super::NameScope {
+            lenient: false,
+            path_settled: true,
+            search_path: &path,
+            ..*self.session
+        };
+        let names = if definition { &settled } else { self.session };
+        let mut inner = Analyzer::new(names, self.limits, self.created);
+        inner.session = self.session;
         inner.opened = self.opened + 1;
-        inner.path.clone_from(&self.session_path);
+        if !definition {
+            inner.path.clone_from(&self.session_path);
+        }
         inner.session_path.clone_from(&self.session_path);
         inner.nesting = self.nesting;
         inner.work = self.work;
@@ -84,35 +99,19 @@ impl<'a> Analyzer<'a> {
             names: function.inputs.clone(),
             flows,
         });
-        let mut rows = None;
-        for statement in parsed.stmts() {
-            let Node::SelectStmt(select) = statement else {
-                return Ok(None);
-            };
-            if select.into_clause().is_some() {
-                return Ok(None);
-            }
-            rows = match inner.query(select) {
-                Ok(rows) => Some(rows),
-                // `function.argument.*` is not read here: such a body is as opaque as one in another
-                // language.
-                Err(SqlRefusal::UnknownRelation(name)) if is_argument(function, &name) => {
-                    return Ok(None);
-                }
-                // Nor is what no catalog explains; the call itself needs a permit.
-                Err(refusal) if refusal.depends_on_catalog() && self.session.lenient => {
-                    return Ok(None);
-                }
-                Err(refusal) => return Err(refusal),
-            };
-        }
-        let Some(rows) = rows else {
+        let Some(rows) = body_rows(function, &mut inner, &parsed)? else {
             return Ok(None);
         };
-        if inner.writes || inner.called.effects || inner.called.foreign || rows.open {
+        // What a view does is remembered without what it writes.
+        let unseen = inner.called.effects || inner.called.foreign || self.in_view && inner.writes;
+        if unseen || rows.open {
             return Ok(None);
         }
         self.within_session = true;
+        self.writes |= inner.writes;
+        self.triggers |= inner.triggers;
+        self.unbounded |= inner.unbounded;
+        self.diverted.append(&mut inner.diverted);
         self.work = inner.work;
         self.relations_read += inner.relations_read;
         self.called.security_definer |= inner.called.security_definer;
@@ -219,6 +218,73 @@ impl Opened {
             all.join(&column.flow);
         }
         all.derived()
+    }
+}
+
+/// What the last statement gives, or the value that is returned. `None` when the body is one that is
+/// taken by policy's word.
+fn body_rows(
+    function: &SqlFunction,
+    inner: &mut Analyzer<'_>,
+    parsed: &ParseResult,
+) -> Result<Option<Rows>, SqlRefusal> {
+    let statements: Vec<Node<'_>> = match (&function.body, parsed.stmts().next()) {
+        (SqlBody::Source(_), _) => parsed.stmts().collect(),
+        (SqlBody::Definition(_), Some(Node::CreateFunctionStmt(made))) => match made.sql_body() {
+            Node::ReturnStmt(returned) => {
+                inner.levels.push(Level::default());
+                let value = inner.read(returned.returnval());
+                inner.levels.pop();
+                return known(function, inner, value).map(|flow| {
+                    flow.map(|flow| Rows {
+                        columns: vec![Arc::new(Output::expression(Arc::from(""), flow))],
+                        ..Rows::default()
+                    })
+                });
+            }
+            // Statements stand in a list of a list.
+            Node::NodeList(lists) => lists
+                .iter()
+                .flat_map(|list| match list {
+                    Node::NodeList(statements) => statements.iter().collect(),
+                    statement => vec![statement],
+                })
+                .collect(),
+            _ => return Ok(None),
+        },
+        (SqlBody::Definition(_), _) => return Ok(None),
+    };
+    let mut rows = None;
+    for statement in statements {
+        let found = match statement {
+            Node::SelectStmt(select) if select.into_clause().is_none() => inner.query(select),
+            Node::InsertStmt(_)
+            | Node::UpdateStmt(_)
+            | Node::DeleteStmt(_)
+            | Node::MergeStmt(_) => inner.query_node(statement),
+            _ => return Ok(None),
+        };
+        rows = known(function, inner, found)?;
+        if rows.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(rows)
+}
+
+/// What was found, or `None` where the body is as opaque as one in another language.
+fn known<T>(
+    function: &SqlFunction,
+    inner: &Analyzer<'_>,
+    found: Result<T, SqlRefusal>,
+) -> Result<Option<T>, SqlRefusal> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        // `function.argument.*` is not read here.
+        Err(SqlRefusal::UnknownRelation(name)) if is_argument(function, &name) => Ok(None),
+        // Nor is what no catalog explains; the call itself needs a permit.
+        Err(refusal) if refusal.depends_on_catalog() && inner.session.lenient => Ok(None),
+        Err(refusal) => Err(refusal),
     }
 }
 

@@ -153,6 +153,7 @@ impl Analyzer<'_> {
             let Node::AlterTableCmd(command) = command else {
                 continue;
             };
+            self.released(alter, command)?;
             match command.def() {
                 Node::Constraint(constraint) => self.constraint(table, constraint)?,
                 Node::ColumnDef(column) => {

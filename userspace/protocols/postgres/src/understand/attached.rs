@@ -1,0 +1,77 @@
+//! What is attached to a table and runs, or is asked, with later statements on it: rules, policies,
+//! conditions of triggers.
+
+use std::sync::Arc;
+
+use pg_raw_parse::Node;
+use pg_raw_parse::nodes::{CreateTrigStmt, RangeVar, RuleStmt};
+use pg_raw_parse::raw::CmdType;
+
+use super::SqlRefusal;
+use super::analyzer::{Analyzer, Item, Level, Named};
+
+impl Analyzer<'_> {
+    /// CREATE RULE. What its statements read comes to whoever uses the table, as rows that no statement
+    /// asks for, or is written elsewhere: neither can be masked then.
+    pub(super) fn create_rule(&mut self, rule: &RuleStmt) -> Result<(), SqlRefusal> {
+        self.named_relation("alter", rule.relation(), false)?;
+        self.touch_object("create", "Other", &["rule"])?;
+        let level = self.old_and_new(rule.relation())?;
+        self.levels.push(level);
+        let kept = (self.writes, self.returning, self.triggers, self.unbounded);
+        let done = self.rule_actions(rule);
+        (self.writes, self.returning, self.triggers, self.unbounded) = kept;
+        self.levels.pop();
+        done
+    }
+
+    fn rule_actions(&mut self, rule: &RuleStmt) -> Result<(), SqlRefusal> {
+        self.predicate(rule.where_clause())?;
+        for action in rule.actions() {
+            if matches!(action, Node::NotifyStmt(_) | Node::None) {
+                continue;
+            }
+            let rows = self.query_node(action)?;
+            if rule.event == CmdType::CMD_SELECT {
+                // It makes a view, which is opened where it is read.
+                self.use_up(&rows)?;
+                continue;
+            }
+            self.flow_into(&rows.rest, None)?;
+            for column in &rows.columns {
+                self.flow_into(&column.flow, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// CREATE TRIGGER: its function, and the condition that each row is asked for.
+    pub(super) fn create_trigger(&mut self, create: &CreateTrigStmt) -> Result<(), SqlRefusal> {
+        self.named_relation("alter", create.relation(), false)?;
+        self.routine("call", Some(create.funcname()))?;
+        let level = self.old_and_new(create.relation())?;
+        self.levels.push(level);
+        let done = self.predicate(create.when_clause());
+        self.levels.pop();
+        done.map(drop)
+    }
+
+    /// `OLD` and `NEW`, each a row of the table.
+    fn old_and_new(&mut self, range: Option<&RangeVar>) -> Result<Level, SqlRefusal> {
+        let mut level = Level::default();
+        for name in ["old", "new"] {
+            let mut item = Item::new(Arc::from(name), Vec::new());
+            match range.map(|range| self.find(range)) {
+                Some(Ok(Named::Known(relation))) => {
+                    item.columns = self.relation_columns(relation.oid)?;
+                    item.relation = relation.oid;
+                    item = self.loosened(item, relation);
+                }
+                _ => item.open = true,
+            }
+            item.columns_visible = false;
+            level.items.push(item);
+        }
+        Ok(level)
+    }
+}
