@@ -8,6 +8,7 @@ mod engine;
 mod node;
 mod python;
 mod rust;
+mod space;
 
 use std::path::{Path, PathBuf};
 
@@ -85,6 +86,7 @@ const NEXTEST: Part = Part {
 
 /// Installs what is missing and says what that is.
 pub(crate) fn run(need: Need) -> Result<()> {
+    space::check()?;
     let extra = need.tests.then_some(NEXTEST);
     for part in PARTS.into_iter().chain(extra) {
         let missing = (part.missing)()?;
