@@ -36,11 +36,15 @@ pub(crate) fn up(args: &UpArgs) -> Result<Lab> {
     Lab::check_name(&args.name.name)?;
     setup::run(setup::Need::lab())?;
     let binaries = match &args.binaries {
-        Some(folder) => Binaries {
-            weir: folder.join("weir"),
-            store: folder.join("weir-store"),
-            apiserver: folder.join("weir-test-apiserver"),
-        },
+        Some(folder) => {
+            // Parts of the lab have folders of their own.
+            let folder = std::path::absolute(folder).context("the folder of binaries")?;
+            Binaries {
+                weir: folder.join("weir"),
+                store: folder.join("weir-store"),
+                apiserver: folder.join("weir-test-apiserver"),
+            }
+        }
         None => binaries::product(if args.release {
             Profile::Release
         } else {

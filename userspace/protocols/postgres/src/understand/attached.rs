@@ -1,14 +1,18 @@
-//! What is attached to a table and runs, or is asked, with later statements on it: rules, policies,
-//! conditions of triggers.
+//! What is attached to tables and runs, or is asked, apart from statements on them: rules, conditions of
+//! triggers and of domains.
 
 use std::sync::Arc;
 
 use pg_raw_parse::Node;
-use pg_raw_parse::nodes::{CreateTrigStmt, RangeVar, RuleStmt};
+use pg_raw_parse::nodes::{AlterDomainStmt, CreateTrigStmt, RangeVar, RuleStmt};
 use pg_raw_parse::raw::CmdType;
 
 use super::SqlRefusal;
 use super::analyzer::{Analyzer, Item, Level, Named};
+use super::flow::{ColumnId, Flow};
+
+/// Domains over domains and arrays of them; a column of a deeper one counts as meant.
+const BASES_MAX: usize = 8;
 
 impl Analyzer<'_> {
     /// CREATE RULE. What its statements read comes to whoever uses the table, as rows that no statement
@@ -40,6 +44,47 @@ impl Analyzer<'_> {
             self.flow_into(&rows.rest, None)?;
             for column in &rows.columns {
                 self.flow_into(&column.flow, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// ALTER DOMAIN. That the values there are keep a new condition is an answer about them.
+    pub(super) fn alter_domain(&mut self, alter: &AlterDomainStmt) -> Result<(), SqlRefusal> {
+        self.touch_database("alter")?;
+        self.touch_object("alter", "Other", &["type"])?;
+        if !matches!(alter.subtype as u8, b'C' | b'V' | b'O') {
+            return Ok(());
+        }
+        let name = alter
+            .type_name()
+            .iter()
+            .filter_map(Node::as_str)
+            .next_back();
+        let catalog = self.catalog();
+        let meant = |oid: u32| {
+            let mut at = oid;
+            for _ in 0..BASES_MAX {
+                match catalog.type_of(at) {
+                    Some(found) if Some(&*found.name) == name => return true,
+                    Some(found) => at = found.base,
+                    None => return false,
+                }
+            }
+            true
+        };
+        for relation in catalog.relations() {
+            self.spend(1)?;
+            for column in relation
+                .columns
+                .iter()
+                .filter(|column| meant(column.type_oid))
+            {
+                let id = ColumnId {
+                    relation: relation.oid,
+                    attnum: column.attnum,
+                };
+                self.touch_flow("usePredicate", &Flow::one(id))?;
             }
         }
         Ok(())

@@ -22,13 +22,7 @@ impl Analyzer<'_> {
             Node::Invalid(_) => return self.foreign_table(node),
             Node::AlterTableStmt(alter) => self.alter_table(alter)?,
             Node::DropStmt(drop) => self.drop(drop)?,
-            Node::IndexStmt(index) => {
-                self.named_relation("alter", index.relation(), false)?;
-                for parameter in index.index_params() {
-                    self.in_table(index.relation(), parameter.expr())?;
-                }
-                self.in_table(index.relation(), index.where_clause())?;
-            }
+            Node::IndexStmt(index) => self.create_index(index)?,
             Node::CreateSchemaStmt(create) => {
                 self.create_schema(create)?;
             }
@@ -46,6 +40,7 @@ impl Analyzer<'_> {
             }
             Node::CreateTrigStmt(create) => self.create_trigger(create)?,
             Node::RuleStmt(rule) => self.create_rule(rule)?,
+            Node::AlterDomainStmt(alter) => self.alter_domain(alter)?,
             Node::CreatePolicyStmt(policy) => {
                 self.named_relation("alter", policy.table(), false)?;
                 self.in_table(policy.table(), policy.qual())?;
@@ -107,9 +102,7 @@ impl Analyzer<'_> {
             | Node::CompositeTypeStmt(_)
             | Node::CreateDomainStmt(_)
             | Node::CreateRangeStmt(_) => ("create", "type"),
-            Node::AlterEnumStmt(_) | Node::AlterDomainStmt(_) | Node::AlterTypeStmt(_) => {
-                ("alter", "type")
-            }
+            Node::AlterEnumStmt(_) | Node::AlterTypeStmt(_) => ("alter", "type"),
             Node::DefineStmt(_) => ("create", "definition"),
             Node::CreateExtensionStmt(create) => {
                 let name = format!("extension {}", create.extname().unwrap_or("?"));

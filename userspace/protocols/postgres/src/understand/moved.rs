@@ -64,7 +64,11 @@ impl<'a> Analyzer<'a> {
         alter: &AlterTableStmt,
         command: &AlterTableCmd,
     ) -> Result<(), SqlRefusal> {
-        let parent = match (command.subtype, command.def()) {
+        let whose = match (command.subtype, command.def()) {
+            // Rows of a partition are read by its parent's name, too.
+            (AlterTableType::AT_AttachPartition, Node::PartitionCmd(part)) => {
+                self.known(part.name())
+            }
             (AlterTableType::AT_DetachPartition, _) => self.known(alter.relation()),
             (AlterTableType::AT_DropInherit, Node::RangeVar(parent)) => self.known(Some(parent)),
             (AlterTableType::AT_DropExpression, _) => {
@@ -87,9 +91,9 @@ impl<'a> Analyzer<'a> {
             }
             _ => None,
         };
-        let Some(parent) = parent else { return Ok(()) };
-        self.carried_off(parent, None)?;
-        for relative in self.relatives(parent)? {
+        let Some(whose) = whose else { return Ok(()) };
+        self.carried_off(whose, None)?;
+        for relative in self.relatives(whose)? {
             self.carried_off(relative, None)?;
         }
         Ok(())

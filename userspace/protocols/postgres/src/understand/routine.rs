@@ -76,7 +76,15 @@ impl<'a> Analyzer<'a> {
         let Ok(parsed) = tree::parse(text) else {
             return Ok(None);
         };
-        let path = [Arc::from("pg_catalog")];
+        // The session's temporary tables are written without their schema.
+        let path: Vec<Arc<str>> = self
+            .session
+            .search_path
+            .iter()
+            .filter(|schema| schema.starts_with("pg_temp_"))
+            .cloned()
+            .chain([Arc::from("pg_catalog")])
+            .collect();
         let settled = super::NameScope {
             lenient: false,
             path_settled: true,

@@ -2,7 +2,7 @@
 
 use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{
-    AlterTableStmt, Constraint, CreateStmt, PartitionBoundSpec, PartitionSpec, RangeVar,
+    AlterTableStmt, Constraint, CreateStmt, IndexStmt, PartitionBoundSpec, PartitionSpec, RangeVar,
 };
 use pg_raw_parse::raw::{AlterTableType, ConstrType, ObjectType};
 
@@ -41,7 +41,7 @@ impl Analyzer<'_> {
 
     pub(super) fn create_table(&mut self, create: &CreateStmt) -> Result<(), SqlRefusal> {
         self.new_relation("create", create.relation())?;
-        let table = named(create.relation());
+        let table = &new_table(create.relation());
         for parent in create.inh_relations() {
             if let Node::RangeVar(parent) = parent {
                 self.named_relation("alter", Some(parent), false)?;
@@ -70,7 +70,7 @@ impl Analyzer<'_> {
     }
 
     /// A partition's key is computed for every later row, and its bounds at once.
-    fn partitioned(&mut self, table: &str, by: Option<&PartitionSpec>) -> Result<(), SqlRefusal> {
+    fn partitioned(&mut self, table: &Item, by: Option<&PartitionSpec>) -> Result<(), SqlRefusal> {
         for part in by.into_iter().flat_map(PartitionSpec::part_params) {
             self.table_expression(table, part.expr())?;
         }
@@ -80,27 +80,26 @@ impl Analyzer<'_> {
     fn partition_bound(&mut self, bound: Option<&PartitionBoundSpec>) -> Result<(), SqlRefusal> {
         let Some(bound) = bound else { return Ok(()) };
         for value in bound.listdatums() {
-            self.default_expression("", value)?;
+            self.default_expression(&new_table(None), value)?;
         }
         for end in bound.lowerdatums().iter().chain(bound.upperdatums()) {
             match end {
-                Node::PartitionRangeDatum(datum) => self.default_expression("", datum.value())?,
-                value => self.default_expression("", value)?,
+                Node::PartitionRangeDatum(datum) => {
+                    self.default_expression(&new_table(None), datum.value())?;
+                }
+                value => self.default_expression(&new_table(None), value)?,
             }
         }
         Ok(())
     }
 
     /// Functions in defaults and checks run with every later write: they are called.
-    fn table_expression(&mut self, table: &str, node: Node<'_>) -> Result<(), SqlRefusal> {
+    fn table_expression(&mut self, table: &Item, node: Node<'_>) -> Result<(), SqlRefusal> {
         if matches!(node, Node::None) {
             return Ok(());
         }
-        // Columns of the table being made are not in the catalog yet.
-        let mut item = Item::new(table.into(), Vec::new());
-        item.open = true;
         self.levels.push(Level {
-            items: vec![item],
+            items: vec![table.clone()],
             ..Default::default()
         });
         self.predicate(node)?;
@@ -109,7 +108,7 @@ impl Analyzer<'_> {
     }
 
     /// No server takes a column in a default or a bound, so one that is not known is left to it.
-    fn default_expression(&mut self, table: &str, node: Node<'_>) -> Result<(), SqlRefusal> {
+    fn default_expression(&mut self, table: &Item, node: Node<'_>) -> Result<(), SqlRefusal> {
         let (levels, nesting) = (self.levels.len(), self.nesting);
         match self.table_expression(table, node) {
             Err(SqlRefusal::UnknownColumn(_)) => {
@@ -121,7 +120,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn constraint(&mut self, table: &str, constraint: &Constraint) -> Result<(), SqlRefusal> {
+    fn constraint(&mut self, table: &Item, constraint: &Constraint) -> Result<(), SqlRefusal> {
         if let Some(parent) = constraint.pktable() {
             // REFERENCES probes the other table's keys; it may be made later in the same text.
             self.named_relation("select", Some(parent), true)?;
@@ -129,7 +128,58 @@ impl Analyzer<'_> {
         if constraint.contype == ConstrType::CONSTR_DEFAULT {
             return self.default_expression(table, constraint.raw_expr());
         }
+        // That the rows there are keep it is an answer about them.
+        for name in constraint.keys().iter().chain(constraint.fk_attrs()) {
+            self.compared(table, name.as_str())?;
+        }
+        for part in constraint.exclusions() {
+            let parts = match part {
+                Node::NodeList(parts) => parts.iter().collect(),
+                part => vec![part],
+            };
+            for part in parts {
+                if let Node::IndexElem(element) = part {
+                    self.compared(table, element.name())?;
+                    self.table_expression(table, element.expr())?;
+                }
+            }
+        }
+        self.table_expression(table, constraint.where_clause())?;
         self.table_expression(table, constraint.raw_expr())
+    }
+
+    /// Rows are compared by a column of the table.
+    fn compared(&mut self, table: &Item, name: Option<&str>) -> Result<(), SqlRefusal> {
+        let mut columns = table.columns.iter();
+        match columns.find(|column| Some(&*column.name) == name) {
+            Some(column) => self.touch_flow("usePredicate", &column.flow),
+            None => Ok(()),
+        }
+    }
+
+    /// CREATE INDEX; a unique one compares the rows that are there.
+    pub(super) fn create_index(&mut self, index: &IndexStmt) -> Result<(), SqlRefusal> {
+        self.named_relation("alter", index.relation(), false)?;
+        let table = self.table_item(index.relation())?;
+        for parameter in index.index_params() {
+            if index.unique {
+                self.compared(&table, parameter.name())?;
+            }
+            self.in_table(index.relation(), parameter.expr())?;
+        }
+        self.in_table(index.relation(), index.where_clause())?;
+        Ok(())
+    }
+
+    /// What is known of a table's columns; any other name may be one that the statement adds.
+    fn table_item(&mut self, range: Option<&RangeVar>) -> Result<Item, SqlRefusal> {
+        let mut item = new_table(range);
+        if let Some(Ok(Named::Known(relation))) = range.map(|range| self.find(range)) {
+            item.columns = self.relation_columns(relation.oid)?;
+            item.relation = relation.oid;
+            item = self.loosened(item, relation);
+        }
+        Ok(item)
     }
 
     fn altered_column(&mut self, range: Option<&RangeVar>, name: Option<&str>) -> Option<ColumnId> {
@@ -147,7 +197,7 @@ impl Analyzer<'_> {
             return self.touch_database("alter");
         }
         self.named_relation("alter", alter.relation(), alter.missing_ok)?;
-        let table = named(alter.relation());
+        let table = &self.table_item(alter.relation())?;
         for command in alter.cmds() {
             self.spend(1)?;
             let Node::AlterTableCmd(command) = command else {
@@ -182,6 +232,10 @@ impl Analyzer<'_> {
     }
 }
 
-fn named(range: Option<&RangeVar>) -> &str {
-    range.and_then(|range| range.relname()).unwrap_or_default()
+/// A table whose columns are not in the catalog.
+fn new_table(range: Option<&RangeVar>) -> Item {
+    let name = range.and_then(RangeVar::relname).unwrap_or_default();
+    let mut item = Item::new(name.into(), Vec::new());
+    item.open = true;
+    item
 }

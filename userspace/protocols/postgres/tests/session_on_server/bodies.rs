@@ -55,6 +55,9 @@ fn bodies_that_were_read_when_they_were_made_are_opened() {
     masked(&mut talk, "select settled()");
     talk.query("create temp table customers (id int, name text, ssn text)");
     masked(&mut talk, "select settled()");
+    talk.query("create temp table own (n int); insert into own values (1)");
+    talk.query("create function over_own() returns text language sql begin atomic select c.ssn from public.customers c, own; end");
+    masked(&mut talk, "select over_own()");
 }
 
 #[test]
@@ -121,4 +124,73 @@ fn masked_values_cannot_be_taken_to_another_name() {
             "{sql}: {seen:?}"
         );
     }
+}
+
+#[test]
+fn whether_old_rows_keep_a_new_condition_is_not_told() {
+    let server = server("old-rows");
+    let mut talk = Talk::open(&server);
+    talk.query("create table plain (id int, ssn text unique)");
+    talk.query("create domain word as text; create table worded (id int, w word)");
+    for sql in [
+        "create unique index on customers (ssn)",
+        "create unique index on customers (id) where ssn < 'm'",
+        "create index on customers ((ssn::int))",
+        "alter table customers add unique (ssn)",
+        "alter table customers add constraint k exclude using btree (ssn with =)",
+        "alter table customers drop constraint customers_pkey, add primary key (ssn)",
+        "alter table customers add foreign key (ssn) references plain (ssn)",
+        "alter table customers alter column ssn type int using ssn::int",
+        "alter table customers alter column ssn type int using (ssn || 'x')::int",
+        "alter table customers add check (ssn < 'm')",
+        "alter table customers add constraint c check (left(ssn, 1) = '8') not valid",
+        "alter table customers add constraint c check (customers.ssn ~ '^8')",
+        "alter table customers add column x int check (ssn ~ '^8')",
+        "alter table customers add column x int generated always as (ssn::int) stored",
+        "create table split partition of customers default",
+    ] {
+        let seen = talk.query(sql);
+        clean(&seen);
+        assert!(
+            !seen.iter().any(|line| line.starts_with("C ")),
+            "{sql}: {seen:?}"
+        );
+    }
+    for sql in [
+        "create unique index on customers (name)",
+        "create index on customers (ssn)",
+        "alter table customers add check (name <> ''), add x int check (x > 0), add check (x < id + 9)",
+        "alter table customers add y int generated always as (id + 1) stored",
+        "alter domain word add check (value <> 'x')",
+    ] {
+        let seen = talk.query(sql);
+        assert!(
+            !seen.iter().any(|line| line.starts_with("E ")),
+            "{sql}: {seen:?}"
+        );
+    }
+    // A domain of a masked column, and a table that takes the masked one in.
+    let set = "alter table customers alter column ssn type word";
+    let mut outside = Talk::open(&server);
+    outside.session = PostgresSession::new(PostgresConfig {
+        target: Arc::from("t"),
+        ..PostgresConfig::default()
+    });
+    outside.exchange(&hello(), 1);
+    outside.query(set);
+    outside.query("create table taken (id int, name text, ssn text) partition by list (id)");
+    let mut talk = Talk::open(&server);
+    refused(
+        &mut talk,
+        "alter domain word add constraint c check (value ~ '^8')",
+    );
+    refused(
+        &mut talk,
+        "create table whole (like customers) partition by list (id); alter table whole attach partition customers default",
+    );
+    refused(
+        &mut talk,
+        "alter table taken attach partition customers default",
+    );
+    masked(&mut talk, "select ssn from customers");
 }
