@@ -473,7 +473,6 @@ impl PostgresSession {
     }
 
     pub(crate) fn batch_ended(&mut self, status: u8) {
-        let failed = self.transaction == b'E';
         self.transaction = status;
         if status == b'I' {
             if self.redefines.is_some() {
@@ -485,7 +484,7 @@ impl PostgresSession {
             self.names_touched &= self.names_touched_in > self.batches_done;
             self.path_moved &= self.names_touched;
             // What the transaction made is there for all now, or for nobody.
-            self.catalog_stale |= self.catalog_live && (self.catalog_shared || failed);
+            self.catalog_stale |= self.catalog_live;
             self.transaction_ended();
         }
     }

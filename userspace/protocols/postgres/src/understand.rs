@@ -21,6 +21,7 @@ pub(crate) mod flow;
 mod foreign;
 mod from;
 mod functions;
+mod guards;
 mod moved;
 mod outcome;
 mod partial;

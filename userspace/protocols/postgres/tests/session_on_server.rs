@@ -34,6 +34,8 @@ const POLICIES: &str = r#"
 @id("no-program") forbid (principal, action == Postgres::Action::"runProgram", resource);
 @id("mask") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
     resource == Postgres::Column::"t/postgres/public/customers/ssn");
+@id("mask-base") @mask("redact") forbid (principal, action == Postgres::Action::"readColumn",
+    resource == Postgres::Column::"t/postgres/public/base/secret");
 @id("hold") @hold("dba") forbid (principal, action == Postgres::Action::"delete", resource);
 @id("asked") @hold("dba") forbid (principal, action == Postgres::Action::"select",
     resource == Postgres::Table::"t/postgres/other/asked");
@@ -712,6 +714,8 @@ mod settings;
 mod shadowed;
 #[path = "session_on_server/shared.rs"]
 mod shared;
+#[path = "session_on_server/ways.rs"]
+mod ways;
 
 /// Preparations are labelled.
 fn is_labelled(fact: &Fact, name: &str) -> bool {

@@ -25,6 +25,16 @@ pub(super) fn load(
             continue;
         }
         let count: usize = row.number(5)?;
+        // Names are told apart by commas, so one that has a comma is not.
+        let named = row.text(3)?;
+        let parameters = if modes.is_empty() {
+            count
+        } else {
+            modes.chars().count()
+        };
+        if !named.is_empty() && named.split(',').count() != parameters {
+            continue;
+        }
         let mut listed = row.text(3)?.split(',').map(|name| names.intern(name));
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
         if modes.is_empty() {

@@ -326,6 +326,8 @@ impl<'a> Analyzer<'a> {
                 up.extend(&relative.parents);
             } else {
                 down.extend(&relative.heirs);
+                // What an heir has of other parents is read with it.
+                up.extend(relative.parents.iter().filter(|oid| **oid != relation.oid));
             }
         }
         Ok(found)

@@ -11,6 +11,13 @@ use super::SqlRefusal;
 use super::analyzer::{Analyzer, Item, Level, Named};
 use super::flow::{ColumnId, Flow};
 
+/// Trigger functions of the server that copy or compare columns.
+const BUILT_IN_TRIGGERS: [&str; 3] = [
+    "tsvector_update_trigger",
+    "tsvector_update_trigger_column",
+    "suppress_redundant_updates_trigger",
+];
+
 /// Domains over domains and arrays of them; a column of a deeper one counts as meant.
 const BASES_MAX: usize = 8;
 
@@ -53,6 +60,7 @@ impl Analyzer<'_> {
     pub(super) fn alter_domain(&mut self, alter: &AlterDomainStmt) -> Result<(), SqlRefusal> {
         self.touch_database("alter")?;
         self.touch_object("alter", "Other", &["type"])?;
+        self.domain_definition(alter.def())?;
         if !matches!(alter.subtype as u8, b'C' | b'V' | b'O') {
             return Ok(());
         }
@@ -95,6 +103,15 @@ impl Analyzer<'_> {
         self.named_relation("alter", create.relation(), false)?;
         self.routine("call", Some(create.funcname()))?;
         let level = self.old_and_new(create.relation())?;
+        let function = create
+            .funcname()
+            .iter()
+            .filter_map(Node::as_str)
+            .next_back();
+        if function.is_some_and(|name| BUILT_IN_TRIGGERS.contains(&name)) {
+            let all = level.items.last().map(Item::whole).unwrap_or_default();
+            self.flow_into(&all, None)?;
+        }
         self.levels.push(level);
         let done = self.predicate(create.when_clause());
         self.levels.pop();
@@ -108,7 +125,7 @@ impl Analyzer<'_> {
             let mut item = Item::new(Arc::from(name), Vec::new());
             match range.map(|range| self.find(range)) {
                 Some(Ok(Named::Known(relation))) => {
-                    item.columns = self.relation_columns(relation.oid)?;
+                    item.columns = self.columns_of_any(relation)?;
                     item.relation = relation.oid;
                     item = self.loosened(item, relation);
                 }

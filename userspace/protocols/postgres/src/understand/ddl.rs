@@ -92,16 +92,24 @@ impl Analyzer<'_> {
         }
         for relation in create.relations() {
             self.named_relation("alter", Some(relation), false)?;
+            for element in create.exprs() {
+                if let Node::StatsElem(element) = element {
+                    self.in_table(Some(relation), element.expr())?;
+                }
+            }
         }
         Ok(())
     }
 
     fn ddl_other(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
         let (action, what) = match node {
-            Node::CreateEnumStmt(_)
-            | Node::CompositeTypeStmt(_)
-            | Node::CreateDomainStmt(_)
-            | Node::CreateRangeStmt(_) => ("create", "type"),
+            Node::CreateDomainStmt(create) => {
+                self.domain_constraints(create)?;
+                ("create", "type")
+            }
+            Node::CreateEnumStmt(_) | Node::CompositeTypeStmt(_) | Node::CreateRangeStmt(_) => {
+                ("create", "type")
+            }
             Node::AlterEnumStmt(_) | Node::AlterTypeStmt(_) => ("alter", "type"),
             Node::DefineStmt(_) => ("create", "definition"),
             Node::CreateExtensionStmt(create) => {
@@ -189,6 +197,14 @@ impl Analyzer<'_> {
             Node::CreatedbStmt(create) => {
                 let name = format!("database {}", create.dbname().unwrap_or("?"));
                 self.touch_object("create", "Other", &[&name])?;
+                let template = create
+                    .options()
+                    .iter()
+                    .find(|option| option.defname() == Some("template"));
+                let template = template.and_then(|option| option.arg().as_str());
+                if template.is_some_and(|name| !matches!(name, "template0" | "template1")) {
+                    self.copied_database()?;
+                }
             }
             Node::DropdbStmt(drop) => {
                 let name = format!("database {}", drop.dbname().unwrap_or("?"));
@@ -240,7 +256,10 @@ impl Analyzer<'_> {
         for option in create.options() {
             self.function_option(option.arg());
         }
-        Ok(())
+        for parameter in create.parameters() {
+            self.default_of(parameter.defexpr())?;
+        }
+        self.new_body(create)
     }
 
     /// An access on a function by its name, known or new.

@@ -11,7 +11,7 @@ use super::analyzer::Analyzer;
 use super::column_name::column_name;
 use super::flow::{Flow, NO_COLUMN, Output};
 use super::functions::{self, Special};
-use super::tree;
+use super::{guards, partial, tree};
 
 /// Literals and columns that stand beside each other: one operand of AND or OR.
 #[derive(Default)]
@@ -27,6 +27,8 @@ struct Visit<'n> {
     depth: usize,
     group: usize,
     predicate: bool,
+    /// Something above it may fail by what it is given.
+    fragile: bool,
 }
 
 /// An expression under analysis; the tree is walked with a stack of its own.
@@ -54,17 +56,27 @@ impl<'n> Walk<'n> {
             depth,
             group,
             predicate,
+            fragile: from.fragile,
         });
     }
 
-    fn push_apart(&mut self, node: Node<'n>, from: &Visit<'n>) {
+    /// An operand of something that may fail by its value.
+    fn push_fragile(&mut self, node: Node<'n>, from: &Visit<'n>) {
+        self.push(node, from);
+        if let Some(visit) = self.pending.last_mut() {
+            visit.fragile = true;
+        }
+    }
+
+    fn push_apart(&mut self, node: Node<'n>, from: &Visit<'n>, predicate: bool) {
         self.groups.push(Group::default());
         let (depth, group) = (from.depth + 1, self.groups.len() - 1);
         self.pending.push(Visit {
             node,
             depth,
             group,
-            predicate: from.predicate,
+            predicate,
+            fragile: from.fragile,
         });
     }
 
@@ -105,7 +117,10 @@ impl Analyzer<'_> {
         if let Node::SubLink(link) = node
             && link.sub_link_type == SubLinkType::EXPR_SUBLINK
         {
-            let rows = self.query_node(link.subselect())?;
+            let rows = self.query_node(link.subselect())?.by_position();
+            if rows.open {
+                return Ok(Output::row(Arc::from(column_name(node)), rows.whole()));
+            }
             let first = rows.columns.first();
             let mut output = first.map_or_else(
                 || Output::expression(Arc::from("?column?"), Flow::default()),
@@ -173,6 +188,7 @@ impl Analyzer<'_> {
             depth: 0,
             group: 0,
             predicate,
+            fragile: false,
         });
         while let Some(visit) = walk.pending.pop() {
             self.spend(1)?;
@@ -242,9 +258,35 @@ impl Analyzer<'_> {
                 Ok(())
             }
             Node::BoolExpr(both) => {
+                let decides =
+                    visit.predicate || visit.fragile || self.any_runs_query(both.args().iter());
                 for operand in both.args() {
-                    walk.push_apart(operand, visit);
+                    walk.push_apart(operand, visit, decides);
                 }
+                Ok(())
+            }
+            Node::CaseExpr(case) => {
+                let decides = visit.predicate || visit.fragile || self.chooses_work(case);
+                walk.push_as(case.arg(), visit, decides);
+                for when in case.args() {
+                    if let Node::CaseWhen(when) = when {
+                        walk.push_as(when.expr(), visit, decides);
+                        walk.push(when.result(), visit);
+                    }
+                }
+                walk.push(case.defresult(), visit);
+                Ok(())
+            }
+            Node::CoalesceExpr(coalesce) => {
+                let later = coalesce.args().iter().skip(1);
+                let decides = visit.predicate || self.any_runs_query(later);
+                for argument in coalesce.args() {
+                    walk.push_as(argument, visit, decides);
+                }
+                Ok(())
+            }
+            Node::XmlExpr(_) => {
+                tree::children(visit.node, |child| walk.push_fragile(child, visit));
                 Ok(())
             }
             Node::SubLink(link) => self.sub_link(link, visit, walk),
@@ -253,9 +295,7 @@ impl Analyzer<'_> {
             Node::TypeCast(cast) => self.cast(cast, visit, walk),
             Node::JsonArrayQueryConstructor(array) => {
                 let rows = self.query_node(array.query())?;
-                for column in &rows.columns {
-                    walk.add(&column.flow.clone().derived(), visit);
-                }
+                walk.add(&rows.whole(), visit);
                 Ok(())
             }
             Node::SelectStmt(_) => Err(SqlRefusal::Unsupported("a query in that place")),
@@ -289,6 +329,7 @@ impl Analyzer<'_> {
             for column in &rows.columns {
                 walk.add(&column.flow.clone().derived(), visit);
             }
+            walk.add(&rows.rest.clone().derived(), visit);
         }
         for part in link.oper_name() {
             if let Some(name) = part.as_str() {
@@ -315,6 +356,7 @@ impl Analyzer<'_> {
                 .iter()
                 .any(|one| one.returns_set)
                 && !opened.arguments.is_empty();
+            walk.effects |= opened.writes;
             return Ok(());
         }
         walk.effects |= self.call_of(call, &parts)?;
@@ -324,8 +366,12 @@ impl Analyzer<'_> {
             .catalog()
             .functions(parts.last().copied().unwrap_or_default());
         walk.rows |= functions.is_empty() || functions.iter().any(|one| one.returns_set);
+        let total = self.is_total(&parts);
         for argument in call.args() {
-            walk.push(argument, visit);
+            match total {
+                true => walk.push(argument, visit),
+                false => walk.push_fragile(argument, visit),
+            }
         }
         for order in call.agg_order() {
             walk.push_as(order.node(), visit, true);
@@ -401,8 +447,13 @@ impl Analyzer<'_> {
             walk.effects |= self.operator_name(name)?;
         }
         walk.rows |= self.operator_is_partial(expr);
-        walk.push(expr.lexpr(), visit);
-        walk.push(expr.rexpr(), visit);
+        let decides = visit.predicate || visit.fragile && guards::compares(expr);
+        for operand in [expr.lexpr(), expr.rexpr()] {
+            walk.push_as(operand, visit, decides);
+            if let Some(visit) = walk.pending.last_mut() {
+                visit.fragile |= !guards::joins_values(expr);
+            }
+        }
         Ok(())
     }
 
@@ -431,7 +482,11 @@ impl Analyzer<'_> {
             }
         }
         walk.rows |= self.cast_is_partial(cast)?;
-        walk.push(cast.arg(), visit);
+        if partial::is_total_type(cast) {
+            walk.push(cast.arg(), visit);
+        } else {
+            walk.push_fragile(cast.arg(), visit);
+        }
         Ok(())
     }
 

@@ -110,3 +110,27 @@ pub(crate) struct Rows {
     /// Flow of the columns that are not known.
     pub(crate) rest: Flow,
 }
+
+impl Rows {
+    /// Everything in them.
+    pub(crate) fn whole(&self) -> Flow {
+        let mut all = self.rest.clone();
+        for column in &self.columns {
+            all.join(&column.flow);
+        }
+        all.derived()
+    }
+
+    /// For use by position: where columns are not known, those behind them stand elsewhere, so that each
+    /// may be any.
+    pub(crate) fn by_position(mut self) -> Self {
+        if self.open {
+            let all = self.whole();
+            let any =
+                |column: &Arc<Output>| Arc::new(Output::row(Arc::clone(&column.name), all.clone()));
+            self.columns = self.columns.iter().map(any).collect();
+            self.rest = all;
+        }
+        self
+    }
+}

@@ -46,7 +46,7 @@ impl Analyzer<'_> {
                 for argument in sample.args() {
                     self.predicate(argument)?;
                 }
-                self.read(sample.repeatable())?;
+                self.predicate(sample.repeatable())?;
                 if let Some(name) = tree::names(sample.method()) {
                     self.sample_method(&name)?;
                 }
@@ -127,6 +127,19 @@ impl Analyzer<'_> {
         self.called.foreign |= view.called.foreign;
         self.spend(view.columns.len())?;
         Ok(view.columns.clone())
+    }
+
+    /// The same, also of what cannot be read.
+    pub(super) fn columns_of_any(
+        &mut self,
+        relation: &Relation,
+    ) -> Result<Vec<Arc<Output>>, SqlRefusal> {
+        match self.readable_columns(relation) {
+            Err(SqlRefusal::UnknownRelation(_) | SqlRefusal::Unsupported(_)) => {
+                self.relation_columns(relation.oid)
+            }
+            columns => columns,
+        }
     }
 
     pub(super) fn view(&mut self, relation: &Relation) -> Result<Arc<ViewLineage>, SqlRefusal> {
@@ -225,7 +238,8 @@ impl Analyzer<'_> {
             };
             let call = entry.first().unwrap_or(Node::None);
             let declared = matches!(entry.get(1), Some(Node::NodeList(_)));
-            if !declared && self.opened_in_from(call, function, &mut columns)? {
+            if !declared && let Some(opened) = self.opened_in_from(call, function, &mut columns)? {
+                all.join(&opened);
                 continue;
             }
             let flow = self.read(call)?;
@@ -285,17 +299,17 @@ impl Analyzer<'_> {
         call: Node<'_>,
         function: &RangeFunction,
         columns: &mut Vec<Arc<Output>>,
-    ) -> Result<bool, SqlRefusal> {
+    ) -> Result<Option<Flow>, SqlRefusal> {
         let Node::FuncCall(call) = call else {
-            return Ok(false);
+            return Ok(None);
         };
         let parts: Vec<&str> = call.funcname().iter().filter_map(Node::as_str).collect();
         let Some(opened) = self.open(call, &parts)? else {
-            return Ok(false);
+            return Ok(None);
         };
         self.touch_flow("usePredicate", &opened.arguments)?;
         if opened.rows.open {
-            return Ok(false);
+            return Ok(None);
         }
         let single = opened.rows.columns.len() == 1 && function.functions().len() == 1;
         let alias = function.alias().and_then(|alias| alias.aliasname());
@@ -306,7 +320,7 @@ impl Analyzer<'_> {
                 None => Arc::clone(column),
             });
         }
-        Ok(true)
+        Ok(Some(opened.whole()))
     }
 
     fn function_shape(&self, call: Node<'_>, range: &RangeFunction) -> FunctionShape {
@@ -409,7 +423,7 @@ impl Analyzer<'_> {
         all.join(&self.read(table.rowexpr())?);
         for namespace in table.namespaces() {
             if let Node::ResTarget(target) = namespace {
-                self.read(target.val())?;
+                all.join(&self.read(target.val())?);
             }
         }
         let mut names = Vec::new();
@@ -609,6 +623,15 @@ fn merged(left: &Rows, right: &Rows, name: &Arc<str>, kind: JoinType::Type) -> O
 fn apply_alias(item: &mut Item, alias: Option<&Alias>) {
     let Some(alias) = alias else { return };
     let names: Vec<&str> = alias.colnames().iter().filter_map(Node::as_str).collect();
+    if item.open && !names.is_empty() {
+        let rows = Rows {
+            columns: std::mem::take(&mut item.columns),
+            open: true,
+            rest: std::mem::take(&mut item.rest),
+        };
+        let rows = rows.by_position();
+        (item.columns, item.rest) = (rows.columns, rows.rest);
+    }
     item.columns = rename(&item.columns, &names);
     // Names for columns of a function whose result is not known.
     for name in names.iter().skip(item.columns.len()) {

@@ -45,6 +45,7 @@ impl<'a> Analyzer<'a> {
                 }
                 Ok(())
             }
+            ObjectType::OBJECT_DATABASE => self.copied_database(),
             kind if has_columns(kind) => self.moved_relation(rename.relation()),
             _ => Ok(()),
         }
@@ -70,6 +71,14 @@ impl<'a> Analyzer<'a> {
                 self.known(part.name())
             }
             (AlterTableType::AT_DetachPartition, _) => self.known(alter.relation()),
+            // Of heirs it stays, without what the parent's rules say of it.
+            (AlterTableType::AT_DropColumn, _) => {
+                let relation = self.known(alter.relation());
+                if let Some(relation) = relation.filter(|relation| !relation.heirs.is_empty()) {
+                    self.carried_off(relation, command.name())?;
+                }
+                return Ok(());
+            }
             (AlterTableType::AT_DropInherit, Node::RangeVar(parent)) => self.known(Some(parent)),
             (AlterTableType::AT_DropExpression, _) => {
                 let Some(relation) = self.known(alter.relation()) else {
@@ -105,7 +114,19 @@ impl<'a> Analyzer<'a> {
         };
         // Nor is it found by those that keep it from being read at all.
         self.touch_relation("select", relation)?;
+        for column in self.columns_of_any(relation)? {
+            self.flow_into(&column.flow, None)?;
+        }
         self.carried_off(relation, None)
+    }
+
+    /// Every column of this database, under the name of another one.
+    pub(super) fn copied_database(&mut self) -> Result<(), SqlRefusal> {
+        let all: Vec<&Relation> = self.catalog().relations().collect();
+        for relation in all {
+            self.carried_off(relation, None)?;
+        }
+        Ok(())
     }
 
     /// The values of a relation's column, or of all of them, are read and written elsewhere.
@@ -138,5 +159,8 @@ fn has_columns(kind: ObjectType::Type) -> bool {
             | ObjectType::OBJECT_FOREIGN_TABLE
             | ObjectType::OBJECT_VIEW
             | ObjectType::OBJECT_MATVIEW
+            // The server takes the names of tables there as well.
+            | ObjectType::OBJECT_INDEX
+            | ObjectType::OBJECT_SEQUENCE
     )
 }

@@ -18,9 +18,6 @@ const TOTAL_TYPES: &[&str] = &[
     "char",
     "name",
     "bytea",
-    "json",
-    "regclass",
-    "oid",
     "refcursor",
 ];
 
@@ -131,14 +128,15 @@ impl Analyzer<'_> {
 
     /// Whether a cast may fail by its value.
     pub(super) fn cast_is_partial(&mut self, cast: &TypeCast) -> Result<bool, SqlRefusal> {
-        let names = cast.type_name().map(|name| name.names());
-        let last = names
-            .and_then(|names| names.iter().next_back())
-            .and_then(|name| name.sval());
-        if last.is_some_and(|name| TOTAL_TYPES.contains(&name)) {
+        if is_total_type(cast) {
             return Ok(false);
         }
-        Ok(!self.is_fixed(cast.arg())?)
+        // What a domain checks was chosen by whoever made it.
+        let own = type_name(cast).is_some_and(|name| {
+            let mut types = self.catalog().types_named(name);
+            types.any(|known| known.kind == 'd')
+        });
+        Ok(own || !self.is_fixed(cast.arg())?)
     }
 
     /// A literal, a parameter, or a base column as it stands.
@@ -160,14 +158,31 @@ impl Analyzer<'_> {
     }
 }
 
-/// A literal number.
+fn type_name<'n>(cast: &'n TypeCast) -> Option<&'n str> {
+    let names = cast.type_name().map(|name| name.names());
+    names?.iter().next_back()?.sval()
+}
+
+/// Whether the type takes every value.
+pub(super) fn is_total_type(cast: &TypeCast) -> bool {
+    type_name(cast).is_some_and(|name| TOTAL_TYPES.contains(&name))
+}
+
+/// A literal number; a parameter may be any.
 fn number(node: Node<'_>) -> Option<f64> {
+    let mut node = node;
+    while let Node::TypeCast(cast) = node {
+        node = cast.arg();
+    }
+    if matches!(node, Node::ParamRef(_)) {
+        return Some(f64::MAX);
+    }
     let Node::A_Const(constant) = node else {
         return None;
     };
     match constant.val()? {
         ConstValue::Integer(number) => Some(f64::from(number)),
-        ConstValue::Float(text) => text.parse().ok(),
+        ConstValue::Float(text) | ConstValue::String(text) => text.parse().ok(),
         _ => None,
     }
 }

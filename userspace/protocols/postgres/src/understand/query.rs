@@ -142,7 +142,10 @@ impl Analyzer<'_> {
                 && let Some(ConstValue::Integer(position)) = constant.val()
             {
                 let at = usize::try_from(position).unwrap_or(0).wrapping_sub(1);
-                if let Some(column) = rows.columns.get(at) {
+                if rows.open && !rows.whole().is_empty() {
+                    // Which one it is depends on how many there are.
+                    self.touch_flow("usePredicate", &rows.whole())?;
+                } else if let Some(column) = rows.columns.get(at) {
                     self.touch_flow("usePredicate", &column.flow)?;
                 } else if rows.open {
                     return Err(SqlRefusal::Unsupported(
@@ -377,6 +380,18 @@ impl Analyzer<'_> {
             self.relations_read = read;
             let rows = self.query_node(cte.ctequery())?;
             let rows = renamed_rows(cte, rows)?;
+            for name in cte
+                .cycle_clause()
+                .into_iter()
+                .flat_map(|cycle| cycle.cycle_col_list())
+            {
+                // Rows that came before end it.
+                let columns = rows.columns.iter();
+                let named = columns.filter(|column| Some(&*column.name) == name.as_str());
+                for column in named.cloned().collect::<Vec<_>>() {
+                    self.touch_flow("usePredicate", &column.flow)?;
+                }
+            }
             let stable = before.as_ref() == Some(&rows);
             self.set_cte(at, rows);
             if stable {
@@ -416,8 +431,11 @@ impl Analyzer<'_> {
 }
 
 /// Both branches' columns by position; names are the first one's.
-fn unioned(first: Rows, second: Rows) -> Rows {
+fn unioned(mut first: Rows, mut second: Rows) -> Rows {
     let open = first.open || second.open || first.columns.len() != second.columns.len();
+    first.open = open;
+    second.open = open;
+    let (first, second) = (first.by_position(), second.by_position());
     let columns = first
         .columns
         .iter()
@@ -454,7 +472,14 @@ fn renamed_rows(cte: &CommonTableExpr, mut rows: Rows) -> Result<Rows, SqlRefusa
         .iter()
         .filter_map(Node::as_str)
         .collect();
+    if !names.is_empty() {
+        rows = rows.by_position();
+    }
     rows.columns = rename(&rows.columns, &names);
+    for name in names.iter().skip(rows.columns.len()).filter(|_| rows.open) {
+        let column = Output::row(Arc::from(*name), rows.rest.clone());
+        rows.columns.push(Arc::new(column));
+    }
     let mut everything = Flow::default();
     for column in &rows.columns {
         everything.join(&column.flow);

@@ -48,11 +48,22 @@ impl Analyzer<'_> {
             }
             _ => None,
         };
-        let found = found.or_else(|| {
-            // Within the body of a function: columns come first.
-            let flow = self.arguments.as_ref()?.named(qualifier, name)?;
-            Some(Output::expression(Arc::from(name), flow))
-        });
+        // Within the body of a function it may be an argument. Columns come first, but which ones there
+        // are is not always known, and a parameter is written with the function's name.
+        let argument = self
+            .arguments
+            .as_ref()
+            .and_then(|known| known.named(qualifier, name));
+        let argument = argument.map(|flow| Output::expression(Arc::from(name), flow));
+        let found = match (found, argument) {
+            (Some(column), Some(argument)) if argument.flow.is_empty() => Some(column),
+            (Some(column), Some(argument)) => {
+                let mut flow = column.flow.derived();
+                flow.join(&argument.flow);
+                Some(Output::row(Arc::from(name), flow))
+            }
+            (found, argument) => found.or(argument),
+        };
         found.ok_or_else(|| SqlRefusal::UnknownColumn(name.to_owned()))
     }
 

@@ -1,18 +1,31 @@
 //! Bodies of SQL functions, opened: what they read is read, and what comes out is what flows there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pg_raw_parse::nodes::FuncCall;
-use pg_raw_parse::{Node, ParseResult};
+use pg_raw_parse::Node;
+use pg_raw_parse::list::NodeList;
+use pg_raw_parse::nodes::{CreateFunctionStmt, FuncCall};
 
 use super::SqlRefusal;
-use super::analyzer::{Analyzer, Level, effective_path};
+use super::analyzer::{Analyzer, Level, effective_path, qualified};
 use super::flow::{Flow, NO_COLUMN, Output, Rows};
 use super::tree;
 use crate::catalog::{SqlBody, SqlFunction};
 
 /// Bodies within bodies; a deeper one is taken by policy's word, as any other code.
 const DEPTH_MAX: usize = 6;
+
+/// In place of a schema, in front of names of functions that an earlier statement of the text changes.
+const CHANGED_FUNCTION: &str = "\u{0}function";
+
+/// Remembers for the rest of the text that a statement changes what a function's name stands for, and
+/// what `also` does.
+pub(super) fn changes(name: &NodeList, also: Option<&str>, created: &mut BTreeSet<String>) {
+    let last = name.iter().filter_map(Node::as_str).next_back();
+    let names = last.into_iter().chain(also);
+    created.extend(names.map(|name| qualified(CHANGED_FUNCTION, name)));
+}
 
 /// What a function was called with.
 #[derive(Debug)]
@@ -33,14 +46,24 @@ impl Arguments {
             .unwrap_or_default()
     }
 
-    /// `name` or `function.name`.
+    /// `name` or `function.name`, and a field of either.
     pub(super) fn named(&self, qualifier: &[&str], name: &str) -> Option<Flow> {
-        let fits = qualifier.is_empty() || qualifier == [&*self.function];
-        let at = self
-            .names
-            .iter()
-            .position(|known| fits && **known == *name)?;
-        Some(self.flows.get(at).cloned().unwrap_or_default())
+        let whole = [qualifier, &[name]].concat();
+        let path = match whole.split_first() {
+            Some((first, rest)) if !rest.is_empty() && **first == *self.function => rest,
+            _ => &whole,
+        };
+        // The first name is the argument's, or that of the function where both are the same.
+        let is_input = |name: &str| self.names.iter().position(|known| **known == *name);
+        let at = match path {
+            [name] | [name, _] => is_input(name),
+            _ => None,
+        };
+        let at = at.or_else(|| match whole.as_slice() {
+            [name, _] => is_input(name),
+            _ => None,
+        })?;
+        Some(self.flows.get(at).cloned().unwrap_or_default().derived())
     }
 }
 
@@ -49,6 +72,8 @@ pub(super) struct Opened {
     /// Of what its arguments are made.
     pub(super) arguments: Flow,
     pub(super) rows: Rows,
+    /// It changes rows.
+    pub(super) writes: bool,
 }
 
 impl<'a> Analyzer<'a> {
@@ -62,6 +87,16 @@ impl<'a> Analyzer<'a> {
         let Some(function) = self.openable(call, parts) else {
             return Ok(None);
         };
+        if self
+            .created
+            .contains(&qualified(CHANGED_FUNCTION, &function.name))
+        {
+            return Err(SqlRefusal::Unsupported(
+                "a call of a function that an earlier statement of the text changes",
+            ));
+        }
+        // Whatever comes of it, it was looked at by way of the session's path.
+        self.within_session = true;
         let mut flows = Vec::new();
         let mut arguments = Flow::default();
         for argument in call.args() {
@@ -73,7 +108,8 @@ impl<'a> Analyzer<'a> {
             SqlBody::Source(text) => (text, false),
             SqlBody::Definition(text) => (text, true),
         };
-        let Ok(parsed) = tree::parse(text) else {
+        self.spend(text.len() / 16)?;
+        let Ok(parsed) = tree::parse_definition(text) else {
             return Ok(None);
         };
         // The session's temporary tables are written without their schema.
@@ -107,7 +143,16 @@ impl<'a> Analyzer<'a> {
             names: function.inputs.clone(),
             flows,
         });
-        let Some(rows) = body_rows(function, &mut inner, &parsed)? else {
+        let statements = match (&function.body, parsed.stmts().next()) {
+            (SqlBody::Source(_), _) => Some(parsed.stmts().collect()),
+            (SqlBody::Definition(_), Some(Node::CreateFunctionStmt(made))) => body_of(made),
+            (SqlBody::Definition(_), _) => None,
+        };
+        let rows = match statements {
+            Some(statements) => body_rows(function, &mut inner, statements)?,
+            None => None,
+        };
+        let Some(rows) = rows else {
             return Ok(None);
         };
         // What a view does is remembered without what it writes.
@@ -115,7 +160,7 @@ impl<'a> Analyzer<'a> {
         if unseen || rows.open {
             return Ok(None);
         }
-        self.within_session = true;
+        let writes = inner.writes;
         self.writes |= inner.writes;
         self.triggers |= inner.triggers;
         self.unbounded |= inner.unbounded;
@@ -128,7 +173,11 @@ impl<'a> Analyzer<'a> {
             self.touch(action, touched)?;
         }
         let rows = self.named_outputs(function, rows);
-        Ok(Some(Opened { arguments, rows }))
+        Ok(Some(Opened {
+            arguments,
+            rows,
+            writes,
+        }))
     }
 
     /// The one function that the name can mean.
@@ -218,6 +267,71 @@ impl<'a> Analyzer<'a> {
     }
 }
 
+impl Analyzer<'_> {
+    /// CREATE FUNCTION … LANGUAGE sql. What it gives goes where it is called, with whatever name and in
+    /// whatever place (a default, an index, an operator), so it is asked for like a view's columns.
+    pub(super) fn new_body(&mut self, create: &CreateFunctionStmt) -> Result<(), SqlRefusal> {
+        let option = |name: &str| {
+            let mut options = create.options().iter();
+            options
+                .find(|option| option.defname() == Some(name))
+                .map(|option| option.arg())
+        };
+        let language = option("language").and_then(Node::as_str).unwrap_or("sql");
+        if !language.eq_ignore_ascii_case("sql") {
+            return Ok(());
+        }
+        let source = match option("as") {
+            Some(Node::NodeList(texts)) => texts.first().and_then(Node::as_str),
+            _ => None,
+        };
+        let parsed = source.map(tree::parse);
+        let statements = match (&parsed, body_of(create)) {
+            (Some(Ok(parsed)), _) => parsed.stmts().collect(),
+            (None, Some(statements)) => statements,
+            // The server says what is wrong with it.
+            _ => return Ok(()),
+        };
+        let name = create
+            .funcname()
+            .iter()
+            .filter_map(Node::as_str)
+            .next_back();
+        let parameters = create.parameters().iter();
+        let function = SqlFunction {
+            schema: Arc::from(""),
+            name: Arc::from(name.unwrap_or_default()),
+            body: SqlBody::Source(Arc::from("")),
+            inputs: parameters
+                .map(|parameter| Arc::from(parameter.name().unwrap_or_default()))
+                .collect(),
+            outputs: Vec::new(),
+            relation: 0,
+        };
+        let mut inner = Analyzer::new(self.names, self.limits, self.created);
+        inner.opened = self.opened + 1;
+        inner.path.clone_from(&self.path);
+        inner.session_path.clone_from(&self.session_path);
+        inner.nesting = self.nesting;
+        inner.work = self.work;
+        inner.arguments = Some(Arguments {
+            function: Arc::clone(&function.name),
+            names: function.inputs.clone(),
+            flows: Vec::new(),
+        });
+        // A body that is not understood is one that is not opened when it is called.
+        let rows = body_rows(&function, &mut inner, statements).unwrap_or_default();
+        self.work = inner.work;
+        for id in std::mem::take(&mut inner.diverted) {
+            self.flow_into(&Flow::one(id), None)?;
+        }
+        match rows {
+            Some(rows) => self.use_up(&rows),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Opened {
     /// Everything that comes out, as one value.
     pub(super) fn whole(&self) -> Flow {
@@ -229,39 +343,30 @@ impl Opened {
     }
 }
 
-/// What the last statement gives, or the value that is returned. `None` when the body is one that is
-/// taken by policy's word.
-fn body_rows(
-    function: &SqlFunction,
-    inner: &mut Analyzer<'_>,
-    parsed: &ParseResult,
-) -> Result<Option<Rows>, SqlRefusal> {
-    let statements: Vec<Node<'_>> = match (&function.body, parsed.stmts().next()) {
-        (SqlBody::Source(_), _) => parsed.stmts().collect(),
-        (SqlBody::Definition(_), Some(Node::CreateFunctionStmt(made))) => match made.sql_body() {
-            Node::ReturnStmt(returned) => {
-                inner.levels.push(Level::default());
-                let value = inner.read(returned.returnval());
-                inner.levels.pop();
-                return known(function, inner, value).map(|flow| {
-                    flow.map(|flow| Rows {
-                        columns: vec![Arc::new(Output::expression(Arc::from(""), flow))],
-                        ..Rows::default()
-                    })
-                });
-            }
-            // Statements stand in a list of a list.
-            Node::NodeList(lists) => lists
+/// The statements of `BEGIN ATOMIC`, or the one RETURN; `None` without such a body.
+fn body_of(made: &CreateFunctionStmt) -> Option<Vec<Node<'_>>> {
+    match made.sql_body() {
+        Node::None => None,
+        // Statements stand in a list of a list.
+        Node::NodeList(lists) => Some(
+            lists
                 .iter()
                 .flat_map(|list| match list {
                     Node::NodeList(statements) => statements.iter().collect(),
                     statement => vec![statement],
                 })
                 .collect(),
-            _ => return Ok(None),
-        },
-        (SqlBody::Definition(_), _) => return Ok(None),
-    };
+        ),
+        statement => Some(vec![statement]),
+    }
+}
+
+/// What the last statement gives. `None` when the body is one that is taken by policy's word.
+fn body_rows(
+    function: &SqlFunction,
+    inner: &mut Analyzer<'_>,
+    statements: Vec<Node<'_>>,
+) -> Result<Option<Rows>, SqlRefusal> {
     let mut rows = None;
     for statement in statements {
         let found = match statement {
@@ -270,6 +375,15 @@ fn body_rows(
             | Node::UpdateStmt(_)
             | Node::DeleteStmt(_)
             | Node::MergeStmt(_) => inner.query_node(statement),
+            Node::ReturnStmt(returned) => {
+                inner.levels.push(Level::default());
+                let value = inner.read(returned.returnval());
+                inner.levels.pop();
+                value.map(|flow| Rows {
+                    columns: vec![Arc::new(Output::expression(Arc::from(""), flow))],
+                    ..Rows::default()
+                })
+            }
             _ => return Ok(None),
         };
         rows = known(function, inner, found)?;

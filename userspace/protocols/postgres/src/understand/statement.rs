@@ -18,7 +18,7 @@ use super::flow::{NO_COLUMN, Output, Rows};
 use super::outcome::finish;
 use super::path::Path;
 use super::{Changes, NameScope, SqlLimits, SqlRefusal, Statement, StatementKind, Transaction};
-use super::{altered, ddl, foreign};
+use super::{altered, ddl, foreign, routine};
 
 /// `CURSOR_OPT_HOLD` of PostgreSQL's parsenodes.h.
 const CURSOR_HOLD: i32 = 0x0020;
@@ -446,7 +446,9 @@ impl Analyzer<'_> {
 
     fn execute(&mut self, execute: &ExecuteStmt) -> Result<Arc<str>, SqlRefusal> {
         for parameter in execute.params() {
-            self.read(parameter)?;
+            // Where it goes in the statement is not seen when that is made.
+            let flow = self.read(parameter)?;
+            self.flow_into(&flow, None)?;
         }
         let name: Arc<str> = Arc::from(execute.name().unwrap_or_default());
         self.touch_object("execute", "Prepared", &[&name])?;
@@ -510,7 +512,16 @@ impl Analyzer<'_> {
                 if let (Some(range), Some(name)) = (rename.relation(), rename.newname()) {
                     self.remember_named(range, name, created);
                 }
+                if let Node::ObjectWithArgs(function) = rename.object() {
+                    routine::changes(function.objname(), rename.newname(), created);
+                }
             }
+            Node::AlterObjectSchemaStmt(moved) => {
+                if let Node::ObjectWithArgs(function) = moved.object() {
+                    routine::changes(function.objname(), None, created);
+                }
+            }
+            Node::CreateFunctionStmt(create) => routine::changes(create.funcname(), None, created),
             _ => {}
         }
     }
@@ -611,6 +622,7 @@ impl Analyzer<'_> {
         class.changes = Changes {
             search_path: ends,
             role: ends,
+            catalog: kind == Transaction::CommitPrepared,
             writable: begins_writable(transaction.options()),
             ..Changes::default()
         };

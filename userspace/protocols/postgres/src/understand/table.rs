@@ -2,7 +2,8 @@
 
 use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{
-    AlterTableStmt, Constraint, CreateStmt, IndexStmt, PartitionBoundSpec, PartitionSpec, RangeVar,
+    AlterTableStmt, Constraint, CreateDomainStmt, CreateStmt, IndexStmt, PartitionBoundSpec,
+    PartitionSpec, RangeVar, TypeName,
 };
 use pg_raw_parse::raw::{AlterTableType, ConstrType, ObjectType};
 
@@ -23,7 +24,7 @@ impl Analyzer<'_> {
         let mut item = Item::new(range.relname().unwrap_or_default().into(), Vec::new());
         match self.find(range) {
             Ok(Named::Known(relation)) => {
-                item.columns = self.relation_columns(relation.oid)?;
+                item.columns = self.columns_of_any(relation)?;
                 item.relation = relation.oid;
                 item = self.loosened(item, relation);
             }
@@ -108,7 +109,11 @@ impl Analyzer<'_> {
     }
 
     /// No server takes a column in a default or a bound, so one that is not known is left to it.
-    fn default_expression(&mut self, table: &Item, node: Node<'_>) -> Result<(), SqlRefusal> {
+    pub(super) fn default_expression(
+        &mut self,
+        table: &Item,
+        node: Node<'_>,
+    ) -> Result<(), SqlRefusal> {
         let (levels, nesting) = (self.levels.len(), self.nesting);
         match self.table_expression(table, node) {
             Err(SqlRefusal::UnknownColumn(_)) => {
@@ -124,6 +129,10 @@ impl Analyzer<'_> {
         if let Some(parent) = constraint.pktable() {
             // REFERENCES probes the other table's keys; it may be made later in the same text.
             self.named_relation("select", Some(parent), true)?;
+            let referenced = self.table_item(Some(parent))?;
+            for name in constraint.pk_attrs() {
+                self.compared(&referenced, name.as_str())?;
+            }
         }
         if constraint.contype == ConstrType::CONSTR_DEFAULT {
             return self.default_expression(table, constraint.raw_expr());
@@ -146,6 +155,30 @@ impl Analyzer<'_> {
         }
         self.table_expression(table, constraint.where_clause())?;
         self.table_expression(table, constraint.raw_expr())
+    }
+
+    /// The default of a function's parameter, or of a domain.
+    pub(super) fn default_of(&mut self, node: Node<'_>) -> Result<(), SqlRefusal> {
+        self.default_expression(&new_table(None), node)
+    }
+
+    /// What a domain checks, with `VALUE`, and its default.
+    pub(super) fn domain_constraints(
+        &mut self,
+        create: &CreateDomainStmt,
+    ) -> Result<(), SqlRefusal> {
+        for constraint in create.constraints() {
+            self.constraint(&new_table(None), constraint)?;
+        }
+        Ok(())
+    }
+
+    /// A condition, or a default, that a domain gets later.
+    pub(super) fn domain_definition(&mut self, node: Node<'_>) -> Result<(), SqlRefusal> {
+        match node {
+            Node::Constraint(constraint) => self.constraint(&new_table(None), constraint),
+            node => self.default_of(node),
+        }
     }
 
     /// Rows are compared by a column of the table.
@@ -171,11 +204,21 @@ impl Analyzer<'_> {
         Ok(())
     }
 
+    /// Whether a type is not the server's own: what it checks was chosen by somebody.
+    fn is_own_type(&self, name: Option<&TypeName>) -> bool {
+        let last = name.and_then(|name| name.names().iter().next_back()?.sval());
+        last.is_some_and(|name| {
+            let mut types = self.catalog().types_named(name);
+            types.any(|known| &*known.schema != "pg_catalog")
+                || !self.catalog().has_type_named(name)
+        })
+    }
+
     /// What is known of a table's columns; any other name may be one that the statement adds.
     fn table_item(&mut self, range: Option<&RangeVar>) -> Result<Item, SqlRefusal> {
         let mut item = new_table(range);
         if let Some(Ok(Named::Known(relation))) = range.map(|range| self.find(range)) {
-            item.columns = self.relation_columns(relation.oid)?;
+            item.columns = self.columns_of_any(relation)?;
             item.relation = relation.oid;
             item = self.loosened(item, relation);
         }
@@ -208,6 +251,11 @@ impl Analyzer<'_> {
                 Node::Constraint(constraint) => self.constraint(table, constraint)?,
                 Node::ColumnDef(column) => {
                     let flow = self.in_table(alter.relation(), column.raw_default())?;
+                    if command.subtype == AlterTableType::AT_AlterColumnType
+                        && self.is_own_type(column.type_name())
+                    {
+                        self.compared(table, command.name())?;
+                    }
                     // USING writes it into the column, where it stays.
                     let to = self.altered_column(alter.relation(), command.name());
                     self.flow_into(&flow, to)?;
@@ -222,6 +270,9 @@ impl Analyzer<'_> {
                     self.partition_bound(part.bound())?;
                 }
                 Node::RangeVar(other) => self.named_relation("alter", Some(other), false)?,
+                expression if command.subtype == AlterTableType::AT_SetExpression => {
+                    self.table_expression(table, expression)?;
+                }
                 expression if command.subtype == AlterTableType::AT_ColumnDefault => {
                     self.default_expression(table, expression)?;
                 }

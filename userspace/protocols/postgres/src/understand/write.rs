@@ -33,13 +33,14 @@ impl<'a> Analyzer<'a> {
         }
         let written = self.written(insert.relation(), "insert")?;
         let columns = self.insert_columns(&written, insert)?;
-        self.insert_source(insert.select_stmt(), &columns)?;
+        let sources = self.insert_source(insert.select_stmt(), &columns)?;
         self.levels.push(Level {
             items: vec![written.item.clone()],
             ..Default::default()
         });
         if let Some(conflict) = insert.on_conflict_clause() {
-            self.on_conflict(conflict, &written)?;
+            let excluded = excluded(&written, &columns, &sources);
+            self.on_conflict(conflict, &written, excluded)?;
         }
         let rows = self.returning_rows(insert.returning_clause(), &written)?;
         self.levels.pop();
@@ -334,31 +335,45 @@ impl<'a> Analyzer<'a> {
         self.touch_flow("writeColumn", &flow)
     }
 
-    fn insert_source(&mut self, source: Node<'_>, to: &[ColumnId]) -> Result<(), SqlRefusal> {
+    /// What flows into the columns `to`, by position.
+    fn insert_source(
+        &mut self,
+        source: Node<'_>,
+        to: &[ColumnId],
+    ) -> Result<Vec<Flow>, SqlRefusal> {
+        let mut sources: Vec<Flow> = Vec::new();
         let Node::SelectStmt(select) = source else {
-            return Ok(());
+            return Ok(sources);
         };
         if !select.values_lists().is_empty() && select.with_clause().is_none() {
             for list in select.values_lists() {
                 let Node::NodeList(list) = list else { continue };
                 for (at, cell) in list.iter().enumerate() {
-                    self.assign(cell, to.get(at).copied())?;
+                    let flow = self.assign(cell, to.get(at).copied())?;
+                    match sources.get_mut(at) {
+                        Some(source) => source.join(&flow),
+                        None => sources.push(flow),
+                    }
                 }
             }
-            return Ok(());
+            return Ok(sources);
         }
-        let rows = self.query(select)?;
+        let rows = self.query(select)?.by_position();
         for (at, column) in rows.columns.iter().enumerate() {
-            self.flow_into(&column.flow, to.get(at).copied())?;
+            let to = to.get(at).copied().filter(|_| !rows.open);
+            self.flow_into(&column.flow, to)?;
+            sources.push(column.flow.clone());
         }
-        self.flow_into(&rows.rest, None)
+        self.flow_into(&rows.rest, None)?;
+        Ok(sources)
     }
 
     /// A value is written to `to`.
-    fn assign(&mut self, value: Node<'_>, to: Option<ColumnId>) -> Result<(), SqlRefusal> {
+    fn assign(&mut self, value: Node<'_>, to: Option<ColumnId>) -> Result<Flow, SqlRefusal> {
         let beside = to.map_or_else(Flow::default, Flow::one);
         let flow = self.assigned(value, &beside)?;
-        self.flow_into(&flow, to)
+        self.flow_into(&flow, to)?;
+        Ok(flow)
     }
 
     /// Columns flow into a table: no mask reaches them, unless a column flows into itself.
@@ -396,7 +411,9 @@ impl<'a> Analyzer<'a> {
                     let at = usize::try_from(part.colno).unwrap_or(0).wrapping_sub(1);
                     self.multi_assign(part.source(), at, columns.first().copied())?;
                 }
-                value => self.assign(value, columns.first().copied())?,
+                value => {
+                    self.assign(value, columns.first().copied())?;
+                }
             }
         }
         Ok(())
@@ -410,16 +427,17 @@ impl<'a> Analyzer<'a> {
     ) -> Result<(), SqlRefusal> {
         match source {
             Node::SubLink(link) => {
-                let rows = self.query_node(link.subselect())?;
+                let rows = self.query_node(link.subselect())?.by_position();
+                let to = to.filter(|_| !rows.open);
                 let flow = rows.columns.get(at).map(|column| column.flow.clone());
                 self.flow_into(&flow.unwrap_or_default(), to)?;
                 self.flow_into(&rows.rest, None)
             }
             Node::RowExpr(row) => {
                 let value = row.args().get(at).unwrap_or(Node::None);
-                self.assign(value, to)
+                self.assign(value, to).map(drop)
             }
-            value => self.assign(value, None),
+            value => self.assign(value, None).map(drop),
         }
     }
 
@@ -442,6 +460,7 @@ impl<'a> Analyzer<'a> {
         &mut self,
         conflict: &OnConflictClause,
         written: &Written<'a>,
+        excluded: Item,
     ) -> Result<(), SqlRefusal> {
         if let Some(infer) = conflict.infer() {
             for element in infer.index_elems() {
@@ -456,21 +475,6 @@ impl<'a> Analyzer<'a> {
             return Ok(());
         }
         self.write_touch("update", written)?;
-        // EXCLUDED is what this statement inserts itself.
-        let columns = written
-            .item
-            .columns
-            .iter()
-            .map(|column| {
-                Arc::new(Output::expression(
-                    Arc::clone(&column.name),
-                    Flow::default(),
-                ))
-            })
-            .collect();
-        let mut excluded = Item::new(Arc::from("excluded"), columns);
-        excluded.open = written.item.open;
-        excluded.columns_visible = false;
         if let Some(level) = self.levels.last_mut() {
             level.items.push(excluded);
         }
@@ -527,6 +531,33 @@ impl<'a> Analyzer<'a> {
         });
         self.targets(targets)
     }
+}
+
+/// EXCLUDED is what this statement inserts itself: what flows into each column.
+fn excluded(written: &Written<'_>, to: &[ColumnId], sources: &[Flow]) -> Item {
+    let mut all = Flow::default();
+    for source in sources {
+        all.join(source);
+    }
+    // Which of them goes where is known when there is one for each.
+    let known = sources.len() <= to.len() && !written.altered && !written.item.open;
+    let flow_of = |column: &Output| {
+        if !known {
+            return all.clone();
+        }
+        let at = to.iter().position(|id| Some(*id) == column.plain);
+        let flow = at.and_then(|at| sources.get(at));
+        flow.cloned().unwrap_or_default()
+    };
+    let columns = written.item.columns.iter().map(|column| {
+        let output = Output::expression(Arc::clone(&column.name), flow_of(column));
+        Arc::new(output)
+    });
+    let mut excluded = Item::new(Arc::from("excluded"), columns.collect());
+    excluded.open = written.item.open;
+    excluded.rest = all.derived();
+    excluded.columns_visible = false;
+    excluded
 }
 
 /// `WHERE ctid = …` picks rows as well.
