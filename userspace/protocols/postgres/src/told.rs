@@ -56,18 +56,16 @@ impl PostgresSession {
     }
 
     pub(crate) fn notice(&mut self, frame: &Frame) {
-        let Ok(fields) = backend::error_fields(frame) else {
+        if backend::error_fields(frame).is_err() {
             return self.confused();
-        };
+        }
         if matches!(self.expected.front(), Some(Expect::Probe(_))) {
             return;
         }
-        let bytes = if self.clear() {
-            frame.whole.clone()
-        } else {
-            scrub(b'N', &fields)
-        };
-        self.pass_to_client(OwnToClient::ServerMessage, bytes);
+        // That there is one may depend on a value.
+        if self.clear() {
+            self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
+        }
     }
 
     /// A payload may hold any value, whoever sent it; it is passed only to those from whom nothing is

@@ -80,8 +80,8 @@ pub const LIVE_QUERIES: &[CatalogQuery] = &[
         sql: "WITH before AS MATERIALIZED (SELECT pg_catalog.current_setting('search_path') AS path, \
                 pg_catalog.set_config('search_path', 'pg_catalog', true) AS set), \
               texts AS MATERIALIZED (SELECT n.nspname, p.proname, \
-                CASE WHEN p.prosrc OPERATOR(pg_catalog.<>) '' THEN p.prosrc \
-                  ELSE pg_catalog.pg_get_functiondef(p.oid) END AS body, \
+                COALESCE(CASE WHEN p.prosrc OPERATOR(pg_catalog.<>) '' THEN p.prosrc \
+                  ELSE pg_catalog.pg_get_functiondef(p.oid) END, '') AS body, \
                 COALESCE(pg_catalog.array_to_string(p.proargnames, ','), '') AS names, \
                 COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), '') AS modes, p.pronargs, \
                 COALESCE(b.typrelid, t.typrelid) AS relation, \

@@ -68,7 +68,7 @@ pub const CATALOG_QUERIES: &[CatalogQuery] = &[
     CatalogQuery {
         name: "sql_functions",
         sql: "SELECT n.nspname, p.proname, \
-              CASE WHEN p.prosrc <> '' THEN p.prosrc ELSE pg_catalog.pg_get_functiondef(p.oid) END, \
+              COALESCE(NULLIF(p.prosrc, ''), pg_catalog.pg_get_functiondef(p.oid), ''), \
               COALESCE(pg_catalog.array_to_string(p.proargnames, ','), ''), \
               COALESCE(pg_catalog.array_to_string(p.proargmodes, ''), ''), p.pronargs, \
               COALESCE(b.typrelid, t.typrelid), p.prosrc = '' \

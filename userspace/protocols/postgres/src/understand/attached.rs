@@ -30,8 +30,11 @@ impl Analyzer<'_> {
         let level = self.old_and_new(rule.relation())?;
         self.levels.push(level);
         let kept = (self.writes, self.returning, self.triggers, self.unbounded);
+        let called = self.called;
         let done = self.rule_actions(rule);
+        // It is not run now.
         (self.writes, self.returning, self.triggers, self.unbounded) = kept;
+        self.called = called;
         self.levels.pop();
         done
     }
@@ -53,6 +56,21 @@ impl Analyzer<'_> {
                 self.flow_into(&column.flow, None)?;
             }
         }
+        Ok(())
+    }
+
+    /// The conditions of a row policy.
+    pub(super) fn row_policy(
+        &mut self,
+        table: Option<&RangeVar>,
+        conditions: [Node<'_>; 2],
+    ) -> Result<(), SqlRefusal> {
+        self.named_relation("alter", table, false)?;
+        let called = self.called;
+        for condition in conditions {
+            self.in_table(table, condition)?;
+        }
+        self.called = called;
         Ok(())
     }
 
@@ -113,7 +131,9 @@ impl Analyzer<'_> {
             self.flow_into(&all, None)?;
         }
         self.levels.push(level);
+        let called = self.called;
         let done = self.predicate(create.when_clause());
+        self.called = called;
         self.levels.pop();
         done.map(drop)
     }
@@ -131,7 +151,6 @@ impl Analyzer<'_> {
                 }
                 _ => item.open = true,
             }
-            item.columns_visible = false;
             level.items.push(item);
         }
         Ok(level)

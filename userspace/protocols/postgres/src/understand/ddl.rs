@@ -42,14 +42,10 @@ impl Analyzer<'_> {
             Node::RuleStmt(rule) => self.create_rule(rule)?,
             Node::AlterDomainStmt(alter) => self.alter_domain(alter)?,
             Node::CreatePolicyStmt(policy) => {
-                self.named_relation("alter", policy.table(), false)?;
-                self.in_table(policy.table(), policy.qual())?;
-                self.in_table(policy.table(), policy.with_check())?;
+                self.row_policy(policy.table(), [policy.qual(), policy.with_check()])?;
             }
             Node::AlterPolicyStmt(policy) => {
-                self.named_relation("alter", policy.table(), false)?;
-                self.in_table(policy.table(), policy.qual())?;
-                self.in_table(policy.table(), policy.with_check())?;
+                self.row_policy(policy.table(), [policy.qual(), policy.with_check()])?;
             }
             Node::CreateStatsStmt(create) => self.create_statistics(create)?,
             Node::GrantStmt(grant) => self.grant(grant)?,

@@ -95,17 +95,18 @@ impl<'n> Walk<'n> {
 impl Analyzer<'_> {
     /// An expression whose value is used: its columns are read.
     pub(super) fn read(&mut self, node: Node<'_>) -> Result<Flow, SqlRefusal> {
-        self.expression(node, false, &Flow::default())
+        self.expression_of(node, false, &Flow::default(), false)
     }
 
     /// An expression that decides which rows come, or in which order.
     pub(super) fn predicate(&mut self, node: Node<'_>) -> Result<Flow, SqlRefusal> {
-        self.expression(node, true, &Flow::default())
+        self.expression_of(node, true, &Flow::default(), false)
     }
 
     /// An expression assigned to `to`.
     pub(super) fn assigned(&mut self, node: Node<'_>, to: &Flow) -> Result<Flow, SqlRefusal> {
-        self.expression(node, false, to)
+        // A constraint may tell what was chosen.
+        self.expression_of(node, false, to, true)
     }
 
     /// One entry of a target list, without its alias.
@@ -172,11 +173,12 @@ impl Analyzer<'_> {
         same && to.typmods().is_empty() && to.array_bounds().is_empty() && !to.setof
     }
 
-    fn expression(
+    fn expression_of(
         &mut self,
         node: Node<'_>,
         predicate: bool,
         beside: &Flow,
+        fragile: bool,
     ) -> Result<Flow, SqlRefusal> {
         let mut walk = Walk::default();
         walk.groups.push(Group {
@@ -188,7 +190,7 @@ impl Analyzer<'_> {
             depth: 0,
             group: 0,
             predicate,
-            fragile: false,
+            fragile,
         });
         while let Some(visit) = walk.pending.pop() {
             self.spend(1)?;
@@ -257,32 +259,8 @@ impl Analyzer<'_> {
                 walk.add(&output.flow.derived(), visit);
                 Ok(())
             }
-            Node::BoolExpr(both) => {
-                let decides =
-                    visit.predicate || visit.fragile || self.any_runs_query(both.args().iter());
-                for operand in both.args() {
-                    walk.push_apart(operand, visit, decides);
-                }
-                Ok(())
-            }
-            Node::CaseExpr(case) => {
-                let decides = visit.predicate || visit.fragile || self.chooses_work(case);
-                walk.push_as(case.arg(), visit, decides);
-                for when in case.args() {
-                    if let Node::CaseWhen(when) = when {
-                        walk.push_as(when.expr(), visit, decides);
-                        walk.push(when.result(), visit);
-                    }
-                }
-                walk.push(case.defresult(), visit);
-                Ok(())
-            }
-            Node::CoalesceExpr(coalesce) => {
-                let later = coalesce.args().iter().skip(1);
-                let decides = visit.predicate || self.any_runs_query(later);
-                for argument in coalesce.args() {
-                    walk.push_as(argument, visit, decides);
-                }
+            Node::BoolExpr(_) | Node::CaseExpr(_) | Node::CoalesceExpr(_) => {
+                self.choice(visit, walk);
                 Ok(())
             }
             Node::XmlExpr(_) => {
@@ -301,6 +279,13 @@ impl Analyzer<'_> {
             Node::SelectStmt(_) => Err(SqlRefusal::Unsupported("a query in that place")),
             Node::A_Indirection(part) => {
                 let Some(output) = self.field_of_row(part)? else {
+                    for name in part.indirection().iter().filter_map(Node::as_str) {
+                        // `(row).f` is also how a function of a row can be written.
+                        let functions = self.catalog().functions(name);
+                        if functions.iter().any(|one| &*one.schema != "pg_catalog") {
+                            walk.effects |= self.call(&[name])?;
+                        }
+                    }
                     tree::children(visit.node, |child| walk.push(child, visit));
                     return Ok(());
                 };
@@ -314,6 +299,38 @@ impl Analyzer<'_> {
                     Err(SqlRefusal::Unsupported("an expression of that kind"))
                 }
             }
+        }
+    }
+
+    /// What decides which part of it is computed.
+    fn choice<'n>(&mut self, visit: &Visit<'n>, walk: &mut Walk<'n>) {
+        match visit.node {
+            Node::BoolExpr(both) => {
+                let decides =
+                    visit.predicate || visit.fragile || self.any_runs_query(both.args().iter());
+                for operand in both.args() {
+                    walk.push_apart(operand, visit, decides);
+                }
+            }
+            Node::CaseExpr(case) => {
+                let decides = visit.predicate || visit.fragile || self.chooses_work(case);
+                walk.push_as(case.arg(), visit, decides);
+                for when in case.args() {
+                    if let Node::CaseWhen(when) = when {
+                        walk.push_as(when.expr(), visit, decides);
+                        walk.push(when.result(), visit);
+                    }
+                }
+                walk.push(case.defresult(), visit);
+            }
+            Node::CoalesceExpr(coalesce) => {
+                let later = coalesce.args().iter().skip(1);
+                let decides = visit.predicate || self.any_runs_query(later);
+                for argument in coalesce.args() {
+                    walk.push_as(argument, visit, decides);
+                }
+            }
+            _ => {}
         }
     }
 

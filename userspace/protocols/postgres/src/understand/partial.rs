@@ -158,7 +158,7 @@ impl Analyzer<'_> {
     }
 }
 
-fn type_name<'n>(cast: &'n TypeCast) -> Option<&'n str> {
+fn type_name(cast: &TypeCast) -> Option<&str> {
     let names = cast.type_name().map(|name| name.names());
     names?.iter().next_back()?.sval()
 }

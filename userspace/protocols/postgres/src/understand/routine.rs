@@ -7,10 +7,10 @@ use pg_raw_parse::Node;
 use pg_raw_parse::list::NodeList;
 use pg_raw_parse::nodes::{CreateFunctionStmt, FuncCall};
 
-use super::SqlRefusal;
 use super::analyzer::{Analyzer, Level, effective_path, qualified};
 use super::flow::{Flow, NO_COLUMN, Output, Rows};
 use super::tree;
+use super::{NameScope, SqlRefusal};
 use crate::catalog::{SqlBody, SqlFunction};
 
 /// Bodies within bodies; a deeper one is taken by policy's word, as any other code.
@@ -112,16 +112,8 @@ impl<'a> Analyzer<'a> {
         let Ok(parsed) = tree::parse_definition(text) else {
             return Ok(None);
         };
-        // The session's temporary tables are written without their schema.
-        let path: Vec<Arc<str>> = self
-            .session
-            .search_path
-            .iter()
-            .filter(|schema| schema.starts_with("pg_temp_"))
-            .cloned()
-            .chain([Arc::from("pg_catalog")])
-            .collect();
-        let settled = super::NameScope {
+        let path = settled_path(self.session);
+        let settled = NameScope {
             lenient: false,
             path_settled: true,
             search_path: &path,
@@ -130,19 +122,10 @@ impl<'a> Analyzer<'a> {
         let names = if definition { &settled } else { self.session };
         let mut inner = Analyzer::new(names, self.limits, self.created);
         inner.session = self.session;
-        inner.opened = self.opened + 1;
         if !definition {
             inner.path.clone_from(&self.session_path);
         }
-        inner.session_path.clone_from(&self.session_path);
-        inner.nesting = self.nesting;
-        inner.work = self.work;
-        inner.in_view = self.in_view;
-        inner.arguments = Some(Arguments {
-            function: Arc::clone(&function.name),
-            names: function.inputs.clone(),
-            flows,
-        });
+        inner.within(self, function, flows);
         let statements = match (&function.body, parsed.stmts().next()) {
             (SqlBody::Source(_), _) => Some(parsed.stmts().collect()),
             (SqlBody::Definition(_), Some(Node::CreateFunctionStmt(made))) => body_of(made),
@@ -152,6 +135,7 @@ impl<'a> Analyzer<'a> {
             Some(statements) => body_rows(function, &mut inner, statements)?,
             None => None,
         };
+        self.work = inner.work;
         let Some(rows) = rows else {
             return Ok(None);
         };
@@ -161,23 +145,42 @@ impl<'a> Analyzer<'a> {
             return Ok(None);
         }
         let writes = inner.writes;
-        self.writes |= inner.writes;
-        self.triggers |= inner.triggers;
-        self.unbounded |= inner.unbounded;
-        self.diverted.append(&mut inner.diverted);
-        self.work = inner.work;
-        self.relations_read += inner.relations_read;
-        self.called.security_definer |= inner.called.security_definer;
         self.touch_object("call", "Function", &[&function.schema, &function.name])?;
-        for (action, touched) in inner.touched {
-            self.touch(action, touched)?;
-        }
+        self.take_over(inner)?;
         let rows = self.named_outputs(function, rows);
         Ok(Some(Opened {
             arguments,
             rows,
             writes,
         }))
+    }
+
+    /// The state in which a body is read.
+    fn within(&mut self, outer: &Analyzer<'_>, function: &SqlFunction, flows: Vec<Flow>) {
+        self.opened = outer.opened + 1;
+        self.session_path.clone_from(&outer.session_path);
+        self.nesting = outer.nesting;
+        self.work = outer.work;
+        self.in_view = outer.in_view;
+        self.arguments = Some(Arguments {
+            function: Arc::clone(&function.name),
+            names: function.inputs.clone(),
+            flows,
+        });
+    }
+
+    /// What a body does is done by who calls it.
+    fn take_over(&mut self, mut inner: Analyzer<'_>) -> Result<(), SqlRefusal> {
+        self.writes |= inner.writes;
+        self.triggers |= inner.triggers;
+        self.unbounded |= inner.unbounded;
+        self.diverted.append(&mut inner.diverted);
+        self.relations_read += inner.relations_read;
+        self.called.security_definer |= inner.called.security_definer;
+        for (action, touched) in inner.touched {
+            self.touch(action, touched)?;
+        }
+        Ok(())
     }
 
     /// The one function that the name can mean.
@@ -309,16 +312,8 @@ impl Analyzer<'_> {
             relation: 0,
         };
         let mut inner = Analyzer::new(self.names, self.limits, self.created);
-        inner.opened = self.opened + 1;
         inner.path.clone_from(&self.path);
-        inner.session_path.clone_from(&self.session_path);
-        inner.nesting = self.nesting;
-        inner.work = self.work;
-        inner.arguments = Some(Arguments {
-            function: Arc::clone(&function.name),
-            names: function.inputs.clone(),
-            flows: Vec::new(),
-        });
+        inner.within(self, &function, Vec::new());
         // A body that is not understood is one that is not opened when it is called.
         let rows = body_rows(&function, &mut inner, statements).unwrap_or_default();
         self.work = inner.work;
@@ -341,6 +336,15 @@ impl Opened {
         }
         all.derived()
     }
+}
+
+/// Where names of a definition without a schema stand: the session's temporary tables are written so.
+fn settled_path(session: &NameScope<'_>) -> Vec<Arc<str>> {
+    let path = session.search_path.iter();
+    path.filter(|schema| schema.starts_with("pg_temp_"))
+        .cloned()
+        .chain([Arc::from("pg_catalog")])
+        .collect()
 }
 
 /// The statements of `BEGIN ATOMIC`, or the one RETURN; `None` without such a body.

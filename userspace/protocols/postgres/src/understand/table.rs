@@ -28,8 +28,7 @@ impl Analyzer<'_> {
                 item.relation = relation.oid;
                 item = self.loosened(item, relation);
             }
-            Ok(Named::Created(_)) => item.open = true,
-            Err(_) => {}
+            Ok(Named::Created(_)) | Err(_) => item.open = true,
         }
         self.levels.push(Level {
             items: vec![item],
