@@ -260,8 +260,7 @@ impl Analyzer<'_> {
                 Ok(())
             }
             Node::BoolExpr(_) | Node::CaseExpr(_) | Node::CoalesceExpr(_) => {
-                self.choice(visit, walk);
-                Ok(())
+                self.choice(visit, walk)
             }
             Node::XmlExpr(_) => {
                 tree::children(visit.node, |child| walk.push_fragile(child, visit));
@@ -303,17 +302,17 @@ impl Analyzer<'_> {
     }
 
     /// What decides which part of it is computed.
-    fn choice<'n>(&mut self, visit: &Visit<'n>, walk: &mut Walk<'n>) {
+    fn choice<'n>(&mut self, visit: &Visit<'n>, walk: &mut Walk<'n>) -> Result<(), SqlRefusal> {
         match visit.node {
             Node::BoolExpr(both) => {
                 let decides =
-                    visit.predicate || visit.fragile || self.any_runs_query(both.args().iter());
+                    visit.predicate || visit.fragile || self.any_runs_query(both.args().iter())?;
                 for operand in both.args() {
                     walk.push_apart(operand, visit, decides);
                 }
             }
             Node::CaseExpr(case) => {
-                let decides = visit.predicate || visit.fragile || self.chooses_work(case);
+                let decides = visit.predicate || visit.fragile || self.chooses_work(case)?;
                 walk.push_as(case.arg(), visit, decides);
                 for when in case.args() {
                     if let Node::CaseWhen(when) = when {
@@ -325,13 +324,14 @@ impl Analyzer<'_> {
             }
             Node::CoalesceExpr(coalesce) => {
                 let later = coalesce.args().iter().skip(1);
-                let decides = visit.predicate || self.any_runs_query(later);
+                let decides = visit.predicate || self.any_runs_query(later)?;
                 for argument in coalesce.args() {
                     walk.push_as(argument, visit, decides);
                 }
             }
             _ => {}
         }
+        Ok(())
     }
 
     fn sub_link<'n>(

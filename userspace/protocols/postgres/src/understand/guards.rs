@@ -8,6 +8,7 @@ use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{A_Expr, CaseExpr};
 use pg_raw_parse::raw::A_Expr_Kind;
 
+use super::SqlRefusal;
 use super::analyzer::Analyzer;
 use super::tree;
 
@@ -88,45 +89,52 @@ impl Analyzer<'_> {
     }
 
     /// Whether a query, or the body of a function, is run within the node.
-    fn runs_query(&mut self, node: Node<'_>) -> bool {
+    fn runs_query(&mut self, node: Node<'_>) -> Result<bool, SqlRefusal> {
         let mut pending = vec![node];
         for _ in 0..NODES_MAX {
             let Some(node) = pending.pop() else {
-                return false;
+                return Ok(false);
             };
+            self.spend(1)?;
             match node {
-                Node::SubLink(_) => return true,
+                Node::SubLink(_) => return Ok(true),
                 Node::FuncCall(call) => {
                     let parts = tree::names(call.funcname()).unwrap_or_default();
                     let name = parts.last().copied().unwrap_or_default();
                     let known = self.catalog().functions(name);
                     if known.is_empty() || known.iter().any(|one| &*one.schema != "pg_catalog") {
-                        return true;
+                        return Ok(true);
                     }
                 }
                 _ => {}
             }
             if !tree::children(node, |child| pending.push(child)) && !matches!(node, Node::None) {
-                return true;
+                return Ok(true);
             }
         }
-        true
+        Ok(true)
     }
 
     /// Whether what a CASE chooses between is more than values.
-    pub(super) fn chooses_work(&mut self, case: &CaseExpr) -> bool {
+    pub(super) fn chooses_work(&mut self, case: &CaseExpr) -> Result<bool, SqlRefusal> {
         let results = case.args().iter().map(|when| match when {
             Node::CaseWhen(when) => when.result(),
             other => other,
         });
-        let all: Vec<Node<'_>> = results.chain([case.defresult()]).collect();
-        all.into_iter().any(|result| self.runs_query(result))
+        self.any_runs_query(results.chain([case.defresult()]))
     }
 
     /// The same of operands of which a later one is looked at only where the earlier ones leave it open.
-    pub(super) fn any_runs_query<'n>(&mut self, nodes: impl Iterator<Item = Node<'n>>) -> bool {
-        let nodes: Vec<Node<'n>> = nodes.collect();
-        nodes.into_iter().any(|node| self.runs_query(node))
+    pub(super) fn any_runs_query<'n>(
+        &mut self,
+        nodes: impl Iterator<Item = Node<'n>>,
+    ) -> Result<bool, SqlRefusal> {
+        for node in nodes {
+            if self.runs_query(node)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
