@@ -484,7 +484,8 @@ impl PostgresSession {
             self.names_touched &= self.names_touched_in > self.batches_done;
             self.path_moved &= self.names_touched;
             // What the transaction made is there for all now, or for nobody.
-            self.catalog_stale |= self.catalog_live;
+            let own = std::mem::take(&mut self.catalog_in_transaction);
+            self.catalog_stale |= self.catalog_live && (self.catalog_shared || own);
             self.transaction_ended();
         }
     }

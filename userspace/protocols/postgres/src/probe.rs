@@ -162,6 +162,7 @@ impl PostgresSession {
             };
             self.set_catalog(std::sync::Arc::new(catalog));
             self.catalog_live = true;
+            self.catalog_in_transaction |= self.transaction != b'I' || self.batch_open;
         }
         if let Some(name) = probe.cursor {
             let text = of_cursor

@@ -145,6 +145,8 @@ pub struct PostgresSession {
     pub(crate) definitions_seen: u64,
     /// The catalog is this session's own: of its open transaction, or with its temporary tables.
     pub(crate) catalog_live: bool,
+    /// It was read within the transaction that is open, whose end may undo what it shows.
+    pub(crate) catalog_in_transaction: bool,
     /// When the catalog was asked for last, and the time of the input at hand, monotonic microseconds.
     pub(crate) catalog_at_us: u64,
     pub(crate) clock_us: u64,
@@ -249,6 +251,7 @@ impl PostgresSession {
             catalog_doubted: false,
             definitions_seen: 0,
             catalog_live: false,
+            catalog_in_transaction: false,
             catalog_at_us: 0,
             clock_us: 0,
             only_reads: false,

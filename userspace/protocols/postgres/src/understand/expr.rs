@@ -384,9 +384,13 @@ impl Analyzer<'_> {
             .functions(parts.last().copied().unwrap_or_default());
         walk.rows |= functions.is_empty() || functions.iter().any(|one| one.returns_set);
         let total = self.is_total(&parts);
-        for argument in call.args() {
+        let own = functions.is_empty() || functions.iter().any(|one| &*one.schema != "pg_catalog");
+        for (at, argument) in call.args().iter().enumerate() {
             match total {
                 true => walk.push(argument, visit),
+                false if !own && guards::chooses(name, at, call.args().len()) => {
+                    walk.push_as(argument, visit, true)
+                }
                 false => walk.push_fragile(argument, visit),
             }
         }
@@ -465,8 +469,9 @@ impl Analyzer<'_> {
         }
         walk.rows |= self.operator_is_partial(expr);
         let decides = visit.predicate || visit.fragile && guards::compares(expr);
-        for operand in [expr.lexpr(), expr.rexpr()] {
-            walk.push_as(operand, visit, decides);
+        let pattern = guards::is_pattern(expr);
+        for (at, operand) in [expr.lexpr(), expr.rexpr()].into_iter().enumerate() {
+            walk.push_as(operand, visit, decides || at > 0 && pattern);
             if let Some(visit) = walk.pending.last_mut() {
                 visit.fragile |= !guards::joins_values(expr);
             }

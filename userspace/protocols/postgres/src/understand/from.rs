@@ -134,10 +134,12 @@ impl Analyzer<'_> {
         &mut self,
         relation: &Relation,
     ) -> Result<Vec<Arc<Output>>, SqlRefusal> {
-        match self.readable_columns(relation) {
-            Err(SqlRefusal::UnknownRelation(_) | SqlRefusal::Unsupported(_)) => {
-                self.relation_columns(relation.oid)
-            }
+        // Nothing is run by it.
+        let called = self.called;
+        let columns = self.readable_columns(relation);
+        self.called = called;
+        match columns {
+            Err(_) => self.relation_columns(relation.oid),
             columns => columns,
         }
     }
@@ -595,8 +597,15 @@ fn merged(left: &Rows, right: &Rows, name: &Arc<str>, kind: JoinType::Type) -> O
             .find(|column| column.name == *name)
             .cloned()
     };
-    let (left, right) = (find(left), find(right));
     let mut flow = Flow::default();
+    for side in [left, right] {
+        // It may be among those that are not known.
+        if side.open && find(side).is_none() {
+            flow.join(&side.whole());
+        }
+    }
+    let unknown = !flow.is_empty();
+    let (left, right) = (find(left), find(right));
     for side in [&left, &right].into_iter().flatten() {
         flow.join(&side.flow);
     }
@@ -606,7 +615,7 @@ fn merged(left: &Rows, right: &Rows, name: &Arc<str>, kind: JoinType::Type) -> O
         &left
     };
     let plain = plain.as_ref().and_then(|side| side.plain);
-    let plain = if kind == JoinType::JOIN_FULL {
+    let plain = if kind == JoinType::JOIN_FULL || unknown {
         None
     } else {
         plain

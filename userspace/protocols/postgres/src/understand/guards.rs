@@ -10,19 +10,17 @@ use pg_raw_parse::raw::A_Expr_Kind;
 
 use super::SqlRefusal;
 use super::analyzer::Analyzer;
-use super::tree;
+use super::{partial, tree};
 
 /// Nodes that are looked through for a query; more of them count as one.
 const NODES_MAX: usize = 2_000;
 
 /// Built-in functions that give a value for every argument, or fail for none that can be chosen.
 const TOTAL: &[&str] = &[
-    "array_agg",
     "array_append",
     "array_length",
     "array_to_json",
     "array_to_string",
-    "avg",
     "ascii",
     "bit_length",
     "bool_and",
@@ -61,7 +59,6 @@ const TOTAL: &[&str] = &[
     "octet_length",
     "quote_literal",
     "quote_nullable",
-    "replace",
     "reverse",
     "right",
     "round",
@@ -72,7 +69,6 @@ const TOTAL: &[&str] = &[
     "starts_with",
     "string_agg",
     "strpos",
-    "sum",
     "to_json",
     "to_jsonb",
     "translate",
@@ -100,11 +96,25 @@ impl Analyzer<'_> {
                 Node::SubLink(_) => return Ok(true),
                 Node::FuncCall(call) => {
                     let parts = tree::names(call.funcname()).unwrap_or_default();
-                    let name = parts.last().copied().unwrap_or_default();
-                    let known = self.catalog().functions(name);
-                    if known.is_empty() || known.iter().any(|one| &*one.schema != "pg_catalog") {
+                    if !self.is_total(&parts) {
                         return Ok(true);
                     }
+                }
+                // `row.f` is also how a function of a row can be written.
+                Node::ColumnRef(column) if column.fields().len() > 1 => {
+                    let name = column.fields().iter().next_back().and_then(Node::as_str);
+                    let functions = name.map_or(&[][..], |name| self.catalog().functions(name));
+                    if functions.iter().any(|one| &*one.schema != "pg_catalog") {
+                        return Ok(true);
+                    }
+                }
+                Node::TypeCast(cast)
+                    if !partial::is_total_type(cast) && !matches!(cast.arg(), Node::A_Const(_)) =>
+                {
+                    return Ok(true);
+                }
+                Node::A_Expr(expr) if self.operator_is_partial(expr) || is_pattern(expr) => {
+                    return Ok(true);
                 }
                 _ => {}
             }
@@ -135,6 +145,19 @@ impl Analyzer<'_> {
             }
         }
         Ok(false)
+    }
+}
+
+/// Whether an argument of a function that is built in says how it is done, and not with what.
+pub(super) fn chooses(name: &str, at: usize, of: usize) -> bool {
+    match name {
+        _ if of == 1 => false,
+        "date_part" | "date_trunc" | "extract" | "format" | "timezone" | "to_tsvector" => at == 0,
+        "age" | "array_append" | "array_cat" | "array_position" | "array_positions"
+        | "array_prepend" | "array_remove" | "array_replace" | "json_build_object"
+        | "json_object" | "json_object_agg" | "jsonb_build_object" | "jsonb_insert"
+        | "jsonb_object" | "jsonb_object_agg" | "jsonb_set" | "position" => false,
+        _ => at > 0,
     }
 }
 
@@ -172,16 +195,20 @@ pub(super) fn compares(expr: &A_Expr) -> bool {
         )
 }
 
+/// Whether the right operand is a pattern: not every text is one.
+pub(super) fn is_pattern(expr: &A_Expr) -> bool {
+    let name = expr.name().iter().filter_map(Node::as_str).next_back();
+    matches!(
+        expr.kind,
+        A_Expr_Kind::AEXPR_LIKE | A_Expr_Kind::AEXPR_ILIKE | A_Expr_Kind::AEXPR_SIMILAR
+    ) || matches!(name, Some("~" | "~*" | "!~" | "!~*" | "@@" | "@?"))
+}
+
 /// Whether an operator gives a value whatever its operands are.
 pub(super) fn joins_values(expr: &A_Expr) -> bool {
     let name = expr.name().iter().filter_map(Node::as_str).next_back();
-    // A pattern may be none, and only one that is written out is the same for all.
-    let pattern = matches!(
-        expr.kind,
-        A_Expr_Kind::AEXPR_LIKE | A_Expr_Kind::AEXPR_ILIKE | A_Expr_Kind::AEXPR_SIMILAR
-    ) || matches!(name, Some("~" | "~*" | "!~" | "!~*" | "@@" | "@?"));
-    if pattern {
+    if is_pattern(expr) {
         return matches!(expr.rexpr(), Node::A_Const(_) | Node::ParamRef(_));
     }
-    matches!(name, Some("||" | "->" | "->>" | "#>" | "#>>")) || compares(expr)
+    matches!(name, Some("||" | "->" | "#>")) || compares(expr)
 }

@@ -124,7 +124,9 @@ impl<'a> Analyzer<'a> {
     pub(super) fn copied_database(&mut self) -> Result<(), SqlRefusal> {
         let all: Vec<&Relation> = self.catalog().relations().collect();
         for relation in all {
-            self.carried_off(relation, None)?;
+            if !matches!(&*relation.schema, "pg_catalog" | "information_schema") {
+                self.carried_off(relation, None)?;
+            }
         }
         Ok(())
     }

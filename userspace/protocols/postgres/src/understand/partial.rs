@@ -88,6 +88,8 @@ impl Analyzer<'_> {
         let name = expr.name().iter().filter_map(Node::as_str).next_back();
         let literals = [number(expr.lexpr()), number(expr.rexpr())];
         match name {
+            Some("/" | "%") if is_parameter(expr.rexpr()) => true,
+            Some("*") if [expr.lexpr(), expr.rexpr()].into_iter().any(multiplies) => true,
             Some("/" | "%") => !literals[1].is_some_and(|divisor| divisor != 0.0),
             Some("^" | "|/" | "||/" | "!" | "<<" | ">>") => true,
             Some("+" | "-" | "*") => literals
@@ -109,7 +111,7 @@ impl Analyzer<'_> {
             let literal = call
                 .args()
                 .get(1)
-                .is_some_and(|length| number(length).is_some());
+                .is_some_and(|length| number(length).is_some() && !is_parameter(length));
             return Ok(!literal);
         }
         if CHOOSABLE.contains(&name) {
@@ -131,12 +133,15 @@ impl Analyzer<'_> {
         if is_total_type(cast) {
             return Ok(false);
         }
-        // What a domain checks was chosen by whoever made it.
-        let own = type_name(cast).is_some_and(|name| {
-            let mut types = self.catalog().types_named(name);
-            types.any(|known| known.kind == 'd')
-        });
+        // What it checks, or which values it has, was chosen by whoever made it.
+        let own = type_name(cast).is_some_and(|name| self.is_own_type(name));
         Ok(own || !self.is_fixed(cast.arg())?)
+    }
+
+    /// Whether a type is not the server's own, or not known.
+    pub(super) fn is_own_type(&self, name: &str) -> bool {
+        let mut types = self.catalog().types_named(name);
+        types.any(|known| &*known.schema != "pg_catalog") || !self.catalog().has_type_named(name)
     }
 
     /// A literal, a parameter, or a base column as it stands.
@@ -147,7 +152,9 @@ impl Analyzer<'_> {
             node = cast.arg();
         }
         match node {
-            Node::A_Const(_) | Node::ParamRef(_) => Ok(true),
+            Node::A_Const(_) => Ok(true),
+            // Of a function it is what the call gives it.
+            Node::ParamRef(_) => Ok(self.arguments.is_none()),
             Node::ColumnRef(column) => Ok(self.column(column)?.plain.is_some()),
             Node::A_ArrayExpr(array) => Ok(array
                 .elements()
@@ -166,6 +173,22 @@ fn type_name(cast: &TypeCast) -> Option<&str> {
 /// Whether the type takes every value.
 pub(super) fn is_total_type(cast: &TypeCast) -> bool {
     type_name(cast).is_some_and(|name| TOTAL_TYPES.contains(&name))
+}
+
+fn is_parameter(node: Node<'_>) -> bool {
+    let mut node = node;
+    while let Node::TypeCast(cast) = node {
+        node = cast.arg();
+    }
+    matches!(node, Node::ParamRef(_))
+}
+
+/// Factors of a chain are as large together as one large one.
+fn multiplies(node: Node<'_>) -> bool {
+    let Node::A_Expr(expr) = node else {
+        return false;
+    };
+    expr.name().iter().filter_map(Node::as_str).next_back() == Some("*")
 }
 
 /// A literal number; a parameter may be any.

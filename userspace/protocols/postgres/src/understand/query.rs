@@ -234,6 +234,8 @@ impl Analyzer<'_> {
 
     fn values(&mut self, select: &SelectStmt) -> Result<Rows, SqlRefusal> {
         let mut columns: Vec<Flow> = Vec::new();
+        // A row that is written as its columns moves those behind it.
+        let mut open = false;
         self.levels.push(Level::default());
         for list in select.values_lists() {
             let Node::NodeList(list) = list else { continue };
@@ -241,6 +243,7 @@ impl Analyzer<'_> {
                 if columns.len() <= at {
                     columns.push(Flow::default());
                 }
+                open |= is_star(cell);
                 let flow = match cell {
                     Node::A_Const(_) | Node::SetToDefault(_) => continue,
                     cell => self.read(cell)?,
@@ -262,10 +265,12 @@ impl Analyzer<'_> {
                 ))
             })
             .collect();
-        Ok(Rows {
+        let rows = Rows {
             columns,
+            open,
             ..Rows::default()
-        })
+        };
+        Ok(rows.by_position())
     }
 
     /// UNION and its kind; chains are flattened, so their length costs no stack.
@@ -513,6 +518,16 @@ pub(super) fn rename(columns: &[Arc<Output>], names: &[&str]) -> Vec<Arc<Output>
             _ => Arc::clone(column),
         })
         .collect()
+}
+
+/// Whether it stands for as many columns as a row has.
+pub(super) fn is_star(node: Node<'_>) -> bool {
+    let last = match node {
+        Node::ColumnRef(column) => column.fields().iter().next_back(),
+        Node::A_Indirection(part) => part.indirection().iter().next_back(),
+        _ => None,
+    };
+    matches!(last, Some(Node::A_Star(_)))
 }
 
 /// The qualifier when `node` is `*` or `t.*` in a target list.

@@ -84,23 +84,22 @@ impl<'a> Analyzer<'a> {
         call: &FuncCall,
         parts: &[&str],
     ) -> Result<Option<Opened>, SqlRefusal> {
-        let Some(function) = self.openable(call, parts) else {
-            return Ok(None);
-        };
-        if self
-            .created
-            .contains(&qualified(CHANGED_FUNCTION, &function.name))
-        {
+        let name = parts.last().copied().unwrap_or_default();
+        if self.created.contains(&qualified(CHANGED_FUNCTION, name)) {
             return Err(SqlRefusal::Unsupported(
                 "a call of a function that an earlier statement of the text changes",
             ));
         }
+        let Some(function) = self.openable(call, parts) else {
+            return Ok(None);
+        };
         // Whatever comes of it, it was looked at by way of the session's path.
         self.within_session = true;
         let mut flows = Vec::new();
         let mut arguments = Flow::default();
         for argument in call.args() {
-            let flow = self.read(argument)?;
+            // What the body does with it may fail.
+            let flow = self.assigned(argument, &Flow::default())?;
             arguments.join(&flow);
             flows.push(flow);
         }
@@ -108,7 +107,7 @@ impl<'a> Analyzer<'a> {
             SqlBody::Source(text) => (text, false),
             SqlBody::Definition(text) => (text, true),
         };
-        self.spend(text.len() / 16)?;
+        self.spend(text.len() / 16 + 500)?;
         let Ok(parsed) = tree::parse_definition(text) else {
             return Ok(None);
         };
@@ -317,6 +316,11 @@ impl Analyzer<'_> {
         // A body that is not understood is one that is not opened when it is called.
         let rows = body_rows(&function, &mut inner, statements).unwrap_or_default();
         self.work = inner.work;
+        for (action, touched) in std::mem::take(&mut inner.touched) {
+            if action == "usePredicate" {
+                self.touch(action, touched)?;
+            }
+        }
         for id in std::mem::take(&mut inner.diverted) {
             self.flow_into(&Flow::one(id), None)?;
         }

@@ -521,7 +521,6 @@ impl Analyzer<'_> {
                     routine::changes(function.objname(), None, created);
                 }
             }
-            Node::CreateFunctionStmt(create) => routine::changes(create.funcname(), None, created),
             _ => {}
         }
     }

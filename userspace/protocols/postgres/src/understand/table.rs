@@ -3,7 +3,7 @@
 use pg_raw_parse::Node;
 use pg_raw_parse::nodes::{
     AlterTableStmt, Constraint, CreateDomainStmt, CreateStmt, IndexStmt, PartitionBoundSpec,
-    PartitionSpec, RangeVar, TypeName,
+    PartitionSpec, RangeVar,
 };
 use pg_raw_parse::raw::{AlterTableType, ConstrType, ObjectType};
 
@@ -203,16 +203,6 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    /// Whether a type is not the server's own: what it checks was chosen by somebody.
-    fn is_own_type(&self, name: Option<&TypeName>) -> bool {
-        let last = name.and_then(|name| name.names().iter().next_back()?.sval());
-        last.is_some_and(|name| {
-            let mut types = self.catalog().types_named(name);
-            types.any(|known| &*known.schema != "pg_catalog")
-                || !self.catalog().has_type_named(name)
-        })
-    }
-
     /// What is known of a table's columns; any other name may be one that the statement adds.
     fn table_item(&mut self, range: Option<&RangeVar>) -> Result<Item, SqlRefusal> {
         let mut item = new_table(range);
@@ -251,7 +241,11 @@ impl Analyzer<'_> {
                 Node::ColumnDef(column) => {
                     let flow = self.in_table(alter.relation(), column.raw_default())?;
                     if command.subtype == AlterTableType::AT_AlterColumnType
-                        && self.is_own_type(column.type_name())
+                        && column.type_name().is_some_and(|name| {
+                            let last = name.names().iter().next_back().and_then(|name| name.sval());
+                            !name.typmods().is_empty()
+                                || last.is_some_and(|name| self.is_own_type(name))
+                        })
                     {
                         self.compared(table, command.name())?;
                     }
@@ -269,6 +263,9 @@ impl Analyzer<'_> {
                     self.partition_bound(part.bound())?;
                 }
                 Node::RangeVar(other) => self.named_relation("alter", Some(other), false)?,
+                _ if command.subtype == AlterTableType::AT_SetNotNull => {
+                    self.compared(table, command.name())?;
+                }
                 expression if command.subtype == AlterTableType::AT_SetExpression => {
                     self.table_expression(table, expression)?;
                 }

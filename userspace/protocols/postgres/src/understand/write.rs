@@ -12,6 +12,7 @@ use pg_raw_parse::raw::CmdType;
 use super::SqlRefusal;
 use super::analyzer::{Analyzer, Item, Level, Named, Touched};
 use super::flow::{ColumnId, Flow, Output, Rows};
+use super::query::is_star;
 use super::tree;
 use crate::catalog::{Relation, RelationKind};
 
@@ -346,10 +347,20 @@ impl<'a> Analyzer<'a> {
             return Ok(sources);
         };
         if !select.values_lists().is_empty() && select.with_clause().is_none() {
-            for list in select.values_lists() {
+            let lists = select.values_lists().iter();
+            let starred = lists.clone().any(|list| match list {
+                Node::NodeList(list) => list.iter().any(is_star),
+                _ => false,
+            });
+            if starred {
+                // Which cell goes where is not known; one more than there are columns says so.
+                sources.resize(to.len() + 1, Flow::default());
+            }
+            for list in lists {
                 let Node::NodeList(list) = list else { continue };
                 for (at, cell) in list.iter().enumerate() {
-                    let flow = self.assign(cell, to.get(at).copied())?;
+                    let to = to.get(at).copied().filter(|_| !starred);
+                    let flow = self.assign(cell, to)?;
                     match sources.get_mut(at) {
                         Some(source) => source.join(&flow),
                         None => sources.push(flow),
@@ -432,6 +443,12 @@ impl<'a> Analyzer<'a> {
                 let flow = rows.columns.get(at).map(|column| column.flow.clone());
                 self.flow_into(&flow.unwrap_or_default(), to)?;
                 self.flow_into(&rows.rest, None)
+            }
+            Node::RowExpr(row) if row.args().iter().any(is_star) => {
+                for value in row.args() {
+                    self.assign(value, None)?;
+                }
+                Ok(())
             }
             Node::RowExpr(row) => {
                 let value = row.args().get(at).unwrap_or(Node::None);

@@ -14,6 +14,8 @@ create function ssn_of(wanted int) returns text language sql as 'select ssn from
 create view opened as select ssn_of(1) as s;
 create view named as select id, ssn as code from customers;
 create type pair as (a text, b text);
+create type guess as enum ('900-11-2222');
+create function divided(k int) returns int language sql as 'select 1 / $1';
 ";
 /// Statements one after the other: the first that shows the value.
 fn shown(talk: &mut Talk<'_>, texts: &[&str]) -> Option<String> {
@@ -80,6 +82,19 @@ fn values_do_not_come_by_a_detour() {
         &[
             "insert into plain (id, note) select (jsonb_populate_record(null::plain, '{\"id\": 7}')).id, p.ssn from customers p",
             "select note from plain",
+        ],
+        &["select v.c from customers x, lateral (values (x.*)) v(a, b, c)"],
+        &[
+            "select v.c || '' from (values (((select x from customers x where id = 1)).*)) v(a, b, c)",
+        ],
+        &[
+            "select ssn from (select (x).* from (select c as x from customers c) q) s \
+            left join (select ''::text as ssn) o using (ssn)",
+        ],
+        &[
+            "update customers c set (ssn, name) = row(x.*) from \
+            (select '' a, ssn b from customers where id = 1) x where c.id = 2",
+            "select name from customers",
         ],
         &[
             "prepare p(text) as select $1 as v",
@@ -183,6 +198,25 @@ fn answers_do_not_come_by_a_detour() {
             passing '<r xmlns=\"9\"/>' columns v text path '.')",
         "with recursive r(id, v) as (select id, ssn from customers union all select id, v from r) \
             cycle v set c using p select count(*) from r",
+        "select ssn::guess from customers",
+        "select case when ssn < 'm' then name::int end from customers",
+        "select ssn < 'm' and name::int > 0 from customers",
+        "select case when ssn < 'm' then ('x'::text)::date end from customers",
+        "select case when ssn < 'm' then substring(name, 1, -1) end from customers",
+        "select case when ssn < 'm' then name ~ '(' end from customers",
+        "select substring('abc', 1, ascii(ssn) - 100) from customers",
+        "select split_part('a', 'b', ascii(ssn) - 53) from customers",
+        "select format('%' || substr(ssn, 1, 1) || '$s', 'a', 'b') from customers",
+        "select 'a' ~ ('a{' || substr(ssn, 1, 1) || ',5}') from customers",
+        "select ascii(ssn) * 1000 * 1000 * 43 from customers",
+        "select sum(case when ssn < 'm' then 1e308::float8 else 0 end) from customers, generate_series(1, 2)",
+        "select array_agg(case when ssn < 'm' then array[1] else array[[1]] end) from customers",
+        "select (case when ssn < 'm' then '1' else '{}' end)::json ->> 'a' from customers",
+        "select divided(case when ssn < 'm' then 0 else 1 end) from customers",
+        "create function asks(k text) returns bigint language sql as \
+            'select count(*) from customers where ssn < k'",
+        "alter table customers alter column ssn type varchar(5)",
+        "alter table customers alter column ssn set not null",
         "update customers set ssn = case when ssn < 'm' then null else ssn end where id = 1",
         "create table mine (x text references customers (ssn) on update cascade)",
         "create trigger t before update on customers for each row execute function \
