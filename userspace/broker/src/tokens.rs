@@ -173,7 +173,7 @@ fn belongs(process: &OwnedFd, governed: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Child, ChildStdout, Command, Stdio};
 
     use super::*;
 
@@ -181,6 +181,8 @@ mod tests {
     struct Jailed {
         child: Child,
         root: std::path::PathBuf,
+        /// Kept open: who writes to a pipe that nobody holds is ended.
+        _said: ChildStdout,
     }
 
     impl Drop for Jailed {
@@ -204,8 +206,13 @@ mod tests {
             .spawn()
             .unwrap();
         let mut ready = [0; 5];
-        child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
-        Jailed { child, root }
+        let mut said = child.stdout.take().unwrap();
+        said.read_exact(&mut ready).unwrap();
+        Jailed {
+            child,
+            root,
+            _said: said,
+        }
     }
 
     /// The cgroup of this test, which its children share.
