@@ -369,6 +369,13 @@ impl Bound {
             .is_none_or(|known| self.set.masked.contains(known.namespace))
     }
 
+    /// Whether policy has detectors look through any values of this protocol.
+    #[must_use]
+    pub fn detects_any(&self) -> bool {
+        self.vocabulary
+            .is_none_or(|known| self.set.detected.contains(known.namespace))
+    }
+
     fn keep(&mut self, intent: &Arc<Intent>, finding: Finding) -> Arc<Finding> {
         if self.cache.len() >= CACHE_MAX {
             self.cache.clear();

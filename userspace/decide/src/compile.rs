@@ -46,6 +46,8 @@ pub struct PolicySet {
     pub(crate) whole: OnceLock<Whole>,
     /// Namespaces of protocols that a mask is for.
     pub(crate) masked: BTreeSet<&'static str>,
+    /// Namespaces of protocols whose values detectors look through.
+    pub(crate) detected: BTreeSet<&'static str>,
     /// What answers depend on of when they are asked for.
     pub(crate) times: TimesRead,
     sources: Vec<PolicySource>,
@@ -543,13 +545,15 @@ impl Compiler<'_> {
             every_keys.push(keys);
             every_conjuncts.push(conjuncts);
         }
-        let mut masked = BTreeSet::new();
-        for (rule, keys) in rules.iter().zip(&every_keys) {
-            let rule: &Rule = rule;
-            if matches!(rule.kind, RuleKind::Duty(Duty::Mask(_))) {
-                masked.extend(names.namespaces(keys.actions.as_deref()));
-            }
-        }
+        let namespaces = |of: fn(&Duty) -> bool| -> BTreeSet<&'static str> {
+            let with_keys = rules.iter().zip(&every_keys);
+            with_keys
+                .filter(|(rule, _)| matches!(&rule.kind, RuleKind::Duty(duty) if of(duty)))
+                .flat_map(|(_, keys)| names.namespaces(keys.actions.as_deref()))
+                .collect()
+        };
+        let masked = namespaces(|duty| matches!(duty, Duty::Mask(_)));
+        let detected = namespaces(|duty| matches!(duty, Duty::Detect));
         let mut aliases: HashMap<String, Vec<String>> = HashMap::new();
         for (alias, of) in &self.settings.group_aliases {
             aliases.entry(of.clone()).or_default().push(alias.clone());
@@ -567,6 +571,7 @@ impl Compiler<'_> {
             all,
             whole: OnceLock::new(),
             masked,
+            detected,
             sources: self.sources.to_vec(),
             schema_text,
             version,

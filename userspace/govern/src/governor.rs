@@ -421,6 +421,12 @@ impl Governor {
         self.bound.masks_any()
     }
 
+    /// Whether policy has detectors look through any values of this protocol.
+    #[must_use]
+    pub fn detects_any(&self) -> bool {
+        self.bound.detects_any()
+    }
+
     /// Decides a request and records the decision.
     pub fn submit(&mut self, request: Request, now: Now) -> Ruling {
         let mut fact = self.request_fact(&request, now);

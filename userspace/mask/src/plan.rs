@@ -29,6 +29,10 @@ pub enum ValueKind {
     Uuid,
     /// Bytes; `\x` and hexadecimal digits in text.
     Bytes,
+    /// `inet`, or with nothing behind the network's bits (`only`) `cidr`.
+    Network { only: bool },
+    /// `macaddr` and `macaddr8`.
+    Device,
     /// Anything else; it is withheld instead of masked.
     Other,
 }

@@ -3,7 +3,9 @@
 //! The forms are those of PostgreSQL's output and send functions (ISO dates, big-endian numbers,
 //! `numeric` in base 10,000). A value whose form is not understood has no masked form.
 
+mod address;
 mod array;
+mod detect;
 mod moment;
 mod number;
 mod shown;
@@ -13,9 +15,9 @@ use weir_decide::MaskKind;
 
 use crate::key::MaskKey;
 use crate::plan::{ColumnPlan, Format, ValueKind};
-use crate::rows::{CellFate, REDACTED, mask_text};
-use crate::stream::{self, Patterns};
+use crate::rows::{REDACTED, mask_text};
 
+pub(crate) use detect::detect;
 pub use shown::shown;
 pub(crate) use token::permuted_text;
 
@@ -36,53 +38,12 @@ pub(crate) fn mask_value(
         key,
     };
     if column.arrays {
-        array::mask(&one, value, out)
+        one.value != ValueKind::Other
+            && array::each(one.format, value, out, &mut |element, out| {
+                one.mask(element, out)
+            })
     } else {
         one.mask(value, out)
-    }
-}
-
-/// Looks through a value without a mask. Texts and documents are shown without what was found; a
-/// number that is a card's, or an array in binary with a finding, is withheld.
-pub(crate) fn detect(
-    column: &ColumnPlan,
-    value: &[u8],
-    patterns: Option<&Patterns>,
-    out: &mut Vec<u8>,
-) -> CellFate {
-    let Some(patterns) = patterns else {
-        return CellFate::Withheld;
-    };
-    let binary = column.format == Format::Binary;
-    let decimal;
-    let (looked_at, replaced) = match column.value {
-        ValueKind::Text | ValueKind::Json | ValueKind::Jsonb => (value, !(column.arrays && binary)),
-        ValueKind::Integer { .. } if binary && !column.arrays => {
-            let number = value
-                .iter()
-                .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-            decimal = number.to_string();
-            (decimal.as_bytes(), false)
-        }
-        ValueKind::Integer { .. } | ValueKind::Decimal if !binary => (value, false),
-        ValueKind::Integer { .. }
-        | ValueKind::Decimal
-        | ValueKind::Float { .. }
-        | ValueKind::Date
-        | ValueKind::Timestamp
-        | ValueKind::Uuid
-        | ValueKind::Bytes
-        | ValueKind::Other => return CellFate::Passed,
-    };
-    let shown = stream::text(patterns, looked_at);
-    if shown.masked_values() == 0 {
-        return CellFate::Passed;
-    }
-    if replaced {
-        out.extend_from_slice(shown.bytes());
-        CellFate::Masked
-    } else {
-        CellFate::Withheld
     }
 }
 
@@ -114,6 +75,8 @@ impl One<'_> {
             ValueKind::Timestamp => moment::timestamp(self, value, out),
             ValueKind::Uuid => self.uuid(value, out),
             ValueKind::Bytes => self.bytes(value, out),
+            ValueKind::Network { only } => address::network(self, only, value, out),
+            ValueKind::Device => address::device(self, value, out),
             ValueKind::Other => false,
         }
     }

@@ -1,24 +1,24 @@
-//! Arrays: each element is masked; one that has no masked form becomes NULL, and the shape stays.
+//! Arrays: each element is changed by itself; one that may not go out becomes NULL, and the shape stays.
 
-use super::One;
-use crate::plan::{Format, ValueKind};
+use crate::plan::Format;
 
 /// Dimensions that PostgreSQL allows (`MAXDIM`).
 const DIMENSIONS_MAX: usize = 6;
 
-pub(super) fn mask(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
-    if one.value == ValueKind::Other {
-        return false;
-    }
-    match one.format {
-        Format::Text => text(one, value, out),
-        Format::Binary => binary(one, value, out).is_some(),
+/// Writes what an element becomes; false where it becomes NULL, and what was written is of no use then.
+pub(super) type Element<'a> = &'a mut dyn FnMut(&[u8], &mut Vec<u8>) -> bool;
+
+/// An array with each element changed; false when it is not understood.
+pub(super) fn each(format: Format, value: &[u8], out: &mut Vec<u8>, element: Element<'_>) -> bool {
+    match format {
+        Format::Text => text(value, out, element),
+        Format::Binary => binary(value, out, element).is_some(),
     }
 }
 
 /// `array_send`: dimensions, flags, element type, then length and lower bound of each dimension, then
 /// the elements, each behind its length.
-fn binary(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+fn binary(value: &[u8], out: &mut Vec<u8>, change: Element<'_>) -> Option<()> {
     let word = |at: usize| {
         let bytes = value.get(at..at.checked_add(4)?)?;
         Some(i32::from_be_bytes(bytes.try_into().ok()?))
@@ -44,7 +44,7 @@ fn binary(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
         at += length;
         let place = out.len();
         out.extend_from_slice(&[0; 4]);
-        let written = one.mask(element, out);
+        let written = change(element, out);
         let count = if written {
             i32::try_from(out.len() - place - 4).ok()?
         } else {
@@ -58,7 +58,7 @@ fn binary(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// `array_out`: braces, commas, quotes with backslashes, NULL; bounds in front when they are not 1.
-fn text(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
+fn text(value: &[u8], out: &mut Vec<u8>, change: Element<'_>) -> bool {
     let body = match value.iter().position(|byte| *byte == b'=') {
         Some(at) if value.first() == Some(&b'[') => {
             out.extend_from_slice(value.get(..=at).unwrap_or_default());
@@ -83,7 +83,7 @@ fn text(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
                         None => return false,
                     }
                 }
-                put_element(one, &element, out);
+                put_element(&element, out, change);
             }
             first => {
                 let mut element = vec![first];
@@ -93,7 +93,7 @@ fn text(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
                 if element == b"NULL" {
                     out.extend_from_slice(b"NULL");
                 } else {
-                    put_element(one, &element, out);
+                    put_element(&element, out, change);
                 }
             }
         }
@@ -101,9 +101,9 @@ fn text(one: &One<'_>, value: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn put_element(one: &One<'_>, element: &[u8], out: &mut Vec<u8>) {
+fn put_element(element: &[u8], out: &mut Vec<u8>, change: Element<'_>) {
     let mut masked = Vec::new();
-    if !one.mask(element, &mut masked) {
+    if !change(element, &mut masked) {
         out.extend_from_slice(b"NULL");
         return;
     }

@@ -1,6 +1,6 @@
 //! Binary values as the server's text, for people.
 
-use super::{moment, number};
+use super::{address, moment, number};
 use crate::plan::ValueKind;
 
 /// A value of the binary format as PostgreSQL's output functions write it; timestamps without their
@@ -49,6 +49,8 @@ fn single(kind: ValueKind, value: &[u8]) -> Option<String> {
             let last = hex.get(20..)?;
             (hex.len() == 32).then(|| format!("{}-{last}", parts.join("-")))
         }
+        ValueKind::Network { .. } => address::network_text(value),
+        ValueKind::Device => address::device_text(value),
         ValueKind::Bytes | ValueKind::Other => None,
     }
 }

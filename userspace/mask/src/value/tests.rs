@@ -337,6 +337,9 @@ fn nothing_panics_and_nothing_is_shown_as_it_is() {
         ValueKind::Timestamp,
         ValueKind::Uuid,
         ValueKind::Bytes,
+        ValueKind::Network { only: false },
+        ValueKind::Network { only: true },
+        ValueKind::Device,
         ValueKind::Other,
     ];
     for _ in 0..20_000 {

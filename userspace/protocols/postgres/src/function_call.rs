@@ -1,7 +1,7 @@
 //! `FunctionCall`: a function by its OID, as libpq's large objects use it.
 //!
 //! It is decided as the call of that function by its name would be, and as a `functionCall` beside.
-//! The result is one value of which no description comes, so it cannot be masked.
+//! The result is one value of which no description comes, so it can neither be masked nor looked through.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl PostgresSession {
         };
         let large_object = &*schema == "pg_catalog"
             && (name.starts_with("lo_") || matches!(&*name, "loread" | "lowrite"));
-        if !large_object && self.masks_any() {
+        if !large_object && (self.masks_any() || self.detects_any()) {
             let what = "a function call by OID has no description by which values could be masked";
             self.refuse_call("weir:unmaskable", reply::REFUSED, what, now);
             return true;

@@ -120,6 +120,19 @@ pub(crate) fn scrub(tag: u8, fields: &[(u8, String)]) -> Bytes {
     out.freeze()
 }
 
+/// A server's error or notice with these fields.
+pub(crate) fn said(tag: u8, fields: &[(u8, String)]) -> Bytes {
+    let mut out = BytesMut::new();
+    message(&mut out, tag, |out| {
+        for (code, text) in fields {
+            out.put_u8(*code);
+            cstr(out, text);
+        }
+        out.put_u8(0);
+    });
+    out.freeze()
+}
+
 /// A server's error or notice without its detail, which for a violated constraint shows a row.
 pub(crate) fn without_detail(tag: u8, fields: &[(u8, String)]) -> Bytes {
     let mut out = BytesMut::new();

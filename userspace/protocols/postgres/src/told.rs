@@ -1,19 +1,20 @@
 //! What the server says beside results: notices, notifications, errors. Which of it may hold a value
-//! that is masked for this principal, and what is passed on of it.
+//! that is masked for this principal or that detectors find, and what is passed on of it.
 
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use weir_govern::OwnToClient;
+use weir_mask::without_secrets;
 use weir_model::request::Object;
 
 use crate::catalog::{Column, Relation};
 use crate::pipeline::Expect;
-use crate::reply::{scrub, shows_row, without_detail};
+use crate::reply::{said, scrub, shows_row, without_detail};
 use crate::session::PostgresSession;
 use crate::wire::{Frame, Reader, backend, cstr, message};
 
-/// Stands for the payload of a notification.
+/// Stands for the payload of a notification, and for texts that detectors should have looked through.
 const WITHHELD: &str = "[withheld]";
 
 impl PostgresSession {
@@ -56,16 +57,52 @@ impl PostgresSession {
     }
 
     pub(crate) fn notice(&mut self, frame: &Frame) {
-        if backend::error_fields(frame).is_err() {
+        let Ok(fields) = backend::error_fields(frame) else {
             return self.confused();
-        }
+        };
         if matches!(self.expected.front(), Some(Expect::Probe(_))) {
             return;
         }
         // That there is one may depend on a value.
         if self.clear() {
-            self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
+            let bytes = match self.looked_through(&fields) {
+                Some(shown) => said(b'N', &shown),
+                None => frame.whole.clone(),
+            };
+            self.pass_to_client(OwnToClient::ServerMessage, bytes);
         }
+    }
+
+    /// Where policy asks for detectors, they look through what the server says, whichever statement it
+    /// is about: a value may have gone into it by any way. `None` when nothing has to change.
+    fn looked_through(&self, fields: &[(u8, String)]) -> Option<Vec<(u8, String)>> {
+        if !self.detects_any() {
+            return None;
+        }
+        let shown = fields.iter().map(|(code, text)| {
+            // Severity, SQLSTATE, names of objects, and places in the text and in the server's source.
+            let fixed = b"SVCstcdnFLRpP".contains(code);
+            let text = if fixed {
+                text.clone()
+            } else {
+                self.shown(text)
+            };
+            (*code, text)
+        });
+        let shown: Vec<_> = shown.collect();
+        (shown != fields).then_some(shown)
+    }
+
+    fn shown(&self, text: &str) -> String {
+        match &self.config.patterns {
+            Some(patterns) => without_secrets(patterns, text),
+            None => WITHHELD.to_owned(),
+        }
+    }
+
+    pub(crate) fn detects_any(&self) -> bool {
+        let governor = self.governor.as_ref();
+        governor.is_some_and(|governor| governor.detects_any())
     }
 
     /// A payload may hold any value, whoever sent it; it is passed only to those from whom nothing is
@@ -75,25 +112,35 @@ impl PostgresSession {
         let (Ok(pid), Ok(channel)) = (reader.i32(), reader.cstr()) else {
             return self.confused();
         };
-        if !self.masks_any() {
+        let payload = if self.masks_any() {
+            WITHHELD.to_owned()
+        } else if self.detects_any() {
+            match reader.cstr() {
+                Ok(payload) => self.shown(payload),
+                Err(_) => return self.confused(),
+            }
+        } else {
             return self.pass_to_client(OwnToClient::ServerMessage, frame.whole.clone());
-        }
+        };
         // A channel is a name that this session has listened to.
         let mut out = BytesMut::new();
         message(&mut out, b'A', |out| {
             out.put_i32(pid);
             cstr(out, channel);
-            cstr(out, WITHHELD);
+            cstr(out, &payload);
         });
         self.pass_to_client(OwnToClient::ServerMessage, out.freeze());
     }
 
     /// The server's error, as far as the client may see it.
     pub(crate) fn pass_error(&mut self, frame: &Frame, fields: &[(u8, String)]) {
+        let shown = self.looked_through(fields);
         let bytes = if !self.clear() {
             scrub(b'E', fields)
         } else if shows_row(fields) && self.hides_row(fields) {
-            without_detail(b'E', fields)
+            without_detail(b'E', shown.as_deref().unwrap_or(fields))
+        } else if let Some(shown) = shown {
+            said(b'E', &shown)
         } else {
             frame.whole.clone()
         };

@@ -61,6 +61,10 @@ const fn built_in(oid: u32) -> ValueKind {
         1114 | 1184 => ValueKind::Timestamp,
         2950 => ValueKind::Uuid,
         17 => ValueKind::Bytes,
+        869 => ValueKind::Network { only: false },
+        650 => ValueKind::Network { only: true },
+        // macaddr, macaddr8
+        829 | 774 => ValueKind::Device,
         _ => ValueKind::Other,
     }
 }
@@ -86,6 +90,10 @@ const fn element_of(oid: u32) -> Option<u32> {
         1185 => 1184,
         2951 => 2950,
         1001 => 17,
+        1041 => 869,
+        651 => 650,
+        1040 => 829,
+        775 => 774,
         _ => return None,
     })
 }

@@ -265,9 +265,12 @@ fn compiled(policies: &str) -> Arc<PolicySet> {
     Arc::new(PolicySet::compile(&[source], &[&VOCABULARY], &settings).expect("policies"))
 }
 
-fn governor() -> Box<Governor> {
+fn usual() -> Arc<PolicySet> {
     static SET: OnceLock<Arc<PolicySet>> = OnceLock::new();
-    let set = SET.get_or_init(|| compiled(POLICIES));
+    Arc::clone(SET.get_or_init(|| compiled(POLICIES)))
+}
+
+fn governor(set: &Arc<PolicySet>) -> Box<Governor> {
     let context = FactContext {
         session_id: SESSION.0,
         ..FactContext::default()
@@ -332,6 +335,7 @@ enum Login {
 struct Talk<'a> {
     server: &'a Server,
     session: PostgresSession,
+    set: Arc<PolicySet>,
     lane: Lane<Memory>,
     upstream: Option<Box<dyn Upstream>>,
     login: Login,
@@ -391,6 +395,7 @@ impl<'a> Talk<'a> {
         Self {
             server,
             session,
+            set: usual(),
             lane: Lane::open(Memory, start, now).expect("a lane"),
             upstream: None,
             login,
@@ -446,7 +451,9 @@ impl<'a> Talk<'a> {
                 self.sent.extend_from_slice(&bytes);
             }
             Output::ToClient(bytes) => self.seen.extend_from_slice(&bytes.into_bytes()),
-            Output::Identify => self.session.handle(Event::Identified(governor()), now),
+            Output::Identify => self
+                .session
+                .handle(Event::Identified(governor(&self.set)), now),
             Output::Connect(_) => {
                 let stream = TcpStream::connect(("127.0.0.1", self.server.port)).expect("up");
                 let (upstream, credential) = match &self.login {
@@ -686,6 +693,8 @@ fn server(name: &str) -> Server {
     Server::start(name)
 }
 
+#[path = "session_on_server/addresses.rs"]
+mod addresses;
 #[path = "session_on_server/bodies.rs"]
 mod bodies;
 #[path = "session_on_server/cases.rs"]
@@ -696,6 +705,8 @@ mod casts;
 mod cursors;
 #[path = "session_on_server/defects.rs"]
 mod defects;
+#[path = "session_on_server/detectors.rs"]
+mod detectors;
 #[path = "session_on_server/effects.rs"]
 mod effects;
 #[path = "session_on_server/filled.rs"]

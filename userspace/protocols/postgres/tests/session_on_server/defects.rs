@@ -456,22 +456,3 @@ fn time_at_work_is_a_budget() {
     });
     assert!(stopped);
 }
-
-#[test]
-fn detectors_look_through_what_has_no_label() {
-    let server = server("detectors");
-    let mut talk = Talk::open(&server);
-    for sql in [
-        "select note, n from other.many where n = 1",
-        "select upper(note) from other.many where n = 1",
-        "copy (select note from other.many where n < 3) to stdout",
-    ] {
-        let seen = talk.query(sql);
-        assert!(!shows(&seen, "4111"), "{sql}: {seen:?}");
-        assert!(shows(&seen, "payment-card"), "{sql}: {seen:?}");
-    }
-    let seen = talk.query("select number from other.many where n = 1");
-    assert!(rows(&seen) == 1 && !shows(&seen, "4111"), "{seen:?}");
-    let seen = talk.query("select number from other.many where n = 2");
-    assert!(shows(&seen, "1234"), "{seen:?}");
-}
