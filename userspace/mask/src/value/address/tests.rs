@@ -1,3 +1,5 @@
+//! Addresses by hash and token: one form in text and in binary.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What detectors see of each type, and what is shown then.
+
 use bytes::BufMut as _;
 
 use super::*;
