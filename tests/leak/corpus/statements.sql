@@ -22,6 +22,7 @@ copy people to stdout (format binary);
 copy people to stdout with (format csv, delimiter ';', null 'none');
 copy people (id, ssn, name) to stdout with (delimiter '|', null '-');
 copy (select id, ssn, city from people order by id) to stdout;
+copy (select 'a|b', ssn, '\|', city from people order by id) to stdout (delimiter '|');
 copy (select id, reverse(ssn), city from people order by id) to stdout;
 copy (select * from people order by id) to stdout (format csv);
 copy (select p.id, q.body, p.email from people p join places q on q.id = p.id order by p.id) to stdout (format binary);

@@ -3,9 +3,11 @@
 //! Texts and documents are shown without what was found. Of any other type a changed value might be
 //! none of that type any more: it is withheld.
 
-use std::borrow::Cow;
+mod composite;
+mod document;
+mod plain;
 
-use serde::de::IgnoredAny;
+use std::borrow::Cow;
 
 use super::array;
 use super::hex_bytes;
@@ -13,11 +15,7 @@ use super::shown::shown;
 use crate::plan::{ColumnPlan, Format, ValueKind};
 use crate::rows::CellFate;
 use crate::stream::{self, Patterns};
-
-/// Composites within composites that are looked into; a deeper one is withheld.
-const LEVELS_MAX: usize = 16;
-/// date, timestamp and timestamptz in `pg_type.dat`.
-const MOMENTS: [u32; 3] = [1082, 1114, 1184];
+use plain::{plain, whole};
 
 /// Writes what may be shown of a value behind `out` if that is another one than it was.
 pub(crate) fn detect(
@@ -77,16 +75,19 @@ impl Look<'_> {
             | ValueKind::Timestamp
             | ValueKind::Uuid
             | ValueKind::Network { .. }
-            | ValueKind::Device => return CellFate::Passed,
+            | ValueKind::Device => Some(self.of_fixed_form(value)),
             ValueKind::Integer { .. } | ValueKind::Decimal | ValueKind::Float { .. } => {
                 self.whole_number(value)
             }
             ValueKind::Bytes => Some(content(value, binary)),
-            ValueKind::Other if binary => return self.anything(value, LEVELS_MAX),
-            // Bytes and large numbers of floating point are no text of themselves.
-            ValueKind::Other => {
-                Some(without_exponent(value).unwrap_or_else(|| content(value, false)))
+            ValueKind::Other if binary => {
+                return if composite::holds(value, &|text| self.finds(text)) {
+                    CellFate::Withheld
+                } else {
+                    CellFate::Passed
+                };
             }
+            ValueKind::Other => Some(Cow::Owned(plain(value))),
         };
         match looked_at {
             Some(text) if !self.finds(&text) => CellFate::Passed,
@@ -107,20 +108,28 @@ impl Look<'_> {
         CellFate::Masked
     }
 
-    /// What replaces a number of a document would leave none.
+    /// A document behind the version of its format.
     fn document(self, version: &[u8], document: &[u8], out: &mut Vec<u8>) -> CellFate {
         let start = out.len();
         out.extend_from_slice(version);
-        let fate = self.replaced(document, out);
-        if fate == CellFate::Passed {
-            out.truncate(start);
-            return fate;
+        match document::shown(self.patterns, document, out) {
+            Some(true) => CellFate::Masked,
+            Some(false) => {
+                out.truncate(start);
+                CellFate::Passed
+            }
+            None => CellFate::Withheld,
         }
-        let shown = out.get(start + version.len()..).unwrap_or_default();
-        if serde_json::from_slice::<IgnoredAny>(shown).is_ok() {
-            fate
-        } else {
-            CellFate::Withheld
+    }
+
+    /// Only an own pattern finds something here. What has no text (an infinity) says nothing.
+    fn of_fixed_form(self, value: &[u8]) -> Cow<'_, [u8]> {
+        match self.format {
+            Format::Text => Cow::Owned(value.to_vec()),
+            Format::Binary => {
+                let text = shown(self.kind, false, value).unwrap_or_default();
+                Cow::Owned(text.into_bytes())
+            }
         }
     }
 
@@ -147,79 +156,9 @@ impl Look<'_> {
         };
         Some(Cow::Owned(whole(&text).as_bytes().to_vec()))
     }
-
-    /// A value of a type that is not known, in binary: a composite (`record_send`: a count, then of each
-    /// field its type, its length and its value), or else anything that these bytes may mean.
-    fn anything(self, value: &[u8], levels: usize) -> CellFate {
-        let Some(levels) = levels.checked_sub(1) else {
-            return CellFate::Withheld;
-        };
-        let found = match fields(value) {
-            Some(fields) => fields
-                .into_iter()
-                // As a number a moment looks like a card's now and then.
-                .filter(|(type_oid, _)| !MOMENTS.contains(type_oid))
-                .any(|(_, field)| self.anything(field, levels) != CellFate::Passed),
-            None => readings(value).iter().any(|text| self.finds(text)),
-        };
-        if found {
-            CellFate::Withheld
-        } else {
-            CellFate::Passed
-        }
-    }
 }
 
-/// The value as it is, and as the numbers that have its length.
-fn readings(value: &[u8]) -> Vec<Cow<'_, [u8]>> {
-    let mut readings = vec![Cow::Borrowed(value)];
-    let mut number = |text: String| readings.push(Cow::Owned(text.into_bytes()));
-    if let Ok(bytes) = <[u8; 8]>::try_from(value) {
-        number(i64::from_be_bytes(bytes).to_string());
-        let float = f64::from_be_bytes(bytes);
-        if float.fract() == 0.0 {
-            number(float.to_string());
-        }
-    }
-    if let Some(text) = shown(ValueKind::Decimal, false, value) {
-        number(whole(&text).to_owned());
-    }
-    readings
-}
-
-/// A short text that is a number with an exponent, without it.
-fn without_exponent(value: &[u8]) -> Option<Cow<'static, [u8]>> {
-    const BYTES_MAX: usize = 32;
-    let text = std::str::from_utf8(value).ok()?;
-    let exponent = text.len() <= BYTES_MAX && text.contains('e');
-    let number = exponent.then(|| text.parse::<f64>().ok()).flatten()?;
-    Some(Cow::Owned(whole(&number.to_string()).as_bytes().to_vec()))
-}
-
-/// A number without what stands behind its point.
-fn whole(text: &str) -> &str {
-    text.split('.').next().unwrap_or_default()
-}
-
-/// Type and value of each field that is not NULL; `None` unless all bytes are accounted for.
-fn fields(value: &[u8]) -> Option<Vec<(u32, &[u8])>> {
-    let (count, mut rest) = value.split_first_chunk::<4>()?;
-    let count = u32::from_be_bytes(*count);
-    let mut fields = Vec::new();
-    for _ in 0..count {
-        let (type_oid, tail) = rest.split_first_chunk::<4>()?;
-        let (length, tail) = tail.split_first_chunk::<4>()?;
-        rest = tail;
-        if let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) {
-            let (field, tail) = rest.split_at_checked(length)?;
-            rest = tail;
-            fields.push((u32::from_be_bytes(*type_oid), field));
-        }
-    }
-    rest.is_empty().then_some(fields)
-}
-
-/// Bytes as they are, whatever the setting `bytea_output`; its escape form is looked at as text.
+/// Bytes as they are; in text those of `bytea_output = hex`, the older form is looked at as it stands.
 fn content(value: &[u8], binary: bool) -> Cow<'_, [u8]> {
     let digits = if binary {
         None

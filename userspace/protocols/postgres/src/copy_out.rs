@@ -99,7 +99,7 @@ fn text_row(
 ) -> Result<(), WireError> {
     let mut count = 0;
     // A table without columns has empty rows.
-    let fields = line(body)?.split(|byte| *byte == delimiter);
+    let fields = fields(line(body)?, delimiter);
     for field in fields.take(if columns == 0 { 0 } else { usize::MAX }) {
         if count > 0 {
             rows.frame(&[delimiter]);
@@ -113,6 +113,21 @@ fn text_row(
     }
     rows.frame(b"\n");
     whole(count, columns)
+}
+
+/// A delimiter within a value stands behind a backslash.
+fn fields(line: &[u8], delimiter: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let mut end = 0;
+        while let Some(byte) = line.get(end).filter(|byte| **byte != delimiter) {
+            end += if *byte == b'\\' { 2 } else { 1 };
+        }
+        let (field, tail) = line.split_at_checked(end).unwrap_or((line, &[]));
+        rest = tail.get(1..);
+        Some(field)
+    })
 }
 
 fn whole(count: usize, columns: usize) -> Result<(), WireError> {

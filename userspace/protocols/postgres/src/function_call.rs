@@ -1,7 +1,8 @@
 //! `FunctionCall`: a function by its OID, as libpq's large objects use it.
 //!
 //! It is decided as the call of that function by its name would be, and as a `functionCall` beside.
-//! The result is one value of which no description comes, so it can neither be masked nor looked through.
+//! The result is one value of which no description comes, so it can neither be masked nor looked
+//! through; large objects are decided on as such.
 
 use std::sync::Arc;
 

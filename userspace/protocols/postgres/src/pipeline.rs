@@ -435,7 +435,11 @@ impl PostgresSession {
             return self.fatal("25000", text, CloseReason::Misbehaved);
         }
         if matches!(self.state, State::Query) {
-            self.pass_to_client(OwnToClient::Status, frame.whole.clone());
+            let bytes = match self.shown_status(name, value) {
+                Some(shown) => shown,
+                None => frame.whole.clone(),
+            };
+            self.pass_to_client(OwnToClient::Status, bytes);
         } else {
             self.greeting.push((name.to_owned(), value.to_owned()));
         }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use weir_govern::OwnToClient;
 use weir_mask::without_secrets;
 use weir_model::request::Object;
@@ -91,6 +91,18 @@ impl PostgresSession {
         });
         let shown: Vec<_> = shown.collect();
         (shown != fields).then_some(shown)
+    }
+
+    /// A setting as it is reported, where detectors change it: `application_name` takes any text.
+    pub(crate) fn shown_status(&self, name: &str, value: &str) -> Option<Bytes> {
+        let shown = self.detects_any().then(|| self.shown(value));
+        let shown = shown.filter(|shown| shown != value)?;
+        let mut out = BytesMut::new();
+        message(&mut out, b'S', |out| {
+            cstr(out, name);
+            cstr(out, &shown);
+        });
+        Some(out.freeze())
     }
 
     fn shown(&self, text: &str) -> String {

@@ -20,7 +20,8 @@ pub(crate) fn kind_of(type_oid: u32, catalog: Option<&Catalog>) -> (ValueKind, b
         if kind != ValueKind::Other {
             return (kind, arrays);
         }
-        if let Some(element) = element_of(oid) {
+        // Arrays of a domain over arrays are not taken apart.
+        if let Some(element) = element_of(oid).filter(|_| !arrays) {
             arrays = true;
             oid = element;
             continue;

@@ -10,7 +10,11 @@ const PAID: &[u8] = b"paid by 4111 1111 1111 1111";
 
 /// What is shown of a value; `None` when it is withheld.
 fn seen(column: &ColumnPlan, value: &[u8]) -> Option<Vec<u8>> {
-    let patterns = Patterns::new(&[Detector::PaymentCard], &[]).expect("patterns");
+    let patterns = Patterns::new(
+        &[Detector::PaymentCard, Detector::Password],
+        &[("own".to_owned(), "2000-01-0[1-9]".to_owned())],
+    )
+    .expect("patterns");
     let mut out = Vec::new();
     match detect(column, value, Some(&patterns), &mut out) {
         CellFate::Passed => Some(value.to_vec()),
@@ -92,31 +96,62 @@ fn numbers_are_looked_at_in_every_format() {
 }
 
 #[test]
-fn a_document_stays_one_or_is_withheld() {
-    let shown = text(
-        ValueKind::Json,
-        r#"{"note": "paid by 4111 1111 1111 1111", "n": 1}"#,
-    );
-    let shown = shown.expect("shown");
-    assert!(!shown.contains("4111"), "{shown}");
-    let members: serde_json::Value = serde_json::from_str(&shown).expect("a document");
-    assert_eq!(members.get("n"), Some(&serde_json::Value::from(1)));
-    assert_eq!(
-        text(ValueKind::Jsonb, r#"{"card": 4111111111111111}"#),
-        None
-    );
-    let binary_document = |text: &str| [&[1], text.as_bytes()].concat();
-    let number = binary_document(r#"{"card": 4111111111111111}"#);
-    assert_eq!(binary(ValueKind::Jsonb, &number), None);
-    let quoted = binary(
-        ValueKind::Jsonb,
-        &binary_document(r#"["4111111111111111"]"#),
-    );
-    let quoted = quoted.expect("shown");
-    assert_eq!(quoted.first(), Some(&1));
-    assert!(serde_json::from_slice::<Vec<String>>(&quoted[1..]).is_ok());
-    let other = binary_document(r#"{"a": 1}"#);
-    assert_eq!(binary(ValueKind::Jsonb, &other), Some(other));
+fn documents_stay_documents() {
+    for (document, shown) in [
+        (
+            r#"{"note": "paid by 4111 1111 1111 1111", "n": 1.50}"#,
+            r#"{"note": "paid by [masked:payment-card]", "n": 1.50}"#,
+        ),
+        // As strings say it, not as they are written.
+        (
+            r#"["card:\n4111111111111111"]"#,
+            r#"["card:\n[masked:payment-card]"]"#,
+        ),
+        (
+            r#"["\u0034111111111111111"]"#,
+            r#"["[masked:payment-card]"]"#,
+        ),
+        (
+            r#"{"4111111111111111" :{"a":null}}"#,
+            r#"{"[masked:payment-card]" :{"a":null}}"#,
+        ),
+        (
+            r#"{"card": 4111111111111111, "b":[ 2 ]}"#,
+            r#"{"card": null, "b":[ 2 ]}"#,
+        ),
+        ("[4.111111111111111e15,-7]", "[null,-7]"),
+        (
+            r#"{"a": {"password": "one \"two\""}}"#,
+            r#"{"a": {"password": "[redacted]"}}"#,
+        ),
+        (r#"{"password": 98765432}"#, r#"{"password": null}"#),
+        (
+            r#"["password=\"one two\""]"#,
+            r#"["password=\"[masked:password]\""]"#,
+        ),
+    ] {
+        assert_eq!(text(ValueKind::Json, document).as_deref(), Some(shown));
+        let version = [&[1], document.as_bytes()].concat();
+        let shown = [&[1], shown.as_bytes()].concat();
+        assert_eq!(binary(ValueKind::Jsonb, &version), Some(shown));
+        let arrays = ColumnPlan::detected(ValueKind::Jsonb, Format::Binary).in_arrays();
+        assert_ne!(seen(&arrays, &array(3802, &[&version])), None);
+    }
+    for document in [
+        r#"{"password": null, "passwords": ["one"], "avg": 3.4111111111111111}"#,
+        r#"["a\\", true, "\"", {}, [], -0.5e-7]"#,
+        "4111111111111112",
+        "",
+    ] {
+        assert_eq!(text(ValueKind::Json, document).as_deref(), Some(document));
+        let arrays = ColumnPlan::detected(ValueKind::Json, Format::Binary).in_arrays();
+        let value = array(114, &[document.as_bytes()]);
+        assert_eq!(seen(&arrays, &value), Some(value));
+    }
+    for broken in [r#"["a]"#, r#"["\ud800"]"#, r#"["\x"]"#] {
+        assert_eq!(text(ValueKind::Json, broken), None, "{broken}");
+    }
+    assert_eq!(binary(ValueKind::Jsonb, b""), None);
 }
 
 #[test]
@@ -137,6 +172,11 @@ fn bytes_are_looked_at_as_what_they_hold() {
 fn composites_and_unknown_types_are_looked_into() {
     let kind = ValueKind::Other;
     assert_eq!(text(kind, r#"(1,"paid by 4111 1111 1111 1111")"#), None);
+    assert_eq!(text(kind, r#"(1,"password=""one two""")"#), None);
+    assert_eq!(
+        text(kind, "{12.4111111111111111}").as_deref(),
+        Some("{12.4111111111111111}")
+    );
     assert_eq!(text(kind, "(1,paid)").as_deref(), Some("(1,paid)"));
     assert_eq!(text(kind, "4.111111111111111e+15"), None);
     assert_eq!(text(kind, "1e3").as_deref(), Some("1e3"));
@@ -156,7 +196,7 @@ fn composites_and_unknown_types_are_looked_into() {
         assert_eq!(binary(kind, &moment), Some(moment));
     }
     let mut deep = harmless;
-    for _ in 0..LEVELS_MAX {
+    for _ in 0..16 {
         deep = record(&[(2249, Some(&deep))]);
     }
     assert_eq!(binary(kind, &deep), None);
@@ -197,4 +237,50 @@ fn elements_of_arrays_are_looked_at_one_by_one() {
         assert_eq!(seen(&texts(Format::Text), broken), None);
     }
     assert_eq!(seen(&texts(Format::Binary), &[0, 0, 0, 9]), None);
+}
+
+#[test]
+fn values_within_values_are_looked_at_in_binary() {
+    let kind = ValueKind::Other;
+    let long = CARD.to_be_bytes();
+    // The byte before it, the last of its length, would be a letter.
+    let letter = format!("4111111111111111{}", " ".repeat(49));
+    let piece = |value: &[u8]| {
+        [
+            &u32::try_from(value.len()).expect("short").to_be_bytes(),
+            value,
+        ]
+        .concat()
+    };
+    let range = [&[2_u8][..], &piece(&long), &piece(&long)].concat();
+    for value in [
+        array(2249, &[&record(&[(20, Some(&long))])]),
+        array(25, &[letter.as_bytes()]),
+        record(&[(1009, Some(&array(25, &[letter.as_bytes()])))]),
+        record(&[(1016, Some(&array(20, &[&long])))]),
+        range.clone(),
+        [&1_u32.to_be_bytes()[..], &piece(&range)].concat(),
+        [
+            &1_u32.to_be_bytes()[..],
+            &piece(b"card"),
+            &piece(letter.as_bytes()),
+        ]
+        .concat(),
+    ] {
+        assert_eq!(binary(kind, &value), None, "{value:?}");
+    }
+    let moments = array(1184, &[&long]);
+    assert_eq!(binary(kind, &moments), Some(moments));
+    // Eight letters are no number.
+    assert!(binary(kind, b"Abcdefgh").is_some());
+}
+
+#[test]
+fn own_patterns_find_what_has_a_fixed_form() {
+    assert_eq!(text(ValueKind::Date, "2000-01-02"), None);
+    assert_eq!(binary(ValueKind::Date, &1_i32.to_be_bytes()), None);
+    assert_eq!(binary(ValueKind::Timestamp, &1_i64.to_be_bytes()), None);
+    assert!(binary(ValueKind::Date, &40_i32.to_be_bytes()).is_some());
+    assert!(binary(ValueKind::Date, &i32::MAX.to_be_bytes()).is_some());
+    assert!(binary(ValueKind::Uuid, &[7; 16]).is_some());
 }

@@ -71,6 +71,22 @@ fn text_rows() {
 }
 
 #[test]
+fn a_delimiter_within_a_value_stands_behind_a_backslash() {
+    let mut copy = CopyOut::new(CopyFormat::Text {
+        delimiter: b'|',
+        null: "\\N".to_owned(),
+        header: false,
+    });
+    let out = row(&mut copy, b"a\\|b\\\\|917,24\\|5|\\|\n", Format::Text).expect("a row");
+    assert_eq!(out, b"a\\|b\\\\|******\\|5|\\|\n");
+    let out = row(&mut copy, b"||\n", Format::Text).expect("a row");
+    assert_eq!(out, b"||\n");
+    for broken in [&b"1|2\\|3\n"[..], b"1|2|3|4\n"] {
+        row(&mut copy, broken, Format::Text).expect_err("no row");
+    }
+}
+
+#[test]
 fn csv_rows() {
     let mut copy = csv(b'"', b'"');
     let out = row(

@@ -59,8 +59,10 @@ fn texts_are_shown_without_what_was_found() {
         "select array[note, 'other'] from other.many where n = 1",
         "select json_build_object('note', note) from other.many where n = 1",
         "select jsonb_agg(note) from other.many",
+        "select to_jsonb(E'first line\n' || note) from other.many where n = 1",
         "copy (select note from other.many where n < 3) to stdout",
         "copy other.many (note) to stdout (format csv)",
+        "copy other.many (note) to stdout (delimiter ' ')",
         "copy other.many (note) to stdout (format binary)",
     ] {
         let seen = talk.query(sql);
@@ -83,6 +85,10 @@ fn what_is_no_text_is_withheld() {
         "row(number)",
         "row(row(note))",
         "array[row(note)]",
+        "array[row(number)]",
+        "int8range(number, number + 1)",
+        "row(number::float8)",
+        "row(note::bytea)",
         "note::bytea",
         "to_tsvector('simple', 'paid by ' || number)",
         "json_build_object('number', number)",
@@ -143,6 +149,10 @@ fn what_the_server_says_is_looked_through() {
     assert!(!shows(&seen, "4111"), "{seen:?}");
     let seen = talk.query("select pg_notify('here', 'nothing')");
     assert!(shows(&seen, "nothing"), "{seen:?}");
+    let seen = talk
+        .query("select set_config('application_name', note, false) from other.many where n = 1");
+    assert!(shows(&seen, "application_name.paid by [masked"), "{seen:?}");
+    assert!(!shows(&seen, "4111"), "{seen:?}");
     // Other errors are the server's own.
     let seen = talk.query("select 1 / 0");
     assert!(shows(&seen, "division by zero"), "{seen:?}");
