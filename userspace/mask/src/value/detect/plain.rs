@@ -112,7 +112,7 @@ mod tests {
                 "10.0.0.1 +1.555.123.4567 2026-11-30",
             ),
             ("me@e.example", "me@e.example"),
-            ("AKIA2E52E52E52E52E52", "AKIA2E52E52E52E52E52"),
+            ("TOKN2E52E52E52E52E52", "TOKN2E52E52E52E52E52"),
             (".5 e5 inf", ".5 e5 inf"),
             ("\\x3", "\\x3"),
         ] {
