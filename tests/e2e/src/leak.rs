@@ -256,22 +256,24 @@ fn copied(body: &[u8], copying: &Copying) -> Result<Option<Row>> {
     Ok(Some(fields.into_iter().map(Some).collect()))
 }
 
-/// Fields of the text format; a backslash that was doubled is one again.
+/// Fields of the text format; a backslash that was doubled is one again, and one before a delimiter
+/// says that it is part of the value.
 fn unescaped(line: &[u8], delimiter: u8) -> Vec<Vec<u8>> {
-    let fields = line.split(|byte| *byte == delimiter);
+    let mut fields = Vec::new();
+    let mut field = Vec::new();
+    let mut bytes = line.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte == delimiter {
+            fields.push(std::mem::take(&mut field));
+            continue;
+        }
+        let escaped = (byte == b'\\')
+            .then(|| bytes.next_if(|next| *next == b'\\' || *next == delimiter))
+            .flatten();
+        field.push(escaped.unwrap_or(byte));
+    }
+    fields.push(field);
     fields
-        .map(|field| {
-            let mut value = Vec::new();
-            let mut bytes = field.iter();
-            while let Some(byte) = bytes.next() {
-                value.push(*byte);
-                if *byte == b'\\' && bytes.as_slice().first() == Some(&b'\\') {
-                    bytes.next();
-                }
-            }
-            value
-        })
-        .collect()
 }
 
 /// Fields of CSV with double quotes.
