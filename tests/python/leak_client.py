@@ -3,7 +3,8 @@
 Standard input: {"cases": [{"name": ..., "statements": [...]}, ...]}. Where to: PGHOST (a folder is a
 unix socket), PGPORT, PGUSER, PGDATABASE. For each case and mode one line {"case", "mode", "hex"}; the
 modes are the simple protocol, a binary cursor in it, and the extended protocol in text and in binary.
-Each case runs in a transaction of its own, which is rolled back. Only the standard library is used.
+Each case runs in a transaction of its own, which is rolled back. An answer of more than BYTES_MAX is not
+read to its end: {"case", "mode", "large"}. Only the standard library is used.
 """
 
 import json
@@ -11,6 +12,12 @@ import os
 import socket
 import struct
 import sys
+
+BYTES_MAX = 16 << 20
+
+
+class TooLarge(Exception):
+    pass
 
 
 class Session:
@@ -23,7 +30,7 @@ class Session:
             self.socket = socket.create_connection((host, port))
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(60)
-        self.buffer = b""
+        self.buffer, self.at = bytearray(), 0
         body = struct.pack(">I", 3 << 16)
         for name in ("user", "database"):
             body += name.encode() + b"\0" + os.environ["PG" + name.upper()].encode() + b"\0"
@@ -32,18 +39,22 @@ class Session:
         self.until_ready()
 
     def read(self, count):
-        while len(self.buffer) < count:
+        while len(self.buffer) - self.at < count:
             piece = self.socket.recv(65536)
             if not piece:
                 raise EOFError
+            del self.buffer[: self.at]
+            self.at = 0
             self.buffer += piece
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
-        return taken
+        self.at += count
+        return bytes(self.buffer[self.at - count : self.at])
 
     def until_ready(self):
         """Every byte up to ReadyForQuery."""
-        seen = b""
+        seen = bytearray()
         while True:
+            if len(seen) > BYTES_MAX:
+                raise TooLarge
             head = self.read(5)
             body = self.read(struct.unpack(">I", head[1:])[0] - 4)
             seen += head + body
@@ -101,8 +112,10 @@ def main():
                 for statement in statements:
                     seen += session.run("simple" if mode == "simple-binary" else mode, statement)
                 seen += session.query("rollback")
-            except (EOFError, OSError) as error:
-                print(json.dumps({"case": case["name"], "mode": mode, "lost": str(error)}), flush=True)
+            except (EOFError, OSError, TooLarge) as error:
+                what = "large" if isinstance(error, TooLarge) else "lost"
+                print(json.dumps({"case": case["name"], "mode": mode, what: str(error)}), flush=True)
+                session.socket.close()
                 session = Session()
                 session.query("listen leak")
                 continue

@@ -108,6 +108,8 @@ pub struct Answer {
     told: Vec<Vec<u8>>,
     /// The connection ended.
     pub lost: bool,
+    /// There was more than the client reads; it ended the connection.
+    pub large: bool,
 }
 
 /// Answers by case and mode.
@@ -122,10 +124,13 @@ pub fn answers(lines: &str) -> Result<Answers> {
     for line in lines.lines() {
         let value: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        let mut answer = Answer::default();
-        if value["lost"].is_string() {
-            answer.lost = true;
-        } else {
+        let large = value["large"].is_string();
+        let mut answer = Answer {
+            lost: large || value["lost"].is_string(),
+            large,
+            ..Answer::default()
+        };
+        if !answer.lost {
             answer.raw = unhexed(&text("hex"))?;
             read(&mut answer)?;
         }
