@@ -125,7 +125,7 @@ impl Look<'_> {
     /// Only an own pattern finds something here. What has no text (an infinity) says nothing.
     fn of_fixed_form(self, value: &[u8]) -> Cow<'_, [u8]> {
         match self.format {
-            Format::Text => Cow::Owned(value.to_vec()),
+            Format::Text => Cow::Borrowed(value),
             Format::Binary => {
                 let text = shown(self.kind, false, value).unwrap_or_default();
                 Cow::Owned(text.into_bytes())

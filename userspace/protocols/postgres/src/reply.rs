@@ -102,22 +102,13 @@ pub(crate) fn refusal(refusal: &SqlRefusal, session: SessionId) -> (Bytes, &'sta
 /// A server's error or notice without anything that may carry a value: SQLSTATE, severity and
 /// names of schema, table, column, constraint and type stay; texts become a fixed sentence.
 pub(crate) fn scrub(tag: u8, fields: &[(u8, String)]) -> Bytes {
-    let mut out = BytesMut::new();
-    message(&mut out, tag, |out| {
-        for (code, text) in fields {
-            if matches!(code, b'S' | b'V' | b'C' | b's' | b't' | b'c' | b'd' | b'n') {
-                out.put_u8(*code);
-                cstr(out, text);
-            }
-        }
-        out.put_u8(b'M');
-        cstr(
-            out,
-            "weir: the server's message is withheld, since masked values are in reach",
-        );
-        out.put_u8(0);
-    });
-    out.freeze()
+    let kept = fields
+        .iter()
+        .filter(|(code, _)| b"SVCstcdn".contains(code))
+        .cloned();
+    let text = "weir: the server's message is withheld, since masked values are in reach";
+    let shown: Vec<_> = kept.chain([(b'M', text.to_owned())]).collect();
+    said(tag, &shown)
 }
 
 /// A server's error or notice with these fields.
@@ -135,17 +126,10 @@ pub(crate) fn said(tag: u8, fields: &[(u8, String)]) -> Bytes {
 
 /// A server's error or notice without its detail, which for a violated constraint shows a row.
 pub(crate) fn without_detail(tag: u8, fields: &[(u8, String)]) -> Bytes {
-    let mut out = BytesMut::new();
-    message(&mut out, tag, |out| {
-        for (code, text) in fields.iter().filter(|(code, _)| *code != b'D') {
-            out.put_u8(*code);
-            cstr(out, text);
-        }
-        out.put_u8(b'D');
-        cstr(out, "weir: the row is withheld");
-        out.put_u8(0);
-    });
-    out.freeze()
+    let kept = fields.iter().filter(|(code, _)| *code != b'D').cloned();
+    let text = "weir: the row is withheld";
+    let shown: Vec<_> = kept.chain([(b'D', text.to_owned())]).collect();
+    said(tag, &shown)
 }
 
 /// Whether an error's detail shows a row: integrity constraints (class 23) and WITH CHECK OPTION

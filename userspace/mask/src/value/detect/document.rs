@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
     fn is_named(&self, name: Option<&str>, said: &str, alone: u64) -> bool {
         name.is_some_and(|name| {
             let named = self.count(&format!("{name}: {said}"));
-            named > alone + self.count(name)
+            named > alone && named > alone + self.count(name)
         })
     }
 
